@@ -21,17 +21,17 @@ import (
 
 const module = "cis490"
 
-// importRule says which packages of ours a package may import, by what is below
+// importRule lists the packages of this module that a package may import, named below
 // internal/.
 type importRule struct {
 	may string
 	why string
 }
 
-// importRules has a row for each package. An arrow that is missing is added here, with
-// a reason that a reader believes, or not at all.
+// importRules has a row for each package. A missing import is added here, with a convincing
+// reason, or not at all.
 var importRules = map[string]importRule{
-	// Ground: they import nothing of ours but printable.
+	// The lowest layer: they import only printable.
 	"internal/printable": {"", "untrusted text for a terminal or a log, whoever shows it"},
 	"internal/digest":    {"printable", "names bytes and knows nothing else"},
 	"internal/episode":   {"printable", "names episodes and knows nothing else"},
@@ -40,10 +40,10 @@ var importRules = map[string]importRule{
 	"internal/device":    {"", "answers for an open file, whoever opened it"},
 	"internal/systemd":   {"printable", "talks to the service manager for any program"},
 	"internal/logging":   {"printable", "writes one line for one event, whoever logs it"},
-	// Just above: it hands over what durable made.
+	// One layer up: it hands over files that durable created.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
-	// What stands on those, in the order in which an episode passes them.
+	// The next layers, in the order in which an episode passes them.
 	"internal/source":    {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
 	"internal/archive":   {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
@@ -74,7 +74,7 @@ var importRules = map[string]importRule{
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
 	"internal/scrub":   {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
-	// A whole lab in one test, so it may know all but the programs.
+	// A whole lab in one test, so it may import everything except the programs.
 	"internal/labtest": {"archive cli config digest durable episode fixture index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.
@@ -82,19 +82,19 @@ var importRules = map[string]importRule{
 	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
 	"internal/scripttest": {"cli durable labtest", "runs a program's command, and the other program as it is shipped"},
 
-	// What breaks the programs knows none of them; its tests may.
+	// The packages that break the programs import none of them; their tests may.
 	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},
 	"internal/crashtest/failpoint": {"", "tests of the programs with steps that fail"},
 	"internal/crashtest/mutation":  {"", "tests of the tests"},
 	"internal/crashtest/soak":      {"", "tests of the programs for as long as one likes"},
 	"internal/linktest":            {"", "two machines and a bad way between them"},
 
-	// What measures the programs runs them as their users do.
+	// The benchmarks run the programs as users do.
 	"scripts/bench": {"archive digest durable episode index outbox source store", "never shipped; it knows the programs by their command lines and files, as it knows their peers: the packages are for what it measures them against"},
 }
 
-// owners says which packages may import what is not ours. All may import
-// golang.org/x/sys and the standard library, but for the rows below.
+// owners says which packages may import modules of others. All packages may import
+// golang.org/x/sys and the standard library, except for the rows below.
 var owners = map[string]string{
 	"github.com/klauspost/compress":     "internal/archive internal/scripttest",
 	"github.com/BurntSushi/toml":        "internal/config",
@@ -110,7 +110,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // a header or a status is wire's word; the bench loads nginx with the same requests
+	"net/http":                        "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/scripttest",
 }
 
@@ -137,8 +137,7 @@ func TestImportsFollowTheTable(t *testing.T) {
 	}
 }
 
-// refusal says why a package may not import another, or "". Tests may use what
-// they need.
+// refusal returns why a package may not import another, or "". Tests may import what they need.
 func refusal(dir string, test bool, imported string) string {
 	if test {
 		return ""
@@ -166,8 +165,8 @@ func refusal(dir string, test bool, imported string) string {
 	return ""
 }
 
-// The two halves run on two machines. What one is made of must not reach into
-// the other by a detour either.
+// The programs run on two machines. The packages of one must not reach those of the other
+// indirectly either.
 func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
@@ -187,7 +186,7 @@ func TestHalvesMeetInWireOnly(t *testing.T) {
 	}
 }
 
-// reach adds to reached what dir imports of ours, and what that imports.
+// reach adds to reached the packages of this module that dir imports, directly or indirectly.
 func reach(packages map[string]*pkg, dir string, reached map[string]bool) {
 	p := packages[dir]
 	if p == nil || reached[dir] {
@@ -206,7 +205,7 @@ func reach(packages map[string]*pkg, dir string, reached map[string]bool) {
 	}
 }
 
-// A row that outlived its package would make the table a story.
+// A row without its package would make the table misleading.
 func TestTableNamesRealPackages(t *testing.T) {
 	for dir := range importRules {
 		if info, err := os.Stat(filepath.Join("..", dir)); err != nil || !info.IsDir() {
@@ -215,7 +214,7 @@ func TestTableNamesRealPackages(t *testing.T) {
 	}
 }
 
-func TestPackageCommentStandsInItsFile(t *testing.T) {
+func TestPackageCommentIsInItsFile(t *testing.T) {
 	for dir, p := range project(t) {
 		begins, home := "Package "+p.name+" ", p.name+".go"
 		if p.name == "main" {
@@ -283,7 +282,7 @@ func TestFilesAndFunctionsFitAReader(t *testing.T) {
 	}
 }
 
-// Two ways to lock, or to open what others can change, are one that has a hole.
+// With two implementations of locking, or of opening what others can change, one has a hole.
 func TestLocksAndOpenat2AreOfPackageDurable(t *testing.T) {
 	call := regexp.MustCompile(`\bunix\.(Openat2|Flock|FcntlFlock)\(|\bsyscall\.(Flock|FcntlFlock)\(|\bF_(OFD_)?SETLK`)
 	for dir, p := range project(t) {
@@ -295,7 +294,7 @@ func TestLocksAndOpenat2AreOfPackageDurable(t *testing.T) {
 	}
 }
 
-// What is left undone is an issue, where somebody looks for it.
+// Unfinished work is an issue, where people look for it.
 func TestNothingIsLeftAsANote(t *testing.T) {
 	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
 	for _, p := range project(t) {
@@ -362,8 +361,8 @@ func (f *file) functions() func(yield func(*ast.FuncDecl) bool) {
 	}
 }
 
-// project reads all Go files of the module, by the folder that they are in. It
-// fails if it finds too few, since a rule about no package always holds.
+// project reads all Go files of the module, by directory. It fails if it finds too few, since a
+// rule without packages always passes.
 func project(t *testing.T) map[string]*pkg {
 	t.Helper()
 	packages := map[string]*pkg{}
@@ -402,7 +401,7 @@ func project(t *testing.T) map[string]*pkg {
 	return packages
 }
 
-// enter skips the folders that Go skips too.
+// enter skips the directories that the go command skips.
 func enter(name string, e fs.DirEntry) error {
 	if name == ".." {
 		return nil

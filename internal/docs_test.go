@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestDocsNameTestsThatExist: security.md and others name the test that shows each claim.
+// TestDocsNameTestsThatExist: security.md and other pages name the test that shows each claim.
 func TestDocsNameTestsThatExist(t *testing.T) {
 	defined := map[string]bool{} // by package.Name, and by Name
 	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)

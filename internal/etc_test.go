@@ -15,9 +15,8 @@ import (
 	"cis490/internal/shipper"
 )
 
-// The examples are where an operator learns what there is. Each must load with
-// the program's own loader, show every key, and show the default of a key that
-// has one.
+// Operators learn about the keys from the examples. Each must load with the program's own
+// loader, show every key, and show the default of a key that has one.
 func TestExamplesShowEveryKey(t *testing.T) {
 	for _, c := range []struct {
 		file   string

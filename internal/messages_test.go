@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// TestOperationsQuotesMessagesThatExist: who searches the page for what a program has said
-// must find it, so that each message in its tables must be one of a program.
+// TestOperationsQuotesMessagesThatExist: an operator who searches the page for a message must
+// find it, so each message in its tables must be one of a program.
 func TestOperationsQuotesMessagesThatExist(t *testing.T) {
 	said := strings.Join(append(messages(t), saidByOthers...), "\n")
 	page := "../docs/operations.md"
@@ -42,8 +42,8 @@ func quotedIn(text string) []string {
 	return all
 }
 
-// sentences returns what a page quotes outside of its blocks that reads as a message: three
-// words and more of letters, and no command.
+// sentences returns what a page quotes outside of its blocks that reads as a message: at least
+// three words of letters, and not a command.
 func sentences(t *testing.T, page string) []string {
 	t.Helper()
 	text, err := os.ReadFile(page)
@@ -62,7 +62,7 @@ func sentences(t *testing.T, page string) []string {
 	return all
 }
 
-// TestEveryPartOfAMessageIsLookedFor: of the test itself.
+// TestEveryPartOfAMessageIsLookedFor tests the test itself.
 func TestEveryPartOfAMessageIsLookedFor(t *testing.T) {
 	said := "nothing of host % can be stored: %\nthe store was kept"
 	for text, want := range map[string]bool{
@@ -77,8 +77,8 @@ func TestEveryPartOfAMessageIsLookedFor(t *testing.T) {
 	}
 }
 
-// isSaid reports whether said has a text. In a line of said % stands for a value, in the
-// text dots or a word in capitals do. What follows a colon may be another line's.
+// isSaid reports whether said has a text. In a line of said, % is any value. In the text, dots
+// or a word in capitals are. What follows a colon may be another line's.
 func isSaid(said, text string) bool {
 	for part := range strings.SplitSeq(text, ": ") {
 		words := regexp.MustCompile(` ?\.\.\. ?|\b[A-Z]{2,}\b`).Split(part, -1)
@@ -124,8 +124,8 @@ func messageCells(t *testing.T, page string) []string {
 
 var verb = regexp.MustCompile(`%[-+# 0]*[\d.*]*(\[\d+\])?[a-zA-Z]`)
 
-// messages returns the text of the programs: all string literals that are no test's, those
-// that are added up in one, with % for each value.
+// messages returns the text of the programs: all string literals outside of tests. Concatenated
+// ones are joined, with % for each value.
 func messages(t *testing.T) []string {
 	t.Helper()
 	var all []string
@@ -161,7 +161,7 @@ func messages(t *testing.T) []string {
 	return all
 }
 
-// textOf returns the text of a literal, or of a sum in which there is one.
+// textOf returns the text of a literal, or of a sum that contains one.
 func textOf(x ast.Expr) (string, bool) {
 	switch x := x.(type) {
 	case *ast.BasicLit:

@@ -9,21 +9,21 @@ import (
 	"testing"
 )
 
-// What runs with rights that others do not have must follow no path that they can
-// change: the episodes folder is the experiments' group's, what is below
-// /var/lib/cis490 is the service user's, a socket's folder may be the proxy's. Between
-// a look at a name and the command that uses it, they exchange it for a link. Programs
-// of ours open what is there beneath an open directory. Everything else must not go
-// there, and these tests read all that root runs, or has run with its rights.
+// What runs with rights that others do not have must follow no path that they can change: the
+// episodes folder is the experiments' group's, what is below /var/lib/cis490 is the service
+// user's, a socket's folder may be the proxy's. Between the check of a name and the command
+// that uses it, they can exchange it for a link. The programs of this module open files beneath
+// an open directory. Everything else must not go there, and these tests read everything that
+// runs as root or with its rights.
 
 // changesByPath are commands, and redirections, that change what a path leads to.
 var changesByPath = regexp.MustCompile(`(^|[\s;&|({'])(chown|chmod|chgrp|mkdir|install|cp|mv|ln|rm|rmdir|mktemp|touch|tee|dd|setfacl|chattr|truncate|rsync|tar|sed -i|find .*-(exec|delete|ok)\w*)\s|>`)
 
-// harmless is left out before a line is examined.
+// harmless is removed from a line before the line is examined.
 var harmless = regexp.MustCompile(`\d?&?>>?\s*(/dev/null|&\d)`)
 
-// allowed are the lines of scripts of root that change something by its path, and why
-// nobody else can exchange it.
+// allowed are the lines of root's scripts that change something by its path, and why no other
+// user can exchange it.
 var allowed = map[string]string{
 	// install-common.sh
 	`rm -rf "$work"`:    "its own directory, made by mktemp",
@@ -56,8 +56,7 @@ func scriptsOfRoot(t *testing.T) []string {
 	return paths
 }
 
-// lines yields the lines of a file that are no comments, without the white space
-// around them.
+// lines yields the lines of a file that are not comments, without surrounding white space.
 func lines(t *testing.T, path string) []string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -165,8 +164,8 @@ func TestUnitsGiveNoRightsToWhatFollowsPaths(t *testing.T) {
 	}
 }
 
-// TestTmpfilesChangeNothingBelowAPath: systemd-tmpfiles follows no link of a user that
-// leads to another user's file, but a recursive line changes what others put there.
+// TestTmpfilesChangeNothingBelowAPath: systemd-tmpfiles does not follow a user's link to
+// another user's file, but a recursive line changes what others created there.
 func TestTmpfilesChangeNothingBelowAPath(t *testing.T) {
 	files, err := filepath.Glob("../etc/*.tmpfiles")
 	if err != nil || len(files) != 2 {
@@ -188,9 +187,9 @@ func TestTmpfilesChangeNothingBelowAPath(t *testing.T) {
 	}
 }
 
-// TestDocumentedCommandsOfRootStayOutOfOthersFolders: what the documentation has root
-// type follows the same rule. A line that changes something below the data folders
-// must be run as the user whose they are.
+// TestDocumentedCommandsOfRootStayOutOfOthersFolders: the commands that the documentation tells
+// root to type follow the same rule. A line that changes something below the data folders must
+// be run as the user who owns them.
 func TestDocumentedCommandsOfRootStayOutOfOthersFolders(t *testing.T) {
 	others := regexp.MustCompile(`/var/lib/cis490/\S|\$data|/run/cis490-proxy/\S|\b(episodes|shipped|outbox|quarantine|staging)/`)
 	as := regexp.MustCompile(`\b(runuser -u|sudo -u) cis490(-lab)?\b`)

@@ -1,6 +1,7 @@
 package internal_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -12,15 +13,11 @@ import (
 	"unicode/utf8"
 )
 
-// banned are words and shapes that confused readers, and what to write instead. The
-// glossary has the words to use.
+// banned are words and shapes that confused readers, and what to write instead. No text
+// may have them: neither docs nor comments nor messages. The glossary has the words to use.
 var banned = map[string]string{
-	`rooms?`:                         "package, or space",
 	`laws?`:                          "invariant",
-	`papers`:                         "credentials",
 	`house`:                          "repository, or receiver",
-	`home`:                           "delivered, or received",
-	`box`:                            "sandbox",
 	`mend(s|ed|ing)?`:                "fix, repair or recover",
 	`rot(s|ted|ten|ting)?`:           "corrupt",
 	`anew`:                           "again",
@@ -31,12 +28,50 @@ var banned = map[string]string{
 	`set aside|sets aside`:           "quarantine",
 	`under ?way`:                     "in flight",
 	`stands here|stand here`:         "is listed",
-	`go on with|goes on with`:        "continue",
+	`(go(es)?|went) on with`:         "continue",
 	`that there (is|are)`:            "leave it out",
 	`so many|for so long`:            "name the number or the time",
 	`wants an?`:                      "requires",
 	`is no (valid )?(duration|size)`: "is not a valid ...",
 	`(archives?|episodes?|folders?|rows?|lines?|locks?|files?|uploads?|requests?) an? (episode|host|key|second|minute|hour|day)`: "per",
+}
+
+// bannedInDocs are words that mean something else in code: a box in a name, a user's home.
+var bannedInDocs = map[string]string{
+	`rooms?`: "package, or space",
+	`papers`: "credentials",
+	`home`:   "delivered, or received",
+	`box`:    "sandbox",
+}
+
+// bannedInCode are shapes that comments and log messages had more than twice. Some of them
+// are plain English where a sentence has a subject that readers know, as in docs.
+var bannedInCode = map[string]string{
+	`(brings?|comes?|came) home`:                          "delivered, or received",
+	`nobody|somebody|anybody`:                             "name the user, process or caller",
+	`he|him|his`:                                          "name the process or the person",
+	`(for|to|of|by|as|than) who|who (finds|comes)`:        "a process that, a user who",
+	`what (came|comes|become|becomes|became) of`:          "what happened to, or the result of",
+	`(is|are) to become of`:                               "what must happen to",
+	`stands? (in|at|on|there|beside|before|behind|alone)`: "is",
+	`lies? (in|at|on|there|beside|below|outside)`:         "is",
+	`go on|goes on|went on|going on`:                      "continue",
+	`but for`:                                             "except",
+	`at the (most|least)`:                                 "at most, at least",
+	`all that (is|are|was|were|can|may|must|has|have|it)`: "everything that",
+	`on (its|their) way`:                                  "in flight",
+	`as if nothing`:                                       "unchanged",
+	`(takes?|took|taken) away`:                            "remove, or retire",
+	`takes? (it |them )?in`:                               "receive, or store",
+	`another \w+ than`:                                    "a different ... than, or other than",
+	`that is no [a-kn-z]\w+`:                              "is not a",
+	`wants (the|it|that|each|every|no|nothing|any|all)`:   "checks that, or requires",
+	`has not got|have not got|for want of`:                "lacks",
+	`a person|persons`:                                    "an operator",
+	`of before|the one of`:                                "name the time or the thing",
+	`says? of|said of|told of`:                            "reports, states, describes",
+	`its own matter|(is|are) good (for|at)`:               "of no concern to it; valid",
+	`a(n|s|) honest`:                                      "ordinary",
 }
 
 // notYetPlain are files that TestWordsStayPlain does not read, and why.
@@ -60,17 +95,183 @@ func TestWordsStayPlain(t *testing.T) {
 			texts[path] = withoutCode(readFile(t, path))
 		}
 	}
+	find := newFinder(banned, bannedInDocs)
 	for path, text := range texts {
-		if notYetPlain[path] != "" {
-			continue
+		if notYetPlain[path] == "" {
+			find.check(t, path, text)
 		}
-		for word, better := range banned {
-			for _, found := range regexp.MustCompile(`(?i)\b(`+word+`)\b`).FindAllString(text, -1) {
-				t.Errorf("%s: %q: write %s", path, found, better)
+	}
+}
+
+// TestCommentsStayPlain covers the comments of all Go files, scripts and units.
+func TestCommentsStayPlain(t *testing.T) {
+	find, inUnits := newFinder(banned, bannedInCode), newFinder(banned)
+	for _, f := range goFiles(t) {
+		for _, group := range f.ast.Comments {
+			find.check(t, f.position(group), withoutNames(group.Text()))
+		}
+	}
+	for path, text := range scripts(t) {
+		for n, line := range strings.Split(text, "\n") {
+			if comment, ok := strings.CutPrefix(strings.TrimLeft(line, "\t @"), "#"); ok && !strings.HasPrefix(comment, "!") {
+				where := fmt.Sprintf("%s:%d", path, n+1)
+				if strings.HasPrefix(path, "../etc/") {
+					inUnits.check(t, where, withoutNames(comment))
+				} else {
+					find.check(t, where, withoutNames(comment))
+				}
 			}
 		}
 	}
 }
+
+// TestLogMessagesStayPlain: each is a constant of at most six words, so that operators can
+// search for it. What varies, and advice, are attributes.
+func TestLogMessagesStayPlain(t *testing.T) {
+	find := newFinder(banned, bannedInCode)
+	count := 0
+	for _, f := range goFiles(t) {
+		if f.test || strings.HasPrefix(f.path, "scripts/") {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			message := logMessage(n)
+			if message == nil {
+				return true
+			}
+			count++
+			text, _ := textOf(message)
+			_, literal := message.(*ast.BasicLit)
+			switch words := strings.Fields(text); {
+			case !literal:
+				t.Errorf("%s: the message of a log line is not a constant", f.position(n))
+			case len(words) > 6:
+				t.Errorf("%s: %q: %d words: write at most six, and the rest as attributes", f.position(n), text, len(words))
+			}
+			find.check(t, f.position(n), text)
+			return true
+		})
+	}
+	if count < 100 {
+		t.Fatalf("found %d log messages only", count)
+	}
+}
+
+// logMessage returns the message if n is a call of a method of slog.Logger, or nil. A logger
+// is known by its name: log, logger, or a field or method called so.
+func logMessage(n ast.Node) ast.Expr {
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return nil
+	}
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || !isLogger(method.X) {
+		return nil
+	}
+	at, ok := map[string]int{
+		"Debug": 0, "Info": 0, "Warn": 0, "Error": 0, "Log": 2, "LogAttrs": 2,
+		"DebugContext": 1, "InfoContext": 1, "WarnContext": 1, "ErrorContext": 1,
+	}[method.Sel.Name]
+	if !ok || len(call.Args) <= at {
+		return nil
+	}
+	return call.Args[at]
+}
+
+func isLogger(x ast.Expr) bool {
+	name := ""
+	switch x := x.(type) {
+	case *ast.Ident:
+		name = x.Name
+	case *ast.SelectorExpr:
+		name = x.Sel.Name
+	case *ast.CallExpr: // With
+		f, ok := x.Fun.(*ast.SelectorExpr)
+		return ok && (f.Sel.Name == "With" && isLogger(f.X) || isLogger(f))
+	}
+	return strings.EqualFold(name, "log") || strings.EqualFold(name, "logger")
+}
+
+// goFiles returns all Go files except this one, which names the words.
+func goFiles(t *testing.T) []*file {
+	t.Helper()
+	var files []*file
+	for _, p := range project(t) {
+		files = append(files, p.files...)
+	}
+	for _, name := range glob(t, "*.go") {
+		f, err := parse(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "words_test.go" {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
+func (f *file) position(n ast.Node) string {
+	return fmt.Sprintf("%s:%d", f.path, f.set.Position(n.Pos()).Line)
+}
+
+// scripts returns the shell scripts, the Makefile and the units.
+func scripts(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{"../Makefile": readFile(t, "../Makefile")}
+	shell := regexp.MustCompile(`^#!.*sh\b|^# shellcheck shell=`)
+	for _, pattern := range []string{"../scripts/*", "../scripts/*/*", "../.ci/*", "../etc/*"} {
+		for _, path := range glob(t, pattern) {
+			if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() {
+				continue
+			}
+			text := readFile(t, path)
+			if shell.MatchString(text) || strings.HasPrefix(path, "../etc/") && notYetPlain[path] == "" {
+				texts[path] = text
+			}
+		}
+	}
+	if len(texts) < 30 {
+		t.Fatalf("found %d scripts and units only", len(texts))
+	}
+	return texts
+}
+
+// finder finds words and shapes in a text.
+type finder []struct {
+	shape  *regexp.Regexp
+	better string
+}
+
+func newFinder(lists ...map[string]string) finder {
+	var f finder
+	for _, list := range lists {
+		for word, better := range list {
+			f = append(f, struct {
+				shape  *regexp.Regexp
+				better string
+			}{regexp.MustCompile(`(?i)\b(` + word + `)\b`), better})
+		}
+	}
+	return f
+}
+
+func (f finder) check(t *testing.T, where, text string) {
+	t.Helper()
+	text = strings.Join(strings.Fields(text), " ")
+	for _, w := range f {
+		for _, found := range w.shape.FindAllString(text, -1) {
+			t.Errorf("%s: %q: write %s", where, found, w.better)
+		}
+	}
+}
+
+// withoutNames removes what a comment quotes, and names of tests, files, flags and variables.
+func withoutNames(text string) string {
+	return names.ReplaceAllString(text, "x")
+}
+
+var names = regexp.MustCompile("`[^`]*`|\"[^\"]*\"|'[^' ]+ [^']*'|\\bTest\\w+|\\S*[/_$=]\\S*|\\w+\\.\\w\\S*|--?[a-z]\\S*")
 
 // helpTexts returns the help of each file of commands: descriptions and flags.
 func helpTexts(t *testing.T) map[string]string {
@@ -108,7 +309,7 @@ func helpTexts(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestMarkdownWraps: at 100 columns, outside of tables, code, links and what a program wrote.
+// TestMarkdownWraps: at 100 columns, outside of tables, code, links and generated output.
 func TestMarkdownWraps(t *testing.T) {
 	for _, pattern := range []string{"../README.md", "../AGENTS.md", "../docs/*.md", "../docs/decisions/*.md"} {
 		for _, path := range glob(t, pattern) {

@@ -96,7 +96,7 @@ role_credentials() {
   if live && [ -f "$config" ]; then own_key "$(path_setting "$config" key_file)"; fi
 }
 
-# put_credential installs a file. Nobody else can read the key at any moment.
+# put_credential installs a file. No other user can read the key at any moment.
 put_credential() {
   case $2 in
     *.key) put "$1" "$config_dir/pki/$2" 0600 ;;

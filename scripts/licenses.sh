@@ -18,7 +18,7 @@ terms() {
   for file in "$2"/LICENSE* "$2"/COPYING* "$2"/NOTICE*; do
     if [ -f "$file" ]; then
       echo
-      # Debian has the text of this one, and wants it to be there once.
+      # Debian has the text of this licence, and requires packages to refer to it.
       if grep -q 'Apache License' "$file" && grep -q 'TERMS AND CONDITIONS' "$file"; then
         echo 'Apache License, Version 2.0: see /usr/share/common-licenses/Apache-2.0'
       else

@@ -18,7 +18,7 @@ import (
 	"cis490/internal/systemd"
 )
 
-// TestSocketUnitDecidesAboutTheAddress: the key listen is not used beside it.
+// TestSocketUnitDecidesAboutTheAddress: with a socket the key listen is not used.
 func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
 	unit := func(load, active, enabled string, listen ...string) systemd.UnitState {
 		return systemd.UnitState{"LoadState": {load}, "ActiveState": {active}, "UnitFileState": {enabled}, "Listen": listen}
@@ -49,7 +49,7 @@ func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
 	}
 }
 
-// TestServiceDecidesForItsOwnFileOnly: a start by hand with another file has listen.
+// TestServiceDecidesForItsOwnFileOnly: a manual start with another file uses its listen.
 func TestServiceDecidesForItsOwnFileOnly(t *testing.T) {
 	const plain = "{ path=/usr/bin/cis490-receiver ; argv[]=/usr/bin/cis490-receiver ; ignore_errors=no }"
 	const named = "{ path=/usr/bin/cis490-receiver ; argv[]=/usr/bin/cis490-receiver --config /srv/r.toml ; ignore_errors=no }"
@@ -70,8 +70,8 @@ func TestServiceDecidesForItsOwnFileOnly(t *testing.T) {
 	}
 }
 
-// TestPortIsTriedAndNotTaken: whoever listens afterwards gets it, also while a connection
-// of the last receiver is in TIME_WAIT, and whoever listens keeps it.
+// TestPortIsTriedAndNotTaken: the next program that listens gets the port, even while a
+// connection of the last receiver is in TIME_WAIT. A program that already listens keeps it.
 func TestPortIsTriedAndNotTaken(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "", "0.0.0.0", "localhost"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
@@ -113,8 +113,8 @@ func TestPortIsTriedAndNotTaken(t *testing.T) {
 	}
 }
 
-// TestPortOfOursIsNoFault: only the one of another program is.
-func TestPortOfOursIsNoFault(t *testing.T) {
+// TestPortOfTheReceiverItselfIsNoFault: only a port of another program is.
+func TestPortOfTheReceiverItselfIsNoFault(t *testing.T) {
 	inUse := fmt.Errorf("listen: %w", syscall.EADDRINUSE)
 	for _, c := range []struct {
 		taken   error
@@ -171,7 +171,7 @@ func TestFactsFitATerminal(t *testing.T) {
 	}
 }
 
-// TestStartWarnsOfListenThatIsNotUsed: the default stands in most files, and is not meant.
+// TestStartWarnsOfListenThatIsNotUsed: most files have the default, which is no reason to warn.
 func TestStartWarnsOfListenThatIsNotUsed(t *testing.T) {
 	at := &net.TCPAddr{IP: net.IPv6unspecified, Port: 9000}
 	for listen, warns := range map[string]bool{":8443": false, ":9000": false, "0.0.0.0:9000": false, "10.0.0.1:9000": true, ":9001": true} {

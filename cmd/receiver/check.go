@@ -235,7 +235,7 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 	return f, errors.Join(err, c.CheckSpace())
 }
 
-// checkReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
+// checkReload loads what a reload loads, except what [cli.LeaveHiddenOut] names.
 func checkReload(file string, c receiver.Config) (f checkFacts, hidden string, err error) {
 	f = checkFacts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir)}
 	if f.Files, hidden = cli.LeaveHiddenOut(c.TrustConfig().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/receiver"
 )
 
-// What check calls good, the daemon must be able to start from.
+// If check finds nothing wrong, the daemon must be able to start.
 func TestCheckFindsWhatKeepsTheDaemonFromStarting(t *testing.T) {
 	dir := t.TempDir()
 	if err := pki.InitCA(filepath.Join(dir, "pki"), pki.InitOptions{Names: []string{"localhost"}}); err != nil {

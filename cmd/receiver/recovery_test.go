@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestRecoveryExtendsItsTimeoutByProgress: each 15 seconds in which bytes come, and not at
-// all when none do.
+// TestRecoveryExtendsItsTimeoutByProgress: in each 15 seconds in which bytes arrive, and not
+// otherwise.
 func TestRecoveryExtendsItsTimeoutByProgress(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

@@ -7,7 +7,7 @@ import (
 	"cis490/internal/scrub"
 )
 
-// To heal what is only unreadable leads into uploads that meet the same obstacle.
+// Healing what is only unreadable leads to uploads that meet the same obstacle.
 func TestScrubAdvisesPermissionsAndDiskBeforeHealing(t *testing.T) {
 	if err := problemsOf(scrub.Progress{Objects: 3}); err != nil {
 		t.Errorf("of nothing: %v", err)

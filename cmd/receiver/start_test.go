@@ -18,8 +18,7 @@ import (
 	"cis490/internal/receiver"
 )
 
-// A stop ends the daemon with 0 whenever it comes; what was being recovered is
-// there for the next start.
+// A stop ends the daemon with 0 at any time. The next start continues the recovery.
 func TestStopDuringRecoveryIsNoFailure(t *testing.T) {
 	dir := t.TempDir()
 	if err := pki.InitCA(filepath.Join(dir, "pki"), pki.InitOptions{Names: []string{"localhost"}}); err != nil {
@@ -53,7 +52,7 @@ func TestStopDuringRecoveryIsNoFailure(t *testing.T) {
 func TestStartErrorsKeepTheirCodes(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  error
-		code int // 0: it is not for startError to say
+		code int // 0: startError does not decide
 	}{
 		"locked":           {fmt.Errorf("open: %w", &durable.LockedError{Path: "x"}), 0},
 		"a fault":          {fmt.Errorf("sync: %w: %w", durable.ErrFault, syscall.EIO), 0},
@@ -80,7 +79,7 @@ func TestStartErrorsKeepTheirCodes(t *testing.T) {
 	}
 }
 
-// A certificate that cannot be read for the disk's fault is none that is wrong.
+// A certificate that cannot be read because of a disk error is not an invalid one.
 func TestTrustErrorsKeepTheirCodes(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -99,7 +98,7 @@ func TestTrustErrorsKeepTheirCodes(t *testing.T) {
 	}
 }
 
-// An address that the machine cannot give now is not one that is written wrongly.
+// An address that the machine cannot assign now is not a misspelled one.
 func TestListenErrorsKeepTheirCodes(t *testing.T) {
 	for _, c := range []struct {
 		err  error

@@ -99,7 +99,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	return startError(hostdir.CheckMoves(cfg.DirsConfig()), o.config)
 }
 
-// runCheckReload loads what a reload loads, but for what [cli.LeaveHiddenOut] names.
+// runCheckReload loads what a reload loads, except what [cli.LeaveHiddenOut] names.
 func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 	visible, hidden := cli.LeaveHiddenOut(reloadedFiles(cfg))
 	if !slices.Contains(visible, string(cfg.Receiver.TokenFile)) {
@@ -163,7 +163,7 @@ func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 	}
 	free, err := cli.FreeAt(f.OutboxDir)
 	if err != nil {
-		return // said of the folder
+		return // the findings about the folder
 	}
 	f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.Bytes < int64(cfg.MinFree) {

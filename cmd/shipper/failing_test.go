@@ -32,8 +32,8 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 	}
 }
 
-// TestTimesAreSaidInWords: just now, and not "first now"; a time in the future comes of a
-// clock that was set back.
+// TestTimesAreSaidInWords: "just now", and not "first now". A time in the future means that the
+// clock was set back.
 func TestTimesAreSaidInWords(t *testing.T) {
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	st := func(at time.Time) shipper.Status {

@@ -42,8 +42,8 @@ func (o *options) openAsUser(cmd *cobra.Command) (shipper.Config, error) {
 	return c, cli.BecomeServiceUser(cmd, stateOf(c))
 }
 
-// connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate, key
-// and token first, which root may be able to read and the shipper's user not.
+// connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate,
+// key and token first, which root may be able to read while the shipper's user is not.
 func (o *options) connectAsUser(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
 	return o.connectAs(cmd, false)
 }

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// pingTimeout bounds the whole test, since a person waits for it.
+// pingTimeout bounds the whole test, since its user waits for it.
 const pingTimeout = 20 * time.Second
 
 // maxClockSkew is how far the clocks may be apart before --ping warns.

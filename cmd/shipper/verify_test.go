@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestReceivedIsNeverZeroAgo: nor dash ago.
+// TestReceivedIsNeverZeroAgo: neither "0 ago" nor "- ago".
 func TestReceivedIsNeverZeroAgo(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	for old, want := range map[time.Duration]string{

@@ -1,6 +1,6 @@
-// Package admission decides what the receiver starts to do. Each resource that a
-// request needs is taken from a budget here before it is used: per host and in total,
-// at the TLS port as at the proxy's socket.
+// Package admission decides what the receiver starts to do. Each resource that a request needs
+// is taken from a budget here before it is used: per host and in total, at the TLS port as at
+// the proxy's socket.
 //
 //   - [Conns]: connections, with their descriptors, goroutines and buffers
 //   - [Limiter]: requests that work at the same time, such as uploads
@@ -9,11 +9,11 @@
 //   - [KeyLocks]: one operation per archive at a time
 //   - [LimitLines]: lines of the log
 //
-// The package knows neither the protocol nor the store. Its refusals are
-// [*RefusedError] values, which package receiver translates for the sender.
+// The package knows neither the protocol nor the store. Its refusals are [*RefusedError]
+// values, which package receiver translates for the sender.
 //
-// Invariant: what is admitted fits, with all that was admitted before it. What is
-// acquired is released by the value or function that the caller got for it.
+// Invariant: what is admitted fits, together with everything that was admitted before it. What
+// is acquired is released by the value or function that the caller got for it.
 package admission
 
 import (
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// RefusalReason says which budget is used up. As an error it is what callers branch on:
+// RefusalReason says which budget is used up. As an error it is the one that callers branch on:
 // errors.Is(err, admission.HostBusy).
 type RefusalReason string
 
@@ -38,7 +38,7 @@ func (r RefusalReason) Error() string { return string(r) }
 // RefusedError says that a budget is used up.
 type RefusedError struct {
 	Reason     RefusalReason
-	Detail     string        // for a person at the sender's end
+	Detail     string        // for an operator at the sender's end
 	RetryAfter time.Duration // when the sender should try again
 }
 

@@ -190,8 +190,7 @@ func (c *Conns) removeConn(t *trackedConn) {
 	}
 }
 
-// markIdentifiedLocked ends that a connection counts for its address. The caller must
-// hold c.mu.
+// markIdentifiedLocked stops counting a connection for its address. The caller must hold c.mu.
 func (c *Conns) markIdentifiedLocked(t *trackedConn) {
 	if t.address != "" {
 		decrementCount(c.unidentified, t.address)

@@ -46,7 +46,7 @@ func TestConnectionsFitIntoTheLimitOfOpenFiles(t *testing.T) {
 	}
 }
 
-// TestHandshakesOfAnAddressAreBounded over time, and those of another continue.
+// TestHandshakesOfAnAddressAreBounded over time, and another address is not affected.
 func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := NewConns(64, 16, 4096)
@@ -77,7 +77,7 @@ func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
 	})
 }
 
-// TestAddressesAreForgotten once they have their whole burst again.
+// TestAddressesAreForgotten once they have their full burst again.
 func TestAddressesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := NewConns(64, 16, 4096)

@@ -21,12 +21,12 @@ type Limiter struct {
 	mu     sync.Mutex // guards the fields below
 	active int
 	hosts  map[episode.Name]int       // active requests per host
-	queue  []*waiter                  // in order of arrival
+	queue  []*slotWaiter              // in order of arrival
 	demand map[episode.Name]time.Time // hosts that had to wait, and since when
 }
 
-// waiter is a request that waits for a slot.
-type waiter struct {
+// slotWaiter is a request that waits for a slot.
+type slotWaiter struct {
 	host    episode.Name
 	granted chan struct{} // closed once it has one
 }
@@ -77,7 +77,7 @@ func (l *Limiter) QueuedCount() int {
 }
 
 // enqueue adds a request to the queue, where it may be granted a slot at once.
-func (l *Limiter) enqueue(host episode.Name) (*waiter, error) {
+func (l *Limiter) enqueue(host episode.Name) (*slotWaiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.hosts == nil {
@@ -92,7 +92,7 @@ func (l *Limiter) enqueue(host episode.Name) (*waiter, error) {
 	if n >= 2*l.PerHost {
 		return nil, busyError(HostBusy, "%d requests of this host are active or waiting", n)
 	}
-	w := &waiter{host, make(chan struct{})}
+	w := &slotWaiter{host, make(chan struct{})}
 	l.queue, l.demand[host] = append(l.queue, w), time.Now()
 	l.grantLocked()
 	return w, nil
@@ -100,7 +100,7 @@ func (l *Limiter) enqueue(host episode.Name) (*waiter, error) {
 
 // refusalError returns why a request has no slot even now: the demand of another host may
 // have expired while it waited.
-func (l *Limiter) refusalError(w *waiter) error {
+func (l *Limiter) refusalError(w *slotWaiter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.grantLocked()
@@ -111,7 +111,7 @@ func (l *Limiter) refusalError(w *waiter) error {
 }
 
 // dequeue removes a request from the queue and reports whether it was still there.
-func (l *Limiter) dequeue(w *waiter) bool {
+func (l *Limiter) dequeue(w *slotWaiter) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := slices.Index(l.queue, w)

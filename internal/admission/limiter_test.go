@@ -14,8 +14,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestHostsShareThePlaces: hosts that have more than their share must give way
-// when others come, and no other hosts must.
+// TestHostsShareThePlaces: hosts that have more than their share must give slots up when others
+// come, and only those hosts.
 func TestHostsShareThePlaces(t *testing.T) {
 	p := &admission.Limiter{Total: 16, PerHost: 8, MaxWait: 0}
 	held := map[episode.Name][]func(){}
@@ -56,7 +56,7 @@ func TestHostsShareThePlaces(t *testing.T) {
 	if a, b, c := len(held["a"]), len(held["b"]), len(held["c"]); a != 6 || b != 5 || c != 5 {
 		t.Errorf("a has %d, b has %d, c has %d, want 6, 5 and 5", a, b, c)
 	}
-	// A host that is alone has all that one may have.
+	// A single host gets the maximum of one host.
 	alone := &admission.Limiter{Total: 16, PerHost: 8, MaxWait: 0}
 	for i := range 8 {
 		if _, err := alone.Acquire(t.Context(), "a"); err != nil {
@@ -65,10 +65,9 @@ func TestHostsShareThePlaces(t *testing.T) {
 	}
 }
 
-// TestWhoFindsNoPlaceStandsInTheQueue: a place that becomes free goes to the host
-// that has the fewest, and among those to who came first; one that leaves the queue
-// takes none along.
-func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
+// TestARequestWithoutASlotIsQueued: a free slot goes to the host that has the fewest, and
+// among those to the first that came. A request that leaves the queue takes no slot with it.
+func TestARequestWithoutASlotIsQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 2, PerHost: 3, MaxWait: time.Minute}
 		var mu sync.Mutex
@@ -104,15 +103,15 @@ func TestWhoFindsNoPlaceStandsInTheQueue(t *testing.T) {
 		leave()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		// b1 has one place still when a1 frees the other.
+		// b1 still has one slot when a1 releases the other.
 		if want := []string{"a1", "b1", "c0: context canceled", "c1", "b2", "c2", "a2"}; !slices.Equal(got, want) {
 			t.Errorf("they came in as %q, want %q", got, want)
 		}
 	})
 }
 
-// TestAHostWaitsForItsOwn: one that sends more at once than it may have stands in the
-// queue with as many again, and takes no place but its own.
+// TestAHostWaitsForItsOwn: a host that sends more requests than its maximum may queue as many
+// again, and uses no slots beyond its own.
 func TestAHostWaitsForItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 8, PerHost: 2, MaxWait: 10 * time.Second}
@@ -150,9 +149,8 @@ func TestAHostWaitsForItsOwn(t *testing.T) {
 	})
 }
 
-// TestAShareThatNobodyClaimsIsGiven to who stands in line, if not before, then when
-// his time ends.
-func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
+// TestAnUnclaimedShareIsGiven to the waiters, at the latest when demandTTL ends.
+func TestAnUnclaimedShareIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 4, PerHost: 4, MaxWait: 10 * time.Second}
 		take := func(host episode.Name) func() {
@@ -175,8 +173,8 @@ func TestAShareThatNobodyClaimsIsGiven(t *testing.T) {
 	})
 }
 
-// TestNobodyWaitsForAPlaceForEver: uploads may take hours.
-func TestNobodyWaitsForAPlaceForEver(t *testing.T) {
+// TestNoRequestWaitsForASlotForever: uploads may take hours.
+func TestNoRequestWaitsForASlotForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &admission.Limiter{Total: 1, PerHost: 1, MaxWait: 10 * time.Second}
 		free, err := p.Acquire(t.Context(), "a")

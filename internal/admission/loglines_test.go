@@ -46,7 +46,7 @@ func TestNoFloodHidesTheLinesOfOthers(t *testing.T) {
 	})
 }
 
-// TestLinesOfAHealthyDayAreComplete: a backlog of thousands of episodes included.
+// TestLinesOfAHealthyDayAreComplete, even with a backlog of thousands of episodes.
 func TestLinesOfAHealthyDayAreComplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bytes.Buffer

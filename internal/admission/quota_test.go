@@ -23,7 +23,7 @@ func TestAFileCostsItsBlocksAndItsInode(t *testing.T) {
 	}
 }
 
-// TestCountingTakesAPartOfTheTime, however often a host with a spent quota returns.
+// TestCountingTakesAPartOfTheTime, however often a host that has used up its quota returns.
 func TestCountingTakesAPartOfTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		counts := 0
@@ -47,7 +47,7 @@ func TestCountingTakesAPartOfTheTime(t *testing.T) {
 	})
 }
 
-// TestReservationsFillTheDiskOnce: bytes and inodes, and what is not used returns.
+// TestReservationsFillTheDiskOnce: bytes and inodes, and unused ones are returned.
 func TestReservationsFillTheDiskOnce(t *testing.T) {
 	free := admission.Space{Bytes: 10 * 4608, Inodes: 7}
 	disk := admission.NewDisk(func() (admission.Space, error) { return free, nil }, new(admission.Quota))

@@ -9,7 +9,7 @@ import (
 	"cis490/internal/episode"
 )
 
-// How many requests one host may send. An honest host needs one to three per episode.
+// How many requests one host may send. An ordinary host needs one to three per episode.
 // Refusing a request costs a Raspberry Pi some 100 µs of CPU time.
 const (
 	requestsPerSecond = 4000

@@ -35,8 +35,8 @@ type UnpackableError struct {
 
 func (u *UnpackableError) Error() string { return u.Cause }
 
-// Limits bound an episode. A larger one gives an [UnpackableError]. A zero field means that of
-// [DefaultLimits].
+// Limits bound an episode. A larger one gives an [UnpackableError]. For a zero field the limit
+// of [DefaultLimits] applies.
 type Limits struct {
 	Bytes   int64 // bytes in all files together, holes included
 	Entries int   // files, directories, links and skipped entries

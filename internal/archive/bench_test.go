@@ -14,8 +14,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// writeRecording fills an episode with size bytes: telemetry, metrics, and a blob
-// that does not compress.
+// writeRecording fills an episode with size bytes: telemetry, metrics, and a blob that does not
+// compress.
 func writeRecording(l *lab, files int, size int) {
 	r := rand.New(rand.NewPCG(490, 1))
 	calls := []string{"NtCreateFile", "NtOpenKey", "NtReadFile", "NtClose", "openat", "mmap", "connect", "futex"}
@@ -44,8 +44,8 @@ func writeRecording(l *lab, files int, size int) {
 	l.writeNoise("blob.bin", size/10)
 }
 
-// BenchmarkLevels shows what the level and the window were chosen from: MB of
-// tar a second, how many times smaller the archive is, MiB allocated at start.
+// BenchmarkLevels measures what the choice of level and window is based on: MB of tar per
+// second, the compression ratio, MiB allocated at the start.
 func BenchmarkLevels(b *testing.B) {
 	l := newLab(b)
 	writeRecording(l, 24, 48<<20)
@@ -65,7 +65,7 @@ func packAll(b *testing.B, l *lab, p *archive.Packer) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := cpuTime(b)
-	var out counter
+	var out countingWriter
 	var s archive.Survey
 	for b.Loop() {
 		tree, err := l.open(archive.Limits{})
@@ -82,8 +82,8 @@ func packAll(b *testing.B, l *lab, p *archive.Packer) {
 	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(b.N)/(1<<20), "MiB/op")
 }
 
-// cpuTime returns the processor time of this process and its children: a shared
-// machine's wall clock says little.
+// cpuTime returns the processor time of this process and its children: on a shared machine the
+// wall clock means little.
 func cpuTime(b *testing.B) time.Duration {
 	var sum time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
@@ -102,10 +102,10 @@ func reportPerCPU(b *testing.B, began time.Duration, s archive.Survey) {
 	b.ReportMetric(float64(s.Size)*float64(b.N)/1e6/spent.Seconds(), "MB/cpu-s")
 }
 
-type counter int64
+type countingWriter int64
 
-func (c *counter) Write(p []byte) (int, error) {
-	*c += counter(len(p))
+func (c *countingWriter) Write(p []byte) (int, error) {
+	*c += countingWriter(len(p))
 	return len(p), nil
 }
 
@@ -116,7 +116,7 @@ func BenchmarkSystemTools(b *testing.B) {
 	for _, level := range []string{"-1", "-3"} {
 		b.Run("zstd"+level, func(b *testing.B) {
 			began := cpuTime(b)
-			var out counter
+			var out countingWriter
 			for b.Loop() {
 				cmd := exec.Command("sh", "-c", `tar -c --format=posix -C "$1" ep-1 | zstd -q "$2" -T1`, "sh", l.parent, level)
 				cmd.Stdout = &out
@@ -142,7 +142,7 @@ func BenchmarkSmallEpisode(b *testing.B) {
 	packAll(b, l, archive.NewPacker())
 }
 
-// BenchmarkReadMeta and BenchmarkVerify are the receiver's part.
+// BenchmarkReadMeta and BenchmarkVerify measure the receiver's part.
 func BenchmarkReadMeta(b *testing.B) {
 	for _, size := range []int{40 << 10, 48 << 20} {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {

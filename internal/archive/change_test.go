@@ -10,7 +10,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-// changes are what may happen to a file that Pack reads after the blob.
+// changes are possible changes to a file that Pack reads after the blob.
 var changes = []struct {
 	name string
 	do   func(l *lab)
@@ -48,7 +48,7 @@ func (l *lab) append(rel, content string) {
 	fixture.Must(l, f.Close())
 }
 
-// TestChangeUnderPackIsSeen whether it happens before Pack or in its midst.
+// TestChangeUnderPackIsSeen, whether it happens before Pack or during it.
 func TestChangeUnderPackIsSeen(t *testing.T) {
 	for _, c := range changes {
 		fill := func(t *testing.T) *lab {

@@ -30,8 +30,8 @@ func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 		return Marks{}, err
 	}
 	defer s.close()
-	c := comparer{tree: t, archive: s, file: make([]byte, copyBufferSize), packed: make([]byte, copyBufferSize)}
-	w := walker{tree: t, visit: func(n *node) error { return c.compareNode(ctx, n) }}
+	c := treeComparer{tree: t, archive: s, file: make([]byte, copyBufferSize), packed: make([]byte, copyBufferSize)}
+	w := treeWalker{tree: t, visit: func(n *node) error { return c.compareNode(ctx, n) }}
 	marks, err := w.walkTree(ctx)
 	if err != nil {
 		return Marks{}, err
@@ -45,14 +45,14 @@ func Compare(ctx context.Context, r io.Reader, t *Tree) (Marks, error) {
 	return marks, t.checkFingerprint(ctx, marks.Fingerprint)
 }
 
-// comparer walks tree and archive in parallel. Both have the same order.
-type comparer struct {
+// treeComparer walks tree and archive in parallel. Both have the same order.
+type treeComparer struct {
 	tree         *Tree
 	archive      *tarStream
 	file, packed []byte
 }
 
-func (c *comparer) compareNode(ctx context.Context, n *node) error {
+func (c *treeComparer) compareNode(ctx context.Context, n *node) error {
 	h := n.tarHeader(c.tree.memberName(n))
 	m, err := c.archive.nextMember()
 	differs := func(format string, a ...any) error {
@@ -86,7 +86,7 @@ func (c *comparer) compareNode(ctx context.Context, n *node) error {
 
 var errDiffers = errors.New("differs")
 
-func (c *comparer) compareBytes(r io.Reader, b []byte) error {
+func (c *treeComparer) compareBytes(r io.Reader, b []byte) error {
 	p := c.packed[:len(b)]
 	if _, err := io.ReadFull(r, p); err != nil {
 		return tornError(err)

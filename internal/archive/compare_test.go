@@ -14,8 +14,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestWhatIsNotContentIsNoDifference: what an installer's chown -R, chmod and
-// touch do, and what comes and goes with a monitor.
+// TestWhatIsNotContentIsNoDifference: changes by an installer's chown -R, chmod and touch, and
+// files that a monitor creates and removes.
 func TestWhatIsNotContentIsNoDifference(t *testing.T) {
 	l := newOddLab(t)
 	l.writeNoise("blob.bin", 300<<10)
@@ -100,7 +100,7 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 	}
 }
 
-// TestComparedArchiveMustBeWhole: a torn copy is no ground to let an episode go.
+// TestComparedArchiveMustBeWhole: a torn copy is no reason to delete an episode.
 func TestComparedArchiveMustBeWhole(t *testing.T) {
 	l := newUsualLab(t)
 	packed, _ := l.pack()
@@ -114,7 +114,7 @@ func TestComparedArchiveMustBeWhole(t *testing.T) {
 	}
 }
 
-// TestChangeUnderCompareIsSeen even where what was compared was equal.
+// TestChangeUnderCompareIsSeen, even if the comparison found no difference.
 func TestChangeUnderCompareIsSeen(t *testing.T) {
 	for _, rel := range []string{"a-first", "blob.bin", "telemetry.csv"} {
 		l := newUsualLab(t)
@@ -136,7 +136,7 @@ func TestChangeUnderCompareIsSeen(t *testing.T) {
 	}
 }
 
-// onRead does something when it is its turn to be read.
+// onRead calls a function once, when it is read.
 type onRead struct{ do func() }
 
 func (o *onRead) Read([]byte) (int, error) {

@@ -35,7 +35,7 @@ func (c *contentHash) sum() digest.Digest { return digest.Digest(c.hash.Sum(nil)
 // the piece; an error of pace ends it. It returns [ErrChanged] if the tree changes meanwhile.
 func (t *Tree) HashContents(ctx context.Context, pace func(n int) error) (digest.Digest, Marks, error) {
 	c, buf := newContentHash(), make([]byte, copyBufferSize)
-	w := walker{tree: t, visit: func(n *node) error {
+	w := treeWalker{tree: t, visit: func(n *node) error {
 		h := n.tarHeader("")
 		c.beginEntry(n.path, fileType(n), h.Linkname, h.Size)
 		if !n.isRegular() {

@@ -100,7 +100,7 @@ func TestMarksBelowOutliveARename(t *testing.T) {
 	}
 }
 
-// When a tree changed, as who packs it must know.
+// When a tree changed, as its packer must know.
 func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 	l := newOddLab(t)
 	marks := func() archive.Marks {
@@ -133,7 +133,7 @@ func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 	}
 }
 
-// An unfit tree that is being copied is distinguished from one that does not change.
+// An unfit tree that is still being copied is distinguished from one that does not change.
 func TestSurveyOfAnUnfitTreeTellsWhenItChanged(t *testing.T) {
 	l := newOddLab(t)
 	fixture.Must(l, os.WriteFile(l.path("meta.json"), nil, 0o644))

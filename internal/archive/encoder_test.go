@@ -2,7 +2,7 @@ package archive
 
 import "testing"
 
-// TestLargeEpisodesShareNoEncoder: of two with one, the second may be unreadable.
+// TestLargeEpisodesShareNoEncoder: if two shared one, the second could be unreadable.
 func TestLargeEpisodesShareNoEncoder(t *testing.T) {
 	p := NewPacker()
 	large, small := Survey{Bytes: minLargeSize}, Survey{Bytes: minLargeSize - 1}

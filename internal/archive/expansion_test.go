@@ -44,7 +44,7 @@ func TestVerifyUpToDecodesNoMore(t *testing.T) {
 	}
 }
 
-// Archives of honest hosts are decoded whole: dense telemetry, and the smallest tar.
+// Archives of honest hosts are decoded completely: dense telemetry, and the smallest tar.
 func TestExpansionLimitCoversTelemetry(t *testing.T) {
 	for _, c := range []struct{ size, decoded int64 }{{1 << 30, 50 << 30}, {150, 10 << 10}, {300, 400 << 10}} {
 		if limit := archive.ExpansionLimit(c.size); limit < c.decoded {

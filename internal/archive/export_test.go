@@ -6,7 +6,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// NewPackerAt returns a Packer of another level and window, to compare.
+// NewPackerAt returns a Packer with another level and window, for comparison.
 func NewPackerAt(l int, window int) *Packer { return newPacker(zstd.EncoderLevel(l), window) }
 
 // NewPackerOf returns a Packer with a number of goroutines, whatever the size of an
@@ -17,8 +17,7 @@ func NewPackerOf(goroutines int) *Packer {
 	return p
 }
 
-// Compressor returns what makes one frame over b, for archives that no Packer
-// would make.
+// Compressor returns a writer of one frame over b, for archives that no Packer would make.
 func Compressor(window int) func(b []byte) []byte {
 	p := newPacker(zstd.SpeedFastest, window)
 	return func(b []byte) []byte { return p.enc.EncodeAll(b, nil) }

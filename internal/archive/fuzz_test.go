@@ -9,7 +9,8 @@ import (
 	"cis490/internal/archive"
 )
 
-// addSeeds adds archives to start from: one of ours, a foreign one, the beginning of a bomb.
+// addSeeds adds archives to start from: one of a Packer, a foreign one, the beginning of a
+// bomb.
 func addSeeds(f *testing.F) {
 	l := newUsualLab(f)
 	packed, _ := l.pack()
@@ -41,7 +42,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzReadUncompressed: the same behind the frame, where bytes alone do not get.
+// FuzzReadUncompressed: the same below the zstd frame, which mutated bytes alone do not pass.
 func FuzzReadUncompressed(f *testing.F) {
 	var b bytes.Buffer
 	tw := tar.NewWriter(&b)
@@ -62,7 +63,7 @@ func FuzzReadUncompressed(f *testing.F) {
 	})
 }
 
-// FuzzReadMeta: no input makes it panic, read on or take much memory.
+// FuzzReadMeta: no input makes it panic, read beyond the entry or use much memory.
 func FuzzReadMeta(f *testing.F) {
 	addSeeds(f)
 	good, _ := newUsualLab(f).pack()
@@ -77,7 +78,7 @@ func FuzzReadMeta(f *testing.F) {
 		if err != nil && m.Commit != "" || m.Commit != "" && len(m.Commit) != 40 {
 			t.Errorf("got %+v, %v", m, err)
 		}
-		// Whatever it has met, it reads the next one.
+		// After any input, it can read the next one.
 		if m, err := r.Read(bytes.NewReader(good), name); err != nil || m != want {
 			t.Errorf("afterwards it reads %+v, %v, want %+v", m, err, want)
 		}

@@ -21,8 +21,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestSpecialFilesAreSkippedAndNamed: a monitor's socket must not hold an
-// episode, a FIFO must not stop the shipper.
+// TestSpecialFilesAreSkippedAndNamed: a monitor's socket must not cause a hold, and a FIFO must
+// not block the shipper.
 func TestSpecialFilesAreSkippedAndNamed(t *testing.T) {
 	l := newUsualLab(t)
 	mkfifo(t, l.path("fifo\x1b[2J\n"))
@@ -94,7 +94,7 @@ func TestForeignHardLinkIsNotRead(t *testing.T) {
 	}
 }
 
-// TestMountPointIsSkipped: what is mounted there is not the episode's.
+// TestMountPointIsSkipped: what is mounted there does not belong to the episode.
 func TestMountPointIsSkipped(t *testing.T) {
 	fixture.RequireRoot(t)
 	l := newUsualLab(t)
@@ -127,8 +127,8 @@ func TestOnlyADirectoryIsAnEpisode(t *testing.T) {
 	wantUnpackable(t, err, "ep-1 is not a directory")
 }
 
-// TestCapsHoldTheEpisode with a cause that says what to do, and in a Survey:
-// no content is read for it.
+// TestCapsHoldTheEpisode with a cause that includes advice, already in a Survey: no content is
+// read for it.
 func TestCapsHoldTheEpisode(t *testing.T) {
 	limits := archive.Limits{Bytes: 1 << 20, Entries: 50, Depth: 5, Path: 100}
 	for _, c := range []struct {
@@ -159,7 +159,7 @@ func TestCapsHoldTheEpisode(t *testing.T) {
 	}
 }
 
-// TestAtTheCapsIsFit: limits are the last values that pass.
+// TestAtTheCapsIsFit: the limits are the largest accepted values.
 func TestAtTheCapsIsFit(t *testing.T) {
 	l := newLab(t)
 	l.write("d/e/"+strings.Repeat("p", 16), strings.Repeat("x", 1000))
@@ -178,7 +178,7 @@ func TestAtTheCapsIsFit(t *testing.T) {
 	}
 }
 
-// TestManyNamesAreNotCollected: the caps hold while a directory is read.
+// TestManyNamesAreNotCollected: the limits apply while a directory is read.
 func TestManyNamesAreNotCollected(t *testing.T) {
 	l := newUsualLab(t)
 	dir := l.path("many")
@@ -196,8 +196,7 @@ func TestManyNamesAreNotCollected(t *testing.T) {
 	}
 }
 
-// TestLongNamesAreBounded: as many names as are permitted, each of 255 bytes,
-// would be too much.
+// TestLongNamesAreBounded: the permitted number of names, each of 255 bytes, would be too much.
 func TestLongNamesAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 70000 files")
@@ -213,8 +212,8 @@ func TestLongNamesAreBounded(t *testing.T) {
 	wantUnpackable(t, err, "too many long names")
 }
 
-// TestDeepTreeIsHeld: a tree made with relative calls can be
-// deeper than any path the kernel takes.
+// TestDeepTreeIsHeld: a tree made with relative calls can be deeper than any path the kernel
+// accepts.
 func TestDeepTreeIsHeld(t *testing.T) {
 	l := newUsualLab(t)
 	at := l.episode
@@ -232,8 +231,8 @@ func TestDeepTreeIsHeld(t *testing.T) {
 	wantUnpackable(t, err, "lies deeper than 64 directories")
 }
 
-// TestUnreadableIsHeld. The thread gives up root's rights on files: a mode
-// does not keep root out.
+// TestUnreadableIsHeld. The thread gives up root's rights on files, because modes do not stop
+// root.
 func TestUnreadableIsHeld(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -263,9 +262,9 @@ func TestUnreadableIsHeld(t *testing.T) {
 	}
 }
 
-// TestSwapsNeverLeadOutside: while a file is again and again replaced by a
-// link out of the tree, a FIFO, a directory and itself, Pack does not wait,
-// and no secret comes into what it wrote, accepted or not.
+// TestSwapsNeverLeadOutside: while a file is continuously replaced by a link out of the tree, a
+// FIFO, a directory and itself, Pack does not block, and what it writes contains no secret,
+// whether it succeeds or not.
 func TestSwapsNeverLeadOutside(t *testing.T) {
 	l := newUsualLab(t)
 	secret := strings.Repeat("SECRET", 100)

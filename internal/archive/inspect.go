@@ -41,7 +41,7 @@ type Stamp struct {
 // of entries.
 func (t *Tree) Inspect(ctx context.Context) (Inspection, error) {
 	in := Inspection{Files: make(map[uint64]Stamp), skipped: make(map[uint64]*skippedFile)}
-	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
+	w := treeWalker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
 	w.observe = in.addNode
 	marks, err := w.walkTree(ctx)
 	in.Marks = marks

@@ -91,7 +91,7 @@ func (l *lab) pack() ([]byte, archive.Survey) {
 	return b.Bytes(), s
 }
 
-// packDuring packs while, after the first bytes are out, during happens once.
+// packDuring packs, and calls during once, after the first bytes are written.
 func (l *lab) packDuring(during func()) error {
 	l.Helper()
 	tree := l.tree(archive.Limits{})
@@ -174,9 +174,9 @@ func runTool(t testing.TB, stdin []byte, program string, args ...string) string 
 	return string(out)
 }
 
-// listTree lists a tree: path, type and mode, mtime, content or target. What
-// an archive leaves out is left out. Python sets times from a float, and none
-// of links, so times are cut to tick and may leave out links.
+// listTree lists a tree: path, type and mode, mtime, content or target. It omits what an
+// archive omits. Python sets times from a float, and none of links, so times are cut to tick
+// and may omit links.
 func listTree(t testing.TB, root string, tick time.Duration, linkTimes bool) []string {
 	t.Helper()
 	var lines []string

@@ -53,9 +53,8 @@ func TestLeasedFileIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestDirectoryCannotBeLeased: nothing needs to be done for directories, which are
-// opened before it is known whose they are. A kernel that lets them be leased turns
-// this test red.
+// TestDirectoryCannotBeLeased: directories need no protection, although they are opened before
+// their owner is known. This test fails on a kernel that allows leases on them.
 func TestDirectoryCannotBeLeased(t *testing.T) {
 	l := newUsualLab(t)
 	f, err := os.Open(l.path("telemetry"))

@@ -36,7 +36,7 @@ type Marks struct {
 
 // ReadMarks walks the tree. It opens only directories. It returns errors as [Tree.Survey] does.
 func (t *Tree) ReadMarks(ctx context.Context) (Marks, error) {
-	w := walker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
+	w := treeWalker{tree: t, statOnly: true, visit: func(*node) error { return nil }}
 	return w.walkTree(ctx)
 }
 

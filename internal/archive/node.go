@@ -66,7 +66,7 @@ func statNode(dirfd int, base, path string) (*node, error) {
 	case x.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0:
 		return &node{path: path, fd: -1, skip: mountPoint}, nil
 	}
-	return n, n.classify(func() (string, error) {
+	return n, n.setSkipReason(func() (string, error) {
 		target, err := readLink(dirfd, base)
 		if errors.Is(err, unix.EINVAL) {
 			err = changedError(path, "is not a link any more")
@@ -90,11 +90,11 @@ func (n *node) readStat() error {
 	if err := unix.Fstat(n.fd, &n.st); err != nil {
 		return fileError("stat", n.path, err)
 	}
-	return n.classify(func() (string, error) { return readLink(n.fd, "") })
+	return n.setSkipReason(func() (string, error) { return readLink(n.fd, "") })
 }
 
-// classify sets the skip reason, and the target of a link.
-func (n *node) classify(readlink func() (string, error)) error {
+// setSkipReason sets the skip reason, and the target of a link.
+func (n *node) setSkipReason(readlink func() (string, error)) error {
 	switch n.st.Mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR:
 	case unix.S_IFLNK:

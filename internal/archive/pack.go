@@ -84,7 +84,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, t *Tree, s Survey) error
 	enc.ResetContentSize(p.out, s.Size)
 	defer enc.Reset(nil) // waits until no goroutine writes to p.out
 	out := &exactWriter{w: enc, left: s.Size}
-	walk := walker{tree: t, visit: func(n *node) error { return p.addNode(ctx, out, t, n) }}
+	walk := treeWalker{tree: t, visit: func(n *node) error { return p.addNode(ctx, out, t, n) }}
 	marks, err := walk.walkTree(ctx)
 	if err != nil {
 		return err

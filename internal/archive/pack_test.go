@@ -125,8 +125,8 @@ func TestSurveyTellsTheArchive(t *testing.T) {
 	}
 }
 
-// TestSameTreeSameBytes also for a Packer that has packed other things, and
-// one that failed; of a large episode, however many goroutines there are.
+// TestSameTreeSameBytes also for a Packer that has packed other things, or failed before; for a
+// large episode, with any number of goroutines.
 func TestSameTreeSameBytes(t *testing.T) {
 	l := newOddLab(t)
 	l.writeNoise("blob.bin", 300<<10)
@@ -158,7 +158,8 @@ func TestSameTreeSameBytes(t *testing.T) {
 	}
 }
 
-// wantSamePack wants a packer to pack l to the same bytes each time, whatever it packed before.
+// wantSamePack checks that a packer packs l to the same bytes each time, whatever it packed
+// before.
 func wantSamePack(t *testing.T, p *archive.Packer, l, other *lab, want []byte) {
 	t.Helper()
 	tree, otherTree := l.tree(archive.Limits{}), other.tree(archive.Limits{})
@@ -194,7 +195,7 @@ func TestMetaIsFirst(t *testing.T) {
 	}
 }
 
-// TestHeadersNameNobody: no owner, no set-uid, no times but the mtime.
+// TestHeadersNameNobody: no owner, no set-uid, no times except the mtime.
 func TestHeadersNameNobody(t *testing.T) {
 	l := newOddLab(t)
 	if os.Getuid() == 0 {
@@ -252,8 +253,8 @@ func TestWriteErrorIsPassedOn(t *testing.T) {
 	}
 }
 
-// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nothing writes any
-// more and no goroutine is left.
+// TestWhoEndsEarlyIsAlone: when Pack returns, for whatever reason, nothing is written any more
+// and no goroutine is left.
 func TestWhoEndsEarlyIsAlone(t *testing.T) {
 	l := newUsualLab(t)
 	l.writeNoise("blob.bin", 9<<20)

@@ -17,8 +17,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestDamageIsFound: every cut is; a flipped bit is, or does no harm, as some
-// in zstd's stream do not: there are spare bits, and two matches of one text.
+// TestDamageIsFound: every truncation is found. A flipped bit is found or harmless: zstd's
+// stream has spare bits, and two encodings of one match.
 func TestDamageIsFound(t *testing.T) {
 	l := newUsualLab(t)
 	l.writeNoise("blob.bin", 2<<10)
@@ -45,8 +45,7 @@ func TestDamageIsFound(t *testing.T) {
 	}
 }
 
-// TestNothingFollowsTheArchive: what follows is read by some tools and not by
-// others.
+// TestNothingFollowsTheArchive: some tools would read what follows, and others would not.
 func TestNothingFollowsTheArchive(t *testing.T) {
 	packed, _ := newUsualLab(t).pack()
 	plain := []byte(runTool(t, packed, "zstd", "-d", "-c"))
@@ -82,8 +81,7 @@ func TestNothingFollowsTheArchive(t *testing.T) {
 	}
 }
 
-// TestForeignArchivesAreRead: those of the program before this one, and of
-// common tools.
+// TestForeignArchivesAreRead: those of the original program, and of common tools.
 func TestForeignArchivesAreRead(t *testing.T) {
 	l := newOddLab(t)
 	python := runTool(t, nil, "python3", "-c",
@@ -101,23 +99,23 @@ func TestForeignArchivesAreRead(t *testing.T) {
 	}
 }
 
-// TestReadErrorIsPassedOn so that a dying disk is not taken for a bad archive.
+// TestReadErrorIsPassedOn so that a failing disk is not taken for a corrupt archive.
 func TestReadErrorIsPassedOn(t *testing.T) {
 	l := newUsualLab(t)
 	l.writeNoise("blob.bin", 300<<10)
 	packed, _ := l.pack()
 	disk := errors.New("disk")
 	for _, at := range []int{0, 3, 5000, 200 << 10, len(packed)} {
-		r := io.MultiReader(bytes.NewReader(packed[:at]), failing{disk})
+		r := io.MultiReader(bytes.NewReader(packed[:at]), failingReader{disk})
 		if err := archive.Verify(r); !errors.Is(err, disk) {
 			t.Errorf("after %d bytes: got %v", at, err)
 		}
 	}
 }
 
-type failing struct{ err error }
+type failingReader struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
 // packHeaders returns an archive of the given headers, each with its Size in zeros.
 func packHeaders(t testing.TB, window int, headers ...tar.Header) []byte {
@@ -170,7 +168,7 @@ func bytesAllocated(f func()) uint64 {
 // TestBombsCostNoMemory to a reader of an archive, and no time to ReadMeta.
 func TestBombsCostNoMemory(t *testing.T) {
 	const size = 1 << 30 // for Verify
-	r := &counted{r: packBomb(16 * size)}
+	r := &countingReader{r: packBomb(16 * size)}
 	got := bytesAllocated(func() {
 		if m, err := archive.ReadMeta(r, name); err != nil || m != (episode.Meta{}) {
 			t.Errorf("ReadMeta: got %+v, %v", m, err)
@@ -193,27 +191,27 @@ func TestBombsCostNoMemory(t *testing.T) {
 	}
 }
 
-type counted struct {
+type countingReader struct {
 	r io.Reader
 	n int
 }
 
-func (c *counted) Read(p []byte) (int, error) {
+func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += n
 	return n, err
 }
 
-// TestEmptyBlocksCostNoTime: they decode to nothing, for ever.
+// TestEmptyBlocksCostNoTime: they decode to nothing, forever.
 func TestEmptyBlocksCostNoTime(t *testing.T) {
 	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 10 << 3}
-	r := &counted{r: bytes.NewReader(append(frame, make([]byte, 3*16<<20)...))}
+	r := &countingReader{r: bytes.NewReader(append(frame, make([]byte, 3*16<<20)...))}
 	if _, err := archive.ReadMeta(r, name); err == nil || r.n > 5<<20 {
 		t.Errorf("got %v after %d bytes", err, r.n)
 	}
 }
 
-// TestHugeWindowIsRefused before any memory is taken for it.
+// TestHugeWindowIsRefused before any memory is allocated for it.
 func TestHugeWindowIsRefused(t *testing.T) {
 	for _, b := range [][]byte{
 		{0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 1, 0, 0},                   // 2 GiB window
@@ -233,7 +231,7 @@ func TestHugeWindowIsRefused(t *testing.T) {
 	}
 }
 
-// TestSparseMembersAreRefused: a map of a few bytes stands for any length.
+// TestSparseMembersAreRefused: a map of a few bytes can describe any length.
 func TestSparseMembersAreRefused(t *testing.T) {
 	l := newUsualLab(t)
 	l.write("hole", "")
@@ -271,7 +269,7 @@ func TestReadMetaTakesExactlyTheEpisodesOwn(t *testing.T) {
 		{"a link", []tar.Header{{Name: "ep-1/meta.json", Typeflag: tar.TypeSymlink, Linkname: "x"}}, false},
 		{"a directory", []tar.Header{{Name: "ep-1/meta.json/", Typeflag: tar.TypeDir}}, false},
 	} {
-		// Two NUL bytes are no JSON: an error tells that the file was read.
+		// Two NUL bytes are not JSON: the error shows that the file was read.
 		_, err := archive.ReadMeta(bytes.NewReader(packHeaders(t, 1<<20, c.headers...)), name)
 		if read := err != nil && strings.Contains(err.Error(), "meta.json"); read != c.found || err != nil && !read {
 			t.Errorf("%s: got %v", c.name, err)
@@ -279,9 +277,9 @@ func TestReadMetaTakesExactlyTheEpisodesOwn(t *testing.T) {
 	}
 }
 
-// TestReadMetaOfOurs finds the commit in the first block of an archive, and
-// says so if there is no archive.
-func TestReadMetaOfOurs(t *testing.T) {
+// TestReadMetaOfAPackedArchive finds the commit in the first block of an archive, and reports if there is
+// no archive.
+func TestReadMetaOfAPackedArchive(t *testing.T) {
 	l := newUsualLab(t)
 	l.writeNoise("aaa.bin", 4<<20)
 	packed, _ := l.pack()

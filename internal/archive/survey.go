@@ -49,7 +49,7 @@ func (s *Skips) addSkip(n *node) {
 func (t *Tree) Survey(ctx context.Context) (Survey, error) {
 	s := Survey{Size: tarTrailer}
 	var head bytes.Buffer // the writer says how long its header is
-	w := walker{tree: t, statOnly: true, visit: func(n *node) error {
+	w := treeWalker{tree: t, statOnly: true, visit: func(n *node) error {
 		h := n.tarHeader(t.memberName(n))
 		head.Reset()
 		if err := writeHeader(&head, h); err != nil {

@@ -26,7 +26,7 @@ var instants = []unix.Timespec{
 	{Sec: -62135596801, Nsec: 999999999},
 	{Sec: -62135596800 + 86400*200},
 	{Sec: -11676096000, Nsec: 123456789}, // 1600
-	{Sec: -9223372037, Nsec: 145224191},  // the last before nanoseconds overflow
+	{Sec: -9223372037, Nsec: 145224191},  // the last time before nanoseconds overflow
 	{Sec: -2147483648, Nsec: 1},          // 1901: the first on ext4
 	{Sec: -1, Nsec: 999999999},
 	{Sec: -1},
@@ -41,8 +41,8 @@ var instants = []unix.Timespec{
 	{Sec: math.MinInt64 + 1, Nsec: 1},
 }
 
-// fileSystems are folders on the file system of temporary files and on one that
-// keeps any time.
+// fileSystems are directories on the file system of temporary files and on one that can store
+// any time.
 func fileSystems(t *testing.T) map[string]string {
 	t.Helper()
 	shm, err := os.MkdirTemp("/dev/shm", "archive-*")
@@ -57,8 +57,8 @@ func fileSystems(t *testing.T) map[string]string {
 	return map[string]string{"temporary": t.TempDir(), "memory": shm}
 }
 
-// setTime sets the mtime of a path, which may be a link, and returns what the file
-// system made of it.
+// setTime sets the mtime of a path, which may be a link, and returns what the file system
+// stored.
 func setTime(t *testing.T, path string, at unix.Timespec) time.Time {
 	t.Helper()
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -71,7 +71,7 @@ func setTime(t *testing.T, path string, at unix.Timespec) time.Time {
 	return info.ModTime()
 }
 
-// TestTimesArePackedAsTheyAre, however far from ours, of every kind of entry.
+// TestTimesArePackedAsTheyAre, however far from the present, for every type of entry.
 func TestTimesArePackedAsTheyAre(t *testing.T) {
 	for kind, dir := range fileSystems(t) {
 		for _, at := range instants {
@@ -113,7 +113,7 @@ func TestTimesArePackedAsTheyAre(t *testing.T) {
 	}
 }
 
-// wantTarTimes wants GNU tar to restore the same times from an archive.
+// wantTarTimes checks that GNU tar restores the same times from an archive.
 func wantTarTimes(t *testing.T, l *lab, packed []byte) {
 	t.Helper()
 	out := filepath.Join(l.parent, "out") // on the same file system
@@ -130,7 +130,7 @@ func wantTarTimes(t *testing.T, l *lab, packed []byte) {
 	}
 }
 
-// TestTheTarIsThatOfTheStandardWriter to the byte, but for the one time that it cannot
+// TestTheTarIsThatOfTheStandardWriter to the byte, except for the one time that it cannot
 // write.
 func TestTheTarIsThatOfTheStandardWriter(t *testing.T) {
 	packed, _ := newOddLab(t).pack()

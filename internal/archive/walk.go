@@ -12,17 +12,17 @@ import (
 	"cis490/internal/episode"
 )
 
-// maxNames bounds the bytes of names in memory: those of the directories on the way to the current
+// maxNames bounds the bytes of names in memory: those of the directories above the current
 // entry.
 const maxNames = 16 << 20
 
 // readAhead is how many names are read between two checks of the limits.
 const readAhead = 1024
 
-// walker visits the entries of a tree in the archive's order: a regular meta.json, the episode's
-// directory, then depth first, sorted by the bytes of the names. It holds one descriptor per
-// directory on the way down.
-type walker struct {
+// treeWalker visits the entries of a tree in the archive's order: a regular meta.json, the
+// episode's directory, then depth first, sorted by the bytes of the names. It holds one
+// descriptor per directory above the current entry.
+type treeWalker struct {
 	tree     *Tree
 	visit    func(*node) error // not called for skipped entries
 	statOnly bool              // visit opens nothing, so files need no descriptor
@@ -37,7 +37,7 @@ type walker struct {
 }
 
 // walkTree walks the whole tree and returns the marks of the state that it saw.
-func (w *walker) walkTree(ctx context.Context) (Marks, error) {
+func (w *treeWalker) walkTree(ctx context.Context) (Marks, error) {
 	w.sums = newMarkSums()
 	w.entries = 1
 	root := &node{fd: int(w.tree.dir.Fd())} // owned by the tree: not closed here
@@ -52,7 +52,7 @@ func (w *walker) walkTree(ctx context.Context) (Marks, error) {
 	return w.sums.sumMarks(), nil
 }
 
-func (w *walker) visitRoot(ctx context.Context, root *node) error {
+func (w *treeWalker) visitRoot(ctx context.Context, root *node) error {
 	dir, err := root.openDir()
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (w *walker) visitRoot(ctx context.Context, root *node) error {
 }
 
 // visitMeta visits meta.json first if it is a regular file. Otherwise it is an entry like others.
-func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
+func (w *treeWalker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
 	n, err := w.openNode(dir, episode.MetaFile, episode.MetaFile)
 	if err != nil {
 		return false, err
@@ -95,7 +95,7 @@ func (w *walker) visitMeta(ctx context.Context, dir *os.File) (bool, error) {
 	return true, w.visitNode(ctx, n)
 }
 
-func (w *walker) openNode(parent *os.File, base, path string) (*node, error) {
+func (w *treeWalker) openNode(parent *os.File, base, path string) (*node, error) {
 	if w.statOnly {
 		if n, err := statNode(int(parent.Fd()), base, path); n != nil || err != nil {
 			return n, err
@@ -104,7 +104,7 @@ func (w *walker) openNode(parent *os.File, base, path string) (*node, error) {
 	return openNode(int(parent.Fd()), base, path)
 }
 
-func (w *walker) visitChildren(ctx context.Context, dir *os.File, path string, names []string, depth int) error {
+func (w *treeWalker) visitChildren(ctx context.Context, dir *os.File, path string, names []string, depth int) error {
 	for _, base := range names {
 		below := base
 		if path != "" {
@@ -120,7 +120,7 @@ func (w *walker) visitChildren(ctx context.Context, dir *os.File, path string, n
 	return nil
 }
 
-func (w *walker) visitChild(ctx context.Context, parent *os.File, base, path string, depth int) error {
+func (w *treeWalker) visitChild(ctx context.Context, parent *os.File, base, path string, depth int) error {
 	l := w.tree.limits
 	if depth > l.Depth || len(path) > l.Path {
 		return &UnpackableError{fmt.Sprintf("%s lies deeper than %d directories or %d bytes: move it out of the episode, or raise the limit",
@@ -149,7 +149,7 @@ func (w *walker) visitChild(ctx context.Context, parent *os.File, base, path str
 
 // listNames returns the sorted names in dir. It checks the limits while it reads, so that a
 // directory of ten million names costs no more than one of the permitted size.
-func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]string, error) {
+func (w *treeWalker) listNames(ctx context.Context, dir *os.File, path string) ([]string, error) {
 	var names []string
 	for {
 		if err := ctx.Err(); err != nil {
@@ -177,14 +177,14 @@ func (w *walker) listNames(ctx context.Context, dir *os.File, path string) ([]st
 
 // skipForeignLink skips a hard link to a file of another owner, which another user may have linked into
 // the episode to have it read.
-func (w *walker) skipForeignLink(n *node) {
+func (w *treeWalker) skipForeignLink(n *node) {
 	if n.isRegular() && n.st.Nlink > 1 && n.st.Uid != w.owner {
 		n.skip = "hard link to a file of another owner"
 	}
 }
 
 // visitNode counts n and visits it.
-func (w *walker) visitNode(ctx context.Context, n *node) error {
+func (w *treeWalker) visitNode(ctx context.Context, n *node) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -92,8 +92,8 @@ func (k *CheckReport) ExamineFolders(paths ...string) (usable bool) {
 	return usable
 }
 
-// NoteParent notes that the directory of a key's file is missing, or closed to the user of this
-// process. A unit or systemd-tmpfiles may create it before a start.
+// NoteParent notes that the directory of a key's file is missing, or cannot be entered by the
+// user of this process. A unit or systemd-tmpfiles may create it before a start.
 func (k *CheckReport) NoteParent(key, file string) {
 	if file == "" {
 		return

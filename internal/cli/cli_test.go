@@ -20,7 +20,7 @@ import (
 	"cis490/internal/durable"
 )
 
-// run runs a program that has one command, do, and returns what it says.
+// run runs a program that has one command, do, and returns its output.
 func run(do func(*cobra.Command) error, args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	root := &cobra.Command{Use: "prog"}
@@ -53,7 +53,7 @@ func TestExitCodes(t *testing.T) {
 		{"locked", locked, cli.Locked},
 		{"fault", fault, cli.StorageFault},
 		{"fault in an exit", &cli.ExitError{Code: cli.SomeHeld, Err: fault}, cli.StorageFault},
-		// Of several, the first of 74, 5, 2, 4, 3, 1 holds, in whatever order.
+		// Of several codes the first of 74, 5, 2, 4, 3, 1 wins, in any order of errors.
 		{"3 and 74", errors.Join(exit(3), fault), 74},
 		{"74 and 5", errors.Join(locked, fault), 74},
 		{"2 and 5", errors.Join(exit(2), locked), 5},
@@ -99,7 +99,7 @@ func TestWrongCommandLineIsMisuse(t *testing.T) {
 			t.Errorf("%v: %d, %q", args, code, stderr)
 		}
 	}
-	// An error of a command that began is not about its arguments.
+	// An error of a command that has started is not a usage error.
 	if code, _, stderr := run(func(*cobra.Command) error { return errors.New("x") }, "do"); code != cli.Failed || strings.Contains(stderr, "--help") {
 		t.Errorf("%d, %q", code, stderr)
 	}
@@ -136,13 +136,13 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestReloadHappensAtEachHangup: a failed reload does not end the next ones.
+// TestReloadHappensAtEachHangup: a failed reload does not prevent the next ones.
 func TestReloadHappensAtEachHangup(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	ctx, cancel := context.WithCancel(t.Context())
 	reloads, stopped := make(chan int), make(chan struct{})
 	n := 0
-	// Before Run listens, a hangup would end the test.
+	// Before Run installs its handler, a hangup would end the test.
 	early := make(chan os.Signal, 1)
 	signal.Notify(early, syscall.SIGHUP)
 	defer signal.Stop(early)
@@ -171,8 +171,8 @@ func TestReloadHappensAtEachHangup(t *testing.T) {
 	}
 }
 
-// hangUp sends SIGHUP until a reload follows: the first may come before
-// anybody listens.
+// hangUp sends SIGHUP until a reload follows: the first signal may come before the handler is
+// installed.
 func hangUp(t *testing.T, reloads <-chan int) int {
 	t.Helper()
 	again := time.NewTicker(10 * time.Millisecond)

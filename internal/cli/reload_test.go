@@ -17,7 +17,7 @@ import (
 	"cis490/internal/cli"
 )
 
-// manager is a service manager's end of the notify socket.
+// manager is the service manager's end of the notify socket.
 func manager(t *testing.T) *net.UnixConn {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
@@ -44,7 +44,7 @@ func heard(t *testing.T, conn *net.UnixConn) string {
 }
 
 // TestFailedReloadStaysInTheStatus until a reload succeeds: an operator who revoked a host must
-// learn that the receiver does not know it.
+// learn that the receiver has not loaded it.
 func TestFailedReloadStaysInTheStatus(t *testing.T) {
 	conn := manager(t)
 	var log bytes.Buffer
@@ -93,7 +93,7 @@ func TestFailedReloadStaysInTheStatus(t *testing.T) {
 	}
 }
 
-// TestCheckBeforeAReloadReadsTheDaemonsConfiguration, whatever a unit was changed to.
+// TestCheckBeforeAReloadReadsTheDaemonsConfiguration, even if the unit was changed since.
 func TestCheckBeforeAReloadReadsTheDaemonsConfiguration(t *testing.T) {
 	used := func(flags ...string) string {
 		c := &cobra.Command{Use: "prog"}

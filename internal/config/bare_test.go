@@ -7,7 +7,7 @@ import (
 	"cis490/internal/config"
 )
 
-// TestSizesWithoutUnitAreReturned: they load as they always have, and are not hidden.
+// TestSizesWithoutUnitAreReturned: they load as before, and are reported.
 func TestSizesWithoutUnitAreReturned(t *testing.T) {
 	type limits struct {
 		Archive config.Bytes `toml:"archive_bytes"`
@@ -54,7 +54,7 @@ func TestSizesWithoutUnitAreReturned(t *testing.T) {
 	}
 }
 
-// TestTypedSizeWantsAUnit: prune --max-bytes 10 would delete all that may go.
+// TestTypedSizeWantsAUnit: prune --max-bytes 10 would delete everything that may be deleted.
 func TestTypedSizeWantsAUnit(t *testing.T) {
 	for text, want := range map[string]string{
 		"10":         `"10" has no unit: write "10MiB" or "10GiB", or "10B" if bytes are meant`,

@@ -238,8 +238,8 @@ func TestDurationsMayHaveDays(t *testing.T) {
 	}
 }
 
-// FuzzLoad holds Load against the decoder: what we accept, it accepts without
-// a key left over.
+// FuzzLoad compares Load with the decoder: what Load accepts, the decoder accepts without an
+// unknown key.
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{
 		"", "host_id = 'a'\nscan_interval = '1s'\nmin_free = '1GB'", "[receiver]\nurl = ''", "[[peers]]\nurl=''\n[[peers]]\nx=1",

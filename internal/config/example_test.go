@@ -10,8 +10,8 @@ import (
 	"cis490/internal/config"
 )
 
-// The defaults stand in the struct before the file is read; what the file gets
-// wrong is reported with its place and its remedy, all at once.
+// The struct has the defaults before the file is read. All mistakes of the file are reported at
+// once, each with its place and a remedy.
 func ExampleLoad() {
 	folder, err := os.MkdirTemp("", "example")
 	if err != nil {

@@ -36,7 +36,7 @@ func TestPathWithOtherMarksIsItself(t *testing.T) {
 	}
 }
 
-// TestPathForAShellThatExistsIsTaken, and told of.
+// TestPathForAShellThatExistsIsTaken, with a warning.
 func TestPathForAShellThatExistsIsTaken(t *testing.T) {
 	file := write(t, "[receiver]\nca_file = \"~/later\"\n")
 	if err := os.Mkdir(filepath.Join(filepath.Dir(file), "~"), 0o755); err != nil {

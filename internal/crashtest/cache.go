@@ -8,20 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sector is the least that a disk writes.
+// sector is the smallest unit that a disk writes.
 const sector = 512
 
-// cache is a disk with a volatile write cache: what is written is seen by every
-// read, and lies on the medium only after a flush. When the power goes, each
-// write since the last flush may have arrived, or not, or in part, whatever
-// became of those before and after it.
+// cache is a disk with a volatile write cache: every read sees what was written, and only a
+// flush moves it to the medium. When the power fails, each write since the last flush may have
+// arrived, or not, or in part, independently of those before and after it.
 type cache struct {
 	medium  *os.File
 	size    int64
-	grain   int64            // what arrives whole, or not at all
+	grain   int64            // the unit that arrives as a whole or not at all
 	pending []write          // since the last flush, in order
 	latest  map[int64][]byte // sectors that the medium does not have, by their number
-	cut     bool             // the power is gone
+	cut     bool             // the power has failed
 }
 
 // write is one write of whole sectors.
@@ -38,7 +37,7 @@ func newCache(medium *os.File, grain int64) (*cache, error) {
 	return &cache{medium: medium, size: st.Size(), grain: grain, latest: make(map[int64][]byte)}, nil
 }
 
-// write takes data in, which it keeps.
+// write adds a write of data, which it keeps.
 func (c *cache) write(at int64, data []byte) error {
 	if c.cut {
 		return unix.EIO
@@ -68,7 +67,7 @@ func (c *cache) read(at int64, b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush brings all that was written to the medium.
+// flush moves everything that was written to the medium.
 func (c *cache) flush() error {
 	if c.cut {
 		return unix.EIO
@@ -83,22 +82,22 @@ func (c *cache) flush() error {
 	return nil
 }
 
-// Fates is what became of the writes that were in a cache when it was cut.
+// Fates counts what happened to the writes that were in a cache when the power failed.
 type Fates struct{ Kept, Dropped, Torn int }
 
-// Add counts more of them.
+// Add adds the counts of other.
 func (f *Fates) Add(more Fates) {
 	f.Kept += more.Kept
 	f.Dropped += more.Dropped
 	f.Torn += more.Torn
 }
 
-// takePower draws what becomes of each write in the cache. From then on the
-// medium stays as it is, and nobody is told that anything has arrived. Reads go
-// on, for a file system that must be unmounted.
+// takePower decides at random what happens to each write in the cache. From then on the medium
+// stays as it is, and no write or flush is acknowledged. Reads continue to work, so that the
+// file system can be unmounted.
 func (c *cache) takePower(seed uint64) (Fates, error) {
 	random := rand.New(rand.NewPCG(seed, 0))
-	// A cache may have written all of it back, or nothing, or any part.
+	// A cache may have written back everything, nothing, or any part.
 	keep, tear := []float64{0, 1, random.Float64()}[random.IntN(3)], []float64{0, 0.5}[random.IntN(2)]
 	var f Fates
 	for _, w := range c.pending {
@@ -113,7 +112,7 @@ func (c *cache) takePower(seed uint64) (Fates, error) {
 			f.Dropped++
 			continue
 		}
-		if err := c.arrive(w, func() bool { return random.Float64() < share }); err != nil {
+		if err := c.writePart(w, func() bool { return random.Float64() < share }); err != nil {
 			return f, err
 		}
 	}
@@ -121,8 +120,8 @@ func (c *cache) takePower(seed uint64) (Fates, error) {
 	return f, nil
 }
 
-// arrive brings those grains of a write to the medium that are drawn.
-func (c *cache) arrive(w write, drawn func() bool) error {
+// writePart copies randomly chosen grains of a write to the medium.
+func (c *cache) writePart(w write, drawn func() bool) error {
 	for data, at := w.data, w.at; len(data) > 0; {
 		n := min(int64(len(data)), c.grain-at%c.grain)
 		if drawn() {

@@ -47,8 +47,8 @@ func TestReadsSeeWhatIsInTheCache(t *testing.T) {
 	}
 }
 
-// TestCutKeepsWhatWasFlushed, whatever it does to the rest, and does of it all
-// that a disk may do.
+// TestCutKeepsWhatWasFlushed: flushed writes always survive. Over many cuts, unflushed ones
+// meet everything that a disk may do to them.
 func TestCutKeepsWhatWasFlushed(t *testing.T) {
 	seen := make(map[string]bool)
 	for seed := range uint64(200) {

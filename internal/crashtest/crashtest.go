@@ -1,14 +1,12 @@
-// Package crashtest takes the power away, and lets every step fail, under the
-// real programs.
+// Package crashtest simulates power loss, and makes every step fail, under the real programs.
 //
-// [Isolate] gives a test process mounts of its own, a [Disk] is a file system
-// that can be cut off like a disk without power, and an [Overlay] builds the
-// programs from sources that were changed on purpose. The tests are in
-// power_test.go and in the packages failpoint, mutation and soak below;
-// `make crash` and `make soak` run them at length.
+// [Isolate] gives a test process mounts of its own, a [Disk] is a file system that can be cut
+// off like a disk without power, and an [Overlay] builds the programs from sources that were
+// changed on purpose. The tests are in power_test.go and in the packages failpoint, mutation
+// and soak below; `make crash` and `make soak` run them at length.
 //
-// The law: what a test mounts ends with its process, however that ends. Nobody
-// finds a loop device or a mount of ours after a panic.
+// Invariant: what a test mounts ends with its process, however that ends. No loop device or
+// mount is left after a panic.
 package crashtest
 
 import (
@@ -30,17 +28,16 @@ const insideEnv = "CRASHTEST_INSIDE"
 // see.
 const scratch = "/dev/shm"
 
-// ErrNotRoot says that this process may not mount.
+// ErrNotRoot reports that this process may not mount.
 var ErrNotRoot = errors.New("mounting needs root")
 
-// Isolate runs the program once more, in a mount and a process namespace of its
-// own, and returns its exit code and true. In that process it makes the scratch
-// file system, sets TMPDIR to it and returns false: the caller goes on. As
-// another user than root it returns [ErrNotRoot].
+// Isolate runs the program once more, in a mount and a process namespace of its own, and
+// returns its exit code and true. In that process it makes the scratch file system, sets TMPDIR
+// to it and returns false: the caller continues. It returns [ErrNotRoot] unless it runs as
+// root.
 //
-// The process namespace is what makes an end certain: with its first process
-// all others in it die, the last of them takes the mounts along, and those were
-// what held the loop devices.
+// The process namespace guarantees the cleanup: when its first process ends, the kernel kills
+// all others in it, the mounts end with the last one, and with them the loop devices.
 func Isolate() (int, bool, error) {
 	if os.Getenv(insideEnv) != "" {
 		return 0, false, enter()
@@ -48,19 +45,19 @@ func Isolate() (int, bool, error) {
 	if os.Geteuid() != 0 {
 		return 0, false, ErrNotRoot
 	}
-	ours, theirs, err := socketpair()
+	parent, child, err := socketpair()
 	if err != nil {
 		return 0, false, err
 	}
-	defer ours.Close()
-	defer theirs.Close()
-	go workshop(ours)
+	defer parent.Close()
+	defer child.Close()
+	go workshop(parent)
 	runtime.LockOSThread() // Pdeathsig is of the thread
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.ExtraFiles = []*os.File{theirs} // workshopFD
+	cmd.ExtraFiles = []*os.File{child} // workshopFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   unix.CLONE_NEWPID,
 		Unshareflags: unix.CLONE_NEWNS, // Go makes all mounts private then
@@ -73,7 +70,7 @@ func Isolate() (int, bool, error) {
 	return cmd.ProcessState.ExitCode(), true, nil
 }
 
-// socketpair returns two ends that keep messages apart.
+// socketpair returns two connected sockets that preserve message boundaries.
 func socketpair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 type Disk struct {
 	Image string // path of the file
 	Mount string // where it is mounted, while it is
-	// Tear gives it a volatile cache from the next Attach on, and draws a seed
-	// for each cut: the writes since the last flush are kept, dropped or torn.
+	// Tear gives the disk a volatile cache from the next Attach on, and seeds what each cut
+	// does: the writes since the last flush are kept, dropped or torn.
 	Tear func() uint64
-	Torn Fates // of all cuts so far
+	Torn Fates // summed over all cuts so far
 
 	fs    string
-	cache *volatile
+	cache *volatileDisk
 }
 
 // NewDisk makes a file system of a kind, ext4 or xfs, in a sparse image of a
@@ -61,7 +61,7 @@ func run(argv ...string) error {
 	return nil
 }
 
-// Attach mounts the disk at dir. The loop device goes with the mount.
+// Attach mounts the disk at dir. The loop device is released with the mount.
 func (d *Disk) Attach(dir string) error {
 	image := d.Image
 	if d.Tear != nil {
@@ -78,10 +78,10 @@ func (d *Disk) Attach(dir string) error {
 	return nil
 }
 
-// grain is what a cut does not tear. File systems expect some of their disk. ext4
-// writes its superblock, two sectors with one checksum, in its place and not by the
-// journal. xfs takes a block of 4 KiB for written whose first sector is. Neither is
-// mounted where that is torn.
+// grain is the unit that a cut does not tear, because file systems require that of a disk. ext4
+// overwrites its superblock, two sectors with one checksum, in place and outside the journal.
+// xfs takes a block of 4 KiB for written if its first sector is. Neither can be mounted if that
+// is torn.
 func (d *Disk) grain() int64 {
 	if d.fs == "xfs" {
 		return 4096
@@ -89,7 +89,7 @@ func (d *Disk) grain() int64 {
 	return 2 * sector
 }
 
-// Sync makes all that was written durable, as an operator's sync would.
+// Sync makes everything that was written durable, as sync(1) would.
 func (d *Disk) Sync() error {
 	f, err := os.Open(d.Mount)
 	if err != nil {
@@ -106,9 +106,8 @@ const (
 	noLogFlush    = 2
 )
 
-// Cut takes the power away: from now on nothing reaches the disk, and what is
-// in the page cache and in the journal's memory is lost; of what is in a cache of
-// the disk's own, any part is.
+// Cut simulates power loss: from now on nothing reaches the disk, and the page cache and the
+// journal's memory are lost. Of the disk's own cache, any part may be lost.
 func (d *Disk) Cut() error {
 	if d.cache != nil {
 		f, err := d.cache.takePower(d.Tear())
@@ -137,13 +136,13 @@ func (d *Disk) Detach() error {
 	if d.cache == nil {
 		return nil
 	}
-	err := d.cache.end()
+	err := d.cache.removeFile()
 	d.cache = nil
 	return err
 }
 
-// Reattach brings a disk that was cut off back to the same place: the file
-// system mends itself from its journal.
+// Reattach brings a disk that was cut off back to the same place: the file system recovers from
+// its journal.
 func (d *Disk) Reattach() error {
 	dir := d.Mount
 	if err := d.Detach(); err != nil {

@@ -15,27 +15,25 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestFailedSyncIsNeverAcknowledged has a real one: the file system of the
-// receiver lies on a sparse file in a memory that is full, so that what was
-// written without an error cannot be written back. That is how thin volumes,
-// worn cards and pulled cables look.
-//
-// The receiver ends with 74, and what it had acknowledged by then is there when
-// it starts again on a disk that was given space and mounted again.
+// TestFailedSyncIsNeverAcknowledged uses a real fault: the receiver's file system is on a
+// sparse file in a full memory file system, so a write succeeds and its writeback fails. Thin
+// volumes, worn cards and pulled cables behave like this. The receiver ends with 74. What it
+// had acknowledged is still there when it starts again, on a disk that was given space and
+// mounted again.
 func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	needMounts(t)
 	for _, fs := range []string{"ext4", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			s, thin := newThinSite(t, fs)
 			s.Start()
-			s.runWire(200 * time.Millisecond)
+			s.runUploads(200 * time.Millisecond)
 			h := s.hosts[0]
 			h.Once().MustExit(t, 0)
-			// Nothing may be on its way now: the loop device calls a write good
-			// of which only a part fit.
+			// Nothing may be in flight now: the loop device reports success for a write of
+			// which only a part fit.
 			fixture.Must(t, s.store.Sync())
 			thin.fillPool(t)
-			s.runWire(time.Hour) // until the first error
+			s.runUploads(time.Hour) // until the first error
 			if code := s.Process().Wait(t); code != 74 {
 				t.Errorf("the receiver ended with %d, want 74\n%s", code, s.Process().Output())
 			}
@@ -55,8 +53,8 @@ func TestFailedSyncIsNeverAcknowledged(t *testing.T) {
 	}
 }
 
-// runWire uploads for a time, or until the receiver does not answer.
-func (s *site) runWire(most time.Duration) {
+// runUploads uploads for a time, or until the receiver stops answering.
+func (s *site) runUploads(most time.Duration) {
 	var all sync.WaitGroup
 	stop := make(chan struct{})
 	timer := time.AfterFunc(most, func() { close(stop) })
@@ -65,12 +63,13 @@ func (s *site) runWire(most time.Duration) {
 	all.Wait()
 }
 
-// thin is a memory of its own for one image, which can be filled up beside it.
-type thin struct {
+// thinPool is a memory file system of its own for one image. Another file in it can take the
+// remaining space.
+type thinPool struct {
 	dir, ballast string
 }
 
-func newThinSite(t *testing.T, fs string) (*site, *thin) {
+func newThinSite(t *testing.T, fs string) (*site, *thinPool) {
 	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: newRandom(0), acked: make(map[string]string)}
 	s.toll = &cutStats{fs: fs, cuts: make(map[string]int)}
 	dir := s.Path("thin")
@@ -78,15 +77,15 @@ func newThinSite(t *testing.T, fs string) (*site, *thin) {
 	fixture.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"))
 	t.Cleanup(func() { fixture.Must(t, unix.Unmount(dir, 0)) })
 	s.store = s.mountDisk(t, fs, "thin/store.img", s.Path("data"))
-	s.wire = newWire(t, s.Lab, newRandom(1))
+	s.wire = newUploadClient(t, s.Lab, newRandom(1))
 	h := s.Host("lab-01")
 	h.Episode("run-1")
 	s.hosts = []*labtest.Host{h}
-	return s, &thin{dir, filepath.Join(dir, "ballast")}
+	return s, &thinPool{dir, filepath.Join(dir, "ballast")}
 }
 
 // fillPool fills the file system below the image, so that the image cannot grow.
-func (th *thin) fillPool(t *testing.T) {
+func (th *thinPool) fillPool(t *testing.T) {
 	t.Helper()
 	f, err := os.Create(th.ballast)
 	fixture.Must(t, err)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Operations of the FUSE protocol that a file which is a whole file system, and
-// its only one, is asked for.
+// The operations of the FUSE protocol that the kernel sends to a file system that consists of a
+// single file, its root.
 const (
 	opForget      = 2
 	opGetattr     = 3
@@ -34,29 +34,28 @@ const (
 	headerIn   = 40 // of a request
 	headerOut  = 16 // of an answer
 	bigWrites  = 1 << 5
-	directIO   = 1 // the kernel keeps no copy
+	directIO   = 1 // the kernel does not cache it
 	rootMode   = unix.S_IFREG | 0o600
 	fuseMinor  = 31
 	sizeInit   = 64
 	sizeAttr   = 104
 	sizeOpen   = 16
 	sizeWrite  = 8
-	bodyWrite  = 40 // what stands before the data
+	bodyWrite  = 40 // precedes the data
 	bufferSize = headerIn + bodyWrite + maxWrite + 4096
 )
 
-// flushTakes is how long a flush lasts: a good disk's time.
+// flushTakes is how long a flush takes, as on a good disk.
 const flushTakes = 5 * time.Millisecond
 
-// server shows a [cache] to the kernel as a file.
-type server struct {
+// fuseServer presents a [cache] to the kernel as a file.
+type fuseServer struct {
 	dev   int
 	mu    sync.Mutex // guards cache
 	cache *cache
 }
 
-// mountFile shows the file that /dev/fuse will be asked for in the place of
-// path, and returns the device.
+// mountFile mounts a FUSE file over path and returns the device.
 func mountFile(path string) (int, error) {
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -70,7 +69,7 @@ func mountFile(path string) (int, error) {
 }
 
 // serve answers the kernel until the file is unmounted.
-func (s *server) serve() error {
+func (s *fuseServer) serve() error {
 	buf := make([]byte, bufferSize)
 	for {
 		n, err := unix.Read(s.dev, buf)
@@ -82,20 +81,20 @@ func (s *server) serve() error {
 		case err != nil:
 			return fmt.Errorf("read /dev/fuse: %w", err)
 		}
-		if err := s.answer(buf[:n]); err != nil {
+		if err := s.handleRequest(buf[:n]); err != nil {
 			return err
 		}
 	}
 }
 
-// answer does what one request asks for.
-func (s *server) answer(request []byte) error {
+// handleRequest handles one request.
+func (s *fuseServer) handleRequest(request []byte) error {
 	op, unique := binary.NativeEndian.Uint32(request[4:]), binary.NativeEndian.Uint64(request[8:])
 	if op == opForget || op == opBatchForget || op == opInterrupt {
-		return nil // they want no answer
+		return nil // they expect no answer
 	}
 	if op == opFsync {
-		time.Sleep(flushTakes) // most cuts come while something is on its way
+		time.Sleep(flushTakes) // so that most cuts come while something is in flight
 	}
 	body, err := s.do(op, request[headerIn:])
 	code := int32(0)
@@ -117,7 +116,7 @@ func (s *server) answer(request []byte) error {
 	return nil
 }
 
-func (s *server) do(op uint32, in []byte) ([]byte, error) {
+func (s *fuseServer) do(op uint32, in []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := binary.NativeEndian
@@ -133,7 +132,7 @@ func (s *server) do(op uint32, in []byte) ([]byte, error) {
 		return out, nil
 	case opGetattr:
 		out := make([]byte, sizeAttr)
-		e.PutUint64(out, 3600) // seconds that it holds
+		e.PutUint64(out, 3600) // seconds that it is valid
 		e.PutUint64(out[16:], 1)
 		e.PutUint64(out[24:], uint64(s.cache.size))
 		e.PutUint32(out[76:], rootMode)
@@ -156,7 +155,7 @@ func (s *server) do(op uint32, in []byte) ([]byte, error) {
 		return e.AppendUint64(nil, uint64(n)), nil
 	case opFsync:
 		return nil, s.cache.flush()
-	case opRelease, opFlush, opDestroy: // a close is no flush of the disk
+	case opRelease, opFlush, opDestroy: // closing a file does not flush the disk
 		return nil, nil
 	}
 	return nil, unix.ENOSYS

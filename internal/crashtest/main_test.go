@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// needMounts skips a test that cannot mount, or one too many for -short. With
-// CI set in the environment the first is a failure.
+// needMounts skips a test that cannot mount, or that is too long for -short. Under CI the
+// former is a failure.
 func needMounts(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

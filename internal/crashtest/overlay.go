@@ -11,9 +11,8 @@ import (
 	"strings"
 )
 
-// Overlay is the module with some of its files changed, for go build and go
-// test: nothing is written in the source tree. It is a folder that its maker
-// removes.
+// Overlay is the module with some of its files changed, for go build and go test. Nothing is
+// written in the source tree. The caller removes the directory.
 type Overlay struct {
 	root  string // of the module
 	dir   string
@@ -33,8 +32,8 @@ func NewOverlay(dir string) (*Overlay, error) {
 // Root returns the folder of the module.
 func (o *Overlay) Root() string { return o.root }
 
-// Put makes text stand in the place of a file, named from the module's root,
-// which need not be there.
+// Put replaces the content of a file, named relative to the module's root, which need not
+// exist.
 func (o *Overlay) Put(file, text string) error {
 	o.puts++
 	instead := filepath.Join(o.dir, strconv.Itoa(o.puts)+"-"+filepath.Base(file))
@@ -42,8 +41,8 @@ func (o *Overlay) Put(file, text string) error {
 	return os.WriteFile(instead, []byte(text), 0o644)
 }
 
-// Edit replaces old, which must stand in the file once: a change that missed
-// its place would show nothing.
+// Edit replaces old, which must occur in the file once: a change that missed its place would
+// test nothing.
 func (o *Overlay) Edit(file, old, text string) error {
 	path := filepath.Join(o.root, file)
 	if instead, again := o.files[path]; again {
@@ -59,7 +58,7 @@ func (o *Overlay) Edit(file, old, text string) error {
 	return o.Put(file, strings.Replace(string(b), old, text, 1))
 }
 
-// Flags returns what GOFLAGS must be for the overlay to hold.
+// Flags returns the value of GOFLAGS that applies the overlay.
 func (o *Overlay) Flags() (string, error) {
 	b, err := json.Marshal(map[string]any{"Replace": o.files})
 	if err != nil {
@@ -72,10 +71,9 @@ func (o *Overlay) Flags() (string, error) {
 // builtEnv is set in the process that [Overlaid] started.
 const builtEnv = "CRASHTEST_OVERLAID"
 
-// Overlaid runs the program once more, with the overlay that change makes in
-// the environment of its go commands, and returns its exit code and true. In
-// that process it returns false: the caller goes on. It takes a second process
-// so that somebody is left to remove what the programs were built from.
+// Overlaid runs the program once more, with the overlay that change makes in the environment of
+// its go commands, and returns its exit code and true. In that process it returns false, and
+// the caller continues. The second process is needed so that the first can remove the overlay.
 func Overlaid(change func(*Overlay) error) (int, bool, error) {
 	if os.Getenv(builtEnv) != "" {
 		return 0, false, nil

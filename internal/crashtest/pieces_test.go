@@ -12,9 +12,9 @@ import (
 	"cis490/internal/fixture"
 )
 
-// send sends a parcel in pieces and breaks some of them off, until it is
-// acknowledged, or nobody answers.
-func (w *wire) send(p *parcel) bool {
+// send sends a parcel in pieces and interrupts some of them, until the parcel is acknowledged
+// or the receiver stops answering.
+func (w *uploadClient) send(p *parcel) bool {
 	for {
 		a, err := w.sender.Announce(p.name, p.body)
 		if err != nil || a.Receipt(p.body) {
@@ -26,30 +26,30 @@ func (w *wire) send(p *parcel) bool {
 		w.noteOffset(p.name, a.Offset)
 		left := p.body[a.Offset:]
 		switch some := left[:w.randomBelow(len(left)/2+1)]; w.randomBelow(6) {
-		case 0, 1, 2: // and the answer says how far that came
+		case 0, 1, 2: // and the answer says how many bytes arrived
 			a, err = w.sender.Patch(a.Where, a.Offset, some, false)
 			if err == nil && a.Status == http.StatusNoContent {
 				w.noteOffset(p.name, a.Offset)
 			}
-		case 3, 4: // and nobody says so
-			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), broken{}), int64(len(left)), true)
+		case 3, 4: // without an answer
+			w.sender.PatchFrom(a.Where, a.Offset, io.MultiReader(bytes.NewReader(some), brokenReader{}), int64(len(left)), true)
 		default:
 			a, err = w.sender.Patch(a.Where, a.Offset, left, true)
 		}
-		// Another refusal may come of a piece that was broken off and has its turn
-		// behind the announcement.
+		// Another refusal may come from an interrupted piece that is handled after the
+		// announcement.
 		if err != nil || a.Status >= http.StatusInternalServerError || a.Receipt(p.body) {
 			return a.Receipt(p.body)
 		}
 	}
 }
 
-// broken is the end of a body whose connection is cut.
-type broken struct{}
+// brokenReader is the end of a body whose connection is cut.
+type brokenReader struct{}
 
-func (broken) Read([]byte) (int, error) { return 0, errors.New("cut on purpose") }
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("cut on purpose") }
 
-func (w *wire) randomBelow(n int) int {
+func (w *uploadClient) randomBelow(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.random.IntN(n)
@@ -57,7 +57,7 @@ func (w *wire) randomBelow(n int) int {
 
 // noteOffset records an offset that the receiver has reported. After a power cut, a stored
 // archive may seem to be corrupt.
-func (w *wire) noteOffset(name string, offset int64) {
+func (w *uploadClient) noteOffset(name string, offset int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if offset < w.told[name] && !w.over {
@@ -67,21 +67,21 @@ func (w *wire) noteOffset(name string, offset int64) {
 }
 
 // offsets returns the offsets that the receiver has reported before a power cut.
-func (w *wire) offsets() map[string]int64 {
+func (w *uploadClient) offsets() map[string]int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
 	return maps.Clone(w.told)
 }
 
-// wantOffsetsKept wants every upload to be at least at the offset reported before a cut, and returns
-// the number of uploads.
-func (w *wire) wantOffsetsKept(t *testing.T, before map[string]int64) int {
+// wantOffsetsKept checks that every upload is at least at the offset reported before a cut, and
+// returns the number of uploads.
+func (w *uploadClient) wantOffsetsKept(t *testing.T, before map[string]int64) int {
 	t.Helper()
 	w.mu.Lock()
 	waiting := w.waiting
 	w.over = false
-	w.told = make(map[string]int64) // what was said after that may have come too late
+	w.told = make(map[string]int64) // an answer after that may have come too late
 	w.mu.Unlock()
 	kept := 0
 	for _, p := range waiting {

@@ -17,33 +17,30 @@ import (
 	"cis490/internal/labtest"
 )
 
-// campaign is how many cuts one lab and its file systems live through.
-const campaign = 10
+// cutsPerLab is how many cuts one lab and its file systems go through.
+const cutsPerLab = 10
 
-// cutStats is what the cuts of one kind of file system came to.
+// cutStats summarizes the cuts of one kind of file system.
 type cutStats struct {
 	fs      string
 	tearing bool           // the disks have caches
 	cuts    map[string]int // by whose power it was
 	torn    crashtest.Fates
 	acks    int // copied before each cut
-	parts   int // uploads that had come to an offset before each
+	parts   int // uploads that had reached an offset before each
 	losses  int
 	began   time.Time
 }
 
-// TestPowerCuts takes the power away from the receiver, from the hosts and from
-// all of them while they are at work, some hundred times if asked.
-//
-// After each cut, from journals alone: every acknowledged episode is whole, in
-// the index, and what was sent; no upload in pieces is back behind an offset that
-// its sender was told; index verify --deep finds nothing; every episode
-// of a host is whole in one place, in shipped/ only if the receiver has it.
+// TestPowerCuts simulates power loss on the receiver, on the hosts and on all of them while
+// they work, some hundred times if requested. After each cut, with the journals alone: every
+// acknowledged episode is complete, in the index, and as it was sent; no upload in pieces is
+// behind an offset that its sender was told; index verify --deep finds nothing; every episode
+// of a host is complete in one place, in shipped/ only if the receiver has it.
 func TestPowerCuts(t *testing.T) { powerCuts(t, false, *cuts) }
 
-// TestPowerCutsOfATearingDisk is the same on disks that have a volatile cache
-// of their own: of the writes since the last flush, in all their places, any may
-// have arrived at the cut, in any order, and sectors of some of them alone.
+// TestPowerCutsOfATearingDisk is the same on disks with a volatile cache: any of the writes
+// since the last flush may have arrived at the cut, in any order, and some of them in part.
 func TestPowerCutsOfATearingDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/fuse"); err != nil && os.Getenv("CI") == "" {
 		t.Skip(err)
@@ -58,9 +55,9 @@ func powerCuts(t *testing.T, tearing bool, most int) {
 			t.Parallel()
 			to := &cutStats{fs: fs, tearing: tearing, cuts: make(map[string]int), began: time.Now()}
 			defer to.print()
-			for first := 0; first < most; first += campaign {
+			for first := 0; first < most; first += cutsPerLab {
 				t.Run(fmt.Sprint(first), func(t *testing.T) {
-					newSite(t, fs, newRandom(first), to).runCuts(t, min(campaign, most-first))
+					newSite(t, fs, newRandom(first), to).runCuts(t, min(cutsPerLab, most-first))
 				})
 				if t.Failed() {
 					return
@@ -92,18 +89,18 @@ type site struct {
 	store  *crashtest.Disk
 	hosts  []*labtest.Host
 	disks  []*crashtest.Disk // of the hosts
-	wire   *wire
+	wire   *uploadClient
 	random *rand.Rand
 	toll   *cutStats
 	made   int               // episodes
 	id     string            // of the store
-	acked  map[string]string // what is promised so far: the sha256 by host/episode
+	acked  map[string]string // what was acknowledged so far: the sha256 by host/episode
 }
 
 func newSite(t *testing.T, fs string, random *rand.Rand, to *cutStats) *site {
 	s := &site{Lab: labtest.New(t, labtest.Unstarted()), random: random, toll: to, acked: make(map[string]string)}
 	s.store = s.mountDisk(t, fs, "store.img", s.Path("data"))
-	s.wire = newWire(t, s.Lab, newRandom(int(random.Uint32())))
+	s.wire = newUploadClient(t, s.Lab, newRandom(int(random.Uint32())))
 	for _, name := range []string{"lab-01", "lab-02"} {
 		h := s.Host(name)
 		h.Set("settle", `"20ms"`) // so that some are cut while they settle
@@ -139,7 +136,7 @@ func (s *site) runCuts(t *testing.T, cuts int) {
 	for n := 0; n < cuts && !t.Failed(); {
 		n += s.runRound(t)
 	}
-	// The faults are over: now everything is delivered.
+	// The faults are over: everything is delivered now.
 	s.wire.sendWaiting(t)
 	for _, h := range s.hosts {
 		h.Once("--json").MustExit(t, 0)
@@ -163,7 +160,7 @@ func (s *site) runRound(t *testing.T) int {
 	whose := []string{"receiver", "hosts", "all"}[s.random.IntN(3)]
 	<-time.After(s.randomDelay())
 	offsets := s.wire.offsets()
-	before := s.acknowledged(shippers) // no answer counts that the cut could not know of
+	before := s.acknowledged(shippers) // an answer that came after the cut does not count
 	s.cutPower(t, whose)
 	close(stop)
 	for i, h := range s.hosts {
@@ -188,7 +185,7 @@ func (s *site) randomDelay() time.Duration {
 	return 60*time.Millisecond + time.Duration(s.random.IntN(600_000))*time.Microsecond
 }
 
-// finishEpisodes finishes a number of episodes on each host, and syncs them, as producers must.
+// finishEpisodes finishes a number of episodes on each host and syncs them, as recorders must.
 func (s *site) finishEpisodes(t *testing.T) {
 	const backlog = 16
 	for i, h := range s.hosts {
@@ -213,8 +210,8 @@ func (s *site) finishEpisodes(t *testing.T) {
 
 var shippedLine = regexp.MustCompile(`INFO shipped .*?episode=(\S+) sha256=([0-9a-f]{64}) `)
 
-// acknowledged returns what is acknowledged now: the receipts of the wire, and the episodes that the
-// shippers report as retired.
+// acknowledged returns what is acknowledged now: the receipts of the upload client, and the
+// episodes that the shippers report as retired.
 func (s *site) acknowledged(shippers []*labtest.Process) map[string]string {
 	now := make(map[string]string)
 	for name, sum := range s.wire.acks() {
@@ -286,7 +283,7 @@ func (s *site) checkPromises(t *testing.T, now map[string]string) {
 	}
 	for _, h := range s.hosts {
 		for key := range now {
-			if name, ours := strings.CutPrefix(key, h.Name+"/"); ours && !h.IsShipped(name) {
+			if name, found := strings.CutPrefix(key, h.Name+"/"); found && !h.IsShipped(name) {
 				s.toll.losses++
 				t.Errorf("%s was retired, and is not in shipped/", key)
 			}
@@ -300,8 +297,8 @@ func (s *site) checkPromises(t *testing.T, now map[string]string) {
 	s.Check(t)
 }
 
-// checkStores wants each host that has retired an episode to have adopted the store, and to know no
-// more of the index than the disk has.
+// checkStores checks that each host that has retired an episode has adopted the store, and that
+// no host knows more of the index than the disk has.
 func (s *site) checkStores(t *testing.T) {
 	t.Helper()
 	var is struct {

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// workshopFD is where the process that [Isolate] started finds its parent, which
-// serves the disks that have a volatile cache. It must be somebody outside: the
-// last process of a mount namespace unmounts what is in it when it ends, and the
-// kernel's other syncs wait for that; one that had a disk to serve as well would
-// never answer. The parent's end is no danger: all its disks fail at once then.
+// workshopFD is the descriptor of the socket to the parent of the process that [Isolate]
+// started. The parent serves the disks that have a volatile cache. It must be outside of the
+// namespace: the last process of a mount namespace unmounts everything in it when it ends,
+// which waits for the disks, so a process that also serves a disk would deadlock. If the parent
+// ends, all its disks fail at once.
 const workshopFD = 3
 
 // workshop serves the disks that the process at the other end of conn sends.
@@ -26,7 +26,7 @@ func workshop(conn *net.UnixConn) {
 		if err != nil {
 			return // it has ended
 		}
-		s := &server{dev: dev, cache: c}
+		s := &fuseServer{dev: dev, cache: c}
 		go s.listen(control)
 		go func() {
 			defer control.Close()
@@ -39,7 +39,7 @@ func workshop(conn *net.UnixConn) {
 	}
 }
 
-// receive takes a disk in: the device, the medium and a socket for commands.
+// receive receives a disk: the device, the medium and a socket for commands.
 func receive(conn *net.UnixConn) (*cache, int, *os.File, error) {
 	text, rights := make([]byte, 32), make([]byte, unix.CmsgSpace(3*4))
 	n, more, _, _, err := conn.ReadMsgUnix(text, rights)
@@ -62,8 +62,8 @@ func receive(conn *net.UnixConn) (*cache, int, *os.File, error) {
 	return c, fds[0], os.NewFile(uintptr(fds[2]), "control"), err
 }
 
-// listen takes the power away when it is told to.
-func (s *server) listen(control *os.File) {
+// listen simulates power loss on command.
+func (s *fuseServer) listen(control *os.File) {
 	for {
 		var seed uint64
 		if _, err := fmt.Fscanln(control, &seed); err != nil {
@@ -80,15 +80,15 @@ func (s *server) listen(control *os.File) {
 	}
 }
 
-// volatile is a disk with a volatile cache, which the workshop serves.
-type volatile struct {
+// volatileDisk is a disk with a volatile cache, which the workshop serves.
+type volatileDisk struct {
 	file    string // what stands for it
 	control *os.File
 	out     *bufio.Reader
 }
 
-// newVolatile shows the medium, cached, in the place of file.
-func newVolatile(grain int64, medium, file string) (*volatile, error) {
+// newVolatile mounts the cached medium over file.
+func newVolatile(grain int64, medium, file string) (*volatileDisk, error) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func newVolatile(grain int64, medium, file string) (*volatile, error) {
 		return nil, err
 	}
 	defer unix.Close(ends[1])
-	v := &volatile{file: file, control: os.NewFile(uintptr(ends[0]), "control")}
+	v := &volatileDisk{file: file, control: os.NewFile(uintptr(ends[0]), "control")}
 	v.out = bufio.NewReader(v.control)
 	dev, err := mountFile(file)
 	if err != nil {
@@ -111,13 +111,13 @@ func newVolatile(grain int64, medium, file string) (*volatile, error) {
 	defer unix.Close(dev)
 	rights := unix.UnixRights(dev, int(m.Fd()), ends[1])
 	if err := unix.Sendmsg(workshopFD, strconv.AppendInt(nil, grain, 10), rights, nil, 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.end())
+		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.removeFile())
 	}
 	return v, nil
 }
 
-// takePower cuts the disk off, and returns what became of its cache.
-func (v *volatile) takePower(seed uint64) (Fates, error) {
+// takePower cuts the disk off, and returns what happened to its cache.
+func (v *volatileDisk) takePower(seed uint64) (Fates, error) {
 	var f Fates
 	if _, err := fmt.Fprintln(v.control, seed); err != nil {
 		return f, err
@@ -126,12 +126,12 @@ func (v *volatile) takePower(seed uint64) (Fates, error) {
 	return f, err
 }
 
-// end takes the file away, when nobody has it mounted.
-func (v *volatile) end() error {
+// removeFile removes the file once it is no longer mounted.
+func (v *volatileDisk) removeFile() error {
 	return errors.Join(unmount(v.file), v.control.Close())
 }
 
-// unmount waits for those who were killed a moment ago and hold it still.
+// unmount waits for processes that were killed a moment ago and still use the mount.
 func unmount(path string) error {
 	for try := 0; ; try++ {
 		err := unix.Unmount(path, 0)

@@ -25,7 +25,7 @@ const (
 	HostRemoved  HostState = "removed" // disabled, and can only join again
 )
 
-// Host is what the data directory says of a host.
+// Host is the state of a host in the data directory.
 type Host struct {
 	Host          episode.Name `json:"host_id"`
 	State         HostState    `json:"state"`
@@ -139,7 +139,7 @@ func RemoveHosts(ctx context.Context, dir string, names []episode.Name, holder s
 	})
 }
 
-// ReadmitHost serves a removed host again. Its certificates of before must already be refused.
+// ReadmitHost serves a removed host again. Its former certificates must already be refused.
 func ReadmitHost(ctx context.Context, dir string, name episode.Name, holder string) error {
 	_, err := changeHosts(ctx, dir, []episode.Name{name}, holder, func(list disabledHosts, change *HostChange) {
 		if list[name].Removed {

@@ -20,7 +20,7 @@ func openFile(tb testing.TB, path string) *os.File {
 	return f
 }
 
-// identify returns the identity of a file on a disk that says what it is.
+// identify returns the identity of a file on a disk that has a serial number.
 func identify(tb testing.TB, root, name, serial string) Identity {
 	tb.Helper()
 	dir, err := os.Open(root)
@@ -55,8 +55,8 @@ func TestUUIDIsThatOfTheFileSystem(t *testing.T) {
 	}
 }
 
-// A file is the same after a mount, another one is not, nor is one that took its place.
-// On a copy of the image only the disk tells.
+// A file is the same after a mount. Another file is not, nor is one that took its place. Only
+// the disk distinguishes a copy of the image.
 func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestIdentityIsOfOneFileOnOneDisk(t *testing.T) {
 	}
 }
 
-// A loop device shows no serial number: the boot ID stands in, and then the process.
+// A loop device shows no serial number: the boot ID is used instead, and then the process.
 func TestBootIDStandsInForASerialNumber(t *testing.T) {
 	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestBootIDStandsInForASerialNumber(t *testing.T) {
 	}
 }
 
-// Without a UUID an inode number says little: it counts until the next boot.
+// Without a UUID an inode number has little meaning: it is valid until the next boot.
 func TestFileSystemWithoutUUIDCountsUntilReboot(t *testing.T) {
 	m := machine{boot: "b1", process: "p1"}
 	f := openFile(t, t.TempDir())
@@ -129,7 +129,7 @@ func TestFileSystemWithoutUUIDCountsUntilReboot(t *testing.T) {
 	}
 }
 
-// TestSerialNumbersOfDisks lays down what sysfs shows of them.
+// TestSerialNumbersOfDisks builds a copy of what sysfs shows of them.
 func TestSerialNumbersOfDisks(t *testing.T) {
 	for what, c := range map[string]struct {
 		files map[string]string // below the disk
@@ -168,8 +168,8 @@ func TestSerialNumbersOfDisks(t *testing.T) {
 	}
 }
 
-// A copy of one partition in another (dd if=sda1 of=sda2) is not the same disk. Where the
-// first sector cannot be read, nothing tells them apart, and the boot ID stands in.
+// A copy of one partition in another (dd if=sda1 of=sda2) is not the same disk. If the first
+// sector cannot be read, nothing distinguishes them, and the boot ID is used.
 func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 	disk := t.TempDir()
 	write := func(name, text string) {
@@ -196,8 +196,8 @@ func TestPartitionsOfOneDiskDiffer(t *testing.T) {
 	}
 }
 
-// Device mapper shows no serial number: a copy of one volume in another, within one boot,
-// is recognised by the number of the device.
+// Device mapper shows no serial number: a copy of one volume in another, within one boot, is
+// recognised by the number of the device.
 func TestDevicesOfOneBootDiffer(t *testing.T) {
 	path, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4"))
 	f := openFile(t, path)
@@ -209,8 +209,8 @@ func TestDevicesOfOneBootDiffer(t *testing.T) {
 	}
 }
 
-// The unit hides the file and says the number without dashes: a person's command and
-// the daemon must know one boot.
+// The unit hides the file and shows the number without dashes: an operator's command and the
+// daemon must agree about the boot.
 func TestBootIDIsSpelledInOneWay(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "boot_id")
 	fixture.Must(t, os.WriteFile(file, []byte("85D4a754-f62d-4362-9b54-c721f00b2b3b\n"), 0o644))

@@ -91,7 +91,7 @@ func TestOfIsTheSHA256(t *testing.T) {
 	}
 }
 
-// TestOnlyTakenBytesAreHashed writes through a writer that takes a part.
+// TestOnlyTakenBytesAreHashed: the writer below accepts only a part.
 func TestOnlyTakenBytesAreHashed(t *testing.T) {
 	var next short
 	w := digest.NewWriter(&next)

@@ -13,8 +13,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestContinueGoesOnBehindWhatWasDurable: what a crash left behind that is cut off,
-// also where less comes than was there.
+// TestContinueGoesOnBehindWhatWasDurable: what a crash left after that is cut off, even if
+// fewer bytes follow.
 func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
 	d, path := openTemp(t)
 	f := createFile(t, d, "part", "durable")

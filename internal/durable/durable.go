@@ -127,7 +127,7 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 // always syncs d: an earlier call may have lost power between mkdir and fsync.
 func (d *Dir) MakeDir(name string) (*Dir, error) { return d.MakeDirMode(name, 0o750) }
 
-// MakeDirMode is [Dir.MakeDir] with another mode than 0750 for a new directory. The mode of an
+// MakeDirMode is [Dir.MakeDir] with a mode other than 0750 for a new directory. The mode of an
 // existing directory stays.
 func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 	if err := checkName(name); err != nil {

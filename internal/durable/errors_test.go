@@ -12,8 +12,8 @@ import (
 	"cis490/internal/durable"
 )
 
-// A disk that does not give one item has not lost what was written: only the error of a
-// call that read, and only what a disk says, is one of reading.
+// A disk that cannot read one item has not lost what was written: only the error of a reading
+// call, and only an errno that a disk returns, is a read error.
 func TestOnlyWhatTheDiskSaysIsAReadError(t *testing.T) {
 	at := func(err error) error { return &fs.PathError{Op: "open", Path: "x", Err: err} }
 	for _, no := range []unix.Errno{unix.EIO, unix.ESTALE, unix.EUCLEAN, unix.EBADMSG, unix.ENODATA} {
@@ -30,7 +30,7 @@ func TestOnlyWhatTheDiskSaysIsAReadError(t *testing.T) {
 	if durable.AsReadError(nil) != nil {
 		t.Error("no error became one")
 	}
-	// All that is known of a sync is that it failed: it stays a fault for all callers.
+	// A failed sync says only that it failed: it is a fault for all callers.
 	if err := fmt.Errorf("sync x: %w: %w", durable.ErrFault, unix.EIO); !errors.Is(durable.AsReadError(err), durable.ErrFault) {
 		t.Errorf("%v became %v", err, durable.AsReadError(err))
 	}

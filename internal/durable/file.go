@@ -18,7 +18,7 @@ type File struct {
 	name      string
 	f         *os.File
 	synced    bool
-	writeback writeback
+	writeback writebackState
 }
 
 // Create creates a file in d, which must not have the name yet. Its mode is perm, whatever the
@@ -46,7 +46,7 @@ func (d *Dir) ContinueFile(name string, size int64) (*File, error) {
 		f.Close()
 		return nil, err
 	}
-	return &File{dir: d, name: name, f: f, writeback: writeback{size: size, started: size}}, nil
+	return &File{dir: d, name: name, f: f, writeback: writebackState{size: size, started: size}}, nil
 }
 
 func truncateTo(f *os.File, size int64) error {

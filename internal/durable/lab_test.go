@@ -67,13 +67,13 @@ func mountExt4(tb testing.TB, in string, size int64) string {
 	image, path := filepath.Join(in, "ext4.img"), tb.TempDir()
 	fixture.Must(tb, os.WriteFile(image, nil, 0o600))
 	fixture.Must(tb, os.Truncate(image, size))
-	fixture.RequireMount(tb, run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
-	fixture.RequireMount(tb, run("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
-	tb.Cleanup(func() { run("umount", "-l", path) })
+	fixture.RequireMount(tb, runCommand("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", "-E", "nodiscard", image))
+	fixture.RequireMount(tb, runCommand("timeout", "60", "mount", "-o", "loop,nodiscard", image, path))
+	tb.Cleanup(func() { runCommand("umount", "-l", path) })
 	return path
 }
 
-func run(program string, args ...string) error {
+func runCommand(program string, args ...string) error {
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", program, err, bytes.TrimSpace(out))

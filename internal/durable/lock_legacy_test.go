@@ -46,7 +46,7 @@ func runAsOther(t *testing.T, path string) string {
 		fixture.Must(t, os.Chmod(at, 0o755)) // a test's directory is closed to others
 	}
 	program := filepath.Join(path, "program")
-	fixture.Must(t, run("cp", os.Args[0], program)) // go test builds where others may not look
+	fixture.Must(t, runCommand("cp", os.Args[0], program)) // go test builds in a directory that others cannot enter
 	defer os.Remove(program)
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), otherDir+"="+path)
@@ -145,7 +145,7 @@ func TestWhoMayNotOpenALockCannotTell(t *testing.T) {
 	}
 }
 
-// TestLockThatRootMadeIsTheDirectorysOwners, or that user could never take it.
+// TestLockThatRootMadeIsTheDirectorysOwners: otherwise that user could never take it.
 func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
 	d, path := openTemp(t)
 	fixture.RequireMount(t, os.Chown(path, otherUID, otherUID))
@@ -156,8 +156,8 @@ func TestLockThatRootMadeIsTheDirectorysOwners(t *testing.T) {
 	wantOwner(t, filepath.Join(path, "former"), fmt.Sprintf("0600 %d:%d", otherUID, otherUID))
 }
 
-// TestWhatIsNoLockFileIsNeverWaitedFor has others put in the place of a lock what
-// blocks a process that opens it.
+// TestWhatIsNoLockFileIsNeverWaitedFor: others replace a lock by something that blocks a
+// process which opens it.
 func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 	for what, put := range map[string]func(path string) error{
 		"FIFO":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -193,8 +193,8 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 	}
 }
 
-// TestReadLockOnAnOldNameKeepsNobodyOut has a reader do what a group reader of an
-// older version's lock file can do.
+// TestReadLockOnAnOldNameKeepsNobodyOut: a reader does what a group reader of an older
+// version's lock file can do.
 func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
 	d, path := openTemp(t)
 	writeFile(t, filepath.Join(path, "former"), "pid 4711 (older)")
@@ -238,8 +238,7 @@ func TestOlderProgramHasTheLock(t *testing.T) {
 	fixture.Must(t, l.Unlock())
 }
 
-// TestLogNeverWaitsForALockOnItself has somebody lock the data, which every reader
-// can do.
+// TestLogNeverWaitsForALockOnItself: any reader can lock the data.
 func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 	for _, kind := range []int16{unix.F_RDLCK, unix.F_WRLCK} {
 		d, path := openTemp(t)
@@ -259,7 +258,7 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 			return errors.Join(l.Append([]byte("two\n")), l.Unlock())
 		}))
 		want := "one\ntwo\n"
-		if kind == unix.F_WRLCK { // an older program's, and the tail may be its row
+		if kind == unix.F_WRLCK { // an older program appends, and the tail may be its row
 			want = "one\ntorntwo\n"
 		}
 		if got := fixture.ReadFile(t, filepath.Join(path, "log")); got != want || isLocked(cut) != (kind == unix.F_WRLCK) {
@@ -268,8 +267,8 @@ func TestLogNeverWaitsForALockOnItself(t *testing.T) {
 	}
 }
 
-// TestOlderAppenderWaitsForUs guards the rows of a receiver against a backfill of an
-// older version.
+// TestOlderAppenderWaitsForUs guards the rows of a receiver against a backfill of an older
+// version.
 func TestOlderAppenderWaitsForUs(t *testing.T) {
 	d, path := openTemp(t)
 	l, err := d.OpenLog("log", 0o600)
@@ -289,8 +288,8 @@ func TestOlderAppenderWaitsForUs(t *testing.T) {
 	fixture.Must(t, try())
 }
 
-// TestOpeningNeverWaitsForALease opens every kind of file that somebody else may hold
-// a lease on. The kernel would wait for lease-break-time, 45 s.
+// TestOpeningNeverWaitsForALease opens every kind of file on which another process may hold a
+// lease. The kernel would wait for lease-break-time, 45 s.
 func TestOpeningNeverWaitsForALease(t *testing.T) {
 	d, path := openTemp(t)
 	l, err := d.Lock("lock", "us")

@@ -89,8 +89,8 @@ func TestLockIsFreeAgain(t *testing.T) {
 	}
 }
 
-// TestLookingDoesNotKeepTheTakerOut guards a daemon's start against a status
-// command that looks at the same time.
+// TestLookingDoesNotKeepTheTakerOut guards a daemon's start against a status command that
+// examines the lock at the same time.
 func TestLookingDoesNotKeepTheTakerOut(t *testing.T) {
 	d, _ := openTemp(t)
 	l, err := d.Lock("lock", "us")

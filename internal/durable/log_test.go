@@ -40,8 +40,8 @@ func TestLogIsCut(t *testing.T) {
 	}
 }
 
-// TestFullDiskLeavesTheLogAsItWas appends more than fits: part of
-// it is written, and must be gone again.
+// TestFullDiskLeavesTheLogAsItWas appends more than fits: part of it is written, and must be
+// removed again.
 func TestFullDiskLeavesTheLogAsItWas(t *testing.T) {
 	path := fixture.MountTmpfs(t, "size=1m")
 	d := openAt(t, path)
@@ -79,9 +79,8 @@ func TestFullDiskIsNoFault(t *testing.T) {
 	wantEntries(t, path, "filler")
 }
 
-// TestFailedSyncIsAFault writes to a file system whose disk has no space for
-// what it promised, as a thin volume or a broken card: the write is taken, and
-// fsync fails with ENOSPC or EIO.
+// TestFailedSyncIsAFault uses a file system whose disk lacks the space that it promised, like a
+// thin volume or a broken card: the write succeeds, and fsync fails with ENOSPC or EIO.
 func TestFailedSyncIsAFault(t *testing.T) {
 	content := strings.Repeat("x", 4<<20)
 	for what, begin := range map[string]func(t *testing.T, d *durable.Dir) func() error{
@@ -125,7 +124,7 @@ func TestReadOnlyIsAFault(t *testing.T) {
 	fixture.Must(t, err)
 	writeFile(t, filepath.Join(path, "old"), "x")
 	fixture.Must(t, l.Close())
-	fixture.Must(t, run("mount", "-o", "remount,ro", path))
+	fixture.Must(t, runCommand("mount", "-o", "remount,ro", path))
 	_, created := d.Create("f", 0o600)
 	_, made := d.MakeDir("dir")
 	_, logged := d.OpenLog("log", 0o600)

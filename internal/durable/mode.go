@@ -48,7 +48,7 @@ func (d *Dir) keepOwner(f *os.File, name string, perm fs.FileMode) error {
 	if dir.Mode&0o022 != 0 && old.st.Uid != 0 && old.st.Uid != dir.Uid {
 		return nil
 	}
-	return chown(f, old.st)
+	return chownLike(f, old.st)
 }
 
 // shareOwner is giveToOwner for a file that everybody may read. Secrets stay root's.
@@ -72,10 +72,10 @@ func (d *Dir) giveToOwner(f *os.File) error {
 	if dir.Uid == 0 {
 		return nil
 	}
-	return chown(f, dir)
+	return chownLike(f, dir)
 }
 
-func chown(f *os.File, like unix.Stat_t) error {
+func chownLike(f *os.File, like unix.Stat_t) error {
 	if err := unix.Fchown(int(f.Fd()), int(like.Uid), int(like.Gid)); err != nil {
 		return opError("chown", f.Name(), err)
 	}

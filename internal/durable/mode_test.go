@@ -85,8 +85,8 @@ func TestSetgidIsPassedOn(t *testing.T) {
 	}
 }
 
-// TestRootTakesNoFileFromItsOwner: what root writes in the directory of somebody else
-// belongs to that user, but for secrets that are new.
+// TestRootTakesNoFileFromItsOwner: what root writes in the directory of another user belongs to
+// that user, except new secrets.
 func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 	fixture.RequireRoot(t)
 	d, path := openTemp(t)
@@ -105,7 +105,7 @@ func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 	wantOwner(t, filepath.Join(path, "new list"), "0644 4242:4243")
 	wantOwner(t, filepath.Join(path, "new key"), "0600 0:0")
 
-	// Whoever may write in a directory could wait there for the next key.
+	// A user who may write in a directory could wait there for the next key.
 	fixture.Must(t, os.Chmod(path, 0o777))
 	writeFile(t, filepath.Join(path, "bait"), "old")
 	fixture.Must(t, os.Chown(filepath.Join(path, "bait"), 6666, 6666))
@@ -113,8 +113,8 @@ func TestRootTakesNoFileFromItsOwner(t *testing.T) {
 	wantOwner(t, filepath.Join(path, "bait"), "0600 0:0")
 }
 
-// TestHandOverGivesOnlyOurOwn: names of ours that root owns, and nothing that somebody
-// could have put in their place.
+// TestHandOverGivesOnlyOurOwn: only names of this program that root owns, and nothing that
+// another user could have put in their place.
 func TestHandOverGivesOnlyOurOwn(t *testing.T) {
 	fixture.RequireRoot(t)
 	d, path := openTemp(t)

@@ -79,10 +79,10 @@ func FuzzMounts(f *testing.F) {
 	})
 }
 
-// TestMountBeneathOursIsFound: a service has a mount of its own over its directory, and
-// the machine mounts a disk there. It ends up beneath ours, where no path leads to it.
-// The kernel passes it on from one namespace to another, so this test needs two: unshare(1)
-// makes them, and a shell of the outer one mounts.
+// TestMountBeneathOursIsFound: a service has a mount of its own over its directory, and the
+// machine mounts a disk there. The disk ends up beneath the service's mount, where no path
+// leads to it. The kernel propagates it from one namespace to another, so this test needs two:
+// unshare(1) makes them, and a shell of the outer one mounts.
 func TestMountBeneathOursIsFound(t *testing.T) {
 	if path := os.Getenv("DURABLE_TEST_WATCH"); path != "" {
 		watchUntilMoved(t, path)

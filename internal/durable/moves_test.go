@@ -11,7 +11,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-// openPair opens two directories beside each other.
+// openPair opens two sibling directories.
 func openPair(tb testing.TB) (from, to *durable.Dir, at string) {
 	tb.Helper()
 	at = tb.TempDir()
@@ -26,7 +26,7 @@ func bindMount(tb testing.TB, path string) {
 	tb.Cleanup(func() { syscall.Unmount(path, syscall.MNT_DETACH) })
 }
 
-// probes are all ways to ask whether something can be moved.
+// probes are all ways to test whether something can be moved.
 var probes = map[string]func(from, to *durable.Dir) error{
 	"check":     (*durable.Dir).CheckMove,
 	"try":       (*durable.Dir).TryMove,
@@ -46,7 +46,7 @@ func TestProbesOfMovesLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestTwoMountsOfOneFileSystemAreSeparate: they have one device number.
+// TestTwoMountsOfOneFileSystemAreSeparate, although they have one device number.
 func TestTwoMountsOfOneFileSystemAreSeparate(t *testing.T) {
 	for what, probe := range probes {
 		_, from, at := openPair(t)
@@ -90,7 +90,7 @@ func TestProbesDestroyNothing(t *testing.T) {
 		writeFile(t, filepath.Join(at, "from", ".cis490-probe.from"), "precious")
 		writeFile(t, filepath.Join(at, "from", ".cis490-probe.link-from"), "precious")
 		fixture.Must(t, os.MkdirAll(filepath.Join(at, "to", ".cis490-probe.to", "precious"), 0o700))
-		fixture.Must(t, probe(from, to)) // says nothing, because it could not be tried
+		fixture.Must(t, probe(from, to)) // no result, because it could not be tried
 		if got := fixture.ReadFile(t, filepath.Join(at, "from", ".cis490-probe.link-from")); got != "precious" {
 			t.Errorf("the file says %q", got)
 		}
@@ -101,8 +101,7 @@ func TestProbesDestroyNothing(t *testing.T) {
 	}
 }
 
-// TestWhatIsExchangedForAProbeIsKept: a directory with something in it takes the place of
-// the empty one.
+// TestWhatIsExchangedForAProbeIsKept: a directory with content replaces the empty one.
 func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 	from, to, at := openPair(t)
 	probe := filepath.Join(at, "from", ".cis490-probe.from")
@@ -140,7 +139,7 @@ func TestWhatIsExchangedForAProbeIsKept(t *testing.T) {
 	}
 }
 
-// TestProbeThatMayNotChangeADirectoryIsNoAlarm: episodes/ may be another user's.
+// TestProbeThatMayNotChangeADirectoryIsNoAlarm: episodes/ may belong to another user.
 func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 	fixture.RequireRoot(t)
 	from, to, at := openPair(t)
@@ -153,7 +152,7 @@ func TestProbeThatMayNotChangeADirectoryIsNoAlarm(t *testing.T) {
 	}
 }
 
-// TestFullDiskPutsAProbeOff: it says nothing of the directories.
+// TestFullDiskPutsAProbeOff: ENOSPC says nothing about the directories.
 func TestFullDiskPutsAProbeOff(t *testing.T) {
 	at := fixture.MountTmpfs(t, "size=1m,nr_inodes=4")
 	fixture.Must(t, errors.Join(os.Mkdir(filepath.Join(at, "from"), 0o755), os.Mkdir(filepath.Join(at, "to"), 0o755), os.Mkdir(filepath.Join(at, "last"), 0o755)))

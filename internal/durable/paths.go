@@ -37,11 +37,11 @@ const pathMask = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_MNT_ID
 // mount, or to nothing. Any other error says that it could not find out. Only a [PathWatch] detects
 // mounts that this process cannot see.
 func (d *Dir) CheckPath() error {
-	open, err := statx(d.fd(), "", unix.AT_EMPTY_PATH)
+	open, err := statPath(d.fd(), "", unix.AT_EMPTY_PATH)
 	if err != nil {
 		return opError("stat", d.f.Name(), err)
 	}
-	now, err := statx(unix.AT_FDCWD, d.f.Name(), 0)
+	now, err := statPath(unix.AT_FDCWD, d.f.Name(), 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		return &MovedError{Path: d.f.Name(), Cause: causeGone}
@@ -61,7 +61,7 @@ func sameDirectory(a, b unix.Statx_t) bool {
 	return a.Mask&b.Mask&unix.STATX_MNT_ID == 0 || a.Mnt_id == b.Mnt_id
 }
 
-func statx(fd int, path string, flags int) (unix.Statx_t, error) {
+func statPath(fd int, path string, flags int) (unix.Statx_t, error) {
 	var st unix.Statx_t
 	err := RetryEINTR(func() error { return unix.Statx(fd, path, flags, pathMask, &st) })
 	return st, err

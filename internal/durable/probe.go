@@ -118,7 +118,7 @@ func (d *Dir) tryLink(to *Dir) error {
 	return errors.Join(err, to.clearProbe(linkTo, 0), f.Discard())
 }
 
-// errInconclusive says that a probe failed for a reason that says nothing about the directories.
+// errInconclusive means that a probe failed for a reason unrelated to the directories.
 var errInconclusive = errors.New("not tried")
 
 // ignoreInconclusive returns err if it says something about the directories, and nil otherwise.

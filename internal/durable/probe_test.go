@@ -17,8 +17,8 @@ func TestCheckingLinksLeavesNothing(t *testing.T) {
 	wantEntries(t, path)
 }
 
-// TestCheckingLinksOpensNothingThatIsExchangedForIt: another user sees the file appear
-// and puts a link in its place.
+// TestCheckingLinksOpensNothingThatIsExchangedForIt: another user sees the file appear and
+// replaces it by a link.
 func TestCheckingLinksOpensNothingThatIsExchangedForIt(t *testing.T) {
 	d, path := openTemp(t)
 	precious, evil := filepath.Join(t.TempDir(), "precious"), filepath.Join(path, "evil")

@@ -146,7 +146,7 @@ func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 		return
 	}
 	if st.Links() < 2 {
-		r.unlink(dir, name)
+		r.unlinkEntry(dir, name)
 		return
 	}
 	f, err := dir.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
@@ -160,13 +160,13 @@ func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 		r.recordError(kept)
 		return
 	}
-	r.unlink(dir, name)
+	r.unlinkEntry(dir, name)
 	if unix.Fstat(int(f.Fd()), &now) == nil {
 		r.links[st.Inode()] = linkTimes{before: shown.st.Ctim, after: now.Ctim}
 	}
 }
 
-func (r *treeRemoval) unlink(dir *Dir, name string) {
+func (r *treeRemoval) unlinkEntry(dir *Dir, name string) {
 	err := unix.Unlinkat(dir.fd(), name, 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		r.recordError(opError("remove", dir.Path(fmt.Sprintf("%+q", name)), err))

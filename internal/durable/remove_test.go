@@ -13,8 +13,8 @@ import (
 	"cis490/internal/durable"
 )
 
-// makeHostileTree makes a directory with everything that a tree may hold except mounts, and with
-// links to outside.
+// makeHostileTree makes a directory with everything that a tree may hold except mounts, and
+// with links to outside.
 func makeHostileTree(t *testing.T, dir, outside string) {
 	t.Helper()
 	all := []error{
@@ -49,7 +49,7 @@ func TestRemovingFollowsNothing(t *testing.T) {
 	}
 	defer d.Close()
 	for _, name := range []string{"one", "two"} {
-		if err := d.RemoveTree(t.Context(), name, all); err != nil {
+		if err := d.RemoveTree(t.Context(), name, removeAll); err != nil {
 			t.Error(err)
 		}
 	}
@@ -61,7 +61,7 @@ func TestRemovingFollowsNothing(t *testing.T) {
 	}
 }
 
-// A mount in a tree is somebody else's: what is in it stays, and the rest goes.
+// A mount in a tree belongs to others: its content stays, and the rest is removed.
 func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	trash, outside := t.TempDir(), t.TempDir()
 	at := filepath.Join(trash, "one", "sub", "mount")
@@ -72,7 +72,7 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	if err := unix.Mount(outside, at, "", unix.MS_BIND, ""); err != nil {
 		t.Skipf("needs root and mounts: %v", err)
 	}
-	top := filepath.Join(trash, "two") // one that stands at the top
+	top := filepath.Join(trash, "two") // one at the top
 	if err := errors.Join(os.Mkdir(top, 0o755), unix.Mount(outside, top, "", unix.MS_BIND, "")); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	}
 	defer d.Close()
 	for _, name := range []string{"one", "two"} {
-		if err := d.RemoveTree(t.Context(), name, all); err == nil || errors.Is(err, durable.ErrKept) {
+		if err := d.RemoveTree(t.Context(), name, removeAll); err == nil || errors.Is(err, durable.ErrKept) {
 			t.Errorf("%s: got %v, want the mount named", name, err)
 		}
 	}
@@ -105,14 +105,14 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"one", "two"} {
-		if err := d.RemoveTree(t.Context(), name, all); err != nil {
+		if err := d.RemoveTree(t.Context(), name, removeAll); err != nil {
 			t.Errorf("%s, once it is unmounted: %v", name, err)
 		}
 	}
 }
 
-// all lets all files be removed.
-func all(string, durable.Stat) bool { return true }
+// removeAll lets all files be removed.
+func removeAll(string, durable.Stat) bool { return true }
 
 func TestRemovingKeepsWhatItIsToldTo(t *testing.T) {
 	dir := t.TempDir()

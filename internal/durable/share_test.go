@@ -65,7 +65,7 @@ func TestSharingChangesGroupAndGroupBitsOnly(t *testing.T) {
 	}
 }
 
-// TestOnlyDirectoriesOfTheMountAreShared, and nothing waits for what is not one.
+// TestOnlyDirectoriesOfTheMountAreShared, and nothing blocks at other files.
 func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 	d, path := openSharable(t)
 	victim := t.TempDir()
@@ -120,8 +120,7 @@ func TestOnlyDirectoriesOfTheMountAreShared(t *testing.T) {
 	}
 }
 
-// TestSharingSurvivesExchangedNames: a directory and a link change places all the
-// time.
+// TestSharingSurvivesExchangedNames: a directory and a link are exchanged continuously.
 func TestSharingSurvivesExchangedNames(t *testing.T) {
 	const rounds = 20_000
 	d, path := openSharable(t)
@@ -143,7 +142,7 @@ func TestSharingSurvivesExchangedNames(t *testing.T) {
 			default:
 			}
 			err := unix.Renameat2(unix.AT_FDCWD, x, unix.AT_FDCWD, y, unix.RENAME_EXCHANGE)
-			if n%10 == 0 { // or it is shared once, and there is nothing more to do
+			if n%10 == 0 { // or it is shared once, and nothing remains to be done
 				err = errors.Join(err, own.Chown(-1, 0), own.Chmod(0o700))
 			}
 			if err != nil {

@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 )
 
-// TestSyncsAreShared by all who asked while one ran, and by nobody who asked after
-// theirs had begun.
+// TestSyncsAreShared by all callers that asked while one ran, and not by callers that asked
+// after the next sync had begun.
 func TestSyncsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSyncGroup()

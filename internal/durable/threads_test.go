@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestMoreThreadsForGoCode while there is work, and what they were in the end.
+// TestMoreThreadsForGoCode while there is work, and the former number afterwards.
 func TestMoreThreadsForGoCode(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
 	now := func(what string, want int) {

@@ -57,7 +57,7 @@ func TestUncachedSeesTheDisk(t *testing.T) {
 	d := openAt(t, mount)
 	content := bytes.Repeat([]byte("good"), 4096)
 	fixture.Must(t, d.WriteFile("f", content, 0o600))
-	fixture.Must(t, run("sync", "-f", mount))
+	fixture.Must(t, runCommand("sync", "-f", mount))
 	image := filepath.Join(backing, "ext4.img")
 	raw, err := os.ReadFile(image)
 	fixture.Must(t, err)

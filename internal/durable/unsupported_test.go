@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOnlyWhatIsNoDiskErrorIsPassedOver: a block device has many names for a write
-// that failed, and the sync that follows is not told of it.
+// TestOnlyWhatIsNoDiskErrorIsPassedOver: a block device has many errnos for a failed write, and
+// the sync that follows does not report it.
 func TestOnlyWhatIsNoDiskErrorIsPassedOver(t *testing.T) {
 	for _, err := range []error{
 		unix.EIO, unix.ENOSPC, unix.EDQUOT, unix.ENODATA, unix.ENOLINK, unix.EREMOTEIO, unix.ETIMEDOUT, unix.EILSEQ,

@@ -14,8 +14,8 @@ const (
 	writebackChunk = 8 << 20 // bytes per step of writeback
 )
 
-// writeback is the progress of a file that is being written.
-type writeback struct {
+// writebackState is the progress of a file that is being written.
+type writebackState struct {
 	size        int64 // bytes written
 	started     int64 // bytes whose writeback has started
 	unsupported bool  // sync_file_range does not work here: only fsync writes

@@ -58,8 +58,8 @@ func cachedBytes(tb testing.TB, path string) int64 {
 	return int64(st.Cache) * int64(os.Getpagesize())
 }
 
-// TestFaultOfTheDiskIsNotForgotten: the kernel tells of it once, while the file
-// grows, and gives success to the syncs that follow.
+// TestFaultOfTheDiskIsNotForgotten: the kernel reports it once, while the file grows, and the
+// syncs that follow succeed.
 func TestFaultOfTheDiskIsNotForgotten(t *testing.T) {
 	backing := fixture.MountTmpfs(t, "size=100m")
 	path := mountExt4(t, backing, 100<<20)

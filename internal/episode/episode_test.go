@@ -103,7 +103,7 @@ var metas = []struct{ text, commit string }{
 	{`{"commit": "` + someCommit + `"}`, ""},
 	{`{}`, ""},
 	{`null`, ""},
-	// JSON's names are exact: no reader in Python takes these.
+	// Names in JSON are exact: no reader in Python accepts these.
 	{`{"Code_Version": {"commit": "` + someCommit + `"}}`, ""},
 	{`{"code_version": {"COMMIT": "` + someCommit + `"}}`, ""},
 }
@@ -128,7 +128,7 @@ func TestBadMetaIsAnError(t *testing.T) {
 	}
 }
 
-// TestMetaIsReadInBounds gives a file without end.
+// TestMetaIsReadInBounds, even from an endless file.
 func TestMetaIsReadInBounds(t *testing.T) {
 	r := &endless{}
 	if _, err := episode.ReadMeta(r); err == nil || r.n > 2*episode.MaxMeta {

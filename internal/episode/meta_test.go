@@ -30,7 +30,7 @@ func inUTF32(s string, order binary.AppendByteOrder) string {
 	return string(b)
 }
 
-// pythonMetas are files of which Python's json.loads makes a commit, or none.
+// pythonMetas are files in which Python's json.loads finds a commit, or none.
 var pythonMetas = map[string]struct {
 	file string
 	bad  bool

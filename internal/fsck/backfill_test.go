@@ -140,7 +140,7 @@ func TestBackfillBlessesNoDamage(t *testing.T) {
 	fixture.Must(t, os.WriteFile(l.archivePath(swapped.Key), l.pack("f-swapped", "b"), 0o644)) // decodes, and is not what was received
 	fixture.Must(t, os.MkdirAll(filepath.Join(l.data, "episodes/lab-01/g-dir.tar.zst"), 0o755))
 	fixture.Must(t, os.Symlink("a-good.tar.zst", filepath.Join(l.data, "episodes/lab-01/h-link.tar.zst")))
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original passed it over as well
+	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "episodes/lab-01/notes.txt"), nil, 0o644)) // the original skipped it as well
 	l.put(indextest.Key("lab-02", "z-good"), l.pack("z-good", "a"))
 
 	r, bad := l.backfill()
@@ -219,7 +219,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 	}
 	log := indextest.OpenLog(t, l.data)
 	var receiver, backfills sync.WaitGroup
-	receiver.Go(func() { // as the receiver takes in uploads
+	receiver.Go(func() { // as the receiver stores uploads
 		for name, b := range archives {
 			row, u := l.storeWithoutRow(indextest.Key("new", name), b, indextest.Arrival)
 			if _, err := log.Append(t.Context(), row); err != nil {
@@ -229,7 +229,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		for i := range 20 { // and as it makes sure of rows on the 200 path
+		for i := range 20 { // and as it ensures rows on the 200 path
 			name := fmt.Sprintf("ep-%02d", i)
 			_, found, err := log.FindRow(t.Context(), indextest.Key("new", name))
 			if err != nil || !found {
@@ -246,7 +246,7 @@ func TestTwoBackfillsAndAReceiverMakeNoDuplicate(t *testing.T) {
 					t.Error(err)
 				}
 				if r, err := fsck.Verify(t.Context(), opts, func(f fsck.Finding) {
-					if f.Kind != fsck.FileWithoutRow || f.Host != "old" { // another backfill is not yet so far
+					if f.Kind != fsck.FileWithoutRow || f.Host != "old" { // another backfill is not that far yet
 						t.Errorf("a false alarm: %+v", f)
 					}
 				}); err != nil {
@@ -317,8 +317,8 @@ func TestCancelledBackfillLeavesAValidIndex(t *testing.T) {
 	indextest.ReadRows(t, l.data)
 }
 
-// The original tool and ours must make the same rows of one tree, up to the
-// time and to the faults that ours has not.
+// The original tool and this one must make the same rows of one tree, except for the times, and
+// for faults that only the original has.
 func TestBackfillMakesTheOriginalsRows(t *testing.T) {
 	tool := os.Getenv("CIS490_ORIGINAL_BACKFILL")
 	if tool == "" {
@@ -375,8 +375,8 @@ func withoutTimes(tb testing.TB, b []byte) []string {
 	return all
 }
 
-// peakHeap returns the largest heap that is live while do runs, as sampled at each
-// call of the function that do gets.
+// peakHeap returns the peak of the live heap while do runs, as sampled at each call of the
+// function that do gets.
 func peakHeap(do func(sample func(int))) uint64 {
 	most := uint64(0)
 	do(func(int) {

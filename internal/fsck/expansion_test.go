@@ -36,8 +36,8 @@ func packBomb(tb testing.TB, bad bool) []byte {
 	return b.Bytes()
 }
 
-// TestVerifyDecodesABombInPart, and says so. Bytes that are not those of the row are
-// found all the same.
+// TestVerifyDecodesABombInPart, and reports it. It still finds bytes that are not those of the
+// row.
 func TestVerifyDecodesABombInPart(t *testing.T) {
 	l, _ := newLabWith(t, 1)
 	small, large := indextest.Key("lab-01", "bomb"), indextest.Key("lab-01", "undecodable")
@@ -84,7 +84,7 @@ func TestVerifyBelievesTheScrubOfABomb(t *testing.T) {
 	}
 }
 
-// TestBackfillDecodesABombInPart: its row says what its bytes are, and no more.
+// TestBackfillDecodesABombInPart: its row describes the bytes alone.
 func TestBackfillDecodesABombInPart(t *testing.T) {
 	l, _ := newLabWith(t, 1)
 	_, up := l.storeWithoutRow(indextest.Key("lab-01", "bomb"), packBomb(t, false), time.Now())

@@ -103,7 +103,7 @@ func (w *walk) listHosts(report func(error)) []episode.Name {
 // batch has some of the store's objects, sorted by key, with their rows.
 type batch []walkEntry
 
-// walkEntry is a stored object and what the index says of it.
+// walkEntry is a stored object and its row in the index.
 type walkEntry struct {
 	store.Object
 	rows   int           // of this key

@@ -53,7 +53,7 @@ func selfSign(tb testing.TB, name string, from, to time.Duration) tls.Certificat
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// connection is a server and a client that believe what the test says.
+// connection is a server and a client that trust the certificates that the test chooses.
 type connection struct {
 	server  tls.Certificate
 	trusted tls.Certificate // by the client
@@ -62,7 +62,7 @@ type connection struct {
 	show    *tls.Certificate
 }
 
-// ping returns the error of a ping from one to the other.
+// ping returns the error of a ping by the client.
 func (m connection) ping(t *testing.T) error {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -155,7 +155,7 @@ func TestAlertsAreExplained(t *testing.T) {
 	}
 }
 
-// handshakeError is as that of package pki.
+// handshakeError is like that of package pki.
 type handshakeError struct{ error }
 
 func (e handshakeError) Unwrap() error { return e.error }
@@ -211,8 +211,8 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 	}
 }
 
-// TestRefusalsOfTheHostAreExplained: these stop all sending, so a person must
-// be told what to do.
+// TestRefusalsOfTheHostAreExplained: these stop all sending, so operators must be told what to
+// do.
 func TestRefusalsOfTheHostAreExplained(t *testing.T) {
 	for code, want := range map[wire.Code]string{
 		wire.TokenRefused: "tokens_file", wire.Forbidden: "pki issue", wire.HostMismatch: "host_id", wire.Full: "disk",
@@ -226,8 +226,8 @@ func TestUnexpectedResponseIsExplained(t *testing.T) {
 	wantAdvice(t, fmt.Errorf("put: %w", &wire.UnexpectedResponseError{Status: 403}), "receiver.url")
 }
 
-// TestBlamesCredentials: other files of this host may help against a refusal of what it
-// shows, or of what the receiver shows it, and against nothing else.
+// TestBlamesCredentials: other files of this host may fix a refusal of its certificate, or of
+// the receiver's, and nothing else.
 func TestBlamesCredentials(t *testing.T) {
 	alert := &net.OpError{Op: "remote error", Err: errors.New("tls: expired certificate")}
 	for _, c := range []struct {

@@ -15,7 +15,7 @@ import (
 func BenchmarkAppend(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
 		b.Run(fmt.Sprint("uploads=", n), func(b *testing.B) {
-			l := indextest.OpenLog(b, b.TempDir()) // a disk: its syncs are what counts
+			l := indextest.OpenLog(b, b.TempDir()) // on a disk: its syncs dominate
 			jobs := make(chan index.Row, n)
 			done := make(chan error, n)
 			for range n {

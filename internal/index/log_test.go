@@ -96,7 +96,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	release()
 	g.Wait()
 	indextest.WantOneRowPerKey(t, dir, n)
-	// The first one may have gone alone.
+	// The first one may have been written alone.
 	if l.CommitCount() > 2 {
 		t.Errorf("%d commits for %d rows that waited together", l.CommitCount(), n)
 	}
@@ -152,7 +152,7 @@ func TestAliveOnlyWhileTheCommitterAnswers(t *testing.T) {
 	defer release()
 	go l.Append(t.Context(), indextest.Row(1))
 	waitForAppends(1)
-	for { // the committer may not have taken the row yet
+	for { // the committer may not have received the row yet
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		alive := l.IsAlive(ctx)
 		cancel()
@@ -292,8 +292,7 @@ func TestFindReturnsTheLastRowOfAKey(t *testing.T) {
 	}
 }
 
-// Find walks blocks from behind: every row must be found wherever the borders
-// of the blocks fall.
+// Find reads blocks backward: every row must be found wherever the borders of the blocks are.
 func TestFindSeesEveryRowAcrossBlocks(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	const n = 2000 // some seven blocks
@@ -359,8 +358,8 @@ func TestFullDiskLeavesTheIndexValid(t *testing.T) {
 	indextest.WantOneRowPerKey(t, dir, rows+1)
 }
 
-// TestFaultIsFinal: what is wrong with the disk, or with the file, may seem to be well
-// again, and what was lost meanwhile is lost.
+// TestFaultIsFinal: a faulty disk or file may seem to work again, but what was lost meanwhile
+// is lost.
 func TestFaultIsFinal(t *testing.T) {
 	path := t.TempDir()
 	l, err := index.Open(indextest.OpenDir(t, path), "index.jsonl", nil)

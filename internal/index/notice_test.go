@@ -62,7 +62,7 @@ func TestEveryCutNamesTheSavedFile(t *testing.T) {
 	}
 }
 
-// An index that somebody truncates under the receiver, as copytruncate of logrotate does.
+// An index that is truncated while the receiver runs, as by copytruncate of logrotate.
 func TestTruncationIsNoticedBeforeTheNextRow(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	path := filepath.Join(dir, indextest.IndexName)

@@ -93,8 +93,8 @@ func (b *Book) Create(ctx context.Context, host episode.Name, o CreateOptions, n
 	return made, secret, err
 }
 
-// makeRoom revokes the open invitations of a host, and removes those that nobody asks for any
-// more.
+// makeRoom revokes the open invitations of a host, and removes those that expired
+// long ago.
 func (b *Book) makeRoom(host episode.Name, now time.Time) error {
 	all, err := b.List()
 	if err != nil {

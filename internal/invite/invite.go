@@ -1,7 +1,7 @@
 // Package invite lets a host join a lab with one line that an operator pastes.
 //
 // The receiver creates an [Invitation] and prints its [Token]. The token tells a host where the
-// receiver is, by which CA it is recognized, and a secret that is good for one certificate. The
+// receiver is, by which CA it is recognized, and a secret that is valid for one certificate. The
 // receiver keeps only a hash of the secret, in one file per invitation: see [Book].
 //
 // Invariant: an invitation gives at most one key a certificate. Its secret is compared before
@@ -41,7 +41,7 @@ type State string
 const (
 	Open    State = "open"
 	Used    State = "used"    // a host has its certificate; the same key gets it again until it expires
-	Expired State = "expired" // nobody used it in time
+	Expired State = "expired" // it was not used in time
 	Burnt   State = "burnt"   // ended by wrong secrets
 	Revoked State = "revoked" // ended by the operator
 )

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// advised matches a command of a program in quotes, and what follows it.
-var advised = map[string]*regexp.Regexp{
+// commandPatterns matches a command of a program in quotes, and what follows it.
+var commandPatterns = map[string]*regexp.Regexp{
 	".go": regexp.MustCompile(`'((?:receiver|shipper)(?: [^'"\n]+)?)'|\b(receiver pki (?:init|issue|list|revoke|renew)[a-z]*)`),
 	".md": regexp.MustCompile("`((?:receiver|shipper)(?: [^`\n]+)?)`|(?m:^ *((?:receiver|shipper) [a-z-][^#\n]*))"),
 }
@@ -72,7 +72,7 @@ func advisedLines(t testing.TB, root, program string) [][]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range advised[filepath.Ext(path)].FindAllStringSubmatch(string(text), -1) {
+		for _, m := range commandPatterns[filepath.Ext(path)].FindAllStringSubmatch(string(text), -1) {
 			words := strings.Fields(m[1] + m[2])
 			if words[0] == program && len(words) > 1 {
 				all = append(all, words[1:])

@@ -6,9 +6,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestLargeEpisodeIsSentWhileItIsPacked: nothing is sent twice, and a cut or a kill
-// in the middle of that costs what it always costs. That it is sent ahead at all is
-// for package shipper to see.
+// TestLargeEpisodeIsSentWhileItIsPacked: nothing is sent twice, and a cut or a kill during the
+// upload costs no more than usual. Package shipper tests that it is sent while it is packed.
 func TestLargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -36,7 +35,7 @@ func TestLargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 				l.Check(t)
 			}
 			h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-			if sent := l.Proxy.Sent(); sent > size*102/100+4*twice {
+			if sent := l.Proxy.Sent(); sent > size*102/100+4*maxResent {
 				t.Errorf("%d bytes were sent for an archive of %d", sent, size)
 			}
 			l.Settled(t)

@@ -19,14 +19,14 @@ import (
 	"cis490/internal/labtest"
 )
 
-// manager is a service manager's end of the notify socket of a host's shipper.
-type manager struct {
+// serviceManager is a service manager's end of the notify socket of a host's shipper.
+type serviceManager struct {
 	mu   sync.Mutex
 	last string // STATUS=
 }
 
 // startManager starts a service manager that the next shipper of h notifies. The receiver is at url.
-func startManager(t *testing.T, h *labtest.Host, url string) *manager {
+func startManager(t *testing.T, h *labtest.Host, url string) *serviceManager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -34,7 +34,7 @@ func startManager(t *testing.T, h *labtest.Host, url string) *manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	m := &manager{}
+	m := &serviceManager{}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -53,18 +53,18 @@ func startManager(t *testing.T, h *labtest.Host, url string) *manager {
 	return m
 }
 
-func (m *manager) status() string {
+func (m *serviceManager) lastStatus() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.last
 }
 
 // waitForState waits until the manager, and 'shipper status', report a state and the texts.
-func (m *manager) waitForState(t *testing.T, h *labtest.Host, state string, texts ...string) {
+func (m *serviceManager) waitForState(t *testing.T, h *labtest.Host, state string, texts ...string) {
 	t.Helper()
 	labtest.Eventually(t, fmt.Sprintf("the status is %s with %q", state, texts), func() bool {
 		for _, text := range texts {
-			if !strings.Contains(m.status(), text) {
+			if !strings.Contains(m.lastStatus(), text) {
 				return false
 			}
 		}
@@ -81,8 +81,8 @@ func reloadDaemon(t *testing.T, p *labtest.Process) {
 
 const answering, away = "receiver answers, last at 20", "receiver has not accepted uploads since 20"
 
-// Nothing waits, and no lab host says that a receiver answers which does not. When that is
-// made right, it is said too.
+// Nothing waits, and no lab host reports an answering receiver that does not answer. Once the
+// receiver is back, that is reported too.
 func TestAnIdleShipperSaysWhetherItsReceiverIsThere(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]labtest.Fault{
@@ -143,7 +143,7 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 	hosts("enable", "lab-01")
 	reloadDaemon(t, d)
 	m.waitForState(t, h, "answers", answering)
-	hosts("disable", "lab-01") // of a daemon that is idle for long; the signal stands for minutes
+	hosts("disable", "lab-01") // the daemon was idle for long; the signal takes effect minutes later
 	c := h.Client(t)
 	labtest.Eventually(t, "the receiver knows", func() bool {
 		resp, err := c.Post(l.URL("/v1/ping"), "", nil)
@@ -163,20 +163,21 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 	l.Process().WaitLine(t, "reloaded certificates and lists")
 	reloadDaemon(t, d)
 	m.waitForState(t, h, "down", away)
-	// Not always of the first ping: a reset may overtake the alert that names the cause.
+	// The first ping does not always show the cause: a reset may overtake the alert that names
+	// it.
 	labtest.Eventually(t, "the hint says that there is no other certificate", func() bool {
 		st := statusOf(t, h).Receiver
 		return st != nil && strings.Contains(st.Hint, "this host's disk has no other certificate, CA or token")
 	})
 	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
-	m.waitForState(t, h, "answers", answering) // nobody has reloaded
+	m.waitForState(t, h, "answers", answering) // no reload happened
 	d.WaitLine(t, "loaded renewed certificates")
 	d.Stop(t)
 	l.Settled(t)
 }
 
-// TestACertificateThatWasRenewedOnTheDiskIsUsed: what is expired is looked for on the disk
-// at once, and the hint says what is there.
+// TestACertificateThatWasRenewedOnTheDiskIsUsed: if the certificate has expired, the daemon
+// reads the files on disk again at once, and the hint says what they are.
 func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 	t.Parallel()
 	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
@@ -214,8 +215,8 @@ func TestACertificateThatWasRenewedOnTheDiskIsUsed(t *testing.T) {
 	}
 }
 
-// TestARenewedCertificateThatTheServiceCannotReadIsSaid: the hint says who can, and what to
-// do then.
+// TestARenewedCertificateThatTheServiceCannotReadIsSaid: the hint names the user who can read
+// it, and what to do then.
 func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -246,7 +247,7 @@ func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestACertificateThatIsStillExpiredIsSaid, also when it is another one than before.
+// TestACertificateThatIsStillExpiredIsSaid, also if it is not the one from before.
 func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -264,8 +265,8 @@ func TestACertificateThatIsStillExpiredIsSaid(t *testing.T) {
 	l.Check(t)
 }
 
-// TestWhatWaitsGoesTogetherWhenAnOutageEnds: pings were answered all the time, and uploads
-// were not, so that each episode has a wait of its own.
+// TestWhatWaitsGoesTogetherWhenAnOutageEnds: pings were answered all the time, and uploads were
+// not, so each episode has a backoff of its own.
 func TestWhatWaitsGoesTogetherWhenAnOutageEnds(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

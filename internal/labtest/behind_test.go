@@ -25,8 +25,8 @@ import (
 
 // The invariants of a receiver behind a real proxy.
 
-// pong is what the receiver says to a ping.
-type pong struct {
+// pingResponse is the receiver's answer to a ping.
+type pingResponse struct {
 	Status int    `json:"-"`
 	Kind   string `json:"-"` // of the answer's content
 	Host   string `json:"host_id"`
@@ -35,10 +35,10 @@ type pong struct {
 	} `json:"auth"`
 }
 
-// ping pings with some values of the field Client-Cert.
-func ping(t *testing.T, c *http.Client, url string, values ...string) (pong, error) {
+// sendPing pings with some values of the field Client-Cert.
+func sendPing(t *testing.T, c *http.Client, url string, values ...string) (pingResponse, error) {
 	t.Helper()
-	var p pong
+	var p pingResponse
 	req, err := http.NewRequest(http.MethodPost, url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -122,9 +122,9 @@ func TestBehindAProxyAConflictIsHeld(t *testing.T) {
 func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		c := h.Client(t)
-		theirs := clientCertFields(t, l, "lab-02")
-		for _, values := range append([][]string{{theirs[0]}, {theirs[1]}, {""}}, theirs) {
-			p, err := ping(t, c, f.url("/v1/ping"), values...)
+		others := clientCertFields(t, l, "lab-02")
+		for _, values := range append([][]string{{others[0]}, {others[1]}, {""}}, others) {
+			p, err := sendPing(t, c, f.url("/v1/ping"), values...)
 			if err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
 				t.Errorf("lab-01 that sends %.20q is %+v, %v", values, p, err)
 			}
@@ -135,7 +135,7 @@ func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			req.Header[spelling] = theirs[:1]
+			req.Header[spelling] = others[:1]
 			req.Header.Set("Repr-Digest", "sha-256=:LXEWQrcmsEQBYnyp++6wy9chTD7GQPMTbAiWHF5IaSM=:")
 			resp, err := c.Do(req)
 			if err != nil {
@@ -152,27 +152,27 @@ func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
 	})
 }
 
-func TestBehindAProxyNobodyComesInWithoutACertificate(t *testing.T) {
+func TestBehindAProxyACertificateIsRequired(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *frontProxy) {
 		for _, values := range [][]string{nil, clientCertFields(t, l, "lab-01")[:1], clientCertFields(t, l, "lab-01")[1:]} {
-			if p, err := ping(t, l.Stranger(t), f.url("/v1/ping"), values...); err == nil && p.Status != http.StatusBadRequest {
+			if p, err := sendPing(t, l.Stranger(t), f.url("/v1/ping"), values...); err == nil && p.Status != http.StatusBadRequest {
 				t.Errorf("a stranger that sends %.20q is answered %+v", values, p)
 			}
 		}
 	})
 }
 
-// A proxy that lets everybody in, by a mistake or a hole, opens nothing: the
-// refusal is the receiver's own.
+// A proxy that admits everyone, by mistake or through a hole, gives no access: the receiver
+// itself refuses.
 func TestBehindAProxyTheReceiverVerifiesItself(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		for _, values := range [][]string{nil, clientCertFields(t, l, "lab-01")[:1], clientCertFields(t, l, "lab-01")[1:]} {
-			p, err := ping(t, l.Stranger(t), f.url("/v1/ping"), values...)
+			p, err := sendPing(t, l.Stranger(t), f.url("/v1/ping"), values...)
 			wantForbidden(t, fmt.Sprintf("a stranger that sends %.20q", values), p, err)
 		}
 		l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
 		makeCertificate(t, l.Path("foreign"), h.Path("pki"), func(*x509.Certificate) {})
-		p, err := ping(t, h.Client(t), f.url("/v1/ping"))
+		p, err := sendPing(t, h.Client(t), f.url("/v1/ping"))
 		wantForbidden(t, "a certificate of a foreign CA", p, err)
 		h.Episode("run-1")
 		wantHostRefused(t, l, h)
@@ -183,8 +183,8 @@ func TestBehindAProxyTheReceiverVerifiesItself(t *testing.T) {
 		"trusted_ca_cert_file /etc/cis490-proxy/hosts-ca.crt", "")
 }
 
-// wantForbidden wants a 403 that comes from the receiver, not from the proxy.
-func wantForbidden(t *testing.T, who string, p pong, err error) {
+// wantForbidden checks that a 403 comes from the receiver, not from the proxy.
+func wantForbidden(t *testing.T, who string, p pingResponse, err error) {
 	t.Helper()
 	if err != nil || p.Status != http.StatusForbidden || p.Kind != "application/problem+json" {
 		t.Errorf("%s: %+v, %v, want 403 by the receiver", who, p, err)
@@ -194,12 +194,12 @@ func wantForbidden(t *testing.T, who string, p pong, err error) {
 func TestBehindAProxyARevokedHostIsRefused(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		c := h.Client(t)
-		if p, err := ping(t, c, f.url("/v1/ping")); err != nil || p.Status != http.StatusOK {
+		if p, err := sendPing(t, c, f.url("/v1/ping")); err != nil || p.Status != http.StatusOK {
 			t.Fatalf("got %+v, %v, want Status %d", p, err, http.StatusOK)
 		}
 		l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
 		reloadReceiver(t, l)
-		p, err := ping(t, c, f.url("/v1/ping"))
+		p, err := sendPing(t, c, f.url("/v1/ping"))
 		wantForbidden(t, "the revoked host on its connection", p, err)
 		h.Episode("run-1")
 		wantHostRefused(t, l, h)
@@ -223,7 +223,7 @@ func TestBehindAProxyItsFaultsJudgeNoEpisode(t *testing.T) {
 			l.Check(t)
 		}
 		l.Stop() // and its socket is gone
-		if p, err := ping(t, h.Client(t), f.url("/v1/ping")); err != nil || p.Status != http.StatusBadGateway {
+		if p, err := sendPing(t, h.Client(t), f.url("/v1/ping")); err != nil || p.Status != http.StatusBadGateway {
 			t.Errorf("without a receiver: %+v, %v, want 502", p, err)
 		}
 		transient("the receiver has stopped")
@@ -240,8 +240,8 @@ func TestBehindAProxyItsFaultsJudgeNoEpisode(t *testing.T) {
 	})
 }
 
-// The proxy or the receiver goes while an archive is on its way: the lab's own
-// proxy holds it up before the other.
+// The proxy or the receiver ends while an archive is in flight: the lab's own proxy, in front
+// of the real one, delays it.
 func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		h.Set("receiver.url", fmt.Sprintf("%q", "https://"+l.Proxy.Addr()))
@@ -253,8 +253,8 @@ func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 			labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 			fault()
 			l.Proxy.Always(labtest.Fault{Refuse: true})
-			// Nothing reads what is sent to a dead proxy; and Caddy waits for the body
-			// of a request whose receiver is gone.
+			// Nothing reads what is sent to a dead proxy. Caddy waits for the body of a request
+			// even if its receiver is gone.
 			l.Proxy.Sever()
 			if code := p.Wait(t); code != 4 {
 				t.Errorf("%s went: exit code %d, want 4", what, code)
@@ -275,7 +275,7 @@ func TestBehindAProxyACutUploadIsSentAgain(t *testing.T) {
 	})
 }
 
-// unixClient returns a client of the socket, as a proxy is one.
+// unixClient returns a client that uses the socket as a proxy does.
 func unixClient(t *testing.T, path string) *http.Client {
 	t.Helper()
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -290,9 +290,9 @@ func TestSocketWantsOneCertificateAndThePortNone(t *testing.T) {
 	l, h := newLab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
 	l.Host("lab-02")
 	c := unixClient(t, l.Path("proxy.sock"))
-	ours, theirs := clientCertFields(t, l, "lab-01"), clientCertFields(t, l, "lab-02")
-	for _, value := range ours {
-		if p, err := ping(t, c, "http://receiver/v1/ping", value); err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
+	own, others := clientCertFields(t, l, "lab-01"), clientCertFields(t, l, "lab-02")
+	for _, value := range own {
+		if p, err := sendPing(t, c, "http://receiver/v1/ping", value); err != nil || p.Host != "lab-01" || p.Auth.Method != "proxy" {
 			t.Errorf("the certificate as %.20q: %+v, %v", value, p, err)
 		}
 	}
@@ -300,20 +300,20 @@ func TestSocketWantsOneCertificateAndThePortNone(t *testing.T) {
 		"none":          nil,
 		"an empty one":  {""},
 		"an empty DER":  {"::"}, // Caddy's, without a certificate
-		"one twice":     {ours[0], ours[0]},
-		"two":           {theirs[0], ours[0]},
-		"two in a list": {theirs[0] + ", " + ours[0]},
-		"both forms":    {ours[0], ours[1]},
-		"an empty more": {"", ours[0]},
+		"one twice":     {own[0], own[0]},
+		"two":           {others[0], own[0]},
+		"two in a list": {others[0] + ", " + own[0]},
+		"both forms":    {own[0], own[1]},
+		"an empty more": {"", own[0]},
 	} {
-		p, err := ping(t, c, "http://receiver/v1/ping", values...)
+		p, err := sendPing(t, c, "http://receiver/v1/ping", values...)
 		wantForbidden(t, "on the socket, "+what, p, err)
 	}
-	for _, values := range [][]string{theirs[:1], theirs[1:], theirs} {
-		if p, err := ping(t, h.Client(t), l.URL("/v1/ping"), values...); err != nil || p.Host != "lab-01" || p.Auth.Method != "mtls" {
+	for _, values := range [][]string{others[:1], others[1:], others} {
+		if p, err := sendPing(t, h.Client(t), l.URL("/v1/ping"), values...); err != nil || p.Host != "lab-01" || p.Auth.Method != "mtls" {
 			t.Errorf("on the port with lab-02's certificate in %d fields: %+v, %v", len(values), p, err)
 		}
-		if p, err := ping(t, l.Stranger(t), l.URL("/v1/ping"), values...); err == nil {
+		if p, err := sendPing(t, l.Stranger(t), l.URL("/v1/ping"), values...); err == nil {
 			t.Errorf("on the port, a stranger with lab-02's certificate in %d fields: %+v", len(values), p)
 		}
 	}
@@ -333,7 +333,7 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 		if err != nil || info.Mode() != fs.ModeSocket|0o660 {
 			t.Errorf("after %s socket: %v, %v, want one of mode 0660", before, info.Mode(), err)
 		}
-		if p, err := ping(t, unixClient(t, path), "http://receiver/v1/ping", value); err != nil || p.Status != http.StatusOK {
+		if p, err := sendPing(t, unixClient(t, path), "http://receiver/v1/ping", value); err != nil || p.Status != http.StatusOK {
 			t.Errorf("after %s socket: %+v, %v", before, p, err)
 		}
 		if before != "none" {
@@ -346,7 +346,7 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 		}
 	}
 
-	// What is no socket is somebody's.
+	// A file that is not a socket belongs to another program.
 	fixture.WriteFile(t, path, "precious")
 	p := l.StartUnready()
 	if code := p.Wait(t); code != 1 || fixture.ReadFile(t, path) != "precious" {
@@ -355,8 +355,8 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 	mustContain(t, "the receiver", p.Output(), "proxy.socket", path)
 }
 
-// TestBehindAProxyOneHostLeavesTheReceiverToOthers: a host that was taken over sends 150
-// inventories of a megabyte at the same time, which the proxy passes on.
+// TestBehindAProxyOneHostLeavesTheReceiverToOthers: a compromised host sends 150 inventories of
+// a megabyte at the same time, which the proxy passes on.
 func TestBehindAProxyOneHostLeavesTheReceiverToOthers(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		m := newAttacker(t, l)
@@ -391,7 +391,7 @@ func TestBehindAProxyOneHostLeavesTheReceiverToOthers(t *testing.T) {
 				host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 			}
 		}
-		if n := descriptors(t, l.Process().Pid()); n > 80+64 {
+		if n := countDescriptors(t, l.Process().Pid()); n > 80+64 {
 			t.Errorf("the receiver has %d descriptors", n)
 		}
 		wantSmallMemory(t, "the receiver", l.Process())

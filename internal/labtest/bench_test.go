@@ -16,15 +16,15 @@ import (
 	"cis490/internal/labtest"
 )
 
-// work is a set of episodes of one shape.
-type work struct {
+// workload is a set of episodes of one shape.
+type workload struct {
 	name     string
 	episodes int
-	files    int   // an episode, meta.json and done.marker among them
+	files    int   // per episode, including meta.json and done.marker
 	bytes    int64 // an episode
 }
 
-var works = []work{
+var works = []workload{
 	{"S", 2000, 8, 40 << 10},
 	{"M", 60, 24, 12_000_000},
 	{"L", 1, 40, 2 << 30},
@@ -42,7 +42,7 @@ func BenchmarkShip(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				for i := range w.episodes {
-					w.write(b, h.Episodes(fmt.Sprintf("run-%d-%05d", n, i)), uint64(i))
+					w.writeEpisode(b, h.Episodes(fmt.Sprintf("run-%d-%05d", n, i)), uint64(i))
 				}
 				n++
 				before := cpuOf(b, l.Process().Pid())
@@ -65,8 +65,8 @@ func BenchmarkShip(b *testing.B) {
 	}
 }
 
-// BenchmarkBacklog packs LAB_BACKLOG tiny episodes, 20,000 if it is not set,
-// while the receiver is away.
+// BenchmarkBacklog packs LAB_BACKLOG tiny episodes (20,000 by default) during an outage of the
+// receiver.
 func BenchmarkBacklog(b *testing.B) {
 	episodes := 20_000
 	if s := os.Getenv("LAB_BACKLOG"); s != "" {
@@ -80,7 +80,7 @@ func BenchmarkBacklog(b *testing.B) {
 	h := l.Host("lab-01")
 	l.Stop()
 	for i := range episodes {
-		work{files: 2}.write(b, h.Episodes(fmt.Sprintf("run-%06d", i)), uint64(i))
+		workload{files: 2}.writeEpisode(b, h.Episodes(fmt.Sprintf("run-%06d", i)), uint64(i))
 	}
 	for b.Loop() {
 		pass := h.Once()
@@ -90,8 +90,8 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
-// BenchmarkWakeUp is the time from the marker to the retired episode, whose row
-// is durable before.
+// BenchmarkWakeUp measures the time from the marker to the retired episode, whose row is
+// durable by then.
 func BenchmarkWakeUp(b *testing.B) {
 	l := labtest.New(b)
 	h := l.Host("lab-01")
@@ -100,7 +100,7 @@ func BenchmarkWakeUp(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()
 		name := fmt.Sprintf("run-%05d", n)
-		works[0].write(b, h.Episodes("."+name), uint64(n))
+		works[0].writeEpisode(b, h.Episodes("."+name), uint64(n))
 		b.StartTimer()
 		if err := os.Rename(h.Episodes("."+name), h.Episodes(name)); err != nil {
 			b.Fatal(err)
@@ -117,9 +117,9 @@ func bypassProxy(l *labtest.Lab, h *labtest.Host) {
 	h.Set("receiver.url", strconv.Quote("https://"+addr[1]))
 }
 
-// write makes an episode: 70 % JSONL telemetry, 20 % CSV, 10 % noise, the same
+// writeEpisode makes an episode: 70 % JSONL telemetry, 20 % CSV, 10 % noise, the same
 // bytes for the same seed.
-func (w work) write(b *testing.B, dir string, seed uint64) {
+func (w workload) writeEpisode(b *testing.B, dir string, seed uint64) {
 	b.Helper()
 	r := rand.New(rand.NewPCG(490, seed))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -172,7 +172,7 @@ func (w work) write(b *testing.B, dir string, seed uint64) {
 
 var calls = []string{"NtOpenFile", "NtReadFile", "NtWriteVirtualMemory", "connect", "recvfrom", "mmap", "RegSetValueExW", "CreateRemoteThread"}
 
-// peakOf returns the most memory that a process had resident, in MiB.
+// peakOf returns the peak resident memory of a process, in MiB.
 func peakOf(b testing.TB, pid int) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -187,7 +187,7 @@ func peakOf(b testing.TB, pid int) float64 {
 	return kb / 1024
 }
 
-// cpuOf returns the processor time that a process has taken.
+// cpuOf returns the processor time that a process has used.
 func cpuOf(b *testing.B, pid int) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

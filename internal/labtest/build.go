@@ -14,28 +14,28 @@ import (
 	"testing"
 )
 
-// sourceEnv names another source tree to build the programs from: one in which
-// something was broken on purpose.
+// sourceEnv names another source tree to build the programs from, in which something was broken
+// on purpose.
 const sourceEnv = "LAB_SOURCE"
 
-// programs builds both programs, once a process, and returns their folder. It
-// is package state because the link costs more than most tests.
-var programs = sync.OnceValues(build)
+// programs builds both programs, once per process, and returns their directory. It is package
+// state because linking takes longer than most tests.
+var programs = sync.OnceValues(buildPrograms)
 
-// Main runs the tests of a package and removes the programs after them. A
-// package that makes labs should call it from its TestMain; without, the
-// programs stay in the temporary folder.
+// Main runs the tests of a package and removes the programs after them. A package that makes
+// labs should call it from its TestMain. Otherwise the programs stay in the temporary
+// directory.
 func Main(m *testing.M) {
 	runMoreAtOnce()
 	code := m.Run()
-	if built != "" {
-		os.RemoveAll(built)
+	if programsDir != "" {
+		os.RemoveAll(programsDir)
 	}
 	os.Exit(code)
 }
 
-// runMoreAtOnce lets more tests run at once than there are cores, unless -parallel says
-// how many: a lab waits for disks, timeouts and certificates most of the time.
+// runMoreAtOnce lets more tests run in parallel than there are cores, unless -parallel is set:
+// a lab waits for disks, timeouts and certificates most of the time.
 func runMoreAtOnce() {
 	flag.Parse()
 	given := false
@@ -45,15 +45,15 @@ func runMoreAtOnce() {
 	}
 }
 
-// built is the folder that [programs] made, for [Main].
-var built string
+// programsDir is the folder that [programs] made, for [Main].
+var programsDir string
 
-func build() (string, error) {
+func buildPrograms() (string, error) {
 	dir, err := os.MkdirTemp("", "labtest-*")
 	if err != nil {
 		return "", err
 	}
-	built = dir
+	programsDir = dir
 	return dir, Build(dir)
 }
 
@@ -67,8 +67,8 @@ func Build(dir string) error {
 		}
 		source = filepath.Dir(strings.TrimSpace(string(mod)))
 	}
-	// go test keeps a result for as long as what the test itself has opened stays as it
-	// was, and does not see what this command opens.
+	// go test caches a result until a file changes that the test itself has opened. It does not
+	// see the files that this command opens.
 	for _, sources := range []string{"cmd", "internal"} {
 		if err := filepath.WalkDir(filepath.Join(source, sources), func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
 			return err

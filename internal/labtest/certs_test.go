@@ -25,11 +25,11 @@ import (
 // CA in pki, and lets spoil change what is signed.
 func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
 	t.Helper()
-	ca, err := x509.ParseCertificate(block(t, filepath.Join(pki, "hosts-ca.crt")))
+	ca, err := x509.ParseCertificate(readPEM(t, filepath.Join(pki, "hosts-ca.crt")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	caKey, err := x509.ParsePKCS8PrivateKey(block(t, filepath.Join(pki, "hosts-ca.key")))
+	caKey, err := x509.ParsePKCS8PrivateKey(readPEM(t, filepath.Join(pki, "hosts-ca.key")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate
 	}
 }
 
-func block(t *testing.T, path string) []byte {
+func readPEM(t *testing.T, path string) []byte {
 	t.Helper()
 	b, _ := pem.Decode([]byte(fixture.ReadFile(t, path)))
 	if b == nil {
@@ -110,7 +110,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	l.Settled(t)
 }
 
-// wantHostRefused wants the host to be refused, and nothing to be stored.
+// wantHostRefused checks that the host is refused and nothing is stored.
 func wantHostRefused(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	if r := h.Run("--ping"); r.Code != 4 || r.Stderr == "" {
@@ -126,11 +126,11 @@ func TestReceiverOfAnotherCAIsNotTrusted(t *testing.T) {
 	l, h := newLab(t)
 	h.Episode("run-1")
 	l.Receiver("pki", "init", "--dir", l.Path("foreign"), "--name", "127.0.0.1").MustExit(t, 0)
-	ours := fixture.ReadFile(t, h.Path("pki", "ca.crt"))
+	former := fixture.ReadFile(t, h.Path("pki", "ca.crt"))
 	fixture.WriteFile(t, h.Path("pki", "ca.crt"), fixture.ReadFile(t, l.Path("foreign", "ca.crt")))
 	p := h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	mustContain(t, "shipper", p.Stderr, "receiver.ca_file")
-	fixture.WriteFile(t, h.Path("pki", "ca.crt"), ours)
+	fixture.WriteFile(t, h.Path("pki", "ca.crt"), former)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)
 }
@@ -170,7 +170,7 @@ func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 	wantNoHolds(t, h)
 	l.Check(t)
 
-	// A certificate issued afterwards is good at once.
+	// A certificate that is issued afterwards is accepted at once.
 	l.Receiver("pki", "issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force").MustExit(t, 0)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	l.Settled(t)

@@ -77,31 +77,30 @@ func (l *Lab) RowOf(t testing.TB, host, name string) Row {
 	return found[0]
 }
 
-// Check is the law of custody. It may be asked whenever no shipper moves
-// anything: at the end of a pass, while daemons idle, after a kill. A receiver
-// that runs is waited for, until it has ended what a sender left it with.
+// Check checks the invariants of custody. It may be called whenever no shipper moves anything:
+// at the end of a pass, while daemons are idle, after a kill. If the receiver runs, Check waits
+// until it has completed what senders have sent.
 //
-// Files are rows, one each, both ways, with the sha256 and the size of the
-// bytes; every archive decodes. Every episode that was ever made is whole in
-// exactly one place of its host, and if that is the shipped folder, the
-// receiver's archive unpacks to what was packed. Nothing that is delivered is
-// left in the outbox.
+// Each stored file has one row and each row one file, with the sha256 and the size of its
+// bytes, and every archive can be decoded. Every episode that was ever made is complete in
+// exactly one place of its host. If that is the shipped folder, the receiver's archive unpacks
+// to what was packed. Nothing that is delivered is left in the outbox.
 func (l *Lab) Check(t testing.TB) {
 	t.Helper()
 	if l.receiver != nil && l.receiver.Running() {
-		Eventually(t, "the receiver has ended what was under way", func() bool { return !slices.ContainsFunc(l.Staged(), underWay) })
+		Eventually(t, "the receiver has ended what was under way", func() bool { return !slices.ContainsFunc(l.Staged(), isInProgress) })
 	}
 	l.checkStore(t)
 	if _, err := os.Lstat(l.Path("data", "index.jsonl")); err == nil {
 		l.checkVerify(t)
 	}
 	for _, h := range l.hosts {
-		h.check(t)
+		h.checkFolders(t)
 	}
 }
 
-// Settled is [Lab.Check] for a lab in which nothing is on its way any more: no
-// upload is staged, and no outbox holds anything packed.
+// Settled is [Lab.Check] for a lab with nothing in flight: no upload is staged, and no outbox
+// holds anything packed.
 func (l *Lab) Settled(t testing.TB) {
 	t.Helper()
 	l.Check(t)
@@ -111,9 +110,9 @@ func (l *Lab) Settled(t testing.TB) {
 	}
 }
 
-// underWay reports whether a staged upload is not one that was interrupted, which
-// carries how far it has come.
-func underWay(path string) bool {
+// isInProgress reports whether a staged upload is in progress. An interrupted upload has an
+// attribute with its offset.
+func isInProgress(path string) bool {
 	_, err := unix.Getxattr(path, "user.cis490.upload", make([]byte, 512))
 	return err != nil && !os.IsNotExist(err)
 }
@@ -134,13 +133,13 @@ func (l *Lab) checkStore(t testing.TB) {
 		}
 		rows[path] = row
 	}
-	files := l.stored(t)
+	files := l.storedPaths(t)
 	for _, path := range files {
 		row, found := rows[path]
 		delete(rows, path)
 		if !found {
-			// Nobody was told of it: the next start finds it by its second link.
-			if l.receiver == nil || l.receiver.Running() || links(t, path) < 2 {
+			// This upload was not acknowledged: the next start finds it by its second link.
+			if l.receiver == nil || l.receiver.Running() || countLinks(t, path) < 2 {
 				t.Errorf("%s is stored and has no row", path)
 			}
 			continue
@@ -161,8 +160,8 @@ func (l *Lab) checkStore(t testing.TB) {
 	}
 }
 
-// stored returns the paths of all that is in the store.
-func (l *Lab) stored(t testing.TB) []string {
+// storedPaths returns the paths of everything in the store.
+func (l *Lab) storedPaths(t testing.TB) []string {
 	t.Helper()
 	var files []string
 	root := l.Path("data", "episodes")
@@ -185,7 +184,7 @@ func (l *Lab) stored(t testing.TB) []string {
 	return files
 }
 
-func links(t testing.TB, path string) int {
+func countLinks(t testing.TB, path string) int {
 	t.Helper()
 	var st syscall.Stat_t
 	if err := syscall.Lstat(path, &st); err != nil {
@@ -202,7 +201,7 @@ func (l *Lab) checkVerify(t testing.TB) {
 	}
 }
 
-func (h *Host) check(t testing.TB) {
+func (h *Host) checkFolders(t testing.TB) {
 	t.Helper()
 	for name, all := range h.made {
 		h.checkEpisode(t, name, all)
@@ -213,8 +212,8 @@ func (h *Host) check(t testing.TB) {
 	}
 }
 
-// checkEpisode wants each episode that was made under a name in one place.
-func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
+// checkEpisode checks that each episode that was made under a name is in one place.
+func (h *Host) checkEpisode(t testing.TB, name string, all []*madeEpisode) {
 	t.Helper()
 	var places []string
 	for _, path := range append(h.shippedAs(t, name), h.Episodes(name)) {
@@ -227,9 +226,9 @@ func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
 		found[path] = ReadTree(t, path)
 	}
 	for _, m := range all {
-		i := slices.IndexFunc(places, func(path string) bool { return diff(found[path], m.tree) == "" })
+		i := slices.IndexFunc(places, func(path string) bool { return diffTrees(found[path], m.tree) == "" })
 		if i < 0 {
-			t.Errorf("%s/%s is not whole anywhere; of what is there:%s", h.Name, name, differences(found, m.tree))
+			t.Errorf("%s/%s is not whole anywhere; of what is there:%s", h.Name, name, formatDifferences(found, m.tree))
 			continue
 		}
 		if filepath.Dir(places[i]) == h.Shipped() {
@@ -242,32 +241,30 @@ func (h *Host) checkEpisode(t testing.TB, name string, all []*made) {
 	}
 }
 
-func differences(found map[string]Tree, want Tree) string {
+func formatDifferences(found map[string]Tree, want Tree) string {
 	var b strings.Builder
 	for path, tree := range found {
-		b.WriteString("\n" + path + ":\n" + diff(tree, want))
+		b.WriteString("\n" + path + ":\n" + diffTrees(tree, want))
 	}
 	return b.String()
 }
 
-// shippedAs returns the places in the shipped folder that an episode may have
-// been moved to.
+// shippedAs returns the places in the shipped folder that an episode may have been moved to.
 func (h *Host) shippedAs(t testing.TB, name string) []string {
 	t.Helper()
 	var places []string
 	for _, e := range readDir(t, h.Shipped()) {
-		if base := suffix.ReplaceAllString(e.Name(), ""); base == name {
+		if base := renamedSuffix.ReplaceAllString(e.Name(), ""); base == name {
 			places = append(places, h.Shipped(e.Name()))
 		}
 	}
 	return places
 }
 
-// suffix is what a name gets that is in the shipped folder already.
-var suffix = regexp.MustCompile(`~[0-9]+$`)
+// renamedSuffix is appended to a name that already exists in the shipped folder.
+var renamedSuffix = regexp.MustCompile(`~[0-9]+$`)
 
-// checkArchive wants the receiver's archive of a retired episode to hold what
-// was packed.
+// checkArchive checks that the receiver's archive of a retired episode holds what was packed.
 func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 	t.Helper()
 	path := h.lab.Archive(h.Name, name)
@@ -284,7 +281,7 @@ func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 			t.Errorf("%s holds %v, want the one directory %s", path, tops, name)
 		}
 		got := ReadTree(t, filepath.Join(dir, name))
-		if d := diff(got, want); d != "" {
+		if d := diffTrees(got, want); d != "" {
 			t.Errorf("%s is not what was packed:\n%s", path, d)
 		}
 		os.RemoveAll(dir)
@@ -296,24 +293,24 @@ func (h *Host) checkArchive(t testing.TB, name string, want Tree) {
 	}
 }
 
-// isProbe reports whether a name is one that a start makes for a moment, and that the next
-// start takes away after a kill.
+// isProbe reports whether a name is a temporary one of a start, which the next start removes
+// after a kill.
 func isProbe(name string) bool { return strings.HasPrefix(name, ".cis490-probe.") }
 
-// checkStrangers wants nothing in the shipped folder that nobody made.
+// checkStrangers checks that the shipped folder holds nothing that the lab did not make.
 func (h *Host) checkStrangers(t testing.TB) {
 	t.Helper()
 	for _, e := range readDir(t, h.Shipped()) {
 		if isProbe(e.Name()) {
 			continue
 		}
-		if _, known := h.made[suffix.ReplaceAllString(e.Name(), "")]; !known {
+		if _, known := h.made[renamedSuffix.ReplaceAllString(e.Name(), "")]; !known {
 			t.Errorf("%s was never made", h.Shipped(e.Name()))
 		}
 	}
 }
 
-// checkOutbox wants nothing in the outbox that is delivered.
+// checkOutbox checks that the outbox holds nothing that is delivered.
 func (h *Host) checkOutbox(t testing.TB) {
 	t.Helper()
 	for _, e := range readDir(t, h.Outbox()) {

@@ -11,7 +11,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// recorder takes down what would fail a test.
+// recorder records what would fail a test.
 type recorder struct {
 	testing.TB
 	said []string
@@ -26,8 +26,8 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// record returns what check finds wrong.
-func record(t *testing.T, check func(testing.TB)) string {
+// recordFailures returns what check finds wrong.
+func recordFailures(t *testing.T, check func(testing.TB)) string {
 	t.Helper()
 	r := &recorder{TB: t}
 	done := make(chan struct{})
@@ -39,7 +39,7 @@ func record(t *testing.T, check func(testing.TB)) string {
 	return strings.Join(r.said, "\n")
 }
 
-// TestCheckSeesEachBreachOfCustody breaks the invariants in a lab, one way at a time.
+// TestCheckSeesEachBreachOfCustody breaks the invariants in a lab, one at a time.
 func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -55,7 +55,7 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	first := strings.SplitAfter(text, "\n")[0]
 	telemetry := h.Shipped("run-1", "telemetry.jsonl")
 	breaches := []struct {
-		name, path, text string // what path holds meanwhile; "" if it is gone
+		name, path, text string // what path holds meanwhile; "" removes it
 		says             string
 	}{
 		{"a row is lost", index, strings.TrimPrefix(text, first), "has no row"},
@@ -75,7 +75,7 @@ func TestCheckSeesEachBreachOfCustody(t *testing.T) {
 	for _, b := range breaches {
 		t.Run(b.name, func(t *testing.T) {
 			defer replaceFile(t, b.path, b.text)()
-			if said := record(t, l.Check); !strings.Contains(said, b.says) {
+			if said := recordFailures(t, l.Check); !strings.Contains(said, b.says) {
 				t.Errorf("the check says %q, want %q among it", said, b.says)
 			}
 		})

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The invariants of what is kept on both ends: a store that is read back, a host that
-// asks, and a copy that is deleted only for what was read.
+// The invariants of verification on both ends: the receiver scrubs its store, a host asks, and
+// a copy is deleted only if the receiver has verified its own.
 
 // flipByte changes a byte of a stored archive, as a failing disk does.
 func flipByte(t *testing.T, path string) {
@@ -82,7 +82,7 @@ func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	l.Check(t)
 	h.Run("verify").MustExit(t, 0)
 	flipByte(t, l.Archive(h.Name, "run-1"))
-	h.Run("verify").MustExit(t, 1) // finds it, and the receiver sets it aside
+	h.Run("verify").MustExit(t, 1) // finds it, and the receiver quarantines it
 	pruneUntil(t, h, "deleted=1")
 	if !h.IsShipped("run-1") || h.IsShipped("run-2") {
 		t.Errorf("run-1 shipped: %v, want it; run-2: %v, want it gone", h.IsShipped("run-1"), h.IsShipped("run-2"))
@@ -93,7 +93,7 @@ func TestPruneDeletesOnlyWhatWasReadBack(t *testing.T) {
 	}
 }
 
-// pruneUntil prunes until that says something: what changed less than 3 s ago is kept.
+// pruneUntil prunes until the output contains says: what changed less than 3 s ago is kept.
 func pruneUntil(t *testing.T, h *labtest.Host, says string) string {
 	t.Helper()
 	out := ""
@@ -145,15 +145,15 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 	if !strings.HasSuffix(fixture.ReadFile(t, h.Shipped("w1", "meta.json")), " ") {
 		t.Error("what the recorder wrote is gone")
 	}
-	// As verify says: both copies, the one of before and the one of now.
+	// As verify advises: both copies, the former and the present one.
 	h.Run("resend", "w2").MustExit(t, 0)
 	h.Once().MustExit(t, 3)
 	h.Run("retry", "--beside", "w2").MustExit(t, 0)
 	h.Once().MustExit(t, 0)
 }
 
-// What verify has compared once is compared by what the file system says of it from
-// then on, and --deep reads it again.
+// After the first comparison, verify relies on the metadata of the file system, and --deep
+// reads the files again.
 func TestVerifyRemembersWhatItCompared(t *testing.T) {
 	t.Parallel()
 	_, h := newLab(t)
@@ -177,9 +177,8 @@ func TestVerifyRemembersWhatItCompared(t *testing.T) {
 	}
 }
 
-// What a host has packed wrongly has its sha256 all the same, and is retired for it.
-// Whoever reads it back says so, and the episode stays on its host: from there it comes
-// delivered whole.
+// A host that has packed wrong bytes still states their sha256, and the episode is retired. Any
+// verification finds it, and the episode stays on its host, which can deliver it correctly.
 func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -228,7 +227,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestConflictGoesBesideTheFirst(t *testing.T) {
+func TestConflictIsKeptBesideTheFirst(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")
@@ -256,7 +255,7 @@ func TestConflictGoesBesideTheFirst(t *testing.T) {
 	l.Receiver("--config", l.Path("receiver.toml"), "index", "verify", "--deep").MustExit(t, 0)
 }
 
-// What a shipper retires is what another process may move back.
+// Another process may move back what a shipper retires.
 func TestResentEpisodeIsKnownAgain(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -12,8 +12,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The scan interval of every host here is an hour: what a daemon does at once,
-// it does because the file system woke it.
+// The scan interval of every host here is an hour: what a daemon does at once, it does because
+// of inotify.
 
 func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 	t.Parallel()
@@ -57,8 +57,8 @@ func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestNoMarkerIsMissed makes episodes as fast as it can: a marker may come
-// between a directory and its watch.
+// TestNoMarkerIsMissed makes episodes as fast as possible: a marker may come between the
+// creation of a directory and its watch.
 func TestNoMarkerIsMissed(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -78,7 +78,7 @@ func TestNoMarkerIsMissed(t *testing.T) {
 	}
 }
 
-// watchDelay holds each inotify_add_watch up, so that a test can be quicker.
+// watchDelay delays each inotify_add_watch, so that a test can act before it.
 const watchDelay = 300 * time.Millisecond
 
 func TestEpisodeFinishedWhileTheDaemonBeginsToWatchIsSeen(t *testing.T) {
@@ -86,7 +86,7 @@ func TestEpisodeFinishedWhileTheDaemonBeginsToWatchIsSeen(t *testing.T) {
 	l, h := newLab(t)
 	d := h.Slowed(labtest.NewTrace(t), "inotify_add_watch", watchDelay)
 	d.WaitLine(t, "shipper started")
-	<-time.After(watchDelay / 5) // the moment: the folder is scanned, and not yet watched
+	<-time.After(watchDelay / 5) // now the folder is scanned, and not yet watched
 	h.Episode("run-1")
 	h.WaitShipped("run-1")
 	h.WaitEmpty()
@@ -94,9 +94,9 @@ func TestEpisodeFinishedWhileTheDaemonBeginsToWatchIsSeen(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestMarkerMadeBeforeItsWatchIsSeen makes the marker between the look for it
-// and the watch. On a machine so slow that it comes too late for that, the test
-// sees nothing; it fails only if a marker is missed.
+// TestMarkerMadeBeforeItsWatchIsSeen makes the marker between the check for it and the watch.
+// On a machine that is too slow for that, the test shows nothing. It fails only if a marker is
+// missed.
 func TestMarkerMadeBeforeItsWatchIsSeen(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -105,7 +105,7 @@ func TestMarkerMadeBeforeItsWatchIsSeen(t *testing.T) {
 	labtest.Eventually(t, "the folder is watched", func() bool { return strings.Contains(tr.Text(), "= 1") })
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		h.Draft(name)
-		<-time.After(watchDelay / 5) // the moment: looked at, and not yet watched
+		<-time.After(watchDelay / 5) // now the episode was checked, and is not yet watched
 		h.Finish(name)
 		h.WaitShipped(name)
 	}
@@ -165,7 +165,7 @@ func TestTerminatedReceiverEndsInTimeAndLosesNothing(t *testing.T) {
 	d := h.Daemon()
 	labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
 	h.WaitShipped("small")
-	l.Stop() // after the grace of three seconds
+	l.Stop() // after the grace period of three seconds
 	l.Proxy.Always(labtest.Fault{})
 	d.Stop(t)
 	wantNoHolds(t, h)

@@ -7,26 +7,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fate is what must become of an episode.
+// Fate is what must happen to an episode.
 type Fate string
 
-// Fates. What is held or named stays where it was made.
+// Fates. A held or named episode stays where it was made.
 const (
 	Ships  Fate = "ships"
-	IsHeld Fate = "is held"  // for a person to look at
-	Named  Fate = "is named" // in the log of each scan: it has no name that could be an id
+	IsHeld Fate = "is held"  // for an operator to decide
+	Named  Fate = "is named" // in the log of each scan: its name is not a valid id
 )
 
-// Evil is a kind of episode that only malware, or a monitor that went wrong,
-// leaves behind.
+// Evil is a kind of episode that only malware or a faulty monitor leaves behind.
 type Evil struct {
 	Kind string
 	Fate Fate
 	make func(h *Host, name string)
 }
 
-// Evils are all kinds. What stands in them that is not to be read outside of
-// the episode is [Secret].
+// Evils are all kinds. Those that lead to files outside of the episode lead to [Secret].
 var Evils = []Evil{
 	{"names", Ships, evilNames},
 	{"links", Ships, evilLinks},
@@ -50,8 +48,8 @@ var Evils = []Evil{
 	{strings.Repeat("long", 40), Named, func(h *Host, name string) { h.Episode(name) }},
 }
 
-// Secret is what stands in a file outside of all episodes, to which evil ones
-// lead. No archive may hold it.
+// Secret is the content of a file outside of all episodes, to which evil ones lead. No archive
+// may hold it.
 const Secret = "SECRET that no archive may hold\n"
 
 // Make makes an evil episode and returns its name, which begins with prefix.
@@ -62,8 +60,8 @@ func (e Evil) Make(h *Host, prefix string) string {
 	return name
 }
 
-// secret returns the path of the file outside.
-func (h *Host) secret() string {
+// secretPath returns the path of the file outside.
+func (h *Host) secretPath() string {
 	h.t.Helper()
 	path := h.Path("data", "secret")
 	if _, err := os.Lstat(path); err != nil {
@@ -93,12 +91,12 @@ func evilNames(h *Host, name string) {
 func evilLinks(h *Host, name string) {
 	h.Draft(name)
 	for from, to := range map[string]string{
-		"absolute": h.secret(), "up": "../../secret", "folder": "..", "itself": "itself", "dangling": "nowhere\n", "root": "/", "proc": "/proc/self/environ",
+		"absolute": h.secretPath(), "up": "../../secret", "folder": "..", "itself": "itself", "dangling": "nowhere\n", "root": "/", "proc": "/proc/self/environ",
 	} {
 		h.must(os.Symlink(to, h.Episodes(name, from)))
 	}
 	h.must(os.Remove(h.Episodes(name, "meta.json")))
-	h.must(os.Symlink(h.secret(), h.Episodes(name, "meta.json")))
+	h.must(os.Symlink(h.secretPath(), h.Episodes(name, "meta.json")))
 	h.Finish(name)
 }
 
@@ -114,7 +112,7 @@ func evilSpecials(h *Host, name string) {
 	h.Finish(name)
 }
 
-// evilTimes has times that the file system keeps as far as it can.
+// evilTimes sets extreme times, as far as the file system keeps them.
 func evilTimes(h *Host, name string) {
 	h.Episode(name)
 	for i, path := range []string{"meta.json", "telemetry.jsonl", "net/flows.csv", "empty.log", "net", "done.marker", ""} {
@@ -123,8 +121,7 @@ func evilTimes(h *Host, name string) {
 	}
 }
 
-// Discard removes an episode that is held or named, as a person may after a
-// look at it.
+// Discard removes an episode that is held or named, as an operator may after examining it.
 func (h *Host) Discard(name string) {
 	h.t.Helper()
 	h.Forget(name)

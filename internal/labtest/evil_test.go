@@ -20,17 +20,17 @@ import (
 
 // What malware leaves, and what it must not achieve.
 
-// mostMiB is the maximum memory of either program.
-const mostMiB = 96
+// maxMiB is the maximum memory of either program.
+const maxMiB = 96
 
 func wantSmallMemory(t *testing.T, what string, p *labtest.Process) {
 	t.Helper()
-	if got := peakOf(t, p.Pid()); got > mostMiB {
-		t.Errorf("%s took %.0f MiB, want at most %d", what, got, mostMiB)
+	if got := peakOf(t, p.Pid()); got > maxMiB {
+		t.Errorf("%s took %.0f MiB, want at most %d", what, got, maxMiB)
 	}
 }
 
-// wantPrintable wants text to be lines of printable ASCII.
+// wantPrintable checks that text consists of lines of printable ASCII.
 func wantPrintable(t *testing.T, what, text string) {
 	t.Helper()
 	for _, b := range []byte(text) {
@@ -40,7 +40,7 @@ func wantPrintable(t *testing.T, what, text string) {
 	}
 }
 
-// wantNoSecret wants no archive of a host to hold what lies outside of its episodes.
+// wantNoSecret checks that no archive of a host holds anything from outside of its episodes.
 func wantNoSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	stored, err := filepath.Glob(l.Path("data", "episodes", h.Name, "*"))
@@ -58,8 +58,8 @@ func wantNoSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	}
 }
 
-// TestEvilEpisodesMeetTheirFateAndHinderNobody has them all stand before a good
-// one in the order of names, with one of more entries than it may have.
+// TestEvilEpisodesMeetTheirFateAndHinderNobody: all kinds, and one with too many entries, come
+// before a good episode in the order of names.
 func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -124,9 +124,9 @@ func makeCrowdedEpisode(t *testing.T, h *labtest.Host, name string, entries int)
 	return name
 }
 
-// TestGiantEpisodesDelayNobody: while one of 60 GiB, all of them a hole, is
-// packed, which takes minutes, and more of them wait, others are shipped as ever,
-// and little memory is used. It ends with the daemon at once.
+// TestGiantEpisodesDelayNobody: packing an episode of 60 GiB, all of it a hole, takes minutes,
+// and more of them wait. Meanwhile others are shipped as usual, and little memory is used. The
+// packing ends with the daemon at once.
 func TestGiantEpisodesDelayNobody(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -184,7 +184,8 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	}
 	fixture.WriteFile(t, filepath.Join(outside, "victim"), labtest.Secret)
 	passes, shipped, transient := 0, 0, 0
-	// Swaps come between, or do not, as the scheduler decides: the test continues until it saw both.
+	// Whether a swap hits depends on the scheduler: the test continues until it saw both
+	// outcomes.
 	begun := time.Now()
 	for ; time.Since(begun) < 3*time.Second || shipped == 0 || transient == 0; passes++ {
 		if time.Since(begun) > 2*time.Minute {
@@ -195,8 +196,8 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 		h.Forget(name)
 		stop := make(chan struct{})
 		var swapper sync.WaitGroup
-		// Some passes have no swaps, so that they ship, some have them all the time, and
-		// some until a moment that is always another one.
+		// Some passes have no swaps, so that they ship. Some have swaps all the time, and some
+		// until a random moment.
 		swaps := [...]int{0, 1 << 20, passes % 20}[passes%3]
 		swapper.Go(func() { swapPaths(h.Episodes(name, "swap"), outside, swaps, stop) })
 		p := h.Once()

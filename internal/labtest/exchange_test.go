@@ -16,11 +16,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// What a privileged program does where a user who exchanges names has write
-// permission. cis490-episodes.service is run here without its sandbox: in the real one
-// (make system), less can be reached.
+// What a privileged program does in a directory where another user can exchange names.
+// cis490-episodes.service runs here without its sandbox; in the real one (make system) it can
+// reach less.
 
-// An exchanger exchanges two names all the time.
+// An exchanger exchanges two names continuously.
 type exchanger struct {
 	t     *testing.T
 	stop  chan struct{}
@@ -52,7 +52,7 @@ func startExchange(t *testing.T, a, b string, reset func() error) *exchanger {
 	return x
 }
 
-func (x *exchanger) end() {
+func (x *exchanger) stopAndWait() {
 	x.t.Helper()
 	close(x.stop)
 	if err := <-x.ended; err != nil {
@@ -60,22 +60,22 @@ func (x *exchanger) end() {
 	}
 }
 
-// A unit is what of a unit file decides over a command's rights.
-type unit struct {
+// A unit is the part of a unit file that decides the rights of a command.
+type unitFile struct {
 	commands [][]string
 	caps     []uintptr
 }
 
-// readUnit reads a unit file of ours for a lab: programs are the lab's, and the lab's
-// group is that of the service user.
-func readUnit(t *testing.T, l *labtest.Lab, name string) unit {
+// readUnit reads one of our unit files for a lab: programs are the lab's, and the lab's group
+// is that of the service user.
+func readUnit(t *testing.T, l *labtest.Lab, name string) unitFile {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "etc", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := map[string]uintptr{"CAP_CHOWN": unix.CAP_CHOWN, "CAP_FOWNER": unix.CAP_FOWNER, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH}
-	var u unit
+	var u unitFile
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		switch key {
@@ -100,7 +100,7 @@ func readUnit(t *testing.T, l *labtest.Lab, name string) unit {
 }
 
 // run runs the unit's commands in a directory as the service user.
-func (u unit) run(dir string) ([]byte, error) {
+func (u unitFile) run(dir string) ([]byte, error) {
 	var all []byte
 	var errs []error
 	for _, argv := range u.commands {
@@ -126,11 +126,11 @@ func modeAndGroup(t *testing.T, path string) string {
 	return fmt.Sprintf("%04o %d:%d", st.Mode&0o7777, st.Uid, st.Gid)
 }
 
-// recorderUID is who records episodes, with a group of its own.
+// recorderUID is the user that records episodes, with a group of its own.
 const recorderUID = 4343
 
-// newSharedLab returns a lab's episodes folder as an installation has it, and the unit.
-func newSharedLab(t *testing.T) (*labtest.Lab, *labtest.Host, unit) {
+// newSharedLab returns a lab with an episodes folder as the installer makes it, and the unit.
+func newSharedLab(t *testing.T) (*labtest.Lab, *labtest.Host, unitFile) {
 	t.Helper()
 	l, h := newServiceLab(t)
 	chownToService(l, h)
@@ -145,8 +145,8 @@ func mkdirAs(t *testing.T, path string, mode os.FileMode, uid, gid int) {
 	fixture.Must(t, os.Chmod(path, mode))
 }
 
-// TestEpisodesUnitSharesFoldersOfAnybody, with any mode, and nothing else.
-func TestEpisodesUnitSharesFoldersOfAnybody(t *testing.T) {
+// TestEpisodesUnitSharesFoldersOfAnyUser, with any mode, and nothing else.
+func TestEpisodesUnitSharesFoldersOfAnyUser(t *testing.T) {
 	t.Parallel()
 	_, h, u := newSharedLab(t)
 	mkdirAs(t, h.Episodes("closed"), 0o700, recorderUID, recorderUID)
@@ -177,11 +177,11 @@ func TestEpisodesUnitSharesFoldersOfAnybody(t *testing.T) {
 	}
 }
 
-// TestExchangedNamesLeadEpisodesUnitNowhere: who can write in the episodes folder
-// exchanges a folder for a link to one of root's while the unit runs.
+// TestExchangedNamesLeadEpisodesUnitNowhere: while the unit runs, a user who can write in the
+// episodes folder exchanges a folder for a link to one of root's.
 func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 	t.Parallel()
-	const runs = 40 // the lines of before lost it in a tenth of these
+	const runs = 40 // the former implementation failed in a tenth of these
 	_, h, u := newSharedLab(t)
 	victim, x, y := h.Path("roots"), h.Episodes("x"), h.Episodes("y")
 	mkdirAs(t, victim, 0o700, 0, 0)
@@ -208,8 +208,8 @@ func TestExchangedNamesLeadEpisodesUnitNowhere(t *testing.T) {
 			break
 		}
 	}
-	attack.end()
-	// The attack did not keep the others from being shared.
+	attack.stopAndWait()
+	// The attack did not prevent the others from being shared.
 	for n := range 20 {
 		if got := modeAndGroup(t, h.Episodes(fmt.Sprint("other-", n))); got != "0770 4343:4242" {
 			t.Errorf("other-%d is %s", n, got)
@@ -248,8 +248,8 @@ func TestEpisodesUnitSharesItsOwnFolderOnly(t *testing.T) {
 	}
 }
 
-// TestAFolderThatCannotBeSharedKeepsNoOther: without the unit's rights, only the
-// folders of the user itself can be.
+// TestAFolderThatCannotBeSharedKeepsNoOther: without the unit's rights, only the user's own
+// folders can be shared.
 func TestAFolderThatCannotBeSharedKeepsNoOther(t *testing.T) {
 	t.Parallel()
 	_, h, u := newSharedLab(t)

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// status is what 'shipper status --json' says of a host.
-type status struct {
+// shipperStatus is the output of 'shipper status --json' on a host.
+type shipperStatus struct {
 	Running string
 	Waiting int
 	Failing []struct {
@@ -38,16 +38,16 @@ type status struct {
 	Unfinished int
 }
 
-func statusOf(t *testing.T, h *labtest.Host) status {
+func statusOf(t *testing.T, h *labtest.Host) shipperStatus {
 	t.Helper()
-	var st status
+	var st shipperStatus
 	if err := json.Unmarshal([]byte(h.Run("status", "--json").Stdout), &st); err != nil {
 		t.Fatal(err)
 	}
 	return st
 }
 
-// wantNarrowLines wants no line of a text to be wider than a terminal.
+// wantNarrowLines checks that no line of a text is wider than a terminal.
 func wantNarrowLines(t *testing.T, text string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -57,8 +57,8 @@ func wantNarrowLines(t *testing.T, text string) {
 	}
 }
 
-// A receiver that answers 500 for one episode: a pass says so, status lists the episode,
-// the others go their way.
+// A receiver answers 500 for one episode: the pass reports it, status lists the episode, and
+// the others are shipped.
 func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -92,8 +92,8 @@ func TestAnEpisodeThatFailsIsNamed(t *testing.T) {
 	l.Settled(t)
 }
 
-// While the receiver is away status says since when, of a daemon as of a pass that has
-// ended, and that it is of the last run.
+// During an outage status says since when, for a daemon as for a pass that has ended, and that
+// this is from the last run.
 func TestStatusSaysThatTheReceiverIsAway(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -119,8 +119,8 @@ func TestStatusSaysThatTheReceiverIsAway(t *testing.T) {
 	l.Settled(t)
 }
 
-// A folder that is copied in by root, and given to the service a moment later, is held,
-// and shipped moments after.
+// A folder that root copied in and gave to the service a moment later is held, and shipped
+// moments after.
 func TestAFolderThatGetsItsOwnerLaterShips(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -140,7 +140,7 @@ func TestAFolderThatGetsItsOwnerLaterShips(t *testing.T) {
 	l.Settled(t)
 }
 
-// What is mounted in the place of an episode is held with the way out.
+// An episode that is a mount point is held, with advice.
 func TestAMountForAnEpisodeIsHeld(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// Fake puts something else in the receiver's place, with the receiver's own
-// certificate: a proxy that went wrong, say. It returns what puts the receiver
-// back.
+// Fake replaces the receiver by another handler with the receiver's own certificate, such as a
+// faulty proxy. The returned function restores the receiver.
 func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(l.Path("pki", "server.crt"), l.Path("pki", "server.key"))
@@ -29,24 +28,24 @@ func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 	return func() { l.Proxy.Forward(before) }
 }
 
-// Client returns an HTTP client with the certificate of a host, for requests
-// that no shipper makes.
+// Client returns an HTTP client with the certificate of a host, for requests that no shipper
+// makes.
 func (h *Host) Client(t testing.TB) *http.Client {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(h.Path("pki", h.Name+".crt"), h.Path("pki", h.Name+".key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.lab.client(t, cert)
+	return h.lab.newClient(t, cert)
 }
 
 // Stranger returns an HTTP client without a certificate.
 func (l *Lab) Stranger(t testing.TB) *http.Client {
 	t.Helper()
-	return l.client(t)
+	return l.newClient(t)
 }
 
-func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
+func (l *Lab) newClient(t testing.TB, certs ...tls.Certificate) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(l.Path("pki", "ca.crt"))
 	if err != nil {
@@ -58,10 +57,10 @@ func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{
 		Transport:     transport,
-		Timeout:       patience,
+		Timeout:       maxWait,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// URL returns an address below the receiver's, as the hosts find it.
+// URL returns an address below the receiver's, as the hosts reach it.
 func (l *Lab) URL(path string) string { return "https://" + l.Proxy.Addr() + path }

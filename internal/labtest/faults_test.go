@@ -62,7 +62,7 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 				if p.Code != 0 || p.Shipped+p.AlreadyPresent != 1 {
 					t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
 				}
-				continue // the cut came behind its end, or each one a little further
+				continue // the cut came after the end, or each cut a little further
 			}
 			if p.Code == 0 || p.Tally != (labtest.Tally{Scanned: 1, Transient: 1}) {
 				t.Errorf("%s: exit code %d, %+v", name, p.Code, p.Tally)
@@ -70,14 +70,14 @@ func TestUploadCutAnywhereLosesNothing(t *testing.T) {
 			wantNoHolds(t, h)
 			l.Check(t)                                          // which waits for what is still being stored
 			stored := fixture.Exists(l.Archive("lab-01", name)) // or only its answer was cut off
-			h.Once().Must(t, 0, outcome(stored))
+			h.Once().Must(t, 0, tallyOf(stored))
 		}
 	}
 	l.Settled(t)
 }
 
-// outcome is the tally of a pass that ships what was stored before, or was not.
-func outcome(stored bool) labtest.Tally {
+// tallyOf is the tally of a pass that ships an episode which was stored before, or was not.
+func tallyOf(stored bool) labtest.Tally {
 	if stored {
 		return labtest.Tally{Scanned: 1, AlreadyPresent: 1}
 	}
@@ -165,16 +165,16 @@ func TestBothKilledLoseNothing(t *testing.T) {
 	killDuringPasses(t, true, true)
 }
 
-// load is how many episodes wait when a kill comes.
-const load = 6
+// waitingEpisodes is how many episodes are waiting when a kill comes.
+const waitingEpisodes = 6
 
-// killDuringPasses kills one or both in the middle of passes, and checks after each kill
-// and after each start.
+// killDuringPasses kills one or both programs in the middle of passes, and checks after each
+// kill and after each start.
 func killDuringPasses(t *testing.T, receiver, shipper bool) {
 	n, random := killSchedule(t)
 	l, h := newLab(t)
 	for round := range n {
-		for i := range load - 1 {
+		for i := range waitingEpisodes - 1 {
 			h.Episode(fmt.Sprintf("run-%d-%d", round, i))
 		}
 		makeLargeEpisode(t, h, fmt.Sprintf("run-%d-bulky", round), 300<<10)
@@ -207,8 +207,8 @@ func killDuringPasses(t *testing.T, receiver, shipper bool) {
 	}
 	wantNoHolds(t, h)
 	l.Settled(t)
-	if rows := len(l.Rows(t)); rows != n*load {
-		t.Errorf("%d rows for %d episodes", rows, n*load)
+	if rows := len(l.Rows(t)); rows != n*waitingEpisodes {
+		t.Errorf("%d rows for %d episodes", rows, n*waitingEpisodes)
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 type frontProxy struct {
 	kind   string // nginx or caddy
 	lab    *labtest.Lab
-	config string // as the page has it, with the lab's paths, without the address
+	config string // as on the page, with the lab's paths, without the address
 	addr   string
 	end    context.CancelFunc
 	ended  chan struct{}
@@ -82,9 +82,9 @@ func configSnippet(t *testing.T, kind string) string {
 	return text
 }
 
-// start starts the proxy on a free port and waits until it answers with the
-// lab's certificate. None of them can be told to find a port: another process
-// may take it in between, and then there is another try.
+// start starts the proxy on a free port and waits until it answers with the lab's certificate.
+// No proxy can choose a free port itself. Another process may take the port first, and then
+// start tries again.
 func (f *frontProxy) start(t *testing.T) {
 	t.Helper()
 	for range 5 {
@@ -97,7 +97,7 @@ func (f *frontProxy) start(t *testing.T) {
 		f.run(t)
 		answers := false
 		labtest.Eventually(t, f.kind+" answers or ends", func() bool {
-			answers = f.answers(t)
+			answers = f.isAnswering(t)
 			return answers || f.isEnded()
 		})
 		if answers {
@@ -125,7 +125,7 @@ func (f *frontProxy) run(t *testing.T) {
 		args = []string{"-e", "stderr", "-g", "error_log stderr;", "-p", dir, "-c", dir + "/nginx.conf"}
 	case "caddy":
 		text := strings.Replace(f.config, "https://receiver.lab", "https://:"+port, 1)
-		// The hosts of a lab know it by its address alone: see the page.
+		// The hosts of a lab know the receiver by its address alone: see the page.
 		fixture.WriteFile(t, dir+"/Caddyfile", "{\nadmin off\nauto_https off\ndefault_bind 127.0.0.1\n"+
 			"servers {\nprotocols h1\nstrict_sni_host insecure_off\n}\n}\n"+text)
 		args = []string{"run", "--adapter", "caddyfile", "--config", dir + "/Caddyfile"}
@@ -167,8 +167,8 @@ func (f *frontProxy) isEnded() bool {
 	}
 }
 
-// answers reports whether something with the lab's certificate listens.
-func (f *frontProxy) answers(t *testing.T) bool {
+// isAnswering reports whether something with the lab's certificate listens.
+func (f *frontProxy) isAnswering(t *testing.T) bool {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, f.lab.Path("pki", "ca.crt"))))

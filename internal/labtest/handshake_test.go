@@ -10,8 +10,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestRefusedHandshakeSaysWhatToDo: the receiver's own certificate in the place of a
-// host's, another lab's, none.
+// TestRefusedHandshakeSaysWhatToDo: the receiver's own certificate instead of a host's, one of
+// another lab, none.
 func TestRefusedHandshakeSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	l, _ := newLab(t)
@@ -26,7 +26,7 @@ func TestRefusedHandshakeSaysWhatToDo(t *testing.T) {
 		if c.cert != "" {
 			pair, err := tls.LoadX509KeyPair(c.cert+".crt", c.cert+".key")
 			fixture.Must(t, err)
-			// Whatever CA the receiver asks for.
+			// Independent of the CAs that the receiver accepts.
 			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		conn, err := net.Dial("tcp", strings.TrimPrefix(l.URL(""), "https://"))

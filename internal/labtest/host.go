@@ -18,12 +18,12 @@ type Host struct {
 	t        testing.TB
 	settings settings
 	via      []string
-	made     map[string][]*made // by the name of the episode
-	killed   bool               // since a pass ended well: the outbox may hold what is delivered
+	made     map[string][]*madeEpisode // by the name of the episode
+	killed   bool                      // since a pass ended well: the outbox may hold what is delivered
 }
 
-// made is an episode that was made on a host.
-type made struct {
+// madeEpisode is an episode that was made on a host.
+type madeEpisode struct {
 	tree   Tree // as it must be on the host
 	packed Tree // as it must be in the archive
 }
@@ -38,17 +38,17 @@ type Tally struct {
 	Held           int `json:"held"`
 }
 
-// Host brings a host up: its certificate and its configuration.
+// Host adds a host: its certificate and its configuration.
 func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
-	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*made)}
+	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*madeEpisode)}
 	h.settings = settings{
 		"host_id":            fmt.Sprintf("%q", name),
 		"episodes_dir":       `"data/episodes"`,
 		"outbox_dir":         `"data/outbox"`,
 		"shipped_dir":        `"data/shipped"`,
 		"scan_interval":      `"1h"`,
-		"settle":             `"0s"`, // what is made here is finished; see settle_test.go
+		"settle":             `"0s"`, // episodes are finished when they are made; see settle_test.go
 		"min_free":           `"1MiB"`,
 		"receiver.url":       fmt.Sprintf("%q", "https://"+l.Proxy.Addr()),
 		"receiver.ca_file":   `"pki/ca.crt"`,
@@ -59,7 +59,7 @@ func (l *Lab) Host(name string) *Host {
 	if err := os.MkdirAll(h.Path("data", "episodes"), 0o755); err != nil {
 		l.t.Fatal(err)
 	}
-	h.write()
+	h.writeConfig()
 	l.hosts = append(l.hosts, h)
 	return h
 }
@@ -85,10 +85,10 @@ func (h *Host) Shipped(elem ...string) string {
 // Set sets a key of lab-host.toml for the next start of the shipper.
 func (h *Host) Set(key, value string) {
 	h.settings[key] = value
-	h.write()
+	h.writeConfig()
 }
 
-func (h *Host) write() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.toml()) }
+func (h *Host) writeConfig() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.encodeTOML()) }
 
 // File is a file of an episode.
 type File struct{ Name, Body string }
@@ -96,8 +96,8 @@ type File struct{ Name, Body string }
 // Commit is the commit that the meta.json of a [Host.Episode] names.
 const Commit = "0123456789abcdef0123456789abcdef01234567"
 
-// recording is what an episode holds unless a test says otherwise.
-func recording(name string) []File {
+// defaultFiles returns the files of an episode unless a test gives others.
+func defaultFiles(name string) []File {
 	lines := ""
 	for i := range 64 {
 		lines += fmt.Sprintf(`{"ts":%d,"call":"openat","path":"/tmp/%s.%d"}`+"\n", i, name, i*i*7919)
@@ -110,8 +110,7 @@ func recording(name string) []File {
 	}
 }
 
-// Episode makes a finished episode of files, or of a small recording, and
-// returns its path.
+// Episode makes a finished episode of files, or of a small recording, and returns its path.
 func (h *Host) Episode(name string, files ...File) string {
 	h.t.Helper()
 	dir := h.Draft(name, files...)
@@ -123,7 +122,7 @@ func (h *Host) Episode(name string, files ...File) string {
 func (h *Host) Draft(name string, files ...File) string {
 	h.t.Helper()
 	if len(files) == 0 {
-		files = recording(name)
+		files = defaultFiles(name)
 	}
 	dir := h.Episodes(name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -135,14 +134,14 @@ func (h *Host) Draft(name string, files ...File) string {
 	return dir
 }
 
-// Finish notes what an episode holds, marker included, and then makes the
-// marker: from then on the lab answers for it. If the daemons have a user of their own,
-// the marker is that user's from the moment that it has its name.
+// Finish records what an episode holds, including the marker, and then makes the marker: from
+// then on the lab checks the episode. If the daemons have a user of their own, the marker
+// belongs to that user from the moment that it has its name.
 func (h *Host) Finish(name string) {
 	h.t.Helper()
 	tree := ReadTree(h.t, h.Episodes(name))
 	tree["done.marker"] = fileOf(nil)
-	h.note(name, tree)
+	h.expectTree(name, tree)
 	if h.lab.uid == 0 {
 		writeFile(h.t, h.Episodes(name, "done.marker"), "")
 		return
@@ -155,23 +154,21 @@ func (h *Host) Finish(name string) {
 	}
 }
 
-// Note makes the lab answer for a finished episode that came about otherwise,
-// and is in dir now.
+// Note makes the lab check a finished episode that was made in another way, and is in dir now.
 func (h *Host) Note(name, dir string) {
 	h.t.Helper()
-	h.note(name, ReadTree(h.t, dir))
+	h.expectTree(name, ReadTree(h.t, dir))
 }
 
-func (h *Host) note(name string, tree Tree) {
-	h.made[name] = append(h.made[name], &made{tree: tree, packed: tree.packable()})
+func (h *Host) expectTree(name string, tree Tree) {
+	h.made[name] = append(h.made[name], &madeEpisode{tree: tree, packed: tree.packablePart()})
 }
 
-// Forget takes an episode off the books: the test has destroyed it, or put
-// something else in its place.
+// Forget makes the lab stop checking an episode: the test has destroyed or replaced it.
 func (h *Host) Forget(name string) { delete(h.made, name) }
 
-// Change changes an episode after it was packed: the lab answers for the tree
-// as it is then, and for the archive as it was before.
+// Change changes an episode after it was packed. The lab then expects the new tree on the host,
+// and the former one in the archive.
 func (h *Host) Change(name string, change func(dir string)) {
 	h.t.Helper()
 	dir := h.Episodes(name)
@@ -180,8 +177,8 @@ func (h *Host) Change(name string, change func(dir string)) {
 	all[len(all)-1].tree = ReadTree(h.t, dir)
 }
 
-// ForgetStore makes this a host that has adopted no store, as one is after its upgrade. It
-// is for tests that change the index by hand, which makes the store another one.
+// ForgetStore makes this a host that has adopted no store, as after its upgrade. It is for
+// tests that change the index by hand, which makes it another store.
 func (h *Host) ForgetStore() {
 	h.t.Helper()
 	if err := os.Remove(h.Outbox(".store.json")); err != nil {
@@ -189,8 +186,8 @@ func (h *Host) ForgetStore() {
 	}
 }
 
-// Move makes the shipper run by way of a command that enters another place, from
-// which the receiver is found at url.
+// Move makes the shipper run through a command that enters another namespace, from which the
+// receiver is reached at url.
 func (h *Host) Move(url string, via ...string) {
 	h.via = via
 	h.Set("receiver.url", fmt.Sprintf("%q", url))
@@ -199,19 +196,19 @@ func (h *Host) Move(url string, via ...string) {
 // Run runs a command of the shipper to its end.
 func (h *Host) Run(args ...string) Result {
 	h.t.Helper()
-	argv := slices.Concat(h.lab.asPerson, h.argv(args))
-	return run(h.t, argv[0], argv[1:]...)
+	argv := slices.Concat(h.lab.asPerson, h.shipperCommand(args))
+	return runProgram(h.t, argv[0], argv[1:]...)
 }
 
-func (h *Host) argv(args []string) []string {
-	return slices.Concat(h.via, []string{filepath.Join(h.lab.bin, "shipper")}, h.flags(args))
+func (h *Host) shipperCommand(args []string) []string {
+	return slices.Concat(h.via, []string{filepath.Join(h.lab.bin, "shipper")}, h.withConfig(args))
 }
 
-func (h *Host) flags(args []string) []string {
+func (h *Host) withConfig(args []string) []string {
 	return append([]string{"--config", h.Path("lab-host.toml")}, args...)
 }
 
-// Pass is what a pass of shipper --once came to.
+// Pass is the result of a pass of shipper --once.
 type Pass struct {
 	Tally
 	Result
@@ -241,7 +238,7 @@ func (p Pass) Must(t testing.TB, code int, want Tally) Pass {
 	return p
 }
 
-// Daemon starts the shipper, and waits until it has begun.
+// Daemon starts the shipper, and waits until it has started.
 func (h *Host) Daemon(args ...string) *Process {
 	h.t.Helper()
 	p := h.Launch(args...)
@@ -252,7 +249,7 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
-	return start(h.t, "shipper "+h.Name, h.lab.daemon(h.argv(args))...)
+	return startProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
 }
 
 // Kill kills a shipper of this host.

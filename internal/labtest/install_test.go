@@ -14,8 +14,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// probeScript runs what the installer of a lab host does in the folders before it
-// changes anything: its functions, without the last line, which would install.
+// probeScript runs the checks of the lab host's installer in the folders: its functions without
+// the last line, which would install.
 const probeScript = `
 source <(sed '$d' "$0")
 from=$1 configuration=$2
@@ -29,8 +29,8 @@ func runInstallerChecks(l *labtest.Lab, h *labtest.Host) ([]byte, error) {
 		filepath.Dir(l.Program("shipper")), h.Path("lab-host.toml")).CombinedOutput()
 }
 
-// TestInstallerWritesNothingByNameInTheEpisodesFolder: an experiment's user waits for
-// what root creates there, and exchanges it for a directory with a link in it.
+// TestInstallerWritesNothingByNameInTheEpisodesFolder: an experiment's user waits for what root
+// creates there, and exchanges it for a directory with a link in it.
 func TestInstallerWritesNothingByNameInTheEpisodesFolder(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -82,7 +82,7 @@ func TestInstallerWritesNothingByNameInTheEpisodesFolder(t *testing.T) {
 	}
 }
 
-// inotifyNames returns the names in what a watch of a directory reads.
+// inotifyNames returns the names in inotify events.
 func inotifyNames(b []byte) []string {
 	var names []string
 	for len(b) >= unix.SizeofInotifyEvent {
@@ -93,8 +93,8 @@ func inotifyNames(b []byte) []string {
 	return names
 }
 
-// TestCheckDiskTriesAsTheServiceUser: where others can write as well, with files of
-// that user alone.
+// TestCheckDiskTriesAsTheServiceUser: where others can write too, it creates files as that user
+// alone.
 func TestCheckDiskTriesAsTheServiceUser(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -113,7 +113,7 @@ func TestCheckDiskTriesAsTheServiceUser(t *testing.T) {
 	if r := h.Run("check", "--disk").MustExit(t, 0); strings.Count(r.Stderr, "was not tried") != 3 {
 		t.Errorf("it said %s", r.Stderr)
 	}
-	// Nor is root's, if others than root can change what is in it.
+	// Nor is root's, if users other than root can change its content.
 	fixture.Must(t, os.Chown(h.Outbox(), 0, 0))
 	fixture.Must(t, os.Chmod(h.Outbox(), 0o770))
 	if r := h.Run("check", "--disk").MustExit(t, 0); !strings.Contains(r.Stderr, fmt.Sprintf("%s can be changed by others than root", h.Outbox())) {

@@ -9,7 +9,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// aJSONRun is a command with arguments, its exit code and how many objects it prints.
+// aJSONRun is a command with arguments, its exit code, and the number of objects it prints.
 type aJSONRun struct {
 	args    string
 	code    int
@@ -40,9 +40,9 @@ func jsonRuns(pki string) map[string][]aJSONRun {
 	}
 }
 
-// TestEveryCommandPrintsJSONOrRefusesIt: a script must not take text for JSON. What takes
-// --json prints one object a line, also if it fails in part; the rest ends with 2 and
-// prints nothing.
+// TestEveryCommandPrintsJSONOrRefusesIt: a script must not take text for JSON. A command that
+// accepts --json prints one object per line, even if it fails in part. The others exit with 2
+// and print nothing.
 func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -94,7 +94,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 	}
 }
 
-// countObjects wants an object in each line.
+// countObjects checks that each line is an object.
 func countObjects(t *testing.T, command, text string) int {
 	t.Helper()
 	n := 0

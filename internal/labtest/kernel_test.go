@@ -18,8 +18,8 @@ import (
 
 // Kernels and containers that refuse a system call.
 
-// refusedCalls makes the test binary a process that runs its arguments under a filter: a
-// number of a call and the errno that it gives.
+// refusedCalls makes the test binary a process that runs its arguments under a filter: the
+// number of a call and the errno that it returns.
 const refusedCalls = "LABTEST_REFUSED_CALLS"
 
 // refuseAndExec does not return.
@@ -113,7 +113,7 @@ func TestRefusedSystemCallEndsTheStart(t *testing.T) {
 	t.Cleanup(func() { wantNoHolds(t, h) })
 }
 
-// TestOptionalSystemCallsAreMadeUpFor: what is refused makes it slower, and no more.
+// TestOptionalSystemCallsAreMadeUpFor: without them the programs are slower, and that is all.
 func TestOptionalSystemCallsAreMadeUpFor(t *testing.T) {
 	t.Parallel()
 	for name, nr := range map[string]int{

@@ -1,15 +1,13 @@
-// Package labtest is a whole lab in one test: certificates, a receiver, hosts
-// with their shippers, and the faults between them.
+// Package labtest runs a whole lab in one test: certificates, a receiver, hosts with their
+// shippers, and the faults between them.
 //
-// [New] builds the real programs once a test process, runs them as processes
-// and lets them talk over TCP and mutual TLS. Hosts reach the receiver through a
-// [Proxy] in the test process, which keeps its address when the receiver is
-// started anew and can cut, hang and lie. [Lab.Check] is the law of custody, to
-// be asked after every step of a test.
+// [New] builds the real programs once per test process, and runs them as processes that talk
+// over TCP and mutual TLS. Hosts reach the receiver through a [Proxy] in the test process. It
+// keeps its address when the receiver is restarted, and can cut, hang and lie. [Lab.Check]
+// checks the invariants of custody, after every step of a test.
 //
-// The law: it imports nothing of ours. What it says of the programs it has from
-// their files, their answers and the system's own zstd and tar, so that no
-// mistake of theirs is shared by what judges them.
+// Invariant: it imports no other package of this module. It judges the programs by their files,
+// their answers and the system's zstd and tar, so that it shares none of their mistakes.
 package labtest
 
 import (
@@ -22,10 +20,10 @@ import (
 	"testing"
 )
 
-// Lab is a receiver with its data, its certificates and its hosts, all in one
-// directory that ends with the test.
+// Lab is a receiver with its data, its certificates and its hosts, all in one directory that is
+// removed after the test.
 type Lab struct {
-	Dir   string // holds receiver.toml, pki, data and a folder a host
+	Dir   string // holds receiver.toml, pki, data and one directory per host
 	Proxy *Proxy // where the hosts find the receiver
 
 	t        testing.TB
@@ -34,9 +32,9 @@ type Lab struct {
 	names    string // of the receiver, in its certificate
 	via      []string
 	asDaemon []string // enters the user of the daemons
-	asPerson []string // enters what a person runs commands in
-	uid      int      // of the daemons, if they have another user
-	byHand   bool     // a person starts the daemons
+	asPerson []string // enters the namespace in which commands run
+	uid      int      // the user of the daemons, if they have another one
+	byHand   bool     // the daemons are started by hand
 	start    bool
 	hosts    []*Host
 	receiver *Process
@@ -53,17 +51,17 @@ func Set(key, value string) Option { return func(l *Lab) { l.settings[key] = val
 // Unstarted leaves it to the test to start the receiver.
 func Unstarted() Option { return func(l *Lab) { l.start = false } }
 
-// Elsewhere makes the receiver run at an address of its own, by way of a command
-// that enters the place where that is: nsenter, say. The hosts must be told the way.
+// Elsewhere makes the receiver run at an address of its own, through a command that enters its
+// namespace, such as nsenter. The hosts must be told how to reach it.
 func Elsewhere(addr string, via ...string) Option {
 	return func(l *Lab) {
 		l.names, l.via = addr, via
-		l.settings["listen"] = fmt.Sprintf("%q", addr+":8443") // nobody else is there
+		l.settings["listen"] = fmt.Sprintf("%q", addr+":8443") // only the lab uses the address
 	}
 }
 
-// New makes a lab with a running receiver and no host. It ends with the test;
-// if the test failed, all that the programs said is logged.
+// New makes a lab with a running receiver and no host. It ends with the test. If the test
+// failed, all output of the programs is logged.
 func New(t testing.TB, options ...Option) *Lab {
 	t.Helper()
 	bin, err := programs()
@@ -85,15 +83,14 @@ func New(t testing.TB, options ...Option) *Lab {
 	}
 	l.Receiver("pki", "init", "--dir", l.Path("pki"), "--name", l.names).MustExit(t, 0)
 	l.Proxy = newProxy(t)
-	l.write()
+	l.writeConfig()
 	if l.start {
 		l.Start()
 	}
 	return l
 }
 
-// Program returns the path of a program, receiver or shipper, for a test that starts
-// it in a way of its own.
+// Program returns the path of a program, receiver or shipper, for a test that starts it itself.
 func (l *Lab) Program(name string) string { return filepath.Join(l.bin, name) }
 
 // Path returns a path below the lab's directory.
@@ -102,16 +99,16 @@ func (l *Lab) Path(elem ...string) string { return filepath.Join(append([]string
 // Set sets a key of receiver.toml for the next start of the receiver.
 func (l *Lab) Set(key, value string) {
 	l.settings[key] = value
-	l.write()
+	l.writeConfig()
 }
 
-func (l *Lab) write() { writeFile(l.t, l.Path("receiver.toml"), l.settings.toml()) }
+func (l *Lab) writeConfig() { writeFile(l.t, l.Path("receiver.toml"), l.settings.encodeTOML()) }
 
 // Receiver runs a command of the receiver to its end.
 func (l *Lab) Receiver(args ...string) Result {
 	l.t.Helper()
 	argv := slices.Concat(l.asPerson, []string{filepath.Join(l.bin, "receiver")}, args)
-	return run(l.t, argv[0], argv[1:]...)
+	return runProgram(l.t, argv[0], argv[1:]...)
 }
 
 // Start starts the receiver and waits until it listens.
@@ -119,7 +116,7 @@ func (l *Lab) Start() *Process {
 	l.t.Helper()
 	p := l.StartUnready()
 	line := p.WaitLine(l.t, "receiver started")
-	addr := field(line, "listen")
+	addr := logField(line, "listen")
 	if addr == "" {
 		l.t.Fatalf("the receiver does not say where it listens: %s", line)
 	}
@@ -132,25 +129,25 @@ func (l *Lab) StartUnready() *Process {
 	l.t.Helper()
 	argv := []string{filepath.Join(l.bin, "receiver"), "--config", l.Path("receiver.toml")}
 	if l.tracing != nil {
-		argv = l.tracing.wrap(argv)
+		argv = l.tracing.straceCommand(argv)
 	}
-	l.receiver = start(l.t, "receiver", slices.Concat(l.via, l.daemon(argv))...)
+	l.receiver = startProgram(l.t, "receiver", slices.Concat(l.via, l.daemonCommand(argv))...)
 	return l.receiver
 }
 
-// Stop ends the receiver as a service manager would, and wants the exit code 0.
+// Stop ends the receiver as a service manager would. The exit code must be 0.
 func (l *Lab) Stop() {
 	l.t.Helper()
 	l.receiver.Stop(l.t)
 }
 
-// Kill ends the receiver as a power cut would, but for the page cache.
+// Kill ends the receiver as power loss would, except for the page cache.
 func (l *Lab) Kill() {
 	l.t.Helper()
 	l.receiver.Kill(l.t)
 }
 
-// Restart starts the receiver again, where the hosts find it.
+// Restart starts the receiver again at the address that the hosts know.
 func (l *Lab) Restart() {
 	l.t.Helper()
 	if l.receiver.Running() {
@@ -166,7 +163,7 @@ func (l *Lab) Process() *Process { return l.receiver }
 // TOML values.
 type settings map[string]string
 
-func (s settings) toml() string {
+func (s settings) encodeTOML() string {
 	var keys []string
 	for key := range s {
 		keys = append(keys, key)
@@ -203,8 +200,8 @@ func writeFile(t testing.TB, path, text string) {
 	}
 }
 
-// field returns the value of key in a line of the log.
-func field(line, key string) string {
+// logField returns the value of key in a line of the log.
+func logField(line, key string) string {
 	_, rest, _ := strings.Cut(line, " "+key+"=")
 	value, _, _ := strings.Cut(rest, " ")
 	return value

@@ -19,14 +19,14 @@ import (
 	"cis490/internal/labtest"
 )
 
-// What a reader, or the user of the experiments, can lock, and whom that delays.
+// What a reader, or the experiments' user, can lock, and which processes that delays.
 
-// lockerDirs makes the test binary a process that locks all that it can in some
-// directories, and holds the locks until its stdin ends.
+// lockerDirs makes the test binary a process that locks everything it can in some directories,
+// and holds the locks until its stdin ends.
 const lockerDirs = "LABTEST_LOCKER_DIRS"
 
-// lockAll takes a shared lock of each kind on every file and directory that it may
-// open, an exclusive one where it can, and prints what it has.
+// lockAll takes a shared lock of each kind on every file and directory that it may open, an
+// exclusive one where it can, and prints what it holds.
 func lockAll(dirs []string) {
 	for _, dir := range dirs {
 		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -48,10 +48,10 @@ func lockAll(dirs []string) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// groupReader is nobody, in the group that the lab's files have.
+// groupReader is uid 65534, in the group of the lab's files.
 var groupReader = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 0}}
 
-// makeReachable lets other users into the lab, as far as the modes of its files go.
+// makeReachable gives other users access to the lab, as far as the modes of its files permit.
 func makeReachable(t *testing.T, l *labtest.Lab) {
 	t.Helper()
 	for at := l.Dir; at != filepath.Clean(os.TempDir()) && at != "/"; at = filepath.Dir(at) {
@@ -61,7 +61,7 @@ func makeReachable(t *testing.T, l *labtest.Lab) {
 	}
 }
 
-// copyProgram copies a program to where other users find it.
+// copyProgram copies a program to a place that other users can reach.
 func copyProgram(t *testing.T, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", from, to).CombinedOutput(); err != nil {
@@ -69,7 +69,7 @@ func copyProgram(t *testing.T, from, to string) {
 	}
 }
 
-// startLocker has a group reader lock all that it can in dirs, and returns what it has.
+// startLocker makes a group reader lock everything it can in dirs, and returns what it holds.
 func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
 	t.Helper()
 	program := l.Path("locker")
@@ -99,8 +99,8 @@ func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
 	return ""
 }
 
-// TestLocksOfAGroupReaderDelayNothing has a store and an outbox that an older version
-// has left, whose lock files the group may read.
+// TestLocksOfAGroupReaderDelayNothing has a store and an outbox that an older version left,
+// with lock files that the group may read.
 func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	t.Parallel()
 	fixture.RequireRoot(t)
@@ -166,8 +166,8 @@ func TestStatusOfAGroupReaderCannotTell(t *testing.T) {
 // a busy machine needs.
 const leaseWait = 40 * time.Second
 
-// TestLeasesDelayNoOtherEpisode has as many leased episodes as there are packers
-// stand before an honest one.
+// TestLeasesDelayNoOtherEpisode: as many leased episodes as there are packers come before an
+// ordinary one.
 func TestLeasesDelayNoOtherEpisode(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -190,8 +190,8 @@ func TestLeasesDelayNoOtherEpisode(t *testing.T) {
 	l.Check(t)
 }
 
-// TestLeasedEpisodeIsTriedAgain: a pass counts it and says why, and the next one after
-// the lease delivers it.
+// TestLeasedEpisodeIsTriedAgain: a pass counts it and reports why, and the next one after the
+// lease delivers it.
 func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -209,7 +209,8 @@ func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestEveryLockFileIsItsOwnersUnderAnyUmask runs what takes a lock, one after the other.
+// TestEveryLockFileIsItsOwnersUnderAnyUmask runs each command that takes a lock, one after the
+// other.
 func TestEveryLockFileIsItsOwnersUnderAnyUmask(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

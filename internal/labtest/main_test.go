@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// shortTests are the labs that run under -short: each promise once, in seconds. The others
-// need minutes; make test runs all.
+// shortTests are the labs that run under -short: each promise once, in seconds. The others need
+// minutes; make test runs all.
 var shortTests = []string{
 	"TestAlreadyPresentMakesSureOfTheRow",
 	"TestBadNamesAreReportedAndOthersGoOn",
@@ -136,7 +136,7 @@ func readHold(t *testing.T, h *labtest.Host, name string) (reason, cause string)
 	return held.Reason, held.Cause
 }
 
-// wantNoHolds wants no episode of a host to be held.
+// wantNoHolds checks that no episode of a host is held.
 func wantNoHolds(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	held, err := filepath.Glob(h.Outbox("*.held"))
@@ -160,7 +160,7 @@ func mustContain(t *testing.T, what, text string, parts ...string) {
 	}
 }
 
-// hexOf spells a base64 digest in hex.
+// hexOf converts a base64 digest to hex.
 func hexOf(field string) string {
 	b, _ := base64.StdEncoding.DecodeString(field)
 	return fmt.Sprintf("%x", b)

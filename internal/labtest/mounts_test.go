@@ -10,8 +10,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// Folders that are mounts of one file system: all that is asked of a disk works, but for
-// the step from one to the other.
+// Folders that are mounts of one file system: everything works except moves from one to
+// another.
 
 // bindMount makes a directory a mount of its own.
 func bindMount(t *testing.T, path string) {
@@ -63,7 +63,7 @@ func TestShippersFoldersMustBeOnOneMount(t *testing.T) {
 	}
 }
 
-// TestCheckLooksAtTheMountsOfWhatIsMissing: the start would make shipped_dir, and fail.
+// TestCheckLooksAtTheMountsOfWhatIsMissing: a start would create shipped_dir, and fail.
 func TestCheckLooksAtTheMountsOfWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, labtest.Unstarted())
@@ -103,7 +103,7 @@ func TestStoresFoldersMustBeOnOneMount(t *testing.T) {
 	}
 }
 
-// TestHostWhoseFolderIsAMountStopsNoOther: its own ping says so, and check.
+// TestHostWhoseFolderIsAMountStopsNoOther: its own ping reports it, and check does.
 func TestHostWhoseFolderIsAMountStopsNoOther(t *testing.T) {
 	t.Parallel()
 	for _, of := range []string{"episodes", "staging"} {

@@ -10,11 +10,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// A folder that a daemon has open is moved away, or a disk comes late and hides it.
+// A folder that a daemon has open is moved away, or a disk is mounted over it late.
 
 const movedSays = "; the next start takes what is there"
 
-// wantEndedByMove wants a daemon to have ended because its folder is no longer at path.
+// wantEndedByMove checks that a daemon ended because its folder is no longer at path.
 func wantEndedByMove(t *testing.T, p *labtest.Process, path string) {
 	t.Helper()
 	if code := p.Wait(t); code != 1 {
@@ -22,7 +22,7 @@ func wantEndedByMove(t *testing.T, p *labtest.Process, path string) {
 	}
 	said := p.Output()
 	mustContain(t, "the daemon", said, movedSays)
-	// A path that leads nowhere for a moment is one that is gone.
+	// A path that leads nowhere for a moment counts as gone.
 	if !strings.Contains(said, ": "+path+" is another directory than") && !strings.Contains(said, ": "+path+" is gone") {
 		t.Errorf("it does not say what happened to %s:\n%s", path, said)
 	}
@@ -81,7 +81,8 @@ func TestShipperFollowsTheNameOfItsFolder(t *testing.T) {
 	}
 }
 
-// TestReceiverFollowsTheNameOfItsStore: nothing is acknowledged into one that was moved.
+// TestReceiverFollowsTheNameOfItsStore: nothing is acknowledged that goes into a store which
+// was moved.
 func TestReceiverFollowsTheNameOfItsStore(t *testing.T) {
 	t.Parallel()
 	for what, move := range map[string]func(t *testing.T, l *labtest.Lab){

@@ -11,21 +11,20 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The order of system calls, by strace: what a power cut may leave is decided
-// by what was asked of the kernel before what. A test that pulls the plug
-// seldom sees a directory that was not synced, as the file system's journal
-// hides it; the order shows it each time.
+// The order of system calls, by strace. It decides which states power loss can leave. A
+// power-loss test seldom catches a directory that was not synced, because the file system's
+// journal hides it; the order shows it each time.
 
-// step is one step of a sequence: the calls that make it up.
+// step is one step of a sequence, and its calls.
 type step struct {
 	what  string
 	calls []labtest.Call
-	// some is for syncs, which may come at other times as well: one of the
-	// calls must lie at this place. Otherwise all must.
+	// some is for syncs, which may also happen at other times: at least one of the calls must
+	// be at this place. Otherwise all must.
 	some bool
 }
 
-// wantOrder wants each step to have returned before the next one began.
+// wantOrder checks that each step returned before the next one began.
 func wantOrder(t *testing.T, steps ...step) {
 	t.Helper()
 	var before *labtest.Call
@@ -56,17 +55,17 @@ func wantOrder(t *testing.T, steps ...step) {
 // trace is a trace with the calls that the invariants are about.
 type trace []labtest.Call
 
-func (tr trace) each(what, names, args string) step {
+func (tr trace) eachStep(what, names, args string) step {
 	return step{what: what, calls: labtest.Find(tr, names, args)}
 }
 
-func (tr trace) sync(what, path string) step {
+func (tr trace) syncStep(what, path string) step {
 	return step{what: "sync of " + what, calls: labtest.Find(tr, "fsync", path+">$"), some: true}
 }
 
 const written = "write|pwrite64|writev|splice|sendfile|copy_file_range"
 
-// Places, as strace spells descriptors that are open on them.
+// How strace prints descriptors of these files.
 const (
 	staged    = `/data/staging/lab-01/run-1~\w+`
 	hostDir   = `/data/episodes/lab-01`
@@ -75,9 +74,9 @@ const (
 	socket    = `<(socket|TCP):?\[`
 )
 
-// answer is the step in which a receiver answers: what it says to the network
-// after it has begun to take the body in, or after from otherwise.
-func (tr trace) answer(from step) step {
+// answerStep is the step in which a receiver answers: its writes to the network after it has begun
+// to receive the body, or otherwise after from.
+func (tr trace) answerStep(from step) step {
 	s := step{what: "the answer"}
 	for _, c := range labtest.Find(tr, written, `^\d+`+socket) {
 		if len(from.calls) > 0 && from.calls[0].Before(c) {
@@ -87,7 +86,7 @@ func (tr trace) answer(from step) step {
 	return s
 }
 
-// receiverTrace returns what the receiver did while act went on.
+// receiverTrace returns what the receiver did while act ran.
 func receiverTrace(t *testing.T, l *labtest.Lab, act func()) trace {
 	t.Helper()
 	tr := labtest.NewTrace(t)
@@ -103,25 +102,25 @@ func TestReceiverMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	l, h := newLab(t, labtest.Unstarted())
 	h.Episode("run-1")
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
-	body := tr.each("the body", written, staged+">")
-	row := tr.each("the row", written, indexFile+">")
-	durableRow := tr.each("fdatasync of the index", "fdatasync", indexFile+">")
-	link := tr.each("the link", "linkat", staged[strings.LastIndex(staged, "/")+1:]+`.*"run-1\.tar\.zst"`)
-	answer := tr.answer(body)
+	body := tr.eachStep("the body", written, staged+">")
+	row := tr.eachStep("the row", written, indexFile+">")
+	durableRow := tr.eachStep("fdatasync of the index", "fdatasync", indexFile+">")
+	link := tr.eachStep("the link", "linkat", staged[strings.LastIndex(staged, "/")+1:]+`.*"run-1\.tar\.zst"`)
+	answer := tr.answerStep(body)
 
-	wantOrder(t, body, tr.sync("the archive", staged), link, tr.sync("the host's folder", hostDir), row, durableRow, answer)
-	wantOrder(t, body, tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.receipt"`).first(), tr.sync("the archive", staged))
+	wantOrder(t, body, tr.syncStep("the archive", staged), link, tr.syncStep("the host's folder", hostDir), row, durableRow, answer)
+	wantOrder(t, body, tr.eachStep("the attribute", "fsetxattr", staged+`>, "user\.cis490\.receipt"`).firstCall(), tr.syncStep("the archive", staged))
 	// One link left means that the row is durable.
-	wantOrder(t, durableRow, tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
+	wantOrder(t, durableRow, tr.eachStep("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
 	// A new host's folders are there before anything is in them.
-	wantOrder(t, tr.each("mkdir", "mkdirat", `/data/episodes>, "lab-01"`), tr.sync("episodes", "/data/episodes"), link)
-	wantOrder(t, tr.each("mkdir", "mkdirat", `/data/staging>, "lab-01"`), tr.sync("staging", "/data/staging"), body)
+	wantOrder(t, tr.eachStep("mkdir", "mkdirat", `/data/episodes>, "lab-01"`), tr.syncStep("episodes", "/data/episodes"), link)
+	wantOrder(t, tr.eachStep("mkdir", "mkdirat", `/data/staging>, "lab-01"`), tr.syncStep("staging", "/data/staging"), body)
 	// So is the index, and the data directory itself.
-	wantOrder(t, tr.each("creation of the index", "openat", `/data>, "index\.jsonl".*O_CREAT`).first(), tr.sync("data", l.Dir+"/data"),
-		tr.each("a rename in data, which has a sync of its own", "renameat", `/data>, "`).first(), answer)
-	wantOrder(t, tr.each("mkdir", "mkdirat", l.Dir+`>, "data"`), tr.sync("the parent of data", l.Dir), answer)
+	wantOrder(t, tr.eachStep("creation of the index", "openat", `/data>, "index\.jsonl".*O_CREAT`).firstCall(), tr.syncStep("data", l.Dir+"/data"),
+		tr.eachStep("a rename in data, which has a sync of its own", "renameat", `/data>, "`).firstCall(), answer)
+	wantOrder(t, tr.eachStep("mkdir", "mkdirat", l.Dir+`>, "data"`), tr.syncStep("the parent of data", l.Dir), answer)
 	for _, name := range []string{"episodes", "staging"} {
-		wantOrder(t, tr.each("mkdir", "mkdirat", `/data>, "`+name+`"`), tr.sync("data", l.Dir+"/data"), answer)
+		wantOrder(t, tr.eachStep("mkdir", "mkdirat", `/data>, "`+name+`"`), tr.syncStep("data", l.Dir+"/data"), answer)
 	}
 	if calls := labtest.Find(tr, "rename|renameat|renameat2", "/data/episodes"); len(calls) > 0 {
 		t.Errorf("what is published by a rename may replace: %v", calls)
@@ -129,8 +128,8 @@ func TestReceiverMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	l.Settled(t)
 }
 
-// first keeps the first call of a step that may come again.
-func (s step) first() step {
+// firstCall keeps the first call of a step that may be repeated.
+func (s step) firstCall() step {
 	s.calls = s.calls[:min(1, len(s.calls))]
 	return s
 }
@@ -141,10 +140,10 @@ func TestReceiverSyncsAtStartWhatAKilledOneMade(t *testing.T) {
 	h.Episode("run-1")
 	l.Stop() // the folders exist: nothing is created again
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) })
-	body := tr.each("the body", written, staged+">")
+	body := tr.eachStep("the body", written, staged+">")
 	for what, path := range map[string]string{"episodes": "/data/episodes", "staging": "/data/staging", "data": l.Dir + "/data"} {
-		sync := tr.sync(what, path)
-		sync.calls = sync.first().calls
+		sync := tr.syncStep(what, path)
+		sync.calls = sync.firstCall().calls
 		wantOrder(t, sync, body)
 	}
 	l.Settled(t)
@@ -180,9 +179,9 @@ func TestRecoverySyncsTheFolderBeforeItWritesARow(t *testing.T) {
 	l, h := newLab(t)
 	loseRow(t, l, h, true)
 	tr := receiverTrace(t, l, func() {})
-	wantOrder(t, tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">"),
-		tr.each("fdatasync of the index", "fdatasync", indexFile+">"),
-		tr.each("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
+	wantOrder(t, tr.syncStep("the host's folder", hostDir), tr.eachStep("the row", written, indexFile+">"),
+		tr.eachStep("fdatasync of the index", "fdatasync", indexFile+">"),
+		tr.eachStep("the unlink of the staging name", "unlinkat", `/data/staging/lab-01>, "run-1~`))
 	l.Settled(t)
 }
 
@@ -194,8 +193,8 @@ func TestAlreadyPresentSyncsTheFolderBeforeItWritesARow(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1}) })
-	folder, row := tr.sync("the host's folder", hostDir), tr.each("the row", written, indexFile+">")
-	wantOrder(t, folder, row, tr.each("fdatasync of the index", "fdatasync", indexFile+">"), tr.answer(row))
+	folder, row := tr.syncStep("the host's folder", hostDir), tr.eachStep("the row", written, indexFile+">")
+	wantOrder(t, folder, row, tr.eachStep("fdatasync of the index", "fdatasync", indexFile+">"), tr.answerStep(row))
 	l.Settled(t)
 }
 
@@ -212,26 +211,26 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	l, h := newLab(t)
 	h.Episode("run-1")
 	tr := shipperTrace(t, h, 0)
-	call := tr.each("the call of the receiver", "connect", "AF_INET")
-	sent := tr.each("the upload", written, `^\d+`+socket)
-	move := tr.each("the move to the shipped folder", "renameat2", `/data/episodes>, "run-1", .*/data/shipped>, "run-1", RENAME_NOREPLACE`)
-	drop := tr.each("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`)
+	call := tr.eachStep("the call of the receiver", "connect", "AF_INET")
+	sent := tr.eachStep("the upload", written, `^\d+`+socket)
+	move := tr.eachStep("the move to the shipped folder", "renameat2", `/data/episodes>, "run-1", .*/data/shipped>, "run-1", RENAME_NOREPLACE`)
+	drop := tr.eachStep("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`)
 
-	packed := tr.each("packing", written, partial+">")
-	seal := tr.each("the seal", "fsetxattr", partial+`>, "user\.cis490\.seal"`)
-	name := tr.each("the entry's name", "renameat2", `"run-1\.tar\.zst\.partial".*"run-1\.tar\.zst", RENAME_NOREPLACE`)
-	wantOrder(t, packed, seal, tr.sync("the entry", partial), name, tr.sync("the outbox", "/data/outbox"), call, sent, move)
-	noted := tr.each("the receipt at the episode", "fsetxattr", `/data/episodes/run-1>, "user\.cis490\.receipt"`)
+	packed := tr.eachStep("packing", written, partial+">")
+	seal := tr.eachStep("the seal", "fsetxattr", partial+`>, "user\.cis490\.seal"`)
+	name := tr.eachStep("the entry's name", "renameat2", `"run-1\.tar\.zst\.partial".*"run-1\.tar\.zst", RENAME_NOREPLACE`)
+	wantOrder(t, packed, seal, tr.syncStep("the entry", partial), name, tr.syncStep("the outbox", "/data/outbox"), call, sent, move)
+	noted := tr.eachStep("the receipt at the episode", "fsetxattr", `/data/episodes/run-1>, "user\.cis490\.receipt"`)
 	wantOrder(t, sent, noted, move)
-	// Which store has it is durable before the first episode is retired there.
-	adopt := tr.each("the store's file", "renameat|renameat2|rename", `"\.store\.json\.tmp"|"\.\.store\.json\.tmp"`)
-	wantOrder(t, sent, tr.sync("the store", `/data/outbox/\.\.store\.json\.tmp`), adopt.first(), tr.sync("the outbox", "/data/outbox"), move)
+	// The adopted store is durable before the first episode is retired.
+	adopt := tr.eachStep("the store's file", "renameat|renameat2|rename", `"\.store\.json\.tmp"|"\.\.store\.json\.tmp"`)
+	wantOrder(t, sent, tr.syncStep("the store", `/data/outbox/\.\.store\.json\.tmp`), adopt.firstCall(), tr.syncStep("the outbox", "/data/outbox"), move)
 	for what, path := range map[string]string{"the episode": "/data/(episodes|shipped)/run-1", "the shipped folder": "/data/shipped", "the episodes": "/data/episodes"} {
-		wantOrder(t, move, tr.sync(what, path), drop)
+		wantOrder(t, move, tr.syncStep(what, path), drop)
 	}
 	// The folders themselves are durable before anything depends on them.
 	for _, folder := range []string{"outbox", "shipped"} {
-		wantOrder(t, tr.each("mkdir", "mkdirat|mkdir", `"[^"]*`+folder+`"`), tr.sync("the parent of "+folder, h.Path("data")), packed)
+		wantOrder(t, tr.eachStep("mkdir", "mkdirat|mkdir", `"[^"]*`+folder+`"`), tr.syncStep("the parent of "+folder, h.Path("data")), packed)
 	}
 	calls := labtest.Find(tr, "unlink|unlinkat", "/data/episodes|/data/shipped")
 	calls = slices.DeleteFunc(calls, func(c labtest.Call) bool { return strings.Contains(c.Args, `".cis490-probe.to", AT_REMOVEDIR`) })
@@ -241,8 +240,8 @@ func TestShipperMakesEachStepDurableBeforeTheNext(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAcceptedEntryIsGoneForGood: one that came back after a power cut would let a
-// later run of its name be retired unsent.
+// TestAcceptedEntryIsGoneForGood: if the entry reappeared after power loss, a later run of its
+// name would be retired unsent.
 func TestAcceptedEntryIsGoneForGood(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -258,8 +257,8 @@ func TestAcceptedEntryIsGoneForGood(t *testing.T) {
 	h.Once().MustExit(t, 3)
 	h.Run("retry", "--accept", "run-1").MustExit(t, 0)
 	tr := shipperTrace(t, h, 0)
-	wantOrder(t, tr.each("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`),
-		tr.each("the drop of the acceptance", "unlinkat", `/data/outbox>, "run-1\.accepted"`), tr.sync("the outbox", "/data/outbox"))
+	wantOrder(t, tr.eachStep("the drop of the entry", "unlinkat", `/data/outbox>, "run-1\.tar\.zst"`),
+		tr.eachStep("the drop of the acceptance", "unlinkat", `/data/outbox>, "run-1\.accepted"`), tr.syncStep("the outbox", "/data/outbox"))
 	l.Settled(t)
 }
 
@@ -270,13 +269,13 @@ func TestHoldIsDurable(t *testing.T) {
 	h.Finish("run-1")
 	tr := shipperTrace(t, h, 3)
 	const temp = `/data/outbox/\.run-1\.held\.tmp`
-	wantOrder(t, tr.each("the hold", written, temp+">"), tr.sync("the hold", temp),
-		tr.each("the hold's name", "renameat", `"run-1\.held"`), tr.sync("the outbox", "/data/outbox"))
+	wantOrder(t, tr.eachStep("the hold", written, temp+">"), tr.syncStep("the hold", temp),
+		tr.eachStep("the hold's name", "renameat", `"run-1\.held"`), tr.syncStep("the outbox", "/data/outbox"))
 	l.Check(t)
 }
 
-// TestPruneJudgesDurablyBeforeItDeletes: a power cut leaves either an episode that is
-// whole, or one whose judgement says that the rest may go.
+// TestPruneJudgesDurablyBeforeItDeletes: power loss leaves either a complete episode, or one
+// whose judgement permits deleting the rest.
 func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -290,18 +289,17 @@ func TestPruneJudgesDurablyBeforeItDeletes(t *testing.T) {
 	})
 	calls := trace(tr.Calls(t))
 	const entry = `/data/outbox/\.trash/run-1~[\w~.-]+`
-	wantOrder(t, calls.each("the move", "renameat2", `/data/shipped>, "run-1", .*/data/outbox/\.trash>`),
-		calls.sync("the trash", `/data/outbox/\.trash`), calls.sync("the shipped folder", "/data/shipped"),
-		calls.each("the judgement", "renameat2", `"run-1~\w+", .*"run-1~\w+~judged-[0-9.]+"`), calls.sync("the trash", `/data/outbox/\.trash`),
-		calls.each("the marker", "unlinkat", entry+`>, "done\.marker"`), calls.sync("the marker", entry),
-		calls.each("the rest", "unlinkat", entry+`>, "meta\.json"`))
+	wantOrder(t, calls.eachStep("the move", "renameat2", `/data/shipped>, "run-1", .*/data/outbox/\.trash>`),
+		calls.syncStep("the trash", `/data/outbox/\.trash`), calls.syncStep("the shipped folder", "/data/shipped"),
+		calls.eachStep("the judgement", "renameat2", `"run-1~\w+", .*"run-1~\w+~judged-[0-9.]+"`), calls.syncStep("the trash", `/data/outbox/\.trash`),
+		calls.eachStep("the marker", "unlinkat", entry+`>, "done\.marker"`), calls.syncStep("the marker", entry),
+		calls.eachStep("the rest", "unlinkat", entry+`>, "meta\.json"`))
 	h.Forget("run-1")
 	l.Check(t)
 }
 
-// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: a process that made a
-// folder may have been killed before it synced the parent; nobody after it can
-// know.
+// TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade: a process that made a folder may
+// have been killed before it synced the parent. No later process can know.
 func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
@@ -313,7 +311,7 @@ func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
 	h.Episode("run-1")
 	var shipper trace
 	receiver := receiverTrace(t, l, func() { shipper = shipperTrace(t, h, 0) })
-	wantOrder(t, receiver.sync("the parent of data", l.Dir), receiver.each("the body", written, staged+">"))
-	wantOrder(t, shipper.sync("the parent of the folders", h.Path("data")),
-		shipper.each("the move", "renameat2", `/data/episodes>, "run-1"`))
+	wantOrder(t, receiver.syncStep("the parent of data", l.Dir), receiver.eachStep("the body", written, staged+">"))
+	wantOrder(t, shipper.syncStep("the parent of the folders", h.Path("data")),
+		shipper.eachStep("the move", "renameat2", `/data/episodes>, "run-1"`))
 }

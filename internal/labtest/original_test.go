@@ -13,7 +13,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// The eleven cases of the original, in its order.
+// The eleven cases of the original program, in its order.
 
 func TestPingSaysWhoWeAreAndCreatesNothing(t *testing.T) {
 	t.Parallel()
@@ -164,7 +164,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 	writeTokens(t, l, token)
 	l.Start()
 	h.Episode("run-1")
-	for _, c := range cases { // in this order: it stays whole until the right one comes
+	for _, c := range cases { // in this order: it stays complete until the right one comes
 		t.Run(c.name, func(t *testing.T) {
 			h.Set("receiver.token_file", `""`)
 			if c.token != "" {

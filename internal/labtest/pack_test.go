@@ -14,7 +14,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// What is an episode, what is packed of it, and what is held.
+// What counts as an episode, what is packed, and what is held.
 
 func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 	t.Parallel()
@@ -28,7 +28,7 @@ func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 	if err := os.Symlink(elsewhere, h.Episodes("linked")); err != nil {
 		t.Fatal(err)
 	}
-	// Nor is a marker that is no regular file.
+	// Nor is a marker that is not a regular file.
 	h.Draft("marked")
 	if err := os.Symlink("/etc/passwd", h.Episodes("marked", "done.marker")); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 	}
 }
 
-func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
+func TestEpisodesThatCannotBePackedAreHeldAndOthersShip(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Set("limits.episode_bytes", `"10MiB"`)
@@ -116,7 +116,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 	if err := os.Truncate(h.Episodes("b-sparse", "empty.log"), 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	fixture.WriteFile(t, h.Episodes("b-sparse", "done.marker"), "") // a lab does not answer for a terabyte
+	fixture.WriteFile(t, h.Episodes("b-sparse", "done.marker"), "") // the lab does not check a terabyte
 	var many []labtest.File
 	for i := range 101 {
 		many = append(many, labtest.File{Name: fmt.Sprintf("f%d", i)})
@@ -133,16 +133,16 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersGoOn(t *testing.T) {
 		}
 		mustContain(t, "the hold of "+name, cause, about)
 	}
-	out := h.Run("status").MustExit(t, 3).Stdout // in another process: holds are on the disk
+	out := h.Run("status").MustExit(t, 3).Stdout // in another process: holds are on disk
 	mustContain(t, "status", out, "a-empty-meta", "b-sparse", "c-many")
 
-	// The remedy: fix it, and release it.
+	// The remedy: fix the cause, and release the episode.
 	h.Forget("a-empty-meta")
 	fixture.WriteFile(t, h.Episodes("a-empty-meta", "meta.json"), "{}")
 	h.Note("a-empty-meta", h.Episodes("a-empty-meta"))
 	h.Run("retry", "a-empty-meta").MustExit(t, 0)
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 3, Shipped: 1, Held: 2})
-	// Or rename it: a hold of nothing is forgotten.
+	// Or rename it: a hold without an episode is dropped.
 	if err := os.Rename(h.Episodes("b-sparse"), h.Path("data", "b-sparse")); err != nil {
 		t.Fatal(err)
 	}

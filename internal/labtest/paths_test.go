@@ -9,10 +9,9 @@ import (
 	"cis490/internal/labtest"
 )
 
-// Paths in the configurations that do not lead where their writer thinks.
+// Paths in the configurations that do not lead where the operator thinks.
 
-// TestLinkedFoldersAreNotThree: they are compared by what they are, not by what they are
-// called.
+// TestLinkedFoldersAreNotThree: folders are compared by device and inode, not by path.
 func TestLinkedFoldersAreNotThree(t *testing.T) {
 	t.Parallel()
 	for what, link := range map[string]struct{ from, to string }{
@@ -81,7 +80,7 @@ func TestPathsForAShellAreRefused(t *testing.T) {
 	}
 }
 
-// TestCreatedFoldersAreTold: a key that is spelled wrong is a folder that is made.
+// TestCreatedFoldersAreTold: a mistyped path is created as a folder.
 func TestCreatedFoldersAreTold(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -23,8 +23,7 @@ func makeArchive(t *testing.T, h *labtest.Host, name string, size int) []byte {
 	return []byte(runShell(t, `tar -C "$1" -cf - "$2" | zstd -q -c`, h.Episodes(), name))
 }
 
-// TestHostilePiecesChangeNothing: whatever is asked of an upload, it continues where it
-// was.
+// TestHostilePiecesChangeNothing: after any hostile request, an upload continues at its offset.
 func TestHostilePiecesChangeNothing(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -75,7 +74,7 @@ func TestHostilePiecesChangeNothing(t *testing.T) {
 		t.Errorf("goes on at %d of %s (%v), want 1000 of %s", a.Offset, a.Where, err, up.where)
 	}
 	up.patch(t, 1000, len(content), true, http.StatusCreated)
-	// Behind its end it is none any more, and the archive is there.
+	// After its end the upload no longer exists, and the archive is stored.
 	up.patch(t, 1000, len(content), true, http.StatusNotFound)
 	if a, err := up.Announce("run-1", content); err != nil || a.Status != http.StatusOK || !a.Receipt(content) {
 		t.Errorf("announced again: %v, %s", err, a.Told)
@@ -84,8 +83,8 @@ func TestHostilePiecesChangeNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestTwoSendersOfOneUploadStoreItOnce: a host that was cloned, say. Each takes it
-// over from the other, again and again, and both get a receipt.
+// TestTwoSendersOfOneUploadStoreItOnce: a cloned host, for example. Each takes the upload over
+// from the other repeatedly, and both get a receipt.
 func TestTwoSendersOfOneUploadStoreItOnce(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -128,7 +127,7 @@ func sendUntilReceipt(s *labtest.Sender, name string, content []byte) error {
 	return errors.New("no receipt after 1000 pieces")
 }
 
-// TestSlowPieceDoesNotSit, and what came of it is kept.
+// TestSlowPieceDoesNotSit, and its bytes are kept.
 func TestSlowPieceDoesNotSit(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Set("limits.idle_timeout", `"1s"`))
@@ -147,8 +146,8 @@ func TestSlowPieceDoesNotSit(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestManyAnnouncementsCostLittle: a host that only begins uploads has a limited number of files and
-// no more, and the receiver's memory does not grow with what it announces.
+// TestManyAnnouncementsCostLittle: a host that only begins uploads has a limited number of
+// files, and the receiver's memory does not grow with announcements.
 func TestManyAnnouncementsCostLittle(t *testing.T) {
 	t.Parallel()
 	const most = 32 // twice the uploads of a host
@@ -174,7 +173,7 @@ func TestManyAnnouncementsCostLittle(t *testing.T) {
 	if after := residentMemory(t, l.Process().Pid()); after > before+16<<20 {
 		t.Errorf("the receiver had %d bytes, and has %d", before, after)
 	}
-	// Announced and never begun, they cost no file either.
+	// Uploads that are announced and never begun use no file either.
 	for n := range 400 {
 		a, err := s.Announce(fmt.Sprintf("giant-%d", n), []byte(strconv.Itoa(n)))
 		wantAnswer(t, "an announcement", a, err, http.StatusCreated)

@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// patience is how long anything in a lab may take before the test gives up. No
-// test waits so long unless it fails.
-const patience = time.Minute
+// maxWait is the maximum time that a lab waits for anything. Only a failing test waits this
+// long.
+const maxWait = time.Minute
 
-// grace is how long a daemon may take to end after SIGTERM.
-const grace = 5 * time.Second
+// stopTimeout is how long a daemon may take to end after SIGTERM.
+const stopTimeout = 5 * time.Second
 
 // Eventually waits until ok, and fails the test if that takes too long.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	Within(t, patience, what, ok)
+	Within(t, maxWait, what, ok)
 }
 
 // Within is [Eventually] for what may take longer than usual.
@@ -37,7 +37,7 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 		if ok() {
 			return
 		}
-		// A question that starts a program must leave the machine to what it asks about.
+		// A check that starts a program must leave processor time to the program it checks.
 		pause := min(max(2*time.Millisecond, 9*time.Since(began)), 500*time.Millisecond)
 		select {
 		case <-time.After(pause):
@@ -47,7 +47,7 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	}
 }
 
-// Result is what a program came to that ran to its end.
+// Result is the result of a program that has ended.
 type Result struct {
 	Code           int
 	Stdout, Stderr string
@@ -63,9 +63,9 @@ func (r Result) MustExit(t testing.TB, code int) Result {
 	return r
 }
 
-func run(t testing.TB, path string, args ...string) Result {
+func runProgram(t testing.TB, path string, args ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*maxWait)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	var stdout, stderr bytes.Buffer
@@ -91,8 +91,8 @@ type Process struct {
 	ended chan struct{}
 }
 
-// start starts a program that does not outlive the test.
-func start(t testing.TB, name string, argv ...string) *Process {
+// startProgram starts a program that is killed when the test ends.
+func startProgram(t testing.TB, name string, argv ...string) *Process {
 	t.Helper()
 	p := &Process{name: name, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
@@ -113,7 +113,7 @@ func start(t testing.TB, name string, argv ...string) *Process {
 	return p
 }
 
-// Output returns what the program has said so far.
+// Output returns the output of the program so far.
 func (p *Process) Output() string { return p.said.text() }
 
 // Running reports whether the program has not ended.
@@ -139,13 +139,13 @@ func (p *Process) Wait(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(maxWait):
 		t.Fatalf("%s has not ended", p.name)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Stop sends SIGTERM and wants the exit code 0 in the time that a daemon has.
+// Stop sends SIGTERM. The exit code must be 0 within the time that a daemon has.
 func (p *Process) Stop(t testing.TB) {
 	t.Helper()
 	begun := time.Now()
@@ -153,8 +153,8 @@ func (p *Process) Stop(t testing.TB) {
 	if code := p.Wait(t); code != 0 {
 		t.Errorf("%s ended with %d after SIGTERM, want 0\n%s", p.name, code, p.Output())
 	}
-	if took := time.Since(begun); took > grace {
-		t.Errorf("%s took %v to end after SIGTERM, want at most %v", p.name, took, grace)
+	if took := time.Since(begun); took > stopTimeout {
+		t.Errorf("%s took %v to end after SIGTERM, want at most %v", p.name, took, stopTimeout)
 	}
 }
 
@@ -173,8 +173,8 @@ func (p *Process) WaitLine(t testing.TB, text string) string {
 	t.Helper()
 	found := ""
 	Eventually(t, p.name+" says "+text, func() bool {
-		found = p.said.line(text)
-		if found == "" && !p.Running() && p.said.line(text) == "" {
+		found = p.said.findLine(text)
+		if found == "" && !p.Running() && p.said.findLine(text) == "" {
 			t.Fatalf("%s ended with %d and did not say %q\n%s", p.name, p.cmd.ProcessState.ExitCode(), text, p.Output())
 		}
 		return found != ""
@@ -200,8 +200,8 @@ func (o *output) text() string {
 	return o.b.String()
 }
 
-// line returns the first whole line that has text in it.
-func (o *output) line(text string) string {
+// findLine returns the first whole line that has text in it.
+func (o *output) findLine(text string) string {
 	for line := range strings.Lines(o.text()) {
 		if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
 			return strings.TrimSuffix(line, "\n")

@@ -8,20 +8,19 @@ import (
 	"time"
 )
 
-// Fault is what becomes of a connection through a [Proxy]. The zero value
-// passes all bytes on.
+// Fault is what happens to a connection through a [Proxy]. The zero value passes all bytes on.
 type Fault struct {
 	Refuse     bool   // reset it at once
 	Hang       bool   // take it, and pass nothing on
-	CutAfter   int64  // cut it when the sender has sent so many bytes, TLS and all
-	StallAfter int64  // pass no more of the sender's bytes on than these
-	Rate       int64  // pass so many of the sender's bytes on in a second
-	LoseAnswer bool   // cut it when the first answer comes, and keep that
-	LoseBehind int64  // the same with the first answer behind so many of the sender's bytes
-	Say        string // say this, not encrypted, and close it
+	CutAfter   int64  // cut the connection when the sender has sent this many bytes, including TLS
+	StallAfter int64  // pass only this many of the sender's bytes on
+	Rate       int64  // pass this many of the sender's bytes on per second
+	LoseAnswer bool   // cut the connection at the first answer, and drop the answer
+	LoseBehind int64  // the same for the first answer after this many of the sender's bytes
+	Say        string // send this unencrypted and close the connection
 }
 
-// Proxy stands between the hosts and the receiver, and passes bytes on.
+// Proxy passes bytes on between the hosts and the receiver.
 type Proxy struct {
 	ln net.Listener
 
@@ -33,7 +32,7 @@ type Proxy struct {
 	accepted int
 	sent     int64 // by the hosts
 	closed   bool
-	fuse     int64 // bytes until burnt is called, if that is not nil
+	fuse     int64 // bytes until burnt is called, if it is not nil
 	burnt    func()
 }
 
@@ -67,53 +66,53 @@ func (p *Proxy) Forward(addr string) {
 	p.to = addr
 }
 
-// Always makes f what becomes of every new connection.
+// Always sets the fault of every new connection.
 func (p *Proxy) Always(f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.always, p.next = f, nil
 }
 
-// Next makes faults what becomes of the next connections, one each.
+// Next sets the faults of the next connections, one each.
 func (p *Proxy) Next(faults ...Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = append(p.next, faults...)
 }
 
-// Sever cuts all connections that there are.
+// Sever cuts all open connections.
 func (p *Proxy) Sever() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		cut(c)
+		resetConn(c)
 	}
 }
 
-// Accepted returns how many connections have come.
+// Accepted returns the number of accepted connections.
 func (p *Proxy) Accepted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.accepted
 }
 
-// Sent returns how many bytes the hosts have sent, TLS and all.
+// Sent returns how many bytes the hosts have sent, including TLS.
 func (p *Proxy) Sent() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sent
 }
 
-// After calls do, once, when n more bytes have come, from either side and before
-// they are passed on. It is how a test picks a moment of a transfer.
+// After calls do, once, when n more bytes have arrived from either side, before they are passed
+// on. A test can thus choose a moment of a transfer.
 func (p *Proxy) After(n int64, do func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fuse, p.burnt = n, do
 }
 
-// burn takes n bytes into account.
-func (p *Proxy) burn(n int) {
+// countDown takes n bytes into account.
+func (p *Proxy) countDown(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.burnt == nil {
@@ -125,7 +124,7 @@ func (p *Proxy) burn(n int) {
 	}
 }
 
-func (p *Proxy) count(n int) {
+func (p *Proxy) addSent(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent += int64(n)
@@ -137,19 +136,19 @@ func (p *Proxy) serve(all *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
-		fault, to := p.take(c)
+		fault, to := p.acceptConn(c)
 		all.Go(func() {
-			defer p.drop(c)
-			p.pass(c, to, fault)
+			defer p.removeConn(c)
+			p.forwardConn(c, to, fault)
 		})
 	}
 }
 
-// take notes a connection and says what is to become of it.
-func (p *Proxy) take(c net.Conn) (Fault, string) {
+// acceptConn registers a connection and returns its fault and the receiver's address.
+func (p *Proxy) acceptConn(c net.Conn) (Fault, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.keep(c)
+	p.addConn(c)
 	p.accepted++
 	if len(p.next) == 0 {
 		return p.always, p.to
@@ -159,35 +158,35 @@ func (p *Proxy) take(c net.Conn) (Fault, string) {
 	return f, p.to
 }
 
-// keep notes a connection for Sever. The lock is held.
-func (p *Proxy) keep(c net.Conn) {
+// addConn registers a connection for Sever. The caller must hold the lock.
+func (p *Proxy) addConn(c net.Conn) {
 	if p.closed {
-		cut(c)
+		resetConn(c)
 	}
 	p.conns[c] = true
 }
 
-func (p *Proxy) drop(c net.Conn) {
-	cut(c)
+func (p *Proxy) removeConn(c net.Conn) {
+	resetConn(c)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
 }
 
-// cut closes a connection so that the other end notices.
-func cut(c net.Conn) {
+// resetConn closes a connection so that the other end notices.
+func resetConn(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		tcp.SetLinger(0)
 	}
 	c.Close()
 }
 
-func (p *Proxy) pass(from net.Conn, addr string, f Fault) {
+func (p *Proxy) forwardConn(from net.Conn, addr string, f Fault) {
 	switch {
 	case f.Refuse:
 		return
 	case f.Say != "":
-		from.Read(make([]byte, 4096)) // or the reset overtakes what is said
+		from.Read(make([]byte, 4096)) // so that a reset does not overtake the text
 		from.Write([]byte(f.Say))
 		from.(*net.TCPConn).CloseWrite()
 		from.Read(make([]byte, 4096))
@@ -205,29 +204,29 @@ func (p *Proxy) pass(from net.Conn, addr string, f Fault) {
 		return
 	}
 	p.mu.Lock()
-	p.keep(to)
+	p.addConn(to)
 	p.mu.Unlock()
-	defer p.drop(to)
-	l := line{Fault: f, burn: p.burn, count: p.count, from: from, to: to}
+	defer p.removeConn(to)
+	l := proxiedConn{Fault: f, burn: p.countDown, count: p.addSent, from: from, to: to}
 	var back sync.WaitGroup
-	back.Go(l.down)
-	l.up()
+	back.Go(l.copyToHost)
+	l.copyToReceiver()
 	back.Wait()
 }
 
-// line is one connection through the proxy.
-type line struct {
+// proxiedConn is one connection through the proxy.
+type proxiedConn struct {
 	Fault
 	burn     func(n int)
 	count    func(n int) // of the sender's bytes
 	from, to net.Conn
 	passed   atomic.Int64
 	greeted  atomic.Bool // the receiver has said something
-	asked    atomic.Bool // the sender has answered that: a request is on its way
+	asked    atomic.Bool // the sender has answered that: a request is in flight
 }
 
-// up passes the sender's bytes on.
-func (l *line) up() {
+// copyToReceiver passes the sender's bytes on.
+func (l *proxiedConn) copyToReceiver() {
 	defer l.to.(*net.TCPConn).CloseWrite()
 	buf := make([]byte, 4096)
 	sent := int64(0)
@@ -240,14 +239,15 @@ func (l *line) up() {
 		if l.CutAfter > 0 && sent+int64(n) >= l.CutAfter {
 			l.count(n)
 			l.to.Write(buf[:l.CutAfter-sent])
-			cut(l.to)
-			cut(l.from)
+			resetConn(l.to)
+			resetConn(l.from)
 			return
 		}
 		if l.StallAfter > 0 {
 			n = int(max(0, min(int64(n), l.StallAfter-sent)))
 		}
-		// Not what a stall swallows: a stopped sender's kernel sends that for a while.
+		// Bytes that a stall drops do not count: a stopped sender's kernel sends those for a
+		// while.
 		l.count(n)
 		sent += int64(n)
 		l.passed.Store(sent)
@@ -265,23 +265,23 @@ func (l *line) up() {
 	}
 }
 
-// down passes the receiver's bytes back. A client speaks for the second time
-// when it has the server's whole part of the handshake, and the server issues
-// no tickets: what comes after that is an answer.
-func (l *line) down() {
-	defer cut(l.from)
+// copyToHost passes the receiver's bytes back. A client sends for the second time when it has the
+// server's whole part of the handshake, and the server issues no tickets. So what the server
+// sends after that is an answer.
+func (l *proxiedConn) copyToHost() {
+	defer resetConn(l.from)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := l.to.Read(buf)
 		l.burn(n)
-		if n > 0 && l.loses() {
-			cut(l.to)
+		if n > 0 && l.isLostAnswer() {
+			resetConn(l.to)
 			return
 		}
 		if n > 0 {
 			l.greeted.Store(true)
 			if _, err := l.from.Write(buf[:n]); err != nil {
-				cut(l.to)
+				resetConn(l.to)
 				return
 			}
 		}
@@ -291,7 +291,7 @@ func (l *line) down() {
 	}
 }
 
-// loses reports whether what the receiver says now is an answer to keep.
-func (l *line) loses() bool {
+// isLostAnswer reports whether the receiver's bytes are now an answer to drop.
+func (l *proxiedConn) isLostAnswer() bool {
 	return l.LoseAnswer && l.asked.Load() || l.LoseBehind > 0 && l.passed.Load() >= l.LoseBehind
 }

@@ -28,8 +28,8 @@ type codeBlock struct {
 	language, title, code string
 }
 
-// snippets returns those of docs/index.md, by title: the comment in their first line.
-func snippets(t *testing.T) map[string]codeBlock {
+// readSnippets returns the code blocks of docs/index.md, by title: the comment in their first line.
+func readSnippets(t *testing.T) map[string]codeBlock {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/index.md")
 	if err != nil {
@@ -48,16 +48,16 @@ func snippets(t *testing.T) map[string]codeBlock {
 	return found
 }
 
-// readersIndex has the rows of readersFixture, as readers must see them.
+// readersIndex has the rows of readersFixture as readers must see them.
 type readersIndex struct {
 	dir  string
 	last map[episode.Key]index.Row // the last row of each key
 }
 
-// readersFixture writes an index as readers meet it: names like dates and numbers,
-// backfilled and repaired rows, equal times and times that go back, a second recording
-// beside the first, and a torn tail. The first repaired row comes after more rows than
-// readers guess types from.
+// readersFixture writes an index with what readers must handle: names like dates and numbers,
+// backfilled and repaired rows, equal times and times that go back, a second recording kept
+// beside the first, and a torn tail. The first repaired row comes after more rows than readers
+// examine to guess types.
 func readersFixture(t *testing.T) readersIndex {
 	t.Helper()
 	at := time.Date(2026, 11, 23, 7, 59, 13, 0, time.UTC)
@@ -173,14 +173,14 @@ func runReader(t *testing.T, cmd *exec.Cmd, dir string) []byte {
 	return out
 }
 
-// TestReadersSnippetsAreAllRun: a new snippet of the page needs a test here.
+// TestReadersSnippetsAreAllRun: each new snippet of the page needs a test here.
 func TestReadersSnippetsAreAllRun(t *testing.T) {
-	for title := range snippets(t) {
+	for title := range readSnippets(t) {
 		if !readersTests[title] {
 			t.Errorf("docs/index.md: no test runs the snippet %q", title)
 		}
 	}
-	if got := len(snippets(t)); got != len(readersTests) {
+	if got := len(readSnippets(t)); got != len(readersTests) {
 		t.Errorf("docs/index.md has %d snippets with a title of their own, want %d", got, len(readersTests))
 	}
 }
@@ -243,19 +243,19 @@ const { DuckDBInstance } = require("@duckdb/node-api");
 	} {
 		t.Run(title, func(t *testing.T) {
 			for _, x := range indexes {
-				x.compare(t, runReader(t, run(t, snippets(t)[title].code), x.dir))
+				x.compare(t, runReader(t, run(t, readSnippets(t)[title].code), x.dir))
 			}
 		})
 	}
 	t.Run(jqEpisodes, func(t *testing.T) {
-		got := string(runReader(t, requireReader(t, "sh", "-c", snippets(t)[jqEpisodes].code), indexes[0].dir))
+		got := string(runReader(t, requireReader(t, "sh", "-c", readSnippets(t)[jqEpisodes].code), indexes[0].dir))
 		if want := "{\"host\":\"lab-01\",\"episodes\":25000}\n{\"host\":\"lab-02\",\"episodes\":6}\n"; got != want {
 			t.Errorf("it printed %s, want %s", got, want)
 		}
 	})
 }
 
-// TestReadersFollowOverATornTail: jq must not end at what a power cut leaves.
+// TestReadersFollowOverATornTail: jq must not stop at a torn tail after power loss.
 func TestReadersFollowOverATornTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -275,7 +275,7 @@ func TestReadersFollowOverATornTail(t *testing.T) {
 		}
 	}
 	put(row(1))
-	cmd := requireReader(t, "sh", "-c", snippets(t)[jqFollow].code)
+	cmd := requireReader(t, "sh", "-c", readSnippets(t)[jqFollow].code)
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
@@ -352,8 +352,8 @@ func TestReadersOfArchivesNoticeEachCutAndFlip(t *testing.T) {
 	}
 	fixture.WriteFile(t, filepath.Join(dir, "whole"), string(whole))
 
-	// A flip that changes nothing of the content (an unused bit) is none.
-	code := snippets(t)[pythonMembers].code + `
+	// A flip that changes nothing of the content (an unused bit) does not count.
+	code := readSnippets(t)[pythonMembers].code + `
 import os
 want = list(members("whole"))
 assert ["run-7/meta.json", "run-7/capture.bin"] == [n for n, _ in want if "meta" in n or "capture" in n], want
@@ -373,7 +373,7 @@ print("done")
 		if testing.Short() {
 			t.Skip("starts tar hundreds of times")
 		}
-		for _, line := range []string{snippets(t)[tarAll].code, "bsdtar -xf episodes/lab-01/run-7.tar.zst"} {
+		for _, line := range []string{readSnippets(t)[tarAll].code, "bsdtar -xf episodes/lab-01/run-7.tar.zst"} {
 			program := strings.Fields(line[strings.LastIndex(strings.TrimSpace(line), "\n")+1:])[0]
 			requireReader(t, program)
 			for name := range damaged {
@@ -390,7 +390,7 @@ print("done")
 	})
 }
 
-// sameTree reports whether what was unpacked below dir is what the archive has.
+// sameTree reports whether the directory dir has what the archive has.
 func sameTree(t *testing.T, archive, dir string) bool {
 	t.Helper()
 	want := labtest.ReadTree(t, filepath.Join(labtest.Unpack(t, archive), "run-7"))
@@ -401,12 +401,12 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 	t.Parallel()
 	dir, archive := readersArchive(t)
 	var meta map[string]any
-	out := runReader(t, requireReader(t, "sh", "-c", snippets(t)[tarOneMember].code), dir)
+	out := runReader(t, requireReader(t, "sh", "-c", readSnippets(t)[tarOneMember].code), dir)
 	if err := json.Unmarshal(out, &meta); err != nil {
 		t.Errorf("it printed %q: %v", out, err)
 	}
 	check := func() ([]byte, error) {
-		cmd := requireReader(t, "sh", "-c", snippets(t)[sumsOfCopy].code)
+		cmd := requireReader(t, "sh", "-c", readSnippets(t)[sumsOfCopy].code)
 		cmd.Dir = dir
 		return cmd.CombinedOutput()
 	}
@@ -423,7 +423,7 @@ func TestReadersFindOneMemberAndCheckACopy(t *testing.T) {
 	}
 }
 
-// TestReadersOfTheREADMEAreRight: over a torn row, and an archive that lacks its last bytes.
+// TestReadersOfTheREADMEAreRight: with a torn row, and with a truncated archive.
 func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
@@ -454,7 +454,7 @@ func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	}
 }
 
-// TestIndexSchemaTakesRowsAndNothingElse: with a validator that many readers have.
+// TestIndexSchemaTakesRowsAndNothingElse: with a widely used validator.
 func TestIndexSchemaTakesRowsAndNothingElse(t *testing.T) {
 	page, err := os.ReadFile("../../docs/index.md")
 	fixture.Must(t, err)
@@ -494,7 +494,8 @@ for kind, rows in json.load(sys.stdin).items():
 	}
 }
 
-// TestTruncatedIndexIsSaidAndBackfilled: logrotate with copytruncate, under the receiver.
+// TestTruncatedIndexIsSaidAndBackfilled: logrotate with copytruncate truncates it while the
+// receiver runs.
 func TestTruncatedIndexIsSaidAndBackfilled(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -10,8 +10,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// runReadOnly runs a program that sees a directory read-only, as a unit does without
-// ReadWritePaths=, and returns its exit code and what it said.
+// runReadOnly runs a program that sees a directory read-only, as under a unit without
+// ReadWritePaths=, and returns its exit code and output.
 func runReadOnly(t *testing.T, dir string, argv ...string) (int, string) {
 	t.Helper()
 	fixture.RequireRoot(t)
@@ -24,8 +24,8 @@ func runReadOnly(t *testing.T, dir string, argv ...string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// TestReadOnlyDirectoryAtStartIsToConfigure: not a storage fault, with advice to look at
-// the disk.
+// TestReadOnlyDirectoryAtStartIsToConfigure: the cause is the configuration, and not a storage
+// fault with advice to check the disk.
 func TestReadOnlyDirectoryAtStartIsToConfigure(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestRetireNeedsReceipt puts in the receiver's place what answers with success
-// or otherwise and is no receiver.
+// TestRetireNeedsReceipt replaces the receiver by servers that answer with success or
+// otherwise, and have no store.
 func TestRetireNeedsReceipt(t *testing.T) {
 	t.Parallel()
 	answer := func(status int, contentType, body string) http.HandlerFunc {
@@ -24,7 +24,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 		}
 	}
 	const json = "application/json"
-	// receipt answers as the receiver would, but for what spoil changes.
+	// receipt answers like the receiver, except for what spoil changes.
 	receipt := func(spoil func(string) string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			n, _ := io.Copy(io.Discard, r.Body)
@@ -43,7 +43,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 		"empty 201":           answer(201, json, ""),
 		"200 with other JSON": answer(200, json, "{}"),
 		"204":                 answer(204, json, ""),
-		"202 with a receipt":  func(w http.ResponseWriter, r *http.Request) { accepted(w, r, receipt(replace("", ""))) },
+		"202 with a receipt":  func(w http.ResponseWriter, r *http.Request) { answerAccepted(w, r, receipt(replace("", ""))) },
 		"301": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere", http.StatusMovedPermanently)
 		},
@@ -75,7 +75,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 			l.Check(t)
 		})
 	}
-	// The receipts were spoiled in one thing only: the true one is taken.
+	// The receipts were spoiled in one field only: the correct one is accepted.
 	t.Run("a true receipt", func(t *testing.T) {
 		defer l.Fake(t, receipt(replace("", "")))()
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -90,8 +90,8 @@ func digestOf(r *http.Request) string {
 	return hexOf(field)
 }
 
-// accepted gives what h answers the status 202.
-func accepted(w http.ResponseWriter, r *http.Request, h http.HandlerFunc) {
+// answerAccepted calls h, and changes the status of its answer to 202.
+func answerAccepted(w http.ResponseWriter, r *http.Request, h http.HandlerFunc) {
 	h(&always202{w}, r)
 }
 
@@ -99,7 +99,7 @@ type always202 struct{ http.ResponseWriter }
 
 func (a *always202) WriteHeader(int) { a.ResponseWriter.WriteHeader(http.StatusAccepted) }
 
-// TestAnswersOfThePathJudgeNoEpisode speaks to a shipper before TLS does.
+// TestAnswersOfThePathJudgeNoEpisode answers a shipper before TLS does.
 func TestAnswersOfThePathJudgeNoEpisode(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -99,7 +99,7 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 		}
 	}
 	after := labtest.ReadTree(t, l.Path("data"))
-	delete(after, "staging/lab-01") // the folder of a host that has come
+	delete(after, "staging/lab-01") // the folder of a host that has connected
 	if after.String() != before.String() {
 		t.Errorf("the data directory changed from\n%sto\n%s", before, after)
 	}
@@ -181,7 +181,7 @@ func TestStagedFileWithTwoLinksGetsItsRowAtStart(t *testing.T) {
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	}
 	l.Kill()
-	// As a crash between link and row leaves it, and one between row and unlink.
+	// The state after a crash between link and row, and after one between row and unlink.
 	row := l.RowOf(t, "lab-01", "run-2")
 	index := l.Index(t)
 	lines := strings.SplitAfter(index, "\n")
@@ -211,7 +211,7 @@ func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 	l, h := newLab(t)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	// A file that somebody copied in by hand has no attribute and no row.
+	// A file that was copied in by hand has no attribute and no row.
 	stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	l.Kill()
 	for _, path := range []string{l.Archive("lab-01", "run-1"), l.Path("data", "index.jsonl")} {

@@ -12,18 +12,18 @@ import (
 	"cis490/internal/labtest"
 )
 
-// large is the size of the archives of these tests, about: noise does not compress.
-const large = 24 << 20
+// archiveSize is the approximate size of the archives of these tests: noise does not compress.
+const archiveSize = 24 << 20
 
-// twice is what may be sent twice for each accident: what was in the buffers of
-// the kernels, of the proxy and of TLS.
-const twice = 6 << 20
+// maxResent is how much may be sent twice per fault: what was in the buffers of the kernels, the
+// proxy and TLS.
+const maxResent = 6 << 20
 
 // TestUploadSurvivesAnyNumberOfCuts, in one pass, and little is sent twice.
 func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
-	makeLargeEpisode(t, h, "large", large)
+	makeLargeEpisode(t, h, "large", archiveSize)
 	const cuts = 8
 	faults := make([]labtest.Fault, cuts)
 	for i := range faults {
@@ -35,23 +35,23 @@ func TestUploadSurvivesAnyNumberOfCuts(t *testing.T) {
 		t.Errorf("%d connections for %d cuts", n, cuts)
 	}
 	sent := l.Proxy.Sent()
-	t.Logf("%d cuts: %d bytes sent for an archive of %d", cuts, sent, large)
-	if most := int64(large + cuts*twice); sent > most {
-		t.Errorf("%d bytes were sent for an archive of %d, want at most %d after %d cuts", sent, large, most, cuts)
+	t.Logf("%d cuts: %d bytes sent for an archive of %d", cuts, sent, archiveSize)
+	if most := int64(archiveSize + cuts*maxResent); sent > most {
+		t.Errorf("%d bytes were sent for an archive of %d, want at most %d after %d cuts", sent, archiveSize, most, cuts)
 	}
 	l.Settled(t)
 }
 
-// TestLostAnswerToTheLastPieceCostsNoByte: all of it has come, and the sender is not
-// told. It asks, and is.
+// TestLostAnswerToTheLastPieceCostsNoByte: the receiver has everything, but the answer is lost.
+// The sender asks, and gets it.
 func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
-	makeLargeEpisode(t, h, "large", large)
-	l.Proxy.Next(labtest.Fault{LoseBehind: large})
+	makeLargeEpisode(t, h, "large", archiveSize)
+	l.Proxy.Next(labtest.Fault{LoseBehind: archiveSize})
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
-	if sent := l.Proxy.Sent(); sent > large+large/16 {
-		t.Errorf("%d bytes were sent for an archive of %d", sent, large)
+	if sent := l.Proxy.Sent(); sent > archiveSize+archiveSize/16 {
+		t.Errorf("%d bytes were sent for an archive of %d", sent, archiveSize)
 	}
 	if n := l.Proxy.Accepted(); n != 2 {
 		t.Errorf("%d connections, want one more than there are answers lost", n)
@@ -60,27 +60,27 @@ func TestLostAnswerToTheLastPieceCostsNoByte(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestUploadOutlivesEitherProgram: a pass continues where an earlier one ended,
-// whoever ended it.
+// TestUploadOutlivesEitherProgram: a pass continues where an earlier one ended, whichever
+// program ended.
 func TestUploadOutlivesEitherProgram(t *testing.T) {
 	t.Parallel()
 	for who, c := range map[string]struct {
 		end  func(l *labtest.Lab, p *labtest.Process)
-		kept int // bytes that need not be sent again, at the least
+		kept int // bytes that need not be sent again, at least
 	}{
-		"shipper killed":   {func(_ *labtest.Lab, p *labtest.Process) { p.Shoot() }, large/2 - twice},
-		"receiver stopped": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Signal(t, syscall.SIGTERM) }, large/2 - twice},
-		// A checkpoint a second, at this rate, is one in 6 MB.
-		"receiver killed": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Shoot() }, large/2 - twice - 6<<20},
-		"both killed":     {func(l *labtest.Lab, p *labtest.Process) { l.Process().Shoot(); p.Shoot() }, large/2 - twice - 6<<20},
+		"shipper killed":   {func(_ *labtest.Lab, p *labtest.Process) { p.Shoot() }, archiveSize/2 - maxResent},
+		"receiver stopped": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Signal(t, syscall.SIGTERM) }, archiveSize/2 - maxResent},
+		// One checkpoint per second means one per 6 MB at this rate.
+		"receiver killed": {func(l *labtest.Lab, _ *labtest.Process) { l.Process().Shoot() }, archiveSize/2 - maxResent - 6<<20},
+		"both killed":     {func(l *labtest.Lab, p *labtest.Process) { l.Process().Shoot(); p.Shoot() }, archiveSize/2 - maxResent - 6<<20},
 	} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
 			l, h := newLab(t)
-			makeLargeEpisode(t, h, "large", large)
+			makeLargeEpisode(t, h, "large", archiveSize)
 			l.Proxy.Always(labtest.Fault{Rate: 6 << 20})
 			p := h.Launch("--once")
-			l.Proxy.After(large/2, func() { c.end(l, p) })
+			l.Proxy.After(archiveSize/2, func() { c.end(l, p) })
 			labtest.Eventually(t, "one of them ends", func() bool { return !p.Running() || !l.Process().Running() })
 			h.Kill(p)
 			l.Proxy.Sever() // also half a connection through the proxy
@@ -92,35 +92,35 @@ func TestUploadOutlivesEitherProgram(t *testing.T) {
 			l.Proxy.Always(labtest.Fault{})
 			before := l.Proxy.Sent()
 			h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-			if again := l.Proxy.Sent() - before; again > int64(large-c.kept) {
-				t.Errorf("%d bytes were sent again of %d, want at most %d", again, large, large-c.kept)
+			if again := l.Proxy.Sent() - before; again > int64(archiveSize-c.kept) {
+				t.Errorf("%d bytes were sent again of %d, want at most %d", again, archiveSize, archiveSize-c.kept)
 			}
 			l.Settled(t)
 		})
 	}
 }
 
-// TestDeadConnectionGivesItsUploadUp: the one that stands still is not waited for.
+// TestDeadConnectionGivesItsUploadUp: a new request does not wait for the stalled connection.
 func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Set("limits.uploads_per_host", "1"))
-	makeLargeEpisode(t, h, "large", large)
-	l.Proxy.Next(labtest.Fault{StallAfter: large / 2})
+	makeLargeEpisode(t, h, "large", archiveSize)
+	l.Proxy.Next(labtest.Fault{StallAfter: archiveSize / 2})
 	p := h.Launch("--once")
 	labtest.Eventually(t, "half of it is there", func() bool {
 		for _, path := range l.Staged() {
-			if info, err := os.Stat(path); err == nil && info.Size() > large/2-1<<20 {
+			if info, err := os.Stat(path); err == nil && info.Size() > archiveSize/2-1<<20 {
 				return true
 			}
 		}
 		return false
 	})
 	p.Signal(t, syscall.SIGSTOP) // its connections live on
-	removeLocks(t, h)            // as another machine would have taken its place
+	removeLocks(t, h)            // as if another machine had taken its place
 	before := l.Proxy.Sent()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	if again := l.Proxy.Sent() - before; again > large/2+twice {
-		t.Errorf("%d bytes were sent again of %d", again, large)
+	if again := l.Proxy.Sent() - before; again > archiveSize/2+maxResent {
+		t.Errorf("%d bytes were sent again of %d", again, archiveSize)
 	}
 	h.Kill(p)
 	l.Settled(t)
@@ -136,8 +136,8 @@ func removeLocks(t *testing.T, h *labtest.Host) {
 	}
 }
 
-// TestPartOfAnUploadIsDurableBeforeItIsTold: the bytes, then the attribute that
-// speaks of them, then the answer that does.
+// TestPartOfAnUploadIsDurableBeforeItIsTold: first the bytes, then the attribute with the
+// offset, then the answer with it.
 func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
@@ -148,37 +148,37 @@ func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
 		up.patch(t, 0, 100, false, http.StatusNoContent)
 		up.patch(t, 100, len(archive), true, http.StatusCreated)
 	})
-	body := tr.each("the body", written, staged+">")
-	first := body.first()
-	bytes := tr.each("fdatasync of the part", "fdatasync", staged+">").first()
-	attr := tr.each("the attribute", "fsetxattr", staged+`>, "user\.cis490\.upload"`).first()
-	wantOrder(t, first, bytes, attr, tr.sync("the part", staged), tr.each("the link", "linkat", `run-1~\w+.*"run-1\.tar\.zst"`))
+	body := tr.eachStep("the body", written, staged+">")
+	first := body.firstCall()
+	bytes := tr.eachStep("fdatasync of the part", "fdatasync", staged+">").firstCall()
+	attr := tr.eachStep("the attribute", "fsetxattr", staged+`>, "user\.cis490\.upload"`).firstCall()
+	wantOrder(t, first, bytes, attr, tr.syncStep("the part", staged), tr.eachStep("the link", "linkat", `run-1~\w+.*"run-1\.tar\.zst"`))
 	// No answer comes between the first byte and the attribute, nor between that and
 	// its sync.
-	for _, c := range tr.answer(first).calls {
+	for _, c := range tr.answerStep(first).calls {
 		if c.Begin < attr.calls[0].End {
 			t.Errorf("the receiver answered before the part was durable: %s(%s)", c.Name, c.Args)
 			break
 		}
 	}
-	wantOrder(t, attr, tr.sync("the part", staged), tr.answer(attr))
+	wantOrder(t, attr, tr.syncStep("the part", staged), tr.answerStep(attr))
 	// So is its name.
-	name := tr.each("the name of the part", "openat", `/data/staging/lab-01>, "run-1~.*O_CREAT`)
-	wantOrder(t, name, tr.sync("the folder of the part", "/data/staging/lab-01"), attr)
+	name := tr.eachStep("the name of the part", "openat", `/data/staging/lab-01>, "run-1~.*O_CREAT`)
+	wantOrder(t, name, tr.syncStep("the folder of the part", "/data/staging/lab-01"), attr)
 	l.Settled(t)
 }
 
-// pieces are an upload that a test makes by hand.
-type pieces struct {
+// pieceUpload are an upload that a test makes by hand.
+type pieceUpload struct {
 	*labtest.Sender
 	where   string // as announced
 	archive []byte
 }
 
 // announceByHand announces an archive without a shipper.
-func announceByHand(t *testing.T, h *labtest.Host, name, archive string) pieces {
+func announceByHand(t *testing.T, h *labtest.Host, name, archive string) pieceUpload {
 	t.Helper()
-	up := pieces{Sender: h.Sender(t), archive: []byte(archive)}
+	up := pieceUpload{Sender: h.Sender(t), archive: []byte(archive)}
 	a, err := up.Announce(name, up.archive)
 	wantAnswer(t, "the announcement", a, err, http.StatusCreated)
 	up.where = a.Where
@@ -186,14 +186,14 @@ func announceByHand(t *testing.T, h *labtest.Host, name, archive string) pieces 
 }
 
 // patch sends archive[from:to].
-func (u pieces) patch(t *testing.T, from, to int, last bool, status int) labtest.Answer {
+func (u pieceUpload) patch(t *testing.T, from, to int, last bool, status int) labtest.Answer {
 	t.Helper()
 	a, err := u.Patch(u.where, int64(from), u.archive[from:to], last)
 	wantAnswer(t, "the piece", a, err, status)
 	return a
 }
 
-// wantAnswer wants an answer with a status.
+// wantAnswer checks the status of an answer.
 func wantAnswer(t *testing.T, what string, a labtest.Answer, err error, status int) {
 	t.Helper()
 	if err != nil || a.Status != status {
@@ -201,7 +201,7 @@ func wantAnswer(t *testing.T, what string, a labtest.Answer, err error, status i
 	}
 }
 
-// TestCurlCanResume does what docs/transport.md says, with its very lines.
+// TestCurlCanResume runs the commands of docs/transport.md as they are printed there.
 func TestCurlCanResume(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// Sender sends archives in pieces, as somebody does who has read the protocol's
-// text and has no shipper.
+// Sender sends archives in pieces, like a client that was written from the protocol's
+// documentation.
 type Sender struct {
 	lab    *Lab
 	host   string
@@ -27,11 +27,11 @@ func (h *Host) Sender(t testing.TB) *Sender {
 	return &Sender{h.lab, h.Name, h.Client(t)}
 }
 
-// Answer is what a [Sender] was told.
+// Answer is an answer to a [Sender].
 type Answer struct {
 	Status int
 	Where  string // of an upload, after it was announced
-	Offset int64  // how far it has come, -1 if that is not said
+	Offset int64  // its offset, -1 if the answer has none
 	SHA256 string // of the archive, in a receipt or in an offer
 	Told   string // all of it, for a test that fails
 }
@@ -41,7 +41,7 @@ func (a Answer) Receipt(archive []byte) bool {
 	return a.Where == "" && a.Status/100 == 2 && a.SHA256 == fmt.Sprintf("%x", sha256.Sum256(archive))
 }
 
-// Announce announces an archive of an episode of the sender's.
+// Announce announces an archive of an episode of the sender's host.
 func (s *Sender) Announce(name string, archive []byte) (Answer, error) {
 	sum := sha256.Sum256(archive)
 	return s.Send(http.MethodPut, "/v1/episodes/"+s.host+"/"+name, nil, map[string]string{
@@ -50,13 +50,12 @@ func (s *Sender) Announce(name string, archive []byte) (Answer, error) {
 	})
 }
 
-// Patch sends a piece of an upload, from an offset on, and says whether it is the
-// last.
+// Patch sends a piece of an upload, starting at an offset. Last marks the last piece.
 func (s *Sender) Patch(where string, offset int64, piece []byte, last bool) (Answer, error) {
 	return s.PatchFrom(where, offset, bytes.NewReader(piece), int64(len(piece)), last)
 }
 
-// PatchFrom is [Sender.Patch] for a body that may break off, or keep one waiting.
+// PatchFrom is like [Sender.Patch] for a body that may break off or block.
 func (s *Sender) PatchFrom(where string, offset int64, body io.Reader, size int64, last bool) (Answer, error) {
 	complete := "?0"
 	if last {

@@ -19,10 +19,10 @@ import (
 	"cis490/internal/labtest"
 )
 
-// attacker is a host that was taken over: its certificate is good.
+// attacker is a compromised host with a valid certificate.
 type attacker struct {
 	*labtest.Host
-	addr   string // of the receiver, without the proxy of the test between
+	addr   string // the receiver's, without the test's proxy in between
 	config *tls.Config
 }
 
@@ -52,7 +52,8 @@ func (m *attacker) dial(t *testing.T, from string) net.Conn {
 	return conn
 }
 
-// send sends text on a new connection. That the receiver has too many connections is no failure.
+// send sends text on a new connection. It is not a failure if the receiver has too many
+// connections.
 func (m *attacker) send(t *testing.T, text string) net.Conn {
 	t.Helper()
 	c := tls.Client(m.dial(t, "127.0.0.2"), m.config)
@@ -67,10 +68,10 @@ func uploadHead(name string) string {
 		"Repr-Digest: sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:\r\n\r\n"
 }
 
-// TestHostileSendersHinderNobody: a host that was taken over holds hundreds of
-// connections, sends a byte a second, stalls, says half of a head, and uploads
-// bombs, and a stranger says nothing a hundred times. Meanwhile an honest host
-// ships as ever, and the receiver stays small.
+// TestHostileSendersHinderNobody: a compromised host holds hundreds of connections, sends one
+// byte per second, stalls, sends half of a header, and uploads bombs; a stranger opens a
+// hundred silent connections. Meanwhile an ordinary host ships as usual, and the receiver stays
+// small.
 func TestHostileSendersHinderNobody(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -102,9 +103,9 @@ func TestHostileSendersHinderNobody(t *testing.T) {
 			t.Errorf("%s took %v beside the hostile senders", name, took)
 		}
 	}
-	// Of mallory, of the address that says half of what it has to, and of the silent one.
+	// Connections of mallory, of the address that sends half a header, and of the silent one.
 	const most = 64 + 256 + 100
-	if n := descriptors(t, l.Process().Pid()); n > most+32 {
+	if n := countDescriptors(t, l.Process().Pid()); n > most+32 {
 		t.Errorf("the receiver has %d descriptors", n)
 	}
 	wantSmallMemory(t, "the receiver", l.Process())
@@ -127,7 +128,7 @@ func sendSlowly(to io.Writer, stop <-chan struct{}) {
 	}
 }
 
-func descriptors(t *testing.T, pid int) int {
+func countDescriptors(t *testing.T, pid int) int {
 	t.Helper()
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -136,9 +137,8 @@ func descriptors(t *testing.T, pid int) int {
 	return len(fds)
 }
 
-// TestBombsAreStoredUnopened: bytes are bytes. Where meta.json is looked for, a
-// bomb, a window of 2 GiB and noise cost the receiver no memory, and the row of
-// each has no commit.
+// TestBombsAreStoredUnopened: archives are opaque bytes. A bomb, a window of 2 GiB and noise
+// where meta.json is looked for cost the receiver no memory, and their rows have no commit.
 func TestBombsAreStoredUnopened(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
@@ -167,8 +167,8 @@ func TestBombsAreStoredUnopened(t *testing.T) {
 	wantPrintable(t, "the receiver", l.Process().Output())
 }
 
-// TestNothingTellsOfAnothersEpisodes: whatever is asked, the answer is the same
-// for what another host has and for what it has not, but for the time.
+// TestNothingTellsOfAnothersEpisodes: to any request, the answer is the same for what another
+// host has and what it does not have, except for the time.
 func TestNothingTellsOfAnothersEpisodes(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

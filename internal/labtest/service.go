@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// Service makes the daemons of a lab run as another user, who needs no name, under the
-// umask of their units, and all commands as root under umask 077. The test must be
-// root. [Lab.Own] gives that user what it must own.
+// Service makes the daemons of a lab run as another user, which needs no name, under the umask
+// of their units, and all commands as root under umask 077. The test must be root. [Lab.Own]
+// gives that user what it must own.
 func Service(uid int) Option {
 	return func(l *Lab) {
 		l.uid = uid
@@ -29,20 +29,20 @@ func Service(uid int) Option {
 	}
 }
 
-// ByHand makes the next daemons run as root, as a person starts them, or again as the
-// service does.
+// ByHand makes the next daemons run as root, as if started by hand, or again as the service
+// does.
 func (l *Lab) ByHand(yes bool) { l.byHand = yes }
 
-// daemon returns the command line of a daemon.
-func (l *Lab) daemon(argv []string) []string {
+// daemonCommand returns the command line of a daemon.
+func (l *Lab) daemonCommand(argv []string) []string {
 	if l.byHand {
 		return slices.Concat(l.asPerson, argv)
 	}
 	return slices.Concat(l.asDaemon, argv)
 }
 
-// Own makes directories of mode 0750, and gives them, or files that exist, to the
-// user of the daemons.
+// Own makes directories of mode 0750, and gives them, or files that exist, to the user of the
+// daemons.
 func (l *Lab) Own(paths ...string) {
 	l.t.Helper()
 	for _, path := range paths {
@@ -58,8 +58,8 @@ func (l *Lab) Own(paths ...string) {
 	}
 }
 
-// OwnTree gives a directory and all that is in it to the user of the daemons, as if
-// that user had recorded it.
+// OwnTree gives a directory and everything in it to the user of the daemons, as if that user
+// had recorded it.
 func (l *Lab) OwnTree(path string) {
 	l.t.Helper()
 	var paths []string
@@ -70,7 +70,7 @@ func (l *Lab) OwnTree(path string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	// The directory last: from then on a daemon may move it.
+	// The directory comes last: from then on a daemon may move it.
 	for _, path := range slices.Backward(paths) {
 		l.chown(path, l.uid, l.uid)
 	}
@@ -92,9 +92,9 @@ func (l *Lab) chown(path string, uid, gid int) {
 	}
 }
 
-// CheckOwners fails the test for everything below a directory that does not belong to
-// the user of the daemons, or has a mode that the daemons would not have left. Names
-// for which skip returns true are not looked at, nor what is in them.
+// CheckOwners fails the test for everything below a directory that does not belong to the user
+// of the daemons, or has a mode that the daemons would not have set. It skips names for which
+// skip returns true, and what is in them.
 func (l *Lab) CheckOwners(t testing.TB, dir string, skip func(rel string) bool) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -141,8 +141,8 @@ func (l *Lab) checkOwner(t testing.TB, path string) error {
 	return nil
 }
 
-// Commands returns all commands of a program, as it names them itself: "index
-// backfill". Hidden ones are not among them.
+// Commands returns all commands of a program as its help lists them, such as "index backfill".
+// Hidden ones are not included.
 func (l *Lab) Commands(t testing.TB, program string) []string {
 	t.Helper()
 	return l.commandsBelow(t, program, nil)
@@ -151,7 +151,7 @@ func (l *Lab) Commands(t testing.TB, program string) []string {
 func (l *Lab) commandsBelow(t testing.TB, program string, path []string) []string {
 	t.Helper()
 	argv := slices.Concat([]string{filepath.Join(l.bin, program)}, path, []string{"--help"})
-	help := run(t, argv[0], argv[1:]...).MustExit(t, 0).Stdout
+	help := runProgram(t, argv[0], argv[1:]...).MustExit(t, 0).Stdout
 	_, list, _ := strings.Cut(help, "Available Commands:\n")
 	list, _, _ = strings.Cut(list, "\n\n")
 	var commands []string

@@ -16,7 +16,7 @@ import (
 // serviceUID is a user without a name.
 const serviceUID = 4242
 
-// newServiceLab returns a lab whose daemons run as another user than its commands.
+// newServiceLab returns a lab whose daemons run as a different user than its commands.
 func newServiceLab(t *testing.T, options ...labtest.Option) (*labtest.Lab, *labtest.Host) {
 	t.Helper()
 	fixture.RequireRoot(t)
@@ -46,16 +46,16 @@ func makeEpisodeAsService(l *labtest.Lab, h *labtest.Host, name string, files ..
 func checkOwners(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	l.CheckOwners(t, l.Path("data"), nil)
-	l.CheckOwners(t, h.Path("data"), func(rel string) bool { // what is in an episode is the experiments'
+	l.CheckOwners(t, h.Path("data"), func(rel string) bool { // the content of an episode belongs to the experiments
 		return strings.Count(rel, "/") == 1 && !strings.HasPrefix(rel, "outbox/")
 	})
 }
 
-// covered notes which commands a test has run.
-type covered map[string]bool
+// commandCoverage records which commands a test has run.
+type commandCoverage map[string]bool
 
-// root runs a command of the shipper or the receiver as root under umask 077.
-func (c covered) root(t *testing.T, l *labtest.Lab, h *labtest.Host, code int, program, command string, args ...string) labtest.Result {
+// runAsRoot runs a command of the shipper or the receiver as root under umask 077.
+func (c commandCoverage) runAsRoot(t *testing.T, l *labtest.Lab, h *labtest.Host, code int, program, command string, args ...string) labtest.Result {
 	t.Helper()
 	c[program+" "+command] = true
 	args = slices.Concat(strings.Fields(command), args)
@@ -65,15 +65,15 @@ func (c covered) root(t *testing.T, l *labtest.Lab, h *labtest.Host, code int, p
 	return l.Receiver(append([]string{"--config", l.Path("receiver.toml")}, args...)...).MustExit(t, code)
 }
 
-// TestEveryCommandOfRootLeavesWhatTheDaemonWould runs all commands as root under umask
-// 077 beside the daemons of another user, and then both daemons once more.
+// TestEveryCommandOfRootLeavesWhatTheDaemonWould runs all commands as root under umask 077
+// while the daemons of another user run, and then both daemons once more.
 func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
 	chownToService(l, h)
 	l.Start()
 	d := h.Daemon()
-	c := covered{}
+	c := commandCoverage{}
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		makeEpisodeAsService(l, h, name)
 		h.WaitShipped(name)
@@ -107,24 +107,24 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	l.Check(t)
 }
 
-// runBesideShipper runs the shipper's commands beside its daemon.
-func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runBesideShipper runs the shipper's commands while its daemon runs.
+func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCoverage) {
 	t.Helper()
-	c.root(t, l, h, 0, "shipper", "", "--ping")
-	c.root(t, l, h, 5, "shipper", "", "--once")
-	c.root(t, l, h, 0, "shipper", "check")
-	c.root(t, l, h, 0, "shipper", "check", "--reload")
-	c.root(t, l, h, 0, "shipper", "status")
-	c.root(t, l, h, 0, "shipper", "held")
-	c.root(t, l, h, 0, "shipper", "verify")
-	c.root(t, l, h, 0, "shipper", "verify", "--heal")
-	c.root(t, l, h, 0, "shipper", "resend", "run-2")
+	c.runAsRoot(t, l, h, 0, "shipper", "", "--ping")
+	c.runAsRoot(t, l, h, 5, "shipper", "", "--once")
+	c.runAsRoot(t, l, h, 0, "shipper", "check")
+	c.runAsRoot(t, l, h, 0, "shipper", "check", "--reload")
+	c.runAsRoot(t, l, h, 0, "shipper", "status")
+	c.runAsRoot(t, l, h, 0, "shipper", "held")
+	c.runAsRoot(t, l, h, 0, "shipper", "verify")
+	c.runAsRoot(t, l, h, 0, "shipper", "verify", "--heal")
+	c.runAsRoot(t, l, h, 0, "shipper", "resend", "run-2")
 	h.WaitShipped("run-2")
 	h.WaitEmpty()
 	h.Forget("run-1")
-	c.root(t, l, h, 0, "shipper", "verify")
+	c.runAsRoot(t, l, h, 0, "shipper", "verify")
 	labtest.Eventually(t, "run-1 is pruned", func() bool { // not while it is young
-		c.root(t, l, h, 0, "shipper", "prune", "--max-age", "1ns", "--most", "1")
+		c.runAsRoot(t, l, h, 0, "shipper", "prune", "--max-age", "1ns", "--most", "1")
 		return !h.IsShipped("run-1")
 	})
 
@@ -138,10 +138,10 @@ func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) 
 	h.Forget("run-4")
 	makeEpisodeAsService(l, h, "run-4", labtest.File{Name: "meta.json", Body: "{}"})
 	labtest.Eventually(t, "run-4 is held", func() bool { return fixture.Exists(h.Outbox("run-4.held")) })
-	c.root(t, l, h, 3, "shipper", "held")
-	c.root(t, l, h, 0, "shipper", "retry", "run-4")
+	c.runAsRoot(t, l, h, 3, "shipper", "held")
+	c.runAsRoot(t, l, h, 0, "shipper", "retry", "run-4")
 	labtest.Eventually(t, "run-4 is held again", func() bool { return fixture.Exists(h.Outbox("run-4.held")) })
-	c.root(t, l, h, 0, "shipper", "retry", "--beside", "run-4")
+	c.runAsRoot(t, l, h, 0, "shipper", "retry", "--beside", "run-4")
 	labtest.Eventually(t, "run-4 is shipped beside", func() bool {
 		found, _ := filepath.Glob(h.Shipped("run-4.conflict-*"))
 		return len(found) == 1
@@ -152,44 +152,44 @@ func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) 
 	h.Note(filepath.Base(found[0]), found[0])
 }
 
-// runBesideReceiver runs the receiver's commands beside its daemon.
-func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runBesideReceiver runs the receiver's commands while its daemon runs.
+func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCoverage) {
 	t.Helper()
-	c.root(t, l, h, 0, "receiver", "check")
-	c.root(t, l, h, 0, "receiver", "check", "--reload")
-	c.root(t, l, h, 0, "receiver", "status")
-	c.root(t, l, h, 0, "receiver", "hosts disable", "lab-09")
-	c.root(t, l, h, 0, "receiver", "hosts")
-	c.root(t, l, h, 0, "receiver", "hosts enable", "lab-09")
-	c.root(t, l, h, 0, "receiver", "store")
-	c.root(t, l, h, 0, "receiver", "store replaces", "OLD1")
-	c.root(t, l, h, 0, "receiver", "store replaces", "--rewound")
-	c.root(t, l, h, 0, "receiver", "scrub", "--rate", "0")
-	c.root(t, l, h, 0, "receiver", "index backfill")
-	c.root(t, l, h, 0, "receiver", "index verify", "--deep")
+	c.runAsRoot(t, l, h, 0, "receiver", "check")
+	c.runAsRoot(t, l, h, 0, "receiver", "check", "--reload")
+	c.runAsRoot(t, l, h, 0, "receiver", "status")
+	c.runAsRoot(t, l, h, 0, "receiver", "hosts disable", "lab-09")
+	c.runAsRoot(t, l, h, 0, "receiver", "hosts")
+	c.runAsRoot(t, l, h, 0, "receiver", "hosts enable", "lab-09")
+	c.runAsRoot(t, l, h, 0, "receiver", "store")
+	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "OLD1")
+	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "--rewound")
+	c.runAsRoot(t, l, h, 0, "receiver", "scrub", "--rate", "0")
+	c.runAsRoot(t, l, h, 0, "receiver", "index backfill")
+	c.runAsRoot(t, l, h, 0, "receiver", "index verify", "--deep")
 	pki := l.Path("pki")
-	c.root(t, l, h, 0, "receiver", "pki issue", "lab-09", "--dir", pki, "--out", l.Path("lab-09"))
-	c.root(t, l, h, 0, "receiver", "pki revoke", "lab-09", "--dir", pki)
-	c.root(t, l, h, 0, "receiver", "pki renew", "--dir", pki)
-	c.root(t, l, h, 0, "receiver", "pki list", "--dir", pki)
-	c.root(t, l, h, 0, "receiver", "pki init", "--dir", l.Path("other-pki"), "--name", "localhost")
+	c.runAsRoot(t, l, h, 0, "receiver", "pki issue", "lab-09", "--dir", pki, "--out", l.Path("lab-09"))
+	c.runAsRoot(t, l, h, 0, "receiver", "pki revoke", "lab-09", "--dir", pki)
+	c.runAsRoot(t, l, h, 0, "receiver", "pki renew", "--dir", pki)
+	c.runAsRoot(t, l, h, 0, "receiver", "pki list", "--dir", pki)
+	c.runAsRoot(t, l, h, 0, "receiver", "pki init", "--dir", l.Path("other-pki"), "--name", "localhost")
 	l.Process().Signal(t, syscall.SIGHUP)
 	line := l.Process().WaitLine(t, "reloaded certificates and lists")
 	mustContain(t, "the reload", line, pki+"/hosts.crl", pki+"/server.crt", "receiver.toml (read at start only)")
 }
 
-// runWithoutState runs the commands that have nothing to do with a configuration.
-func runWithoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+// runWithoutState runs the commands that do not use a configuration.
+func runWithoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCoverage) {
 	t.Helper()
 	for _, program := range []string{"shipper", "receiver"} {
-		c.root(t, l, h, 0, program, "version")
-		c.root(t, l, h, 0, program, "help")
+		c.runAsRoot(t, l, h, 0, program, "version")
+		c.runAsRoot(t, l, h, 0, program, "help")
 		for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-			c.root(t, l, h, 0, program, "completion "+shell)
+			c.runAsRoot(t, l, h, 0, program, "completion "+shell)
 		}
 		for _, what := range []string{"man", "completion"} { // hidden
 			dir := l.Path("generated", program, what)
-			c.root(t, l, h, 0, program, "generate "+what, dir)
+			c.runAsRoot(t, l, h, 0, program, "generate "+what, dir)
 			files, err := os.ReadDir(dir)
 			if err != nil || len(files) == 0 {
 				t.Fatalf("%s generate %s: %d files, %v", program, what, len(files), err)
@@ -204,7 +204,7 @@ func runWithoutState(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
 }
 
 // runWithoutDaemons runs commands that need the locks, or create what a daemon would create.
-func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered) {
+func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCoverage) {
 	t.Helper()
 	for _, pattern := range []string{h.Outbox(".*"), l.Path("data", ".*")} {
 		found, err := filepath.Glob(pattern)
@@ -218,16 +218,16 @@ func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered)
 		}
 	}
 	damageFile(t, l.Archive("lab-01", "run-2"))
-	c.root(t, l, h, 1, "receiver", "scrub", "--rate", "0", "--set-aside")
+	c.runAsRoot(t, l, h, 1, "receiver", "scrub", "--rate", "0", "--set-aside")
 	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
 		t.Fatal(err)
 	}
-	c.root(t, l, h, 0, "receiver", "index backfill")
+	c.runAsRoot(t, l, h, 0, "receiver", "index backfill")
 
 	l.ByHand(true)
 	l.Start()
-	c.root(t, l, h, 0, "shipper", "", "--once")
-	c.root(t, l, h, 1, "shipper", "verify", "--heal") // run-2 is sent again
+	c.runAsRoot(t, l, h, 0, "shipper", "", "--once")
+	c.runAsRoot(t, l, h, 1, "shipper", "verify", "--heal") // run-2 is sent again
 	d := h.Daemon()
 	h.WaitShipped("run-2")
 	makeEpisodeAsService(l, h, "run-5")
@@ -238,7 +238,7 @@ func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c covered)
 	l.ByHand(false)
 }
 
-// damageFile changes a byte of a file, whose times stay as they were.
+// damageFile changes a byte of a file and keeps its times.
 func damageFile(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -251,7 +251,7 @@ func damageFile(t *testing.T, path string) {
 	}
 }
 
-// TestAcceptedAsRoot: the daemon reads what "retry --accept" leaves.
+// TestAcceptedAsRoot: the daemon can read what "retry --accept" writes.
 func TestAcceptedAsRoot(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -272,8 +272,8 @@ func TestAcceptedAsRoot(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestByHandAndThenTheService: "Install by hand" of docs/operations.md as root, and the service of
-// another user afterwards, in whose folders root left its own.
+// TestByHandAndThenTheService follows "Install by hand" of docs/operations.md as root, and then
+// runs the service as another user, in folders with files that root left.
 func TestByHandAndThenTheService(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -286,11 +286,11 @@ func TestByHandAndThenTheService(t *testing.T) {
 	d.Stop(t)
 	l.Stop()
 	l.ByHand(false)
-	if owner(t, h.Outbox()) != "0:0" || owner(t, l.Path("data", "index.jsonl")) != "0:0" {
+	if ownerOf(t, h.Outbox()) != "0:0" || ownerOf(t, l.Path("data", "index.jsonl")) != "0:0" {
 		t.Fatal("root did not stay root, where nobody else was named")
 	}
 
-	chownToService(l, h) // as an installation does: the folders, and not what is in them
+	chownToService(l, h) // as the installer does: the folders without their content
 	r := l.StartUnready()
 	if code := r.Wait(t); code != 2 && code != 1 {
 		t.Errorf("the receiver ended with %d", code)
@@ -314,7 +314,7 @@ func TestByHandAndThenTheService(t *testing.T) {
 	l.Settled(t)
 }
 
-func owner(t *testing.T, path string) string {
+func ownerOf(t *testing.T, path string) string {
 	t.Helper()
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -324,7 +324,7 @@ func owner(t *testing.T, path string) string {
 	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
 }
 
-// TestRootDoesNotVouchForTheDaemon: what root can read, the daemon may not.
+// TestRootDoesNotVouchForTheDaemon: root can read files that the daemon may not.
 func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
@@ -348,7 +348,7 @@ func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 		}
 		mustContain(t, what, r.Stderr, "the daemon cannot read it", ".key", "belongs to root (mode 0600)", "chgrp", "chmod 0640")
 	}
-	// Other commands read it as root, and work.
+	// Other commands read it as root, and succeed.
 	h.Run("verify").MustExit(t, 0)
 	// A reload says why it failed.
 	l.Process().Signal(t, syscall.SIGHUP)
@@ -356,7 +356,7 @@ func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 	mustContain(t, "the reload", line, "ERROR", "server.key", "belongs to root", "chmod 0640")
 }
 
-// TestRevokedUnderAnyUmask: the list that root writes is one that the receiver reads.
+// TestRevokedUnderAnyUmask: the receiver can read the list that root writes.
 func TestRevokedUnderAnyUmask(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)

@@ -18,8 +18,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// copiers bring the directory $1 to $2 as programs do that know of no marker: it comes
-// first, or among the first. Each is a program for sh.
+// copiers copy the directory $1 to $2 like programs that do not know about the marker: it is
+// copied first, or among the first. Each is a program for sh.
 var copiers = map[string]string{
 	"tar":   `tar -C "$(dirname "$1")" --sort=name -cf - "$(basename "$1")" | tar -C "$(dirname "$2")" -xf -`,
 	"cp":    `mkdir "$2" && cd "$1" && for f in *; do cp -r "$f" "$2/"; done`,
@@ -27,8 +27,8 @@ var copiers = map[string]string{
 	"rsync": `rsync -a "$1/" "$2/"`,
 }
 
-// TestCopiesThatBeginWithTheMarkerAreNotTorn: what is delivered is the whole episode,
-// whichever program brought it in beside a running shipper, and in whatever order.
+// TestCopiesThatBeginWithTheMarkerAreNotTorn: the whole episode is delivered, in whatever order
+// a program copies it while the shipper runs.
 func TestCopiesThatBeginWithTheMarkerAreNotTorn(t *testing.T) {
 	t.Parallel()
 	const settle, rounds = 300 * time.Millisecond, 4
@@ -69,7 +69,7 @@ func TestCopiesThatBeginWithTheMarkerAreNotTorn(t *testing.T) {
 	l.Settled(t)
 }
 
-// finishedElsewhere makes a finished episode that is large enough to be met half copied.
+// finishedElsewhere makes a finished episode that is large enough to be seen half copied.
 func finishedElsewhere(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
@@ -125,8 +125,8 @@ func copySlowly(t *testing.T, from, to string, pause time.Duration) {
 	}
 }
 
-// longestGap returns the longest time for which nothing below a directory changed, from
-// its first change to its last, as far as the ctimes say.
+// longestGap returns the longest time without a change below a directory, between its first and
+// its last change, by the ctimes.
 func longestGap(t *testing.T, dir string) time.Duration {
 	t.Helper()
 	var all []time.Time
@@ -191,8 +191,7 @@ func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAPassShipsWhatWasFinishedJustNow: with the settling time that holds by default, and
-// without one.
+// TestAPassShipsWhatWasFinishedJustNow: with the default settling time, and without one.
 func TestAPassShipsWhatWasFinishedJustNow(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

@@ -7,10 +7,9 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestManyHostsShareFewPlaces of a receiver, and of one host there are more senders
-// than it may have: each delivers everything in one pass, and takes none of it for
-// a fault.
-func TestManyHostsShareFewPlaces(t *testing.T) {
+// TestManyHostsShareFewSlots: a receiver has fewer slots than there are senders, on one host
+// too. Each host delivers everything in one pass, and reports no fault.
+func TestManyHostsShareFewSlots(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, labtest.Set("limits.uploads", "3"), labtest.Set("limits.uploads_per_host", "2"))
 	var passes []*labtest.Process
@@ -29,8 +28,8 @@ func TestManyHostsShareFewPlaces(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAHostThatHasItsPartOfTheDiskWaits, and nobody else does; with a larger part all
-// of it is delivered.
+// TestAHostThatHasItsPartOfTheDiskWaits, and no other does. With a larger quota it delivers
+// everything.
 func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, labtest.Set("limits.host_bytes", `"2500KiB"`))
@@ -43,7 +42,7 @@ func TestAHostThatHasItsPartOfTheDiskWaits(t *testing.T) {
 	mustContain(t, "the pass", pass.Stderr, " attempt=1 err=\"the receiver refused: insufficient-storage: this host's archives")
 	ping := h.Run("--ping")
 	ping.MustExit(t, 0)
-	// 2500 KiB without 513 blocks of 4 KiB and an inode, rounded.
+	// 2500 KiB minus 513 blocks of 4 KiB and an inode, rounded.
 	mustContain(t, "the ping", ping.Stdout, "448 KiB available to this host")
 	l.Process().WaitLine(t, "a host comes near limits.host_bytes host=lab-01")
 	makeLargeEpisode(t, other, "run-0", 2<<20)

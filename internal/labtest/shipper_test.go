@@ -25,7 +25,7 @@ func TestSealOnce(t *testing.T) {
 	sealed := fixture.ReadFile(t, h.Outbox("run-1.tar.zst"))
 	l.Check(t)
 
-	// What an installer does to a backlog, and a restart after each.
+	// What an installer does to a backlog, with a restart after each change.
 	later := time.Now().Add(time.Hour)
 	for name, change := range map[string]func(path string) error{
 		"touch": func(path string) error { return os.Chtimes(path, later, later) },
@@ -113,7 +113,7 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 		}
 	}
 	h.Run("retry", "appended").MustExit(t, 0)
-	h.Once().Must(t, 3, labtest.Tally{Scanned: 5, Held: 5}) // trying again is not accepting
+	h.Once().Must(t, 3, labtest.Tally{Scanned: 5, Held: 5}) // a retry does not accept the change
 	for name := range changes {
 		h.Run("retry", "--accept", name).MustExit(t, 0)
 	}
@@ -121,9 +121,9 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAChangedEpisodeGoesBeside: with the receipt that was noted when it was held, and
-// without it, by the word of a receiver that is there.
-func TestAChangedEpisodeGoesBeside(t *testing.T) {
+// TestAChangedEpisodeIsKeptBeside: with the receipt that was recorded when it was held, and
+// without it, by asking the receiver.
+func TestAChangedEpisodeIsKeptBeside(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")
@@ -223,7 +223,7 @@ func TestHostsFloorStopsPackingAndLosesNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestPackingGoesOnWhileTheReceiverIsAway(t *testing.T) {
+func TestPackingContinuesDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	l.Stop()

@@ -9,8 +9,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestFileSystemThatReportsNoSizeIsNotFull: ramfs reports 0 blocks, as some FUSE and
-// overlay file systems do. Both daemons took it for full, and nothing was ever shipped.
+// TestFileSystemThatReportsNoSizeIsNotFull: ramfs reports 0 blocks, as some FUSE and overlay
+// file systems do. Once both daemons considered it full, and nothing was shipped.
 func TestFileSystemThatReportsNoSizeIsNotFull(t *testing.T) {
 	t.Parallel()
 	fixture.RequireRoot(t)
@@ -41,8 +41,8 @@ func TestFileSystemThatReportsNoSizeIsNotFull(t *testing.T) {
 	l.Check(t)
 }
 
-// TestCheckOfRootSpeaksForTheServiceUser: root can write everywhere, the daemons cannot.
-// It makes nothing and changes no mode.
+// TestCheckOfRootSpeaksForTheServiceUser: root can write everywhere, the daemons cannot. The
+// check creates nothing and changes no mode.
 func TestCheckOfRootSpeaksForTheServiceUser(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)

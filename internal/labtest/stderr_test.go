@@ -18,8 +18,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-// unreadDaemon starts a daemon whose log is a small pipe, and reads of it no further than
-// a line.
+// unreadDaemon starts a daemon whose log is a small pipe, and reads only up to a line.
 func unreadDaemon(t *testing.T, line string, argv ...string) (*exec.Cmd, *os.File, string) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -75,8 +74,8 @@ func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
 	}
 }
 
-// TestShipperGoesOnWhenNobodyReadsItsLog is the same for the other daemon.
-func TestShipperGoesOnWhenNobodyReadsItsLog(t *testing.T) {
+// TestShipperContinuesWhenItsLogIsNotRead is the same for the other daemon.
+func TestShipperContinuesWhenItsLogIsNotRead(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	cmd, unread, _ := unreadDaemon(t, "shipper started", l.Program("shipper"), "-v", "--config", h.Path("lab-host.toml"))
@@ -98,7 +97,7 @@ func TestShipperGoesOnWhenNobodyReadsItsLog(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestLastWordsAreWaitedForInBoundedTime: of a program that fails into a full pipe.
+// TestLastWordsAreWaitedForInBoundedTime: when a program fails while its pipe is full.
 func TestLastWordsAreWaitedForInBoundedTime(t *testing.T) {
 	t.Parallel()
 	l, _ := newLab(t)

@@ -42,13 +42,13 @@ func adoptedStore(t *testing.T, h *labtest.Host) string {
 	return st.Store.ID
 }
 
-// swapData puts another data directory in the place of the receiver's, or none, beside
-// the same certificates, and returns what puts the former back. The receiver runs.
+// swapData replaces the receiver's data directory by another one, or by none, with the same
+// certificates. The returned function restores the former. The receiver runs.
 func swapData(t *testing.T, l *labtest.Lab, with string) (back func()) {
 	t.Helper()
 	l.Stop()
 	aside := l.Path("data.aside")
-	rename(t, l.Path("data"), aside)
+	renamePath(t, l.Path("data"), aside)
 	if with != "" {
 		copyTree(t, with, l.Path("data"))
 	}
@@ -59,12 +59,12 @@ func swapData(t *testing.T, l *labtest.Lab, with string) (back func()) {
 		if err := os.RemoveAll(l.Path("data")); err != nil {
 			t.Fatal(err)
 		}
-		rename(t, aside, l.Path("data"))
+		renamePath(t, aside, l.Path("data"))
 		l.Start()
 	}
 }
 
-func rename(t *testing.T, from, to string) {
+func renamePath(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.Rename(from, to); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func wantStoreRefused(t *testing.T, h *labtest.Host, waiting int, want ...string
 	wantNoHolds(t, h)
 }
 
-// TestEmptyStoreTakesNothingOfItsHosts is a Raspberry Pi that came up without its disk.
+// TestEmptyStoreTakesNothingOfItsHosts is a Raspberry Pi that booted without its disk.
 func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -92,19 +92,19 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 		x.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	}
 	h.Set("retention.max_age", `"1s"`)
-	ours := storeID(t, l)
+	adopted := storeID(t, l)
 	back := swapData(t, l, "")
 	mustContain(t, "the empty store's log", l.Process().Output(), "a new, empty store", l.Path("data"))
-	theirs := storeID(t, l)
+	empty := storeID(t, l)
 	h.Episode("run-2")
 	h.Episode("large", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "noise", Body: string(fixture.Noise(1<<20, 1))})
-	wantStoreRefused(t, h, 2, ours, theirs, "receiver.url", "receiver store replaces "+ours)
+	wantStoreRefused(t, h, 2, adopted, empty, "receiver.url", "receiver store replaces "+adopted)
 	if rows := l.Rows(t); len(rows) > 0 || len(l.Staged()) > 0 {
 		t.Errorf("the empty store has %+v, staged %q", rows, l.Staged())
 	}
 	for _, args := range [][]string{{"--ping"}, {"verify"}, {"verify", "--heal"}, {"verify", "--quick"}, {"prune", "--max-age", "1ns"}} {
 		r := h.Run(args...).MustExit(t, 4)
-		mustContain(t, strings.Join(args, " "), r.Stderr, "another store", ours, theirs)
+		mustContain(t, strings.Join(args, " "), r.Stderr, "another store", adopted, empty)
 	}
 	mustContain(t, "an idle host's ping", idle.Run("--ping").MustExit(t, 4).Stderr, "another store")
 	if !h.IsShipped("run-1") || fixture.Exists(h.Episodes("run-1")) || !fixture.Exists(h.Episodes("run-2")) {
@@ -112,7 +112,7 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	}
 	d := h.Daemon()
 	line := d.WaitLine(t, "another store")
-	mustContain(t, "the daemon's line", line, "ERROR", ours, theirs)
+	mustContain(t, "the daemon's line", line, "ERROR", adopted, empty)
 	back()
 	h.WaitShipped("run-2", "large")
 	h.WaitEmpty()
@@ -124,9 +124,9 @@ func TestEmptyStoreTakesNothingOfItsHosts(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestRestoredImageIsRefusedUntilAPersonSaysSo: what its hosts have retired since is lost
-// there, and comes back by healing. The index of the image grows again by another host.
-func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
+// TestRestoredImageIsRefusedUntilAnOperatorDecides: the image lacks what its hosts have retired
+// since, which is restored by healing. Another host makes the image's index grow again.
+func TestRestoredImageIsRefusedUntilAnOperatorDecides(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("before")
@@ -136,25 +136,25 @@ func TestRestoredImageIsRefusedUntilAPersonSaysSo(t *testing.T) {
 	l.Start()
 	h.Episode("lost")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	ours := storeID(t, l)
+	adopted := storeID(t, l)
 	l.Stop()
-	rename(t, l.Path("data"), l.Path("data.lost"))
+	renamePath(t, l.Path("data"), l.Path("data.lost"))
 	copyTree(t, l.Path("image"), l.Path("data"))
 	l.Start()
 	h.Episode("later")
-	wantStoreRefused(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
-	other := l.Host("lab-02") // adopts this one, and makes its index as long as it was
+	wantStoreRefused(t, h, 1, adopted, "an older image of it was restored", "receiver store replaces --rewound")
+	other := l.Host("lab-02") // adopts this one, and makes its index as long as the former
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		other.Episode(name)
 	}
 	other.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
-	wantStoreRefused(t, h, 1, ours, "an older image of it was restored", "receiver store replaces --rewound")
+	wantStoreRefused(t, h, 1, adopted, "an older image of it was restored", "receiver store replaces --rewound")
 	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "another store")
 
 	said := runStoreCommand(t, l, "replaces", "--rewound")
 	rewound := storeID(t, l)
-	mustContain(t, "the command", said, "store "+rewound+" replaces "+ours, "hosts of "+ours+" adopt this store", "shipper verify --heal")
-	if rewound == ours {
+	mustContain(t, "the command", said, "store "+rewound+" replaces "+adopted, "hosts of "+adopted+" adopt this store", "shipper verify --heal")
+	if rewound == adopted {
 		t.Error("it has the same id")
 	}
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -199,7 +199,7 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 	h.ForgetStore()
 	back := swapData(t, l, "")
 	h.Episode("run-3")
-	for range 2 { // the upload that was refused makes it none that knows
+	for range 2 { // the refused upload does not count as known
 		wantStoreRefused(t, h, 1, storeID(t, l), "knows none of the episodes", "receiver store replaces unnamed")
 	}
 	mustContain(t, "healing", h.Run("verify", "--heal").MustExit(t, 4).Stderr, "knows none of the episodes")
@@ -214,7 +214,8 @@ func TestOlderHostAdoptsOnlyAStoreThatKnowsIt(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestStoreThatReplacesAnotherIsFollowed: the disk is lost, and a person begins a new one.
+// TestStoreThatReplacesAnotherIsFollowed: the disk is lost, and the operator starts a new
+// store.
 func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
@@ -224,13 +225,13 @@ func TestStoreThatReplacesAnotherIsFollowed(t *testing.T) {
 		x.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	}
 	older.ForgetStore()
-	ours := storeID(t, l)
+	adopted := storeID(t, l)
 	swapData(t, l, "")
 	for _, x := range []*labtest.Host{h, older} {
 		x.Episode("run-2")
 		wantStoreRefused(t, x, 1, "another store")
 	}
-	runStoreCommand(t, l, "replaces", ours)
+	runStoreCommand(t, l, "replaces", adopted)
 	runStoreCommand(t, l, "replaces", "unnamed")
 	for _, x := range []*labtest.Host{h, older} {
 		if p := x.Once(); p.Code != 0 || p.Shipped+p.AlreadyPresent != 1 {
@@ -293,21 +294,21 @@ func TestStoreIsNamedBehindAProxy(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		h.Episode("run-1")
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-		ours := storeID(t, l)
-		if got := adoptedStore(t, h); got != ours {
-			t.Errorf("adopted %s, want %s", got, ours)
+		adopted := storeID(t, l)
+		if got := adoptedStore(t, h); got != adopted {
+			t.Errorf("adopted %s, want %s", got, adopted)
 		}
 		back := swapData(t, l, "")
 		h.Episode("run-2")
-		wantStoreRefused(t, h, 1, "another store", ours)
+		wantStoreRefused(t, h, 1, "another store", adopted)
 		back()
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 		l.Settled(t)
 	})
 }
 
-// TestTruncatedIndexIsAnotherStoreToItsHosts, also before the next row, and the receiver
-// says what happened.
+// TestTruncatedIndexIsAnotherStoreToItsHosts, even before the next row, and the receiver
+// reports what happened.
 func TestTruncatedIndexIsAnotherStoreToItsHosts(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)

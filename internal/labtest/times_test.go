@@ -20,7 +20,7 @@ func setMtime(t *testing.T, path string, at unix.Timespec) {
 	}
 }
 
-func mtime(t *testing.T, path string) unix.Timespec {
+func readMtime(t *testing.T, path string) unix.Timespec {
 	t.Helper()
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -29,7 +29,7 @@ func mtime(t *testing.T, path string) unix.Timespec {
 	return st.Mtim
 }
 
-// moveToMemory moves a host's folders to a file system that keeps any time.
+// moveToMemory moves a host's folders to a file system that can store any time.
 func moveToMemory(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "labtest-*")
@@ -53,8 +53,8 @@ func moveToMemory(t *testing.T, h *labtest.Host) {
 	}
 }
 
-// TestAnyTimeShips of a file, a link, a directory and the marker, and is compared and
-// deleted as others are: malware sets the times of its files far from ours.
+// TestAnyTimeShips: malware sets the times of a file, a link, a directory or the marker far
+// from the present. The episode is shipped, compared and deleted like any other.
 func TestAnyTimeShips(t *testing.T) {
 	t.Parallel()
 	t.Run("temporary", func(t *testing.T) { t.Parallel(); wantAnyTimeShipped(t, func(*testing.T, *labtest.Host) {}) })
@@ -92,7 +92,7 @@ func wantAnyTimeShipped(t *testing.T, place func(*testing.T, *labtest.Host)) {
 		name := fmt.Sprintf("run-%d", i)
 		runShell(t, `mkdir -p "$2" && tar --use-compress-program=zstd -xf "$1" -C "$2"`, l.Archive(h.Name, name), out)
 		for _, path := range paths[:len(paths)-1] { // retiring it changes the directory's own
-			if got, want := mtime(t, filepath.Join(out, name, path)), mtime(t, h.Shipped(name, path)); got != want {
+			if got, want := readMtime(t, filepath.Join(out, name, path)), readMtime(t, h.Shipped(name, path)); got != want {
 				t.Errorf("tar unpacked %s/%s with %v, want %v", name, path, got, want)
 			}
 		}

@@ -10,9 +10,9 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestTmpfilesLeadTheServiceUserNowhere: systemd-tmpfiles, as root, makes our folders
-// below one of the service user's, who exchanges one of them for a link to a folder of
-// root's all the time.
+// TestTmpfilesLeadTheServiceUserNowhere: systemd-tmpfiles, as root, makes our folders below one
+// of the service user's, who continuously exchanges one of them for a link to a folder of
+// root's.
 func TestTmpfilesLeadTheServiceUserNowhere(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("systemd-tmpfiles"); err != nil || os.Getuid() != 0 {
@@ -46,14 +46,14 @@ func TestTmpfilesLeadTheServiceUserNowhere(t *testing.T) {
 			break
 		}
 	}
-	attack.end()
+	attack.stopAndWait()
 	if out, err := exec.Command("getfacl", "-cp", victim).Output(); err == nil && strings.Contains(string(out), "4242") {
 		t.Errorf("root's directory has the ACL\n%s", out)
 	}
 }
 
-// writeTmpfiles writes the lines of a lab host for another folder than /var/lib/cis490,
-// with numbers for the users.
+// writeTmpfiles writes the lines of a lab host with another folder instead of /var/lib/cis490,
+// and with numeric users.
 func writeTmpfiles(t *testing.T, conf, lib string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "etc", "cis490-shipper.tmpfiles"))

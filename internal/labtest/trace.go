@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Trace is a program's system calls in their order, by strace.
+// Trace records a program's system calls in order, with strace.
 type Trace struct{ path string }
 
-// traced are the calls that matter for what is on the disk when.
-const traced = "openat,write,pwrite64,writev,sendto,sendmsg,splice,sendfile,copy_file_range,ftruncate,fsync,fdatasync," +
+// tracedCalls are the calls that affect what is on disk at which time.
+const tracedCalls = "openat,write,pwrite64,writev,sendto,sendmsg,splice,sendfile,copy_file_range,ftruncate,fsync,fdatasync," +
 	"rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,setxattr,fsetxattr,connect"
 
 // NewTrace returns a trace, or skips the test if there is no strace. With CI set
@@ -32,13 +32,13 @@ func NewTrace(t testing.TB) *Trace {
 	return &Trace{path: t.TempDir() + "/trace"}
 }
 
-// wrap makes a command line run under strace, as our own child: the tracer
-// steps aside, so that signals go to the program.
-func (tr *Trace) wrap(argv []string) []string {
-	return append([]string{"strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "64", "-o", tr.path, "-e", "trace=" + traced, "--"}, argv...)
+// straceCommand makes a command line run under strace, as a direct child: the tracer detaches into its
+// own process (-D), so that signals reach the program.
+func (tr *Trace) straceCommand(argv []string) []string {
+	return append([]string{"strace", "-D", "-f", "--seccomp-bpf", "-y", "-s", "64", "-o", tr.path, "-e", "trace=" + tracedCalls, "--"}, argv...)
 }
 
-// Trace makes the receivers that are started from now on leave a trace.
+// Trace makes the receivers that are started from now on write a trace.
 func (l *Lab) Trace(tr *Trace) { l.tracing = tr }
 
 // TracedOnce makes a pass under a trace.
@@ -50,8 +50,8 @@ func (h *Host) TracedOnce(tr *Trace) Result {
 // TracedRun runs a command of the shipper under a trace.
 func (h *Host) TracedRun(tr *Trace, args ...string) Result {
 	h.t.Helper()
-	argv := tr.wrap(append([]string{h.lab.bin + "/shipper"}, h.flags(args)...))
-	return run(h.t, argv[0], argv[1:]...)
+	argv := tr.straceCommand(append([]string{h.lab.bin + "/shipper"}, h.withConfig(args)...))
+	return runProgram(h.t, argv[0], argv[1:]...)
 }
 
 // Slowed starts the shipper with a delay before each system call of a name.
@@ -61,7 +61,7 @@ func (h *Host) Slowed(tr *Trace, call string, delay time.Duration) *Process {
 		"strace", "-D", "-f", "-o", tr.path, "-e", "trace=" + call,
 		"-e", fmt.Sprintf("inject=%s:delay_enter=%d", call, delay.Microseconds()), "--", h.lab.bin + "/shipper",
 	}
-	return start(h.t, "shipper "+h.Name, append(argv, h.flags(nil)...)...)
+	return startProgram(h.t, "shipper "+h.Name, append(argv, h.withConfig(nil)...)...)
 }
 
 // Text returns what has been traced so far.
@@ -70,8 +70,8 @@ func (tr *Trace) Text() string {
 	return string(b)
 }
 
-// Call is one system call that succeeded, or a connect that went on its way. Calls of several threads overlap: it
-// was under way from line Begin to line End of the trace.
+// Call is a system call that succeeded, or a connect in progress. Calls of several threads
+// overlap: it was in progress from line Begin to line End of the trace.
 type Call struct {
 	Name, Args string
 	Begin, End int
@@ -123,8 +123,8 @@ func (tr *Trace) Calls(t testing.TB) []Call {
 	return calls
 }
 
-// Find returns the calls of a name whose arguments match a pattern, in the order
-// in which they ended. Names may be several, parted by |.
+// Find returns the calls of a name whose arguments match a pattern, in the order in which they
+// ended. Several names are separated by |.
 func Find(calls []Call, names, args string) []Call {
 	pattern := regexp.MustCompile(args)
 	var found []Call

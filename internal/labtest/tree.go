@@ -15,11 +15,11 @@ import (
 	"testing"
 )
 
-// Tree says what a directory holds: for each path below it, what is there.
+// Tree describes the content of a directory: each path below it, and what is there.
 type Tree map[string]string
 
-// special is what a tree says of a socket, a FIFO or a device.
-const special = "special"
+// specialFile describes a socket, a FIFO or a device in a tree.
+const specialFile = "special"
 
 func fileOf(b []byte) string {
 	sum := sha256.Sum256(b)
@@ -62,7 +62,7 @@ func entryOf(path string, e fs.DirEntry) (string, error) {
 		size, sum, err := sumFile(path)
 		return fmt.Sprintf("file %d %s", size, sum), err
 	}
-	return special, nil
+	return specialFile, nil
 }
 
 // sumFile returns the size and the sha256 of a file.
@@ -77,14 +77,14 @@ func sumFile(path string) (int64, string, error) {
 	return n, hex.EncodeToString(h.Sum(nil)), err
 }
 
-// packable returns the part of a tree that an archive holds.
-func (t Tree) packable() Tree {
+// packablePart returns the part of a tree that an archive holds.
+func (t Tree) packablePart() Tree {
 	p := maps.Clone(t)
-	maps.DeleteFunc(p, func(_, what string) bool { return what == special })
+	maps.DeleteFunc(p, func(_, what string) bool { return what == specialFile })
 	return p
 }
 
-// String spells a tree, one entry a line.
+// String formats a tree, one entry per line.
 func (t Tree) String() string {
 	var b strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(t)) {
@@ -93,11 +93,11 @@ func (t Tree) String() string {
 	return b.String()
 }
 
-// diff returns the first paths in which two trees differ, or nothing.
-func diff(got, want Tree) string {
+// diffTrees returns the first paths in which two trees differ, or "".
+func diffTrees(got, want Tree) string {
 	const most = 5
 	var all []string
-	for path := range merged(got, want) {
+	for path := range mergeTrees(got, want) {
 		if got[path] != want[path] {
 			all = append(all, fmt.Sprintf("%q: got %q, want %q", path, got[path], want[path]))
 		}
@@ -109,14 +109,14 @@ func diff(got, want Tree) string {
 	return strings.Join(all, "\n")
 }
 
-func merged(a, b Tree) Tree {
+func mergeTrees(a, b Tree) Tree {
 	m := maps.Clone(a)
 	maps.Copy(m, b)
 	return m
 }
 
-// Unpack unpacks an archive with the system's zstd and tar, and returns the
-// folder in which it did, which the caller may remove.
+// Unpack unpacks an archive with the system's zstd and tar. It returns the directory, which the
+// caller may remove.
 func Unpack(t testing.TB, archive string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "unpacked-*")

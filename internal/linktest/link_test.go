@@ -9,18 +9,17 @@ import (
 	"cis490/internal/linktest"
 )
 
-// What of the bytes on the way is no archive: headers of IP, TCP and TLS, and the
+// The overhead on the network besides the archive: headers of IP, TCP and TLS, and the
 // handshakes.
-const plain = 1.08
+const plainOverhead = 1.08
 
-// What a connection that broke may have had on its way, of an archive of [size].
+// What a broken connection may have had in flight, of an archive of [archiveSize].
 const inFlight = 0.25
 
-// TestBlackHoleOutlastsAConnection: packets vanish in mid-upload, neither end is told,
-// and the way comes back when both ends have given the connection up. The daemon
-// says so in one line, sends nothing but pings, and continues where it was.
-//
-// It comes first, because it waits for the kernel.
+// TestBlackHoleOutlastsAConnection: in mid-upload packets vanish, and neither end notices. The
+// link comes back when both ends have given the connection up. The daemon logs one line, sends
+// nothing but pings, and continues at its offset. This test comes first, because it waits for
+// the kernel.
 func TestBlackHoleOutlastsAConnection(t *testing.T) {
 	var w *linktest.Wire
 	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
@@ -31,12 +30,12 @@ func TestBlackHoleOutlastsAConnection(t *testing.T) {
 	labtest.Within(t, 4*time.Minute, "the shipper gives it up", func() bool {
 		return strings.Contains(d.Output(), "receiver unavailable")
 	})
-	// A minute and a half for the connection, and a ping that nobody answers.
+	// A minute and a half for the connection, and a ping that is not answered.
 	if took := time.Since(began); took > 115*time.Second {
 		t.Errorf("the shipper noticed after %v", took)
 	}
 	before := s.receivedBytes()
-	if before < size/2 {
+	if before < archiveSize/2 {
 		t.Errorf("%d bytes are left of the upload", before)
 	}
 	w.Set(linktest.Faults{})
@@ -46,7 +45,7 @@ func TestBlackHoleOutlastsAConnection(t *testing.T) {
 		t.Errorf("%d lines say that the receiver is back", n)
 	}
 	d.Stop(t)
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
 // joinByWire connects two sides by a wire with faults.
@@ -61,8 +60,8 @@ func joinByWire(w **linktest.Wire, f linktest.Faults) func(*linktest.Net) error 
 	}
 }
 
-// TestShortBlackHoleCostsLittle: the connection outlives it, or the receiver ends
-// what is silent and the upload continues on another.
+// TestShortBlackHoleCostsLittle: the connection survives, or the receiver closes it as idle and
+// the upload continues on another.
 func TestShortBlackHoleCostsLittle(t *testing.T) {
 	var w *linktest.Wire
 	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 5 * time.Millisecond}))
@@ -72,7 +71,7 @@ func TestShortBlackHoleCostsLittle(t *testing.T) {
 	s.waitIdle(t)
 	w.Set(linktest.Faults{})
 	s.waitDelivered(t, p)
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
 // waitDelivered waits for the end of a pass that delivers the episode.
@@ -92,7 +91,7 @@ func TestSlowLinkIsNoFault(t *testing.T) {
 	if took := time.Since(s.begun); took < 10*time.Second {
 		t.Errorf("24 MB took %v at 2 MB a second", took)
 	}
-	s.wantDelivered(t, plain)
+	s.wantDelivered(t, plainOverhead)
 }
 
 // TestLossCostsWhatIsLost.
@@ -103,10 +102,10 @@ func TestLossCostsWhatIsLost(t *testing.T) {
 	if n := w.Lost(); n < 500 {
 		t.Errorf("%d packets were lost", n)
 	}
-	s.wantDelivered(t, plain+0.07)
+	s.wantDelivered(t, plainOverhead+0.07)
 }
 
-// TestLongWayWithLoss has 100 ms from a byte to its acknowledgement.
+// TestLongWayWithLoss has a round-trip time of 100 ms.
 func TestLongWayWithLoss(t *testing.T) {
 	var w *linktest.Wire
 	s := newSite(t, joinByWire(&w, linktest.Faults{Delay: 45 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.001}))
@@ -114,7 +113,7 @@ func TestLongWayWithLoss(t *testing.T) {
 	if w.Lost() == 0 {
 		t.Error("nothing was lost")
 	}
-	s.wantDelivered(t, plain+0.02)
+	s.wantDelivered(t, plainOverhead+0.02)
 }
 
 // TestLinkThatGoesDownComesBack: a cable is pulled out of the receiver in
@@ -128,12 +127,12 @@ func TestLinkThatGoesDownComesBack(t *testing.T) {
 	s.waitIdle(t)
 	s.runCommand(t, linktest.Receiver, "ip link set DEV up")
 	s.waitDelivered(t, p)
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
-// TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a
-// tunnel within a tunnel. A ping of ours, whose handshake has one, says that the
-// way is bad; what docs/operations.md says to do lets the same upload continue.
+// TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a tunnel within
+// a tunnel. A ping, whose handshake has such a packet, reports that the link is bad. The advice
+// of docs/operations.md lets the same upload continue.
 func TestSmallMTUHealsABlackHole(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
 	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
@@ -154,13 +153,12 @@ func TestSmallMTUHealsABlackHole(t *testing.T) {
 	if n, err := s.Counted(linktest.Receiver); err != nil || n == 0 {
 		t.Errorf("%d packets were too large (%v)", n, err)
 	}
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
-// TestResetInMidTransferGoesOn: something between resets each connection that has
-// brought 5 MB, and only the host is told. The receiver's end lives on, half open,
-// until the next request for the upload ends it.
-func TestResetInMidTransferGoesOn(t *testing.T) {
+// TestUploadContinuesAfterAResetInMidTransfer: a middlebox resets each connection after 5 MB, at the host
+// only. The receiver's end stays half open until the next request for the upload ends it.
+func TestUploadContinuesAfterAResetInMidTransfer(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
 	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 100mbit burst 32kb latency 50ms")
 	s.runCommand(t, linktest.Receiver, "iptables -A INPUT -p tcp -m connbytes --connbytes 5000000: --connbytes-dir original --connbytes-mode bytes -j REJECT --reject-with tcp-reset")
@@ -168,5 +166,5 @@ func TestResetInMidTransferGoesOn(t *testing.T) {
 	if n, err := s.Counted(linktest.Receiver); err != nil || n < 4 {
 		t.Errorf("%d packets were answered with a reset (%v), want 4 connections or more to end so", n, err)
 	}
-	s.wantDelivered(t, plain+inFlight)
+	s.wantDelivered(t, plainOverhead+inFlight)
 }

@@ -1,14 +1,13 @@
-// Package linktest is a bad way between two machines: a network namespace for a
-// lab host, one for the receiver, and what joins them.
+// Package linktest simulates a bad link between two machines: a network namespace for a lab
+// host, one for the receiver, and what connects them.
 //
-// [New] makes the namespaces, [Net.Veth] joins them by a pair of the kernel's
-// interfaces, which tc and iptables can make worse, and [Net.Wire] by a wire in
-// user space, for what this house's kernel has not got: delay, jitter, loss and a
-// wire that is dead without anybody being told. The tests, one a story, are in
+// [New] makes the namespaces. [Net.Veth] connects them by a veth pair, whose link tc and
+// iptables can degrade. [Net.Wire] connects them by a wire in user space, for what the CI
+// machine's kernel lacks: delay, jitter, loss and a silent outage. The tests are in
 // link_test.go; `make links` runs them all.
 //
-// The law: it imports nothing of ours and touches nothing that was there before.
-// What it makes is found below a /run of its own ([Enter]) and ends with the
+// Invariant: it imports no other package of this module and changes nothing that existed
+// before. Everything that it creates is below a /run of its own ([Enter]) and ends with the
 // process, however that ends.
 package linktest
 
@@ -37,11 +36,11 @@ func (s Side) Addr() string { return [...]string{"10.77.0.1", "10.77.0.2"}[s] }
 
 func (s Side) String() string { return [...]string{"host", "receiver"}[s] }
 
-// device is the one interface of a side.
+// device is the name of a side's only interface.
 const device = "lab0"
 
-// Enter gives this process a /run of its own, where ip keeps the names of
-// namespaces and iptables its lock. The process must have mounts of its own.
+// Enter gives this process a /run of its own, where ip keeps the names of namespaces and
+// iptables its lock. The process must have a mount namespace of its own.
 func Enter() error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "size=1m"); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
@@ -49,7 +48,7 @@ func Enter() error {
 	return nil
 }
 
-// Missing returns the commands of those that it needs that are not here.
+// Missing returns which of the commands that this package needs are not installed.
 func Missing() []string {
 	var missing []string
 	for _, name := range []string{"ip", "tc", "iptables", "nsenter"} {
@@ -63,7 +62,7 @@ func Missing() []string {
 	return missing
 }
 
-// command finds a system administrator's command, also where PATH has none.
+// command finds a system administrator's command, even if PATH lacks its directory.
 func command(name string) string {
 	if path, err := exec.LookPath("/usr/sbin/" + name); err == nil {
 		return path
@@ -82,17 +81,17 @@ func run(argv ...string) ([]byte, error) {
 	return out, nil
 }
 
-// Net is two namespaces, which nothing joins yet.
+// Net is two namespaces that are not connected yet.
 type Net struct {
 	name string
 	wire *Wire
 }
 
-// New makes a net. The name tells it from others of this process.
+// New makes a net. The name distinguishes it from others of this process.
 func New(name string) (*Net, error) {
 	n := &Net{name: name}
 	for _, side := range []Side{Host, Receiver} {
-		if _, err := run("ip", "netns", "add", n.space(side)); err != nil {
+		if _, err := run("ip", "netns", "add", n.namespace(side)); err != nil {
 			return nil, err
 		}
 		if err := n.Do(side, "ip link set lo up"); err != nil {
@@ -102,28 +101,28 @@ func New(name string) (*Net, error) {
 	return n, nil
 }
 
-// Close ends the wire, if there is one, and lets go of the namespaces: they are
-// gone when the last process in them is.
+// Close closes the wire, if there is one, and releases the namespaces. They end with the last
+// process in them.
 func (n *Net) Close() error {
 	var errs []error
 	if n.wire != nil {
 		errs = append(errs, n.wire.close())
 	}
 	for _, side := range []Side{Host, Receiver} {
-		_, err := run("ip", "netns", "delete", n.space(side))
+		_, err := run("ip", "netns", "delete", n.namespace(side))
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-func (n *Net) space(s Side) string { return n.name + "-" + s.String() }
+func (n *Net) namespace(s Side) string { return n.name + "-" + s.String() }
 
 // Via returns the command that runs another on a side.
 func (n *Net) Via(s Side) []string {
-	return []string{command("nsenter"), "--net=/run/netns/" + n.space(s), "--"}
+	return []string{command("nsenter"), "--net=/run/netns/" + n.namespace(s), "--"}
 }
 
-// Do runs a command on a side. Where it has DEV, the side's interface is meant.
+// Do runs a command on a side. It replaces DEV in the arguments by the side's interface.
 func (n *Net) Do(s Side, line string) error {
 	argv := strings.Fields(strings.ReplaceAll(line, "DEV", device))
 	argv[0] = command(argv[0])
@@ -131,23 +130,23 @@ func (n *Net) Do(s Side, line string) error {
 	return err
 }
 
-// Veth joins the sides by a pair of interfaces. They take packets as a card has
-// them on its cable, so that rules see each of them.
+// Veth connects the sides by a veth pair. Segmentation offload is disabled, so that rules see
+// each packet as a cable would carry it.
 func (n *Net) Veth() error {
-	_, err := run("ip", "link", "add", device, "netns", n.space(Host), "type", "veth", "peer", "name", device, "netns", n.space(Receiver))
+	_, err := run("ip", "link", "add", device, "netns", n.namespace(Host), "type", "veth", "peer", "name", device, "netns", n.namespace(Receiver))
 	if err != nil {
 		return err
 	}
-	return n.up("gso_max_segs 1")
+	return n.configureAddrs("gso_max_segs 1")
 }
 
-// up gives both sides their addresses.
-func (n *Net) up(more string) error {
+// configureAddrs gives both sides their addresses.
+func (n *Net) configureAddrs(more string) error {
 	for _, side := range []Side{Host, Receiver} {
 		for _, line := range []string{
 			"ip addr add " + side.Addr() + "/24 dev DEV",
 			"ip link set DEV up mtu 1500 " + more,
-			// As Debian has it: others, where they are the default, hardly mind loss.
+			// As Debian sets it. The defaults of other kernels tolerate loss well.
 			"ip route replace 10.77.0.0/24 dev DEV src " + side.Addr() + " congctl cubic",
 		} {
 			if err := n.Do(side, line); err != nil {
@@ -158,9 +157,9 @@ func (n *Net) up(more string) error {
 	return nil
 }
 
-// Sent returns how many bytes a side has put on the way, headers and all.
+// Sent returns how many bytes a side has sent, including headers.
 func (n *Net) Sent(s Side) (int64, error) {
-	out, err := run("ip", "-n", n.space(s), "-s", "-j", "link", "show", "dev", device)
+	out, err := run("ip", "-n", n.namespace(s), "-s", "-j", "link", "show", "dev", device)
 	if err != nil {
 		return 0, err
 	}
@@ -175,7 +174,7 @@ func (n *Net) Sent(s Side) (int64, error) {
 	return links[0].Stats.TX.Bytes, nil
 }
 
-// Counted returns how many packets the rules of iptables on a side have met.
+// Counted returns how many packets have matched the iptables rules of a side.
 func (n *Net) Counted(s Side) (int64, error) {
 	out, err := run(append(n.Via(s), command("iptables"), "-nvxL", "INPUT")...)
 	if err != nil {

@@ -15,11 +15,10 @@ import (
 	"cis490/internal/linktest"
 )
 
-// all is set by make links: one of the tests waits until the kernel gives a
-// connection up.
-var all = flag.Bool("all", false, "run them, which takes two minutes")
+// runAll is set by make links: one of the tests waits until the kernel gives a connection up.
+var runAll = flag.Bool("all", false, "run them, which takes two minutes")
 
-// TestMain runs the tests where nothing of theirs is left behind.
+// TestMain runs the tests where nothing that they create is left behind.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code, ran, err := crashtest.Isolate()
@@ -42,7 +41,7 @@ func TestMain(m *testing.M) {
 // With CI set in the environment the latter is a failure.
 func requireNamespaces(t *testing.T) {
 	t.Helper()
-	if !*all {
+	if !*runAll {
 		t.Skip("slow: make links runs it")
 	}
 	missing := linktest.Missing()
@@ -58,8 +57,8 @@ func requireNamespaces(t *testing.T) {
 	t.Skipf("two machines and a bad link need %q", missing)
 }
 
-// size is that of the archives, about.
-const size = 24 << 20
+// archiveSize is the approximate size of the archives.
+const archiveSize = 24 << 20
 
 // site is a lab whose receiver and host are two machines.
 type site struct {
@@ -87,7 +86,7 @@ func newSite(t *testing.T, join func(n *linktest.Net) error) *site {
 	s := &site{Net: n, Lab: l, host: l.Host("lab-01")}
 	s.host.Move("https://"+at+":8443", n.Via(linktest.Host)...)
 	s.host.Run("--ping").MustExit(t, 0)
-	noise := make([]byte, size)
+	noise := make([]byte, archiveSize)
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	s.host.Episode("run-1", labtest.File{Name: "meta.json", Body: "{}"}, labtest.File{Name: "mem.raw", Body: string(noise)})
 	s.begun = time.Now()
@@ -114,7 +113,7 @@ func (s *site) receivedBytes() int64 {
 // waitHalf waits until the receiver has half of the upload.
 func (s *site) waitHalf(t *testing.T) {
 	t.Helper()
-	labtest.Eventually(t, "half of the upload is there", func() bool { return s.receivedBytes() > size/2 })
+	labtest.Eventually(t, "half of the upload is there", func() bool { return s.receivedBytes() > archiveSize/2 })
 }
 
 // waitIdle waits until nothing has arrived for a while.
@@ -129,8 +128,8 @@ func (s *site) waitIdle(t *testing.T) {
 	})
 }
 
-// wantDelivered wants the episode to be delivered and the lab to be settled. At most most bytes may be
-// sent per byte of the archive.
+// wantDelivered checks that the episode is delivered and the lab is settled. At most most bytes
+// may be sent per byte of the archive.
 func (s *site) wantDelivered(t *testing.T, most float64) {
 	t.Helper()
 	took := time.Since(s.begun)

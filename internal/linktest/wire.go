@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Faults is what becomes of packets on a [Wire]. The zero value passes them on.
+// Faults is what happens to packets on a [Wire]. The zero value passes them on.
 type Faults struct {
 	Delay  time.Duration // each way
-	Jitter time.Duration // more, at the most; packets keep their order
+	Jitter time.Duration // maximum added delay; packets keep their order
 	Loss   float64       // how many of them
-	Dead   bool          // all of them, and nobody is told
+	Dead   bool          // drop all packets silently
 }
 
 // Wire joins the two sides of a [Net] in user space.
@@ -31,27 +31,27 @@ type Wire struct {
 	lost   int64 // packets
 }
 
-// Wire joins the sides by a wire. A seed makes it lose the same packets again,
-// as far as the same come.
+// Wire connects the sides by a wire in user space. The same seed loses the same packets again,
+// if the same packets come.
 func (n *Net) Wire(seed uint64) (*Wire, error) {
 	w := &Wire{random: rand.New(rand.NewPCG(seed, 0))}
 	for _, side := range []Side{Host, Receiver} {
-		f, err := openTUN("/run/netns/" + n.space(side))
+		f, err := openTUN("/run/netns/" + n.namespace(side))
 		if err != nil {
 			return nil, errors.Join(err, w.close())
 		}
 		w.ends[side] = f
 	}
 	n.wire = w
-	if err := n.up("txqueuelen 1000"); err != nil {
+	if err := n.configureAddrs("txqueuelen 1000"); err != nil {
 		return nil, err
 	}
-	w.all.Go(func() { w.carry(w.ends[Host], w.ends[Receiver]) })
-	w.all.Go(func() { w.carry(w.ends[Receiver], w.ends[Host]) })
+	w.all.Go(func() { w.forwardPackets(w.ends[Host], w.ends[Receiver]) })
+	w.all.Go(func() { w.forwardPackets(w.ends[Receiver], w.ends[Host]) })
 	return w, nil
 }
 
-// openTUN makes the interface of a namespace, which is there as long as the file.
+// openTUN makes the interface of a namespace, which exists as long as the file is open.
 func openTUN(space string) (*os.File, error) {
 	var f *os.File
 	var err error
@@ -90,7 +90,7 @@ func openTUNHere(space string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), space), nil
 }
 
-// Set makes f what becomes of packets from now on.
+// Set sets what happens to packets from now on.
 func (w *Wire) Set(f Faults) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -115,26 +115,26 @@ func (w *Wire) close() error {
 	return errors.Join(errs...)
 }
 
-// packet is due at a time.
+// packet is a packet and the time at which it is due.
 type packet struct {
 	due  time.Time
 	text []byte
 }
 
-// span is how many packets are on the wire at most, one way: 4 MB.
-const span = 4 << 10
+// maxQueued is the maximum number of packets on the wire, per direction: 4 MB.
+const maxQueued = 4 << 10
 
-// carry moves packets from one end to the other, in their order, until the first
+// forwardPackets moves packets from one end to the other, in their order, until the first
 // is closed.
-func (w *Wire) carry(from, to *os.File) {
-	way := make(chan packet, span)
+func (w *Wire) forwardPackets(from, to *os.File) {
+	way := make(chan packet, maxQueued)
 	defer close(way)
 	w.all.Go(func() {
 		for p := range way {
 			if wait := time.Until(p.due); wait > 0 {
 				<-time.After(wait)
 			}
-			to.Write(p.text) // an interface that is down takes none, as a cable would
+			to.Write(p.text) // an interface that is down receives nothing
 		}
 	})
 	for {
@@ -143,14 +143,14 @@ func (w *Wire) carry(from, to *os.File) {
 		if err != nil {
 			return // it is closed
 		}
-		if wait, arrives := w.fate(); arrives {
+		if wait, arrives := w.decideFate(); arrives {
 			way <- packet{time.Now().Add(wait), text[:n]}
 		}
 	}
 }
 
-// fate says what becomes of a packet: when it arrives, if it does.
-func (w *Wire) fate() (time.Duration, bool) {
+// decideFate decides what happens to a packet: when it arrives, if it does.
+func (w *Wire) decideFate() (time.Duration, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f := w.faults

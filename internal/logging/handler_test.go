@@ -102,7 +102,7 @@ func TestLevelMayChange(t *testing.T) {
 	}
 }
 
-// oneWriter complains of two writers at a time.
+// oneWriter fails the test if two goroutines write at a time.
 type oneWriter struct {
 	mu    sync.Mutex
 	t     *testing.T

@@ -57,8 +57,8 @@ func (o *Outbox) Hold(name episode.Name, h Hold) error {
 	return o.dir.WriteFile(string(name)+heldEnd, append(b, '\n'), 0o640)
 }
 
-// ReadHold returns why an episode is held, or an error wrapping [fs.ErrNotExist]. If the hold
-// cannot be read, the episode is held all the same.
+// ReadHold returns why an episode is held, or an error wrapping [fs.ErrNotExist]. An unreadable
+// hold is still a hold.
 func (o *Outbox) ReadHold(name episode.Name) (Hold, error) {
 	b, err := o.readFile(string(name) + heldEnd)
 	if errors.Is(err, fs.ErrNotExist) {

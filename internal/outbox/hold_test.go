@@ -48,8 +48,8 @@ func TestANewHoldReplacesTheOld(t *testing.T) {
 	l.wantFiles("run-7.held")
 }
 
-// Somebody may have edited a hold, or a power cut on another file system may
-// have emptied it: the episode must not be sent for that.
+// A hold may have been edited, or emptied by power loss on another file system: the episode
+// must not be sent because of that.
 func TestAHoldThatCannotBeReadStillHolds(t *testing.T) {
 	for what, content := range map[string]string{
 		"empty":        "",
@@ -124,7 +124,7 @@ func TestAnAcceptanceEndsWithItsEntry(t *testing.T) {
 	l.wantFiles()
 }
 
-// What a crash left of an acceptance is of the entry that it was given for.
+// An acceptance that a crash left behind applies only to the entry that it was given for.
 func TestAnAcceptanceIsOfItsEntryOnly(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, l.sealEntry(name, "x"))

@@ -129,7 +129,7 @@ func (o *Outbox) MeasureSize() error {
 // Bytes returns the number of bytes that wait to be delivered.
 func (o *Outbox) Bytes() int64 { return o.bytes.Load() }
 
-// State is what the directory says of an episode.
+// State is the state of an episode in the outbox directory.
 type State struct {
 	Sealed bool
 	Size   int64 // of what is packed

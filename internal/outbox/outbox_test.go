@@ -36,7 +36,7 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// reopen is what a restart is to the folder.
+// reopen opens the folder again, as a restart does.
 func (l *lab) reopen() {
 	l.Helper()
 	dir, err := durable.Open(l.path)
@@ -152,9 +152,9 @@ func TestSweepTakesPartialsOnly(t *testing.T) {
 	l.wantFiles(keep...)
 }
 
-// The three places that a seal is had from, in this order. Wherever it comes
-// from, the digest is that of the bytes.
-// Only what packing leaves is removed; a directory of that name stops no start.
+// A seal is read from three places, in this order. In each case the digest is that of the
+// bytes. Only files that packing leaves are removed. A directory of that name does not prevent
+// a start.
 func TestSweepLeavesADirectory(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, os.Mkdir(l.filePath("run-1.tar.zst.partial"), 0o755))

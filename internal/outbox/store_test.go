@@ -9,8 +9,8 @@ import (
 	"cis490/internal/outbox"
 )
 
-// FuzzStore: whatever is in the file, a store is one that can be adopted again as it is,
-// and anything else is an error: it never counts as none.
+// FuzzStore: any content of the file is either a store that can be adopted again unchanged, or
+// an error. It never counts as no store.
 func FuzzStore(f *testing.F) {
 	for _, s := range []string{`{"id":"STORE1","index_bytes":300,"index_tail":"ab"}`, `{"id":""}`, `{"id":"X","index_bytes":-1}`, "null", "", `{"id":"X"} x`} {
 		f.Add([]byte(s))

@@ -95,7 +95,7 @@ func TestNothingIsDeletedWithoutAJudgement(t *testing.T) {
 	}
 }
 
-// A judgement outlives the process, and covers what it has seen.
+// A judgement survives the process, and covers the files that it has seen.
 func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	l := newLab(t)
 	trash := l.openTrash()

@@ -39,8 +39,8 @@ const (
 	DefaultLeafValid = 365 * 24 * time.Hour
 )
 
-// backdate is how far NotBefore lies in the past, because a machine without a battery clock may be
-// behind.
+// backdate is how far NotBefore is in the past, because a machine without a battery clock may
+// be behind.
 const backdate = time.Hour
 
 // InitOptions are options of [InitCA]. Names is required.

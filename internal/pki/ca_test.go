@@ -213,7 +213,7 @@ func TestCertificateDoesNotOutlastItsCA(t *testing.T) {
 	}
 }
 
-// No certificate is in use that a revocation does not know of.
+// Every certificate in use is known to a revocation.
 func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	dir, out := createCAs(t), t.TempDir()
 	if err := os.Mkdir(filepath.Join(out, "lab-01.key"), 0o755); err != nil { // in the way of the key

@@ -116,7 +116,7 @@ func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := l.newShipperCaller(client).call()
-	// "certificate required" would send a person looking for a missing file.
+	// "certificate required" would make operators look for a missing file.
 	if r.err == nil || strings.Contains(r.err.Error(), "required") {
 		t.Errorf("got %d, %v; want the certificate refused, not missed", r.status, r.err)
 	}
@@ -179,8 +179,8 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestRefreshReportsWhatIsNew: who was refused asks whether there is anything else to show
-// or to trust.
+// TestRefreshReportsWhatIsNew: a refused client asks whether there are other credentials or
+// CAs.
 func TestRefreshReportsWhatIsNew(t *testing.T) {
 	l := newLab(t, nil)
 	config := credentials(t, l.dir, "lab-01")

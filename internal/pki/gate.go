@@ -94,8 +94,8 @@ func (g *Gate) TLSConfig() *tls.Config {
 	}
 }
 
-// isJoin reports whether a client offers the protocol of joining, and no other, at a time when
-// somebody is invited. A client that offers another protocol too gets that one, and must have a
+// isJoin reports whether a client offers the protocol of joining, and no other, while an
+// invitation is open. A client that offers another protocol too gets that one, and must have a
 // certificate.
 func (g *Gate) isJoin(t *Trust, hello *tls.ClientHelloInfo) bool {
 	return g.join.IsOpen != nil && t.root != nil && slices.Equal(hello.SupportedProtos, []string{g.join.Protocol}) && g.join.IsOpen()

@@ -62,8 +62,8 @@ func wrongCertificates(t *testing.T, ca, foreign authority) map[string]*tls.Cert
 	}
 }
 
-// A CA without name constraints shows that the identity is checked by us and
-// not only by the constraint of our own CA.
+// A CA without name constraints shows that the receiver checks the identity, and does not rely
+// on the constraint of the hosts' CA.
 func TestWrongCertificatesAreRefused(t *testing.T) {
 	plain := newAuthority(t)
 	file := filepath.Join(t.TempDir(), "plain.crt")
@@ -100,7 +100,7 @@ func TestRequestWithoutTLSIsRefused(t *testing.T) {
 	}
 }
 
-// Even who holds the hosts' CA cannot name a host of another trust domain.
+// Even the holder of the hosts' CA cannot name a host of another trust domain.
 func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
 	l := newLab(t, nil)
 	ca := loadAuthority(t, l.dir, "hosts-ca")
@@ -118,8 +118,7 @@ func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
 	}
 }
 
-// The receiver's CA signs for servers only, and a host's certificate is no
-// server's.
+// The receiver's CA signs for servers only, and a host's certificate is not valid for servers.
 func TestReceiverCADoesNotVouchForHosts(t *testing.T) {
 	l := newLab(t, nil)
 	pair := loadAuthority(t, l.dir, "ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
@@ -137,7 +136,7 @@ func TestExpiryEndsKeptConnection(t *testing.T) {
 	}
 	l.late.Store(int64(time.Hour + time.Minute))
 	c.wantRefusedOnSameConnection(http.StatusForbidden)
-	l.late.Store(int64(-2 * time.Hour)) // a clock that fell back: not valid yet
+	l.late.Store(int64(-2 * time.Hour)) // a clock that was set back: not valid yet
 	c.wantRefusedOnSameConnection(http.StatusForbidden)
 	l.late.Store(0)
 	c.wantAccess("lab-01 mtls")
@@ -321,7 +320,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 	}
 }
 
-// Signatures are checked once for a leaf: a request costs far less than one.
+// Signatures are checked once per leaf: a request costs far less than a check.
 func BenchmarkCaller(b *testing.B) {
 	l := newLab(b, nil)
 	leaf := loadAuthority(b, l.dir, "hosts-ca").signCertificate(template(b, "spiffe://"+domain+"/host/lab-01"), nil).Leaf

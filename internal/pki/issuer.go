@@ -107,7 +107,7 @@ func (f *pemDir) writeNew(name string, data []byte) (wrote bool, err error) {
 	return false, nil
 }
 
-// ErrNoIssuing says that there is no issuing CA, so that hosts cannot join.
+// ErrNoIssuing says that the receiver has no issuing CA, so that hosts cannot join.
 var ErrNoIssuing = errors.New("there is no issuing CA")
 
 // Issuer signs the certificates of hosts that join, with the issuing CA of a receiver's identity

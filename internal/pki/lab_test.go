@@ -28,8 +28,7 @@ import (
 
 const domain = pki.DefaultTrustDomain
 
-// A lab is a CA directory and a receiver that believes in it, with a clock that
-// the test moves.
+// A lab is a CA directory and a receiver that trusts it, with a clock that the test moves.
 type lab struct {
 	t      testing.TB
 	dir    string
@@ -117,7 +116,7 @@ func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 }
 
 // A caller makes requests over one connection, and dials again only after that has ended. An
-// http.Transport keeps no connection whose request took more than 50 ms to be noted as
+// http.Transport drops a connection if more than 50 ms pass until a request is recorded as
 // written, as on a busy machine.
 type caller struct {
 	l     *lab
@@ -203,7 +202,7 @@ func (c *caller) wantRefusedOnSameConnection(status int) {
 	}
 }
 
-// An authority signs what a test needs, also what ours never would.
+// An authority signs what a test needs, including what the programs never would.
 type authority struct {
 	t    testing.TB
 	cert *x509.Certificate
@@ -236,7 +235,7 @@ func newAuthority(t testing.TB) authority {
 	return self
 }
 
-// template returns what a host's certificate holds, with the URIs byte for byte.
+// template returns the content of a host's certificate, with the URIs byte for byte.
 func template(t testing.TB, uris ...string) *x509.Certificate {
 	t.Helper()
 	var names []asn1.RawValue

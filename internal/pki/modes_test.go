@@ -43,8 +43,8 @@ func eachFile(t *testing.T, dir string, do func(path string, info fs.FileInfo, o
 	}))
 }
 
-// TestModesInTheFolderDoNotDependOnTheUmask: a list that the receiver cannot read lets
-// a revoked host continue.
+// TestModesInTheFolderDoNotDependOnTheUmask: if the receiver cannot read the list, a revoked
+// host keeps its access.
 func TestModesInTheFolderDoNotDependOnTheUmask(t *testing.T) {
 	for _, mask := range []int{0, 0o022, 0o027, 0o077} {
 		old := syscall.Umask(mask)

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/pki"
 )
 
-// TestWrongFilesAreNamedForWhatTheyAre: each with the reason and what to do.
+// TestWrongFilesAreNamedForWhatTheyAre, each with the reason and advice.
 func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	out := t.TempDir()
 	if _, err := pki.IssueHost(createCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {

@@ -90,7 +90,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 	}
 }
 
-// A field that the caller sends to the receiver's own port says nothing.
+// A field that a caller sends to the receiver's own port has no effect.
 func TestDirectCallerCannotForward(t *testing.T) {
 	l := newLab(t, nil)
 	if c, err := l.gate.IdentifyCaller(forwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, pki.ErrIdentity) {

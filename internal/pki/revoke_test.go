@@ -121,7 +121,7 @@ func TestListTellsStates(t *testing.T) {
 	}
 }
 
-// What a power cut may leave beside the records is no record.
+// What power loss leaves beside the records is not a record.
 func TestListIgnoresUnfinishedRecords(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
@@ -153,7 +153,7 @@ func TestOneChangeAtATime(t *testing.T) {
 	}
 }
 
-// TestFlockOfTheDirectoryKeepsNobodyOut: everybody who may open a directory can lock it.
+// TestFlockOfTheDirectoryKeepsNobodyOut: every user who may open a directory can lock it.
 func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})

@@ -1,7 +1,7 @@
 // Package printable makes untrusted text safe to show on a terminal and in a log.
 //
-// Names and contents of episodes come from malware, and requests may come from anybody.
-// Invariant: every function but [Clip] returns one line of printable ASCII.
+// Names and contents of episodes come from malware, and anyone can send requests. Invariant:
+// every function but [Clip] returns one line of printable ASCII.
 package printable
 
 import (

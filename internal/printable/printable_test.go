@@ -7,8 +7,8 @@ import (
 	"cis490/internal/printable"
 )
 
-// TestTextIsEscapedOnce: a name that was quoted, in an error, in a note, is still the
-// name that a person can find.
+// TestTextIsEscapedOnce: a name that was quoted in an error or a note is still the name that an
+// operator can find.
 func TestTextIsEscapedOnce(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                          "",

@@ -235,7 +235,7 @@ func halfBody(t *testing.T, content []byte) io.Reader {
 	return r
 }
 
-// endless is a disk that gives zeros until it is released.
+// endless is a disk that returns zeros until it is released.
 type endless struct {
 	reached chan struct{}
 	release chan struct{}
@@ -249,7 +249,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	select {
 	case <-e.release:
 		return 0, io.EOF
-	case <-time.After(time.Millisecond): // or it would take the whole processor
+	case <-time.After(time.Millisecond): // otherwise it would occupy the processor
 	}
 	clear(p)
 	return len(p), nil
@@ -257,7 +257,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (e *endless) Close() error { return nil }
 
-// stallReadback makes reading back last until release.
+// stallReadback makes each verification last until release.
 func (d *accessLab) stallReadback() (reached <-chan struct{}, release func()) {
 	e := &endless{reached: make(chan struct{}), release: make(chan struct{})}
 	d.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil })
@@ -290,11 +290,11 @@ func (d *accessLab) occupySlots(t *testing.T) (release func()) {
 type waitingRequest struct {
 	answer  <-chan reply
 	release func() // ends what it waits for
-	// only says that the answer comes only after release.
+	// only means that the answer comes only after release.
 	only bool
 }
 
-// kinds are the requests that may take long, each in its own way.
+// kinds are the requests that may take long, each for a different reason.
 var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingRequest{
 	"put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(300_000, 1)
@@ -428,8 +428,8 @@ func (d *accessLab) waitArrived(t *testing.T, size int) {
 	})
 }
 
-// sendDuringPiece sends a request about an upload of which a piece is just coming that
-// cannot be interrupted.
+// sendDuringPiece sends a request about an upload while a piece of it arrives that cannot be
+// interrupted.
 func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) waitingRequest {
 	content := packNoise(300_000, 1)
 	to := v.announce("e", content)

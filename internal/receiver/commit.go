@@ -17,7 +17,7 @@ import (
 )
 
 // storeStaged commits a staged upload and appends its row, in the place of a corrupt copy if
-// state says that there is one. It continues if the sender disconnects, because all bytes
+// state reports one. It continues if the sender disconnects, because all bytes
 // have arrived.
 func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx := context.WithoutCancel(sender)
@@ -86,7 +86,7 @@ func (r *Receiver) quarantineCorrupt(ctx context.Context, key episode.Key) error
 	return err
 }
 
-// supersedesRow reports whether the key has a row already, which the one of this upload
+// supersedesRow reports whether the key has a row already, which the row of this upload
 // supersedes. A copy may have been quarantined before a crash. Of one that was deleted by hand
 // only its host knows.
 func (r *Receiver) supersedesRow(ctx context.Context, u wire.Upload) (bool, error) {

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/fixture"
 )
 
-// One host that opens connections without end must leave some for another.
+// A host that opens connections without end must leave some for another.
 func TestAHostHasABoundedNumberOfConnections(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
@@ -46,8 +46,8 @@ func dialFrom(t *testing.T, ip, addr string) net.Conn {
 	return conn
 }
 
-// One that has a certificate, and never says the end of a request, is no host
-// yet: its address is what is bounded, and others get in.
+// A client with a certificate that never completes a request is not a host yet: its address is
+// bounded, and others are served.
 func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())
@@ -75,7 +75,7 @@ func TestHalfRequestsOfAnAddressAreBounded(t *testing.T) {
 	}
 }
 
-// Connections that say nothing are bounded in all, and of each address.
+// Silent connections are bounded in total, and per address.
 func TestSilentConnectionsAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	addr, _ := l.listen(t.Context())

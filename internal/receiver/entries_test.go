@@ -34,7 +34,7 @@ func TestOneBadEntryStopsNoLoop(t *testing.T) {
 	fixture.Must(t, err)
 	binary, err := os.ReadFile(self)
 	fixture.Must(t, err)
-	child := filepath.Join(dir, "receiver.test") // go test keeps it where others may not go
+	child := filepath.Join(dir, "receiver.test") // go test keeps it where other users have no access
 	fixture.Must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
 	cmd := exec.Command(child, "-test.run=^"+name+"$", "-test.v")
 	cmd.Dir = "/"
@@ -80,7 +80,7 @@ func newUnreadableLab(t *testing.T, log *strings.Builder) *lab {
 	return l
 }
 
-// Each loop has an entry that cannot be opened, and gets to the others all the same.
+// Each loop meets an entry that cannot be opened, and still handles the others.
 func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may open all; TestOneBadEntryStopsNoLoop runs it")
@@ -184,7 +184,7 @@ func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
 		_, err = fsck.Backfill(t.Context(), opts)
 		fixture.Must(t, err)
 		fixture.Must(t, os.Chmod(filepath.Join(episodes, "lab-00"), 0))
-		for _, batch := range []int{0, 1} { // rows are looked at before the folder, and after
+		for _, batch := range []int{0, 1} { // rows are read before the folder, and after it
 			var found []fsck.Finding
 			opts.Deep, opts.Batch = true, batch
 			checked, err := fsck.Verify(t.Context(), opts, func(f fsck.Finding) { found = append(found, f) })

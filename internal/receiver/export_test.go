@@ -41,7 +41,7 @@ func (r *Receiver) SetDiskSerial(serial string) error {
 	return err
 }
 
-// Recover does what a start does with the uploads that a crash interrupted.
+// Recover recovers interrupted uploads as a start does.
 func (r *Receiver) Recover(ctx context.Context) error { return r.recoverUploads(ctx, nil) }
 
 // Searches are the searches for rows.

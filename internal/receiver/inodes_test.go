@@ -28,8 +28,8 @@ func (l *lab) freeInodes() int {
 	return int(s.Ffree)
 }
 
-// exhaustInodes creates files that are not the receiver's until none can be created. It returns
-// a function that removes them.
+// exhaustInodes creates foreign files until no more can be created. It returns a function that
+// removes them.
 func (l *lab) exhaustInodes() (remove func()) {
 	l.Helper()
 	dir := filepath.Join(l.data, "others")
@@ -71,7 +71,7 @@ func TestUploadsLeaveInodes(t *testing.T) {
 	l.wantConsistent(stored)
 }
 
-// TestReceiverStartsWithoutAFreeInode and says what is missing. What it has it serves.
+// TestReceiverStartsWithoutAFreeInode and reports it. It serves what it has.
 func TestReceiverStartsWithoutAFreeInode(t *testing.T) {
 	l := newLab(t, limitInodes(t))
 	l.wantReceipt(key("h", "1"), fixture.Noise(10, 1), wire.Stored)

@@ -118,8 +118,8 @@ func TestReadBackIsBounded(t *testing.T) {
 	fixture.Must(t, receiveWithin(t, time.Minute, put, "the upload"))
 }
 
-// Where files carry nothing, the row is asked, and without one the bytes, but
-// never those of a thousand files for one question.
+// Where files have no attribute, the row decides, and without one the bytes, but a single
+// question must not read a thousand files.
 func TestInventoryOfWhatWasCopiedInByHand(t *testing.T) {
 	l := newLab(t, nil)
 	l.wantReceipt(key("lab-01", "run-1"), []byte("x"), wire.Stored)

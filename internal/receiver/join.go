@@ -16,8 +16,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// Limits of requests to join, of all machines together. Connections of one address are limited as
-// all that have no identity yet are: see [admission.Conns].
+// Limits of requests to join, of all machines together. Connections of one address are limited
+// like all connections without an identity: see [admission.Conns].
 const (
 	maxJoins      = 4  // at once
 	joinsPerHour  = 60 // more than a lab sets up, and few enough for the log and the disk

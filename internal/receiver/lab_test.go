@@ -112,7 +112,7 @@ func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {
 	return l.r.Put(l.Context(), uploadOf(k, content), bytes.NewReader(content))
 }
 
-// wantReceipt puts content, and wants a receipt that covers it and has a status.
+// wantReceipt stores content, and checks that the receipt covers it and has a status.
 func (l *lab) wantReceipt(k episode.Key, content []byte, want wire.Status) wire.Receipt {
 	l.Helper()
 	r, err := l.put(k, content)
@@ -123,7 +123,7 @@ func (l *lab) wantReceipt(k episode.Key, content []byte, want wire.Status) wire.
 	return r
 }
 
-// wantRefusal puts content, and wants a problem with a code.
+// wantRefusal sends content, and checks that a problem with a code refuses it.
 func (l *lab) wantRefusal(k episode.Key, content []byte, want wire.Code) *wire.Problem {
 	l.Helper()
 	r, err := l.put(k, content)
@@ -173,7 +173,7 @@ func (l *lab) row(k episode.Key) index.Row {
 	return found[0]
 }
 
-// wantConsistent checks what holds when no upload is in flight: one row for each archive
+// wantConsistent checks the invariants while no upload is in flight: one row for each archive
 // and one archive for each row, the same digests, and an empty staging.
 func (l *lab) wantConsistent(archives int) {
 	l.Helper()
@@ -209,8 +209,8 @@ func (l *lab) wantStaged(want int) {
 	}
 }
 
-// gated is a body that stops before its last byte until the test opens it, and reports
-// when it is there.
+// gated is a body that stops before its last byte until the test opens it, and reports when it
+// has stopped.
 type gated struct {
 	content []byte
 	arrived chan<- struct{}

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/receiver"
 )
 
-// listener is where requests come in: the TLS port, or the socket of a proxy.
+// listener is where requests arrive: the TLS port, or the socket of a proxy.
 type listener struct {
 	name string
 	host episode.Name // one that has sent nothing yet
@@ -99,7 +99,7 @@ func countStatuses(t *testing.T, conns []net.Conn) map[int]int {
 	return count
 }
 
-// A request that waits must not have its body in memory, whichever way it came.
+// A request that waits must not have its body in memory, on either listener.
 func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 }))
 	l.r.SetMaxWait(0)
@@ -119,8 +119,8 @@ func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	}
 }
 
-// Requests that hold no slot are bounded as well, at the port by their connections: a
-// refused upload waits for the rest of its body.
+// Requests that hold no slot are bounded too, at the port by their connections: a refused
+// upload waits for the rest of its body.
 func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, nil))
 	const over = 20
@@ -151,7 +151,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 			t.Errorf("%s: another host gets %d, want 200", d.name, got)
 		}
 		for _, conn := range conns {
-			conn.Write([]byte("0123456789")) // those that were refused are closed
+			conn.Write([]byte("0123456789")) // the refused ones are closed
 		}
 		for range most {
 			if got := receiveWithin(t, time.Minute, answers, d.name+": the answers"); got != http.StatusForbidden {
@@ -164,7 +164,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	}
 }
 
-// Connections that say nothing are bounded at the socket of a proxy as well.
+// Silent connections are bounded at the socket of a proxy too.
 func TestConnectionsOfTheProxyAreBounded(t *testing.T) {
 	l := newLab(t, withProxy(t, nil))
 	proxy := l.serveListeners()[1]

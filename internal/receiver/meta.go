@@ -1,10 +1,8 @@
 package receiver
 
 import (
-	"context"
 	"errors"
 	"io"
-	"log/slog"
 
 	"cis490/internal/archive"
 	"cis490/internal/episode"
@@ -30,10 +28,11 @@ func (r *Receiver) readMetaCommit(key episode.Key, from io.Reader) string {
 	if err == nil {
 		return meta.Commit
 	}
-	level, msg := slog.LevelDebug, "no meta.json"
+	log := r.log.With("host", key.Host, "episode", key.Name, "err", err)
 	if _, bad := errors.AsType[*episode.MetaError](err); bad {
-		level, msg = slog.LevelWarn, "meta.json cannot be read"
+		log.Warn("meta.json cannot be read")
+	} else {
+		log.Debug("no meta.json")
 	}
-	r.log.Log(context.Background(), level, msg, "host", key.Host, "episode", key.Name, "err", err)
 	return ""
 }

@@ -18,8 +18,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor, before its bytes are read, and not that
-// the disk is full. A later mount is reported too.
+// TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor: the refusal comes before its bytes are read,
+// and does not claim a full disk. A later mount is reported too.
 func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		l := newLab(t, nil)
@@ -33,7 +33,7 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 		}
 		later := readerFunc(func([]byte) (int, error) { bind(); return 0, io.EOF })
 		errs := map[string]error{}
-		if of == "episodes" { // what came is in staging already
+		if of == "episodes" { // the received bytes are in staging already
 			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(fixture.Noise(1000, 2)), later))
 		} else {
 			bind()
@@ -56,7 +56,8 @@ func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
 	}
 }
 
-// TestCheckNamesADataDirThatIsALinkToNothing, or is below one: the start makes neither.
+// TestCheckNamesADataDirThatIsALinkToNothing, or is below such a link: the start creates
+// neither.
 func TestCheckNamesADataDirThatIsALinkToNothing(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "data")
 	fixture.Must(t, os.Symlink("nowhere", link))

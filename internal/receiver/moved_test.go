@@ -44,8 +44,8 @@ func (l *lab) countUnverified() int {
 	return n
 }
 
-// TestAnotherDiskWasNeverRead: the image of the disk was copied, and the position of
-// the scrub with it. Hosts prune nothing until all was read there, and the log says so.
+// TestAnotherDiskWasNeverRead: the image of the disk was copied, including the position of the
+// scrub. Hosts prune nothing until everything was verified there, and the log says so.
 func TestAnotherDiskWasNeverRead(t *testing.T) {
 	const warning = "stored archives must be read again"
 	synctest.Test(t, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
 		stop()
 		n, err = unix.Getxattr(l.storedPath(k), "user.cis490.receipt", b)
 		fixture.Must(t, err)
-		// The row has microseconds, and the attribute says what the row says.
+		// The row has microseconds, and the attribute has the row's time.
 		if !bytes.Equal(b[n-8:n], noted[n-8:]) || !bytes.Equal(b[:32], noted[:32]) {
 			t.Errorf("noted %x, want %x", b[:n], noted)
 		}
@@ -122,8 +122,8 @@ func TestScrubNotesRowsThatAnOlderVersionDidNot(t *testing.T) {
 	})
 }
 
-// TestSearchesForRowsArePaced: one at a time, for all that wait. One host causes them for
-// a quarter of the time, and another one does not wait for that.
+// TestSearchesForRowsArePaced: they run one at a time. Those of one host take a quarter of the
+// time, and another host does not wait for that.
 func TestSearchesForRowsArePaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -195,9 +195,9 @@ func TestSearchForRowsEndsWithItsRequest(t *testing.T) {
 	})
 }
 
-// TestUnreadableUploadDoesNotKeepTheReceiverFromStarting: what the disk does not give
-// of an interrupted upload stays if it has a row, and is quarantined if it has none. A
-// disk that gives nothing is a fault of the storage.
+// TestUnreadableUploadDoesNotKeepTheReceiverFromStarting: an interrupted upload that cannot be
+// read stays if it has a row, and is quarantined if it has none. A disk that fails as a whole
+// is a storage fault.
 func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 	for _, c := range []struct {
 		archives, rows, kept, aside int

@@ -44,8 +44,8 @@ func TestOpenUploadBecomesAnArchives(t *testing.T) {
 	}
 }
 
-// TestOpenUploadOfAnotherArchiveIsFoundOut: nothing of it is stored, and the right
-// one is sent from its beginning.
+// TestOpenUploadOfAnotherArchiveIsFoundOut: nothing of it is stored, and the right archive is
+// sent from its beginning.
 func TestOpenUploadOfAnotherArchiveIsFoundOut(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -58,7 +58,8 @@ func TestOpenUploadOfAnotherArchiveIsFoundOut(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestOpenUploadCannotEnd, nor be larger than an archive, nor begin where one is.
+// TestOpenUploadCannotEnd: nor can it exceed an archive's limit, or begin where an archive is
+// stored.
 func TestOpenUploadCannotEnd(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 2 << 20 })

@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// partAttr is the attribute that says how far a part has come.
+// partAttr is the attribute with the offset of a partial upload.
 const partAttr = "user.cis490.upload"
 
 // leavePartial leaves 300000 bytes of an upload, and returns it and its file.
@@ -29,8 +29,8 @@ func (l *lab) leavePartial() (wire.Upload, string) {
 	return u, staged[0]
 }
 
-// TestPartThatLiesIsDropped at a start: whatever its attribute says, no upload goes
-// where there is nothing to continue.
+// TestPartThatLiesIsDropped at a start: whatever its attribute says, no upload is attached to a
+// part that cannot be continued.
 func TestPartThatLiesIsDropped(t *testing.T) {
 	t.Parallel()
 	number := func(at int, n uint64) func([]byte) []byte {
@@ -80,9 +80,8 @@ func TestPartThatLostItsEndIsDropped(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestStateOfOtherBytesIsSeen: an attribute that parses, and is that of another
-// part. The end does not have the digest, nothing is stored, and the host begins
-// again.
+// TestStateOfOtherBytesIsSeen: the attribute is valid, and belongs to another part. The end
+// does not have the digest, nothing is stored, and the host begins again.
 func TestStateOfOtherBytesIsSeen(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -101,8 +100,8 @@ func TestStateOfOtherBytesIsSeen(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestDamagedPartIsNeverAcknowledged: a byte below the offset was flipped, or is
-// not given any more, while no receiver ran. The state of the sha256 does not know.
+// TestDamagedPartIsNeverAcknowledged: while no receiver ran, a byte below the offset was
+// flipped or became unreadable. The state of the sha256 does not show it.
 func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 	t.Parallel()
 	for what, unreadable := range map[string]bool{"flipped": false, "lost": true} {
@@ -142,8 +141,8 @@ func flipByte(t *testing.T, path string, at int64) {
 	fixture.Must(t, err)
 }
 
-// TestPartThatIsTakenAwayIsBegunAnew: somebody tidied staging under a receiver that
-// runs. Its host must not be refused until the next start.
+// TestPartThatIsTakenAwayIsBegunAnew: an operator removed files from staging while the receiver
+// ran. The host must not be refused until the next start.
 func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
 	t.Parallel()
 	for what, tidy := range map[string]func(path string) error{

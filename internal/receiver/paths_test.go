@@ -66,7 +66,7 @@ func TestNothingIsAcknowledgedIntoAMovedStore(t *testing.T) {
 	})
 }
 
-// TestStoreThatMovesUnderAnUpload: the bytes are there, and not committed.
+// TestStoreThatMovesUnderAnUpload: the bytes have arrived, and are not committed.
 func TestStoreThatMovesUnderAnUpload(t *testing.T) {
 	forEachStoreMove(t, func(l *lab, move func()) {
 		t := l.TB
@@ -84,8 +84,8 @@ func TestStoreThatMovesUnderAnUpload(t *testing.T) {
 	})
 }
 
-// onStored is a log that calls do when an upload is stored: all is durable, and the answer
-// is not sent.
+// onStored is a log that calls do when an upload is stored: everything is durable, and the
+// answer is not sent.
 type onStored struct {
 	slog.Handler
 	do func()
@@ -108,7 +108,7 @@ func TestStoreThatMovesBeforeTheAnswer(t *testing.T) {
 	})
 }
 
-// TestNoAnswerOfAMovedStoreIsOne: a host may act on what it is told is stored.
+// TestNoAnswerOfAMovedStoreIsOne: a host may act on what the answer calls stored.
 func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
 	forEachStoreMove(t, func(l *lab, move func()) {
 		t := l.TB
@@ -131,7 +131,7 @@ func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
 	})
 }
 
-// TestMovedStoreEndsAnIdleReceiver: its status says that all is well.
+// TestMovedStoreEndsAnIdleReceiver: otherwise its status would claim that all is well.
 func TestMovedStoreEndsAnIdleReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())

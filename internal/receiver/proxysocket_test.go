@@ -43,8 +43,8 @@ func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
 	}
 }
 
-// TestProxySocketChangesNothingInItsPlace: the proxy's user, who can write in the
-// directory, exchanges the socket for a link all the time.
+// TestProxySocketChangesNothingInItsPlace: the proxy's user, who can write in the directory,
+// continuously exchanges the socket for a link.
 func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
 	l, path := newSocketLab(t)
 	precious, other := filepath.Join(t.TempDir(), "precious"), path+".other"

@@ -32,7 +32,7 @@ func TestConflictComesBeforeTheBody(t *testing.T) {
 	if !ok || p.Code != wire.Conflict || p.Stored != uploadOf(key("h", "e"), first).Digest {
 		t.Errorf("%v", err)
 	}
-	// So does the answer to the same bytes again, and the name of another host is free.
+	// So does the answer to the same bytes again. The same name of another host is free.
 	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
 		t.Error(err)
 	}
@@ -127,7 +127,7 @@ func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
 }
 
-// TestUploadsTogetherStayAboveTheFloor: each alone fits.
+// TestUploadsTogetherStayAboveTheFloor: each alone would fit.
 func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) {
 		c.DataDir, c.MinFree = configPath(fixture.MountTmpfs(t, "size=8m")), 2<<20
@@ -158,7 +158,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	}
 }
 
-// TestPromisesAreGivenBack: uploads that fail must not eat the space.
+// TestPromisesAreGivenBack: failed uploads must not use up the space.
 func TestPromisesAreGivenBack(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=8m")) })
 	big := fixture.Noise(5<<20, 1)
@@ -171,8 +171,8 @@ func TestPromisesAreGivenBack(t *testing.T) {
 	l.wantReceipt(key("h", "e"), big, wire.Stored)
 }
 
-// TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive
-// stands, its client is told to retry, and then there is one row.
+// TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive is stored, its
+// client is told to retry, and then there is one row.
 func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
 	for _, healing := range []string{"by the next attempt", "by the next start"} {
 		t.Run(healing, func(t *testing.T) {
@@ -310,8 +310,8 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 	l.wantStaged(0)
 }
 
-// A crash between the quarantine and the new name leaves a row without a file:
-// the next upload's row still says that it supersedes it.
+// A crash between the quarantine and the new name leaves a row without a file: the row of the
+// next upload still supersedes it.
 func TestRepairIsToldAfterACrash(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(1000, 1)

@@ -37,8 +37,8 @@ func (l *lab) quotaLeft(host episode.Name) int64 {
 	return s.FreeBytes
 }
 
-// TestAHostHasItsPartOfTheDisk, over restarts, and leaves the others theirs. Space that
-// is freed by hand counts within minutes.
+// TestAHostHasItsPartOfTheDisk, over restarts, and does not use that of others. Space that is
+// freed by hand counts within minutes.
 func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, limitQuota(2<<20, 2<<20, 1<<20))
@@ -56,7 +56,7 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 			t.Errorf("%d bytes are left for who has all of his", left)
 		}
 		l.wantReceipt(key("other", "1"), big(1), wire.Stored)
-		l.wantReceipt(key("h", "1"), big(1), wire.AlreadyPresent) // and is told so with nothing left
+		l.wantReceipt(key("h", "1"), big(1), wire.AlreadyPresent) // and gets that answer with nothing left
 		fixture.Must(t, os.Remove(l.storedPath(key("h", "2"))))
 		time.Sleep(time.Minute)
 		if left := l.quotaLeft("h"); left != admission.FileCost(2<<20) {
@@ -66,8 +66,7 @@ func TestAHostHasItsPartOfTheDisk(t *testing.T) {
 	})
 }
 
-// TestUploadsOnTheirWayAreInTheHostsPart: those that come together, and what was left
-// of others.
+// TestUploadsOnTheirWayAreInTheHostsPart: concurrent uploads, and what was left of others.
 func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 	l := newLab(t, limitQuota(3<<20, 2<<20))
 	first := fixture.Noise(3<<20, 1)
@@ -90,7 +89,7 @@ func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 	if _, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), second), cut); err == nil || errors.Is(err, wire.Full) {
 		t.Fatalf("an upload that was cut: %v", err)
 	}
-	l.restart(func() {}) // counts again, without what was dropped
+	l.restart(func() {}) // counts again, without the dropped uploads
 	l.sendInterrupted(l.wantAnnounced(uploadOf(key("lab-01", "3"), second), 0), second, 1<<20)
 	if left := l.quotaLeft("lab-01"); left != 1<<20 {
 		t.Errorf("%d bytes are left of 5 MiB beside 3 that are stored and 1 that is unfinished", left)

@@ -16,7 +16,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// outcome is what one of several uploads came to.
+// outcome is the result of one of several uploads.
 type outcome struct {
 	receipt wire.Receipt
 	err     error
@@ -93,8 +93,8 @@ func TestRaceOfOtherBytesHasOneWinner(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestRowBelongsToOneUpload holds an upload up between its name and its row.
-// Another one of the same bytes must wait for it, or both would write a row.
+// TestRowBelongsToOneUpload delays an upload between its name and its row. Another one of the
+// same bytes must wait for it, or both would write a row.
 func TestRowBelongsToOneUpload(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(1000, 1)
@@ -121,7 +121,7 @@ func TestRowBelongsToOneUpload(t *testing.T) {
 	select {
 	case o := <-answers:
 		t.Errorf("an answer before the row: %+v", o)
-	case <-time.After(200 * time.Millisecond): // enough for the second to come as far as it can
+	case <-time.After(200 * time.Millisecond): // long enough for the second to get as far as it can
 	}
 	fixture.Must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_UNLCK}))
 	for range 2 {

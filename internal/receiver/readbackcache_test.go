@@ -29,8 +29,8 @@ func (l *lab) gateDiskReads() (begun chan struct{}, let chan struct{}) {
 	return begun, let
 }
 
-// TestAHostHasOneArchiveReadAtATime: a hundred bytes of request must not keep the disk
-// from the others, nor those of one host from another's.
+// TestAHostHasOneArchiveReadAtATime: a hundred bytes of request must not block the disk for
+// others, nor may one host's reads block another's.
 func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
@@ -61,9 +61,9 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 	})
 }
 
-// TestAnAnswerThatNobodyHearsIsKept: a large archive takes longer to read back than
-// its sender waits. It is read once, and the next time that the sender asks, it is
-// told; the time after that it is read again.
+// TestAnAnswerThatNobodyHearsIsKept: verifying a large archive takes longer than its sender
+// waits. It is read once, and the sender's next question gets the result. The question after
+// that reads it again.
 func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)
@@ -97,8 +97,8 @@ func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestAReceiptThatNobodyHearsIsKept: nor is an archive read that was stored a moment
-// ago, for a sender that had gone by then.
+// TestAReceiptThatNobodyHearsIsKept: an archive that was just stored is not read again for a
+// sender that had disconnected.
 func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)
@@ -109,13 +109,13 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	if len(begun) != 0 {
 		t.Errorf("%d readings", len(begun))
 	}
-	// What is kept is for these bytes alone.
+	// The result applies to these bytes alone.
 	if _, err := l.put(k, fixture.Noise(5000, 2)); !errors.Is(err, wire.Conflict) {
 		t.Errorf("other bytes: %v", err)
 	}
 }
 
-// TestWhoResendsIsNotToldWhatWasKept: the host has learnt that the copy is damaged.
+// TestWhoResendsIsNotToldWhatWasKept: the host has learnt that the copy is corrupt.
 func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)

@@ -22,8 +22,8 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func configPath(path string) config.Path { return config.Path(path) }
 
-// TestEveryCrashPointIsMended lays down what a crash leaves after each step of
-// an upload, starts, and sends the episode again.
+// TestEveryCrashPointIsMended creates the state after a crash at each step of an upload,
+// starts, and sends the episode again.
 func TestEveryCrashPointIsMended(t *testing.T) {
 	k, content := key("h", "e"), fixture.Noise(200_000, 1)
 	for _, c := range []struct {
@@ -83,7 +83,7 @@ func TestEveryCrashPointIsMended(t *testing.T) {
 	}
 }
 
-// removeStored removes an archive and all rows, as if nothing had been stored.
+// removeStored removes an archive and all rows, so that the store is empty.
 func (l *lab) removeStored(k episode.Key) {
 	l.Helper()
 	fixture.Must(l, os.Remove(l.storedPath(k)))
@@ -111,8 +111,8 @@ func TestStraysDoNotStopTheStart(t *testing.T) {
 	}
 }
 
-// TestMillionRowsCostNothing starts and serves beside a large index, and
-// counts the bytes that the process read.
+// TestMillionRowsCostNothing starts and serves with a large index, and counts the bytes that
+// the process reads.
 func TestMillionRowsCostNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 200 MB")

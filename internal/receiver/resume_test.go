@@ -21,7 +21,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// wantAnnounced announces an upload, and wants it to be unfinished at an offset.
+// wantAnnounced announces an upload, and checks that it is unfinished at an offset.
 func (l *lab) wantAnnounced(u wire.Upload, offset int64) wire.Unfinished {
 	l.Helper()
 	r, left, err := l.r.Announce(l.Context(), u)
@@ -32,13 +32,13 @@ func (l *lab) wantAnnounced(u wire.Upload, offset int64) wire.Unfinished {
 	return left
 }
 
-// sendPiece appends content[from:to]; last says that this completes the upload.
+// sendPiece appends content[from:to]; last means that this completes the upload.
 func (l *lab) sendPiece(left wire.Unfinished, content []byte, from, to int, last bool) (wire.Receipt, wire.Unfinished, error) {
 	p := wire.Piece{Offset: int64(from), Size: int64(to - from), Last: last, Interrupt: func(error) {}}
 	return l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
 }
 
-// sendRest sends the rest of an upload, and wants a receipt with a status.
+// sendRest sends the rest of an upload, and checks that the receipt has a status.
 func (l *lab) sendRest(u wire.Upload, left wire.Unfinished, content []byte, want wire.Status) {
 	l.Helper()
 	r, _, err := l.sendPiece(left, content, int(left.Offset), len(content), true)
@@ -48,7 +48,7 @@ func (l *lab) sendRest(u wire.Upload, left wire.Unfinished, content []byte, want
 	}
 }
 
-// sendInterrupted announces all the rest, sends it up to an offset, and then breaks off.
+// sendInterrupted announces the whole rest, sends it up to an offset, and then breaks off.
 func (l *lab) sendInterrupted(left wire.Unfinished, content []byte, to int) {
 	l.Helper()
 	broken := errors.New("the connection broke")
@@ -63,7 +63,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// wantCode wants err to be a problem with a code.
+// wantCode checks that err is a problem with a code.
 func (l *lab) wantCode(what string, err error, code wire.Code) *wire.Problem {
 	l.Helper()
 	p, ok := errors.AsType[*wire.Problem](err)
@@ -92,8 +92,8 @@ func TestCutUploadIsKept(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestCutUploadOutlivesTheReceiver, with the state of its sha256: what is there
-// is not read again.
+// TestCutUploadOutlivesTheReceiver, with the state of its sha256: stored bytes are not read
+// again.
 func TestCutUploadOutlivesTheReceiver(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -104,7 +104,7 @@ func TestCutUploadOutlivesTheReceiver(t *testing.T) {
 	if fixture.Must(t, err); len(staged) != 1 {
 		t.Fatalf("staging has %q", staged)
 	}
-	l.restart(func() { // what was written behind the last checkpoint was not durable
+	l.restart(func() { // what was written after the last checkpoint was not durable
 		f, err := os.OpenFile(staged[0], os.O_APPEND|os.O_WRONLY, 0)
 		fixture.Must(t, err)
 		_, err = f.WriteString("not durable")
@@ -117,8 +117,7 @@ func TestCutUploadOutlivesTheReceiver(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestUploadThatMissesItsCommitOnlyIsCommitted: all bytes came, and then the
-// receiver ended.
+// TestUploadThatMissesItsCommitOnlyIsCommitted: all bytes arrived, and then the receiver ended.
 func TestUploadThatMissesItsCommitOnlyIsCommitted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -205,8 +204,8 @@ func TestLyingDigestLeavesNothing(t *testing.T) {
 	l.wantConsistent(0)
 }
 
-// TestTheLatestRequestGoesOn: a piece whose sender may be long gone gives way to
-// whoever asks, with all that has come of it.
+// TestTheLatestRequestGoesOn: a piece whose sender may have disconnected gives way to a new
+// request, which continues after all its bytes.
 func TestTheLatestRequestGoesOn(t *testing.T) {
 	t.Parallel()
 	for what, ask := range map[string]func(l *lab, u wire.Upload, id string) (offset int64){
@@ -242,8 +241,8 @@ func TestTheLatestRequestGoesOn(t *testing.T) {
 	}
 }
 
-// stallPiece begins a piece that stops after some bytes, like that of a client that is gone.
-// It returns a channel that reports their arrival, and one with the error at its end.
+// stallPiece begins a piece that stops after some bytes, as if its client had disconnected. It
+// returns a channel that reports their arrival, and one with the error at its end.
 func (l *lab) stallPiece(left wire.Unfinished, bytesOf int) (there <-chan struct{}, ended <-chan error) {
 	arrived, done, cut := make(chan struct{}), make(chan error, 1), make(chan error, 1)
 	silent := sync.OnceFunc(func() { close(arrived) })
@@ -267,8 +266,8 @@ func (l *lab) stallPiece(left wire.Unfinished, bytesOf int) (there <-chan struct
 	return arrived, done
 }
 
-// TestAnnouncementWaitsForACommit: a sender whose connection broke behind its last
-// byte is told of the archive, and not to start again.
+// TestAnnouncementWaitsForACommit: a sender whose connection broke after its last byte gets a
+// receipt, and need not start again.
 func TestAnnouncementWaitsForACommit(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -292,7 +291,7 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	case err := <-told:
 		t.Errorf("an answer before the commit: %v", err)
 		told <- nil
-	case <-time.After(200 * time.Millisecond): // enough for it to come as far as it can
+	case <-time.After(200 * time.Millisecond): // long enough for it to get as far as it can
 	}
 	done()
 	fixture.Must(t, receiveWithin(t, 10*time.Second, committed, "the commit"))
@@ -300,8 +299,8 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestAnnouncementOfAnUploadThatEndsIsAnswered: another sender of the same archive
-// ends it between one look and the next.
+// TestAnnouncementOfAnUploadThatEndsIsAnswered: another sender of the same archive completes it
+// between two checks.
 func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
@@ -358,8 +357,8 @@ func (l *lab) waitFor(what string, ok func() bool) {
 	}
 }
 
-// TestAbandonedUploadsGiveWay: a host has a limited number, and those with which it went
-// on last.
+// TestAbandonedUploadsGiveWay: a host has a limited number, and keeps those that it continued
+// last.
 func TestAbandonedUploadsGiveWay(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 })
@@ -373,7 +372,7 @@ func TestAbandonedUploadsGiveWay(t *testing.T) {
 	l.wantAnnounced(all[5], 1000)
 	l.wantAnnounced(all[2], 1000)
 	l.wantAnnounced(all[0], 0)
-	l.wantStaged(3) // it took the place of 3, of which nothing is there yet
+	l.wantStaged(3) // it replaced 3, of which nothing is stored yet
 	l.wantAnnounced(all[3], 0)
 }
 
@@ -409,7 +408,7 @@ func TestOldUploadsExpire(t *testing.T) {
 	l.wantStaged(1)
 }
 
-// TestUploadExpiresByItsLastByte, however often somebody asks for it.
+// TestUploadExpiresByItsLastByte, however often its offset is requested.
 func TestUploadExpiresByItsLastByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Limits.UnfinishedAge = config.Duration(24 * time.Hour) })
@@ -496,7 +495,7 @@ func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
 	}
 }
 
-// TestUnfinishedUploadsOfAHostAreBounded: the one that was used least lately gives way.
+// TestUnfinishedUploadsOfAHostAreBounded: the least recently used one gives way.
 func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 1 })

@@ -122,9 +122,9 @@ func TestScrubDecodes(t *testing.T) {
 	})
 }
 
-// TestABombCostsTheScrubTime, as if it had been read: 64 MiB, of zeros or of headers, in
-// some kilobytes, at 64 KiB/s and sixteen bytes for one, are 64 s. One that does not
-// decode in the end is decoded twice.
+// TestABombCostsTheScrubTime, as if it had been read: 64 MiB, of zeros or of headers, in some
+// kilobytes, take 64 s at 64 KiB/s and sixteen decoded bytes for one. One that fails to decode
+// at its end is decoded twice.
 func TestABombCostsTheScrubTime(t *testing.T) {
 	for _, of := range []struct {
 		looks   int64
@@ -204,23 +204,6 @@ func packBomb(tb testing.TB, members int, size int64) []byte {
 	return b.Bytes()
 }
 
-// What was read lately is not read again: that is how an interrupted scrub continues.
-func TestScrubGoesOnWhereItWas(t *testing.T) {
-	l := newLab(t, nil)
-	for i, name := range []string{"a", "b", "c"} {
-		l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
-	}
-	_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("a", packNoise(1000, 0))}, true)
-	fixture.Must(t, err)
-	p, _ := l.scrubOnce(scrub.Options{OlderThan: time.Hour})
-	if p.Objects != 2 || p.Skipped != 1 {
-		t.Errorf("read %d and skipped %d, want 2 and 1", p.Objects, p.Skipped)
-	}
-	if p, _ := l.scrubOnce(scrub.Options{}); p.Objects != 3 {
-		t.Errorf("a whole scrub read %d, want 3", p.Objects)
-	}
-}
-
 func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
@@ -268,7 +251,7 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 	})
 }
 
-// A flipped byte is found within one interval, for ever.
+// A flipped byte is found within one interval, in every interval.
 func TestScrubBeginsAnewEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
@@ -289,8 +272,8 @@ func TestScrubBeginsAnewEachInterval(t *testing.T) {
 	})
 }
 
-// A round that was interrupted continues after the last archive that it read, as
-// slowly as it may: 1 MiB at 64 KiB/s is 16 s.
+// An interrupted pass continues after the last archive that it read, as slowly as configured: 1
+// MiB at 64 KiB/s takes 16 s.
 func TestScrubIsSlowAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
@@ -304,7 +287,7 @@ func TestScrubIsSlowAndResumes(t *testing.T) {
 		if st.Scrub.Objects != 2 || st.Scrub.Episode != "b" || !st.Scrub.WholeSince.IsZero() || st.OldestRead != nil {
 			t.Fatalf("after 40 s: %+v", st.Scrub)
 		}
-		l.corruptStored(key("lab-01", "a")) // behind the position: of the next round
+		l.corruptStored(key("lab-01", "a")) // before the position: left to the next pass
 		l.restart(func() {})
 		stop = l.startScrub()
 		time.Sleep(10 * time.Minute)
@@ -346,7 +329,7 @@ func TestScrubOfRateZeroReadsNothing(t *testing.T) {
 	fixture.Must(t, l.r.RunScrub(t.Context()))
 }
 
-// Whatever a crash or a person left in scrub.json, the walk continues.
+// Whatever a crash or an operator left in scrub.json, the pass continues.
 func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	for what, text := range map[string]string{
 		"empty": "", "no JSON": "x", "a name that is none": `{"started":"2026-01-01T00:00:00Z","host_id":"../x"}`,
@@ -366,8 +349,7 @@ func TestScrubSurvivesItsOwnFile(t *testing.T) {
 	}
 }
 
-// One wrong reading is no proof, and a disk that gives nothing any more must
-// not empty the store.
+// One wrong reading is no proof, and a disk that returns nothing must not empty the store.
 func TestOneWrongReadingIsNoProof(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")

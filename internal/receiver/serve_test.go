@@ -54,7 +54,7 @@ func TestOverTheWire(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// listFiles lists all that is in the data directory.
+// listFiles lists everything in the data directory.
 func (l *lab) listFiles() string {
 	l.Helper()
 	out, err := exec.Command("find", l.data, "-printf", "%P %s\n").Output()
@@ -62,7 +62,7 @@ func (l *lab) listFiles() string {
 	return string(out)
 }
 
-// heldReader is an archive of which the last byte waits for the test.
+// heldReader is an archive whose last byte waits for the test.
 type heldReader struct {
 	content []byte
 	reached atomic.Bool
@@ -139,7 +139,7 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	l.wantConsistent(2)
 }
 
-// TestFaultEndsTheReceiver pulls the disk out below an upload.
+// TestFaultEndsTheReceiver removes the disk during an upload.
 func TestFaultEndsTheReceiver(t *testing.T) {
 	data, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4", "-J", "size=4"), "errors=remount-ro")
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })

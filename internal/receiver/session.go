@@ -197,7 +197,7 @@ func (s *sessions) addRestored(u *uploadSession) bool {
 	return true
 }
 
-// finalizeLength makes an open session the one of an archive, under the same id. The open session
+// finalizeLength makes an open session that of an archive, under the same id. The open session
 // has ended then. If the archive has a session already, both stay as they are.
 func (s *sessions) finalizeLength(open *heldSession, of wire.Upload) {
 	final := newSession(of, open.id, time.Now())

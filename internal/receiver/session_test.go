@@ -8,8 +8,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestNoUploadIsPutOverAnother: an archive may have been announced since somebody
-// looked whether it was, and what came of it must stay where it can be found.
+// TestNoUploadIsPutOverAnother: an archive may have been announced after the check for it, and
+// that upload must remain findable.
 func TestNoUploadIsPutOverAnother(t *testing.T) {
 	s := newSessions(8)
 	key := episode.Key{Host: "h", Name: "e"}

@@ -9,8 +9,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestPartOfAStoredArchiveIsDroppedAtTheStart: a start could not look at the part, and the
-// archive came another way since.
+// TestPartOfAStoredArchiveIsDroppedAtTheStart: an earlier start could not read the part, and
+// the archive has been stored by another upload since.
 func TestPartOfAStoredArchiveIsDroppedAtTheStart(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)

@@ -15,8 +15,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// childConfig makes the test binary a receiver that takes one upload in and
-// says what came of it.
+// childConfig makes the test binary a receiver that accepts one upload and prints its result.
 const childConfig = "RECEIVER_TEST_CONFIG"
 
 func TestMain(m *testing.M) {
@@ -41,9 +40,9 @@ func runChild(path string) error {
 	return err
 }
 
-// TestFailedSyncOfTheNameLeavesTheDebt makes the sync fail that comes between
-// the name and the row. The archive may stand under its name then; the staging
-// name must tell the next start that a row is owed.
+// TestFailedSyncOfTheNameLeavesTheDebt makes the sync between the name and the row fail. The
+// archive may have its name then; the staging name must tell the next start that a row is
+// missing.
 func TestFailedSyncOfTheNameLeavesTheDebt(t *testing.T) {
 	strace := fixture.RequireTool(t, "strace")
 	l := newLab(t, nil)

@@ -36,7 +36,7 @@ func (l *lab) countVerified(host string, names ...string) int {
 	return n
 }
 
-// floodArchives lays down perSecond new archives of a host until stop, behind its archive "m" and
+// floodArchives creates perSecond new archives of a host until stop, behind its archive "m" and
 // before its archive "z". They cost the test less than uploads would.
 func (l *lab) floodArchives(host string, perSecond int) (stop func()) {
 	l.Helper()
@@ -85,8 +85,8 @@ func TestNoHostKeepsTheScrubFromOthers(t *testing.T) {
 		stop := l.startScrub()
 		time.Sleep(5*time.Minute - time.Second)
 		unflood := l.floodArchives("b-floods", 50) // at most 16 can be read
-		// A turn of each other host, with the archive that it ends with, and the honest
-		// host's own archives: 20 files to begin.
+		// A turn of each other host, with the archive at its end, and the ordinary host's own
+		// archives: at most 20 files.
 		time.Sleep(time.Second + (32+4+4+2)*time.Second)
 		if n := l.countVerified("c-honest", honest...); n != len(honest) {
 			t.Errorf("%d of %d archives were read within the budget", n, len(honest))
@@ -104,8 +104,8 @@ func TestNoHostKeepsTheScrubFromOthers(t *testing.T) {
 	})
 }
 
-// TestABombIsDecodedOnce: it costs the first of three rounds its decoding, and is read
-// and verified by all of them. The log names it once.
+// TestABombIsDecodedOnce: only the first of three passes decodes it, and all of them read and
+// verify it. The log names it once.
 func TestABombIsDecodedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 1 << 20 })
@@ -153,8 +153,8 @@ func TestABombIsDecodedOnce(t *testing.T) {
 	})
 }
 
-// TestRestartsDoNotLetOneArchiveBlockTheScrub: each restart comes before the end of a
-// bomb's decoding, and the others are read all the same.
+// TestRestartsDoNotLetOneArchiveBlockTheScrub: each restart comes before the end of a bomb's
+// decoding, and the others are still read.
 func TestRestartsDoNotLetOneArchiveBlockTheScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })
@@ -205,8 +205,8 @@ func TestScrubGoesOnFromAnOlderPosition(t *testing.T) {
 	})
 }
 
-// TestOlderProgramsReadThePositionAsABeginning: they go by names, and would take all
-// hosts before the position for read.
+// TestOlderProgramsReadThePositionAsABeginning: they go by names, and would consider all hosts
+// before the position read.
 func TestOlderProgramsReadThePositionAsABeginning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 64 << 10 })

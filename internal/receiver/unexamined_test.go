@@ -19,7 +19,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// failReads opens what the store reads, but for the archive of one episode.
+// failReads opens what the store reads, except the archive of one episode.
 func failReads(name string, err error) func(*durable.Dir, string) (io.ReadCloser, error) {
 	return func(d *durable.Dir, file string) (io.ReadCloser, error) {
 		if strings.HasPrefix(file, name+".") {
@@ -39,8 +39,7 @@ func newLabOfThree(t *testing.T) *lab {
 	return l
 }
 
-// A scrub that could not open an archive has not read the store. The next one that can
-// has.
+// A scrub that could not open an archive has not read the store. The next scrub that can has.
 func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 	for _, cause := range []error{unix.EACCES, unix.ELOOP} {
 		synctest.Test(t, func(t *testing.T) {
@@ -65,8 +64,8 @@ func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 	}
 }
 
-// A shortage of the process says nothing of an archive: the scrub waits, and goes on at
-// the archive at which it was met.
+// A resource shortage of the process says nothing about an archive: the scrub waits, and
+// continues at the same archive.
 func TestAShortageStopsTheScrub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLabOfThree(t)
@@ -93,8 +92,8 @@ func TestAShortageStopsTheScrub(t *testing.T) {
 	})
 }
 
-// A host must neither delete its copy of an archive that cannot be examined, nor send it
-// into a PUT that meets the same obstacle.
+// A host must neither delete its copy of an archive that cannot be examined, nor send it in a
+// PUT that meets the same obstacle.
 func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 	l := newLabOfThree(t)
 	content := packNoise(1000, 1)
@@ -105,7 +104,7 @@ func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 	if h := l.queryInventory(queryFor("b", content), true); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.Contents != nil || h.ReceivedAt == nil {
 		t.Errorf("it cannot be read back: %+v", h)
 	}
-	for _, name := range []string{"b", "none"} { // nobody can read a folder as an archive
+	for _, name := range []string{"b", "none"} { // a folder cannot be read as an archive
 		path := filepath.Join(l.data, "episodes", "lab-01", name+".tar.zst")
 		fixture.Must(t, os.RemoveAll(path))
 		fixture.Must(t, os.Mkdir(path, 0o750))
@@ -126,7 +125,7 @@ func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// A disk that fails as a whole must not have all hosts send all that they have.
+// A disk that fails as a whole must not make all hosts send everything again.
 func TestAFailingDiskIsNotHealed(t *testing.T) {
 	l := newLabOfThree(t)
 	l.wantReceipt(key("lab-01", "d"), packNoise(1000, 3), wire.Stored)
@@ -146,8 +145,8 @@ func TestAFailingDiskIsNotHealed(t *testing.T) {
 	}
 }
 
-// The walk reads regular files alone: the row tells that another kind of file took the
-// place of an archive.
+// The walk reads regular files alone: the row shows that another kind of file replaced an
+// archive.
 func TestALinkInPlaceOfAnArchiveIsFound(t *testing.T) {
 	l := newLabOfThree(t)
 	path := l.storedPath(key("lab-01", "b"))

@@ -76,7 +76,7 @@ func ascii(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// objects checks that a file has that many lines, each one a JSON object: objects stdout 3
+// objects checks that a file has this many lines, each one a JSON object: objects stdout 3
 func objects(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)

@@ -18,8 +18,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// deadline bounds all scripts of a program: a daemon that a script started by mistake ends
-// then.
+// deadline bounds all scripts of a program: it ends a daemon that a script started by mistake.
 const deadline = 3 * time.Minute
 
 // Main is the TestMain of a program.

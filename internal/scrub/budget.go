@@ -17,9 +17,9 @@ const (
 // busySlowdown is how many times slower a scrub is while uploads are in flight.
 const busySlowdown = 8
 
-// budget limits the bytes per second that a pass may cost, and counts them. It must be
+// readBudget limits the bytes per second that a pass may cost, and counts them. It must be
 // used by one goroutine.
-type budget struct {
+type readBudget struct {
 	limiter *rate.Limiter
 	burst   int
 	busy    func() bool
@@ -31,19 +31,19 @@ type budget struct {
 }
 
 // newBudget returns a budget of bytes per second. 0 means unlimited.
-func newBudget(perSecond int64, busy func() bool) *budget {
+func newBudget(perSecond int64, busy func() bool) *readBudget {
 	if perSecond <= 0 {
-		return &budget{limiter: rate.NewLimiter(rate.Inf, 0), burst: 1 << 30, busy: busy}
+		return &readBudget{limiter: rate.NewLimiter(rate.Inf, 0), burst: 1 << 30, busy: busy}
 	}
 	burst := int(min(max(perSecond, 4<<10), 1<<20))
-	return &budget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
+	return &readBudget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
 }
 
 // chargeBytes counts n bytes and does not wait.
-func (b *budget) chargeBytes(n int) { b.spent += int64(n) }
+func (b *readBudget) chargeBytes(n int) { b.spent += int64(n) }
 
 // waitBytes counts n bytes and waits until they may be read.
-func (b *budget) waitBytes(ctx context.Context, n int) error {
+func (b *readBudget) waitBytes(ctx context.Context, n int) error {
 	b.chargeBytes(n)
 	if b.beforeWait != nil {
 		b.beforeWait()

@@ -18,8 +18,8 @@ const freeExpansionRatio = 16
 // decodeMeter reads one archive from the disk and decodes it.
 type decodeMeter struct {
 	ctx    context.Context
-	budget *budget // nil: a host waits for the result
-	size   int64   // of the archive
+	budget *readBudget // nil: a host waits for the result
+	size   int64       // of the archive
 	// noWait charges the budget without waiting: uploads of the key wait for the result.
 	noWait bool
 	// confirming reports that an earlier reading could not decode these bytes either.

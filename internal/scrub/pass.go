@@ -18,7 +18,7 @@ import (
 type scrubPass struct {
 	progress      Progress
 	verifier      *Verifier
-	budget        *budget
+	budget        *readBudget
 	data          *durable.Dir
 	indexFile     string
 	verifiedSince time.Time    // what was verified since then is skipped

@@ -21,7 +21,7 @@ var ErrDisk = errors.New("repeated read errors: check the disk ('dmesg', 'smartc
 // unreadable only after two readings. Its methods are safe for concurrent use.
 type Verifier struct {
 	Store *store.Reader
-	// Row returns what the index says of an archive whose file carries no digest.
+	// Row returns the row of the index for an archive whose file carries no digest.
 	Row func(context.Context, episode.Key) (digest.Digest, bool, error)
 	// Lock prevents uploads of a key until unlock is called. Nil: no upload is possible.
 	Lock func(episode.Key) (unlock func())
@@ -54,7 +54,7 @@ func (v *Verifier) VerifyNow(ctx context.Context, key episode.Key) (Result, erro
 
 // verifyArchive reads and decodes the archive under key within b, which may be nil. The error
 // wraps [fs.ErrNotExist] if there is none, or if it was replaced meanwhile.
-func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *budget) (Result, error) {
+func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *readBudget) (Result, error) {
 	o, err := v.Store.Stat(key)
 	if err != nil {
 		v.RecordReadError(err)

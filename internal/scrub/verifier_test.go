@@ -21,7 +21,7 @@ import (
 
 func keyOf(name string) episode.Key { return episode.Key{Host: "lab-01", Name: episode.Name(name)} }
 
-// newStore returns an empty store, and a verifier of it.
+// newStore returns an empty store, and a verifier for it.
 func newStore(t *testing.T) (*store.Store, *scrub.Verifier) {
 	t.Helper()
 	data, err := durable.Open(t.TempDir())
@@ -48,7 +48,7 @@ func archiveOf(t *testing.T, seed byte) []byte {
 	return b.Bytes()
 }
 
-func put(t *testing.T, s *store.Store, name string, content []byte) {
+func storeArchive(t *testing.T, s *store.Store, name string, content []byte) {
 	t.Helper()
 	u, err := s.CreateUpload(keyOf(name))
 	fixture.Must(t, err)
@@ -59,8 +59,8 @@ func put(t *testing.T, s *store.Store, name string, content []byte) {
 	fixture.Must(t, u.MarkIndexed(now))
 }
 
-// replaceReads makes the first n readings return other bytes than those that are stored, and
-// counts all readings.
+// replaceReads makes the first n reads return bytes other than the stored ones, and counts all
+// reads.
 func replaceReads(s *store.Store, n int, other []byte) (readings *int) {
 	readings = new(int)
 	s.Reader.Uncached = func(dir *durable.Dir, name string) (io.ReadCloser, error) {
@@ -74,7 +74,7 @@ func replaceReads(s *store.Store, n int, other []byte) (readings *int) {
 
 func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 	s, v := newStore(t)
-	put(t, s, "run-7", archiveOf(t, 7))
+	storeArchive(t, s, "run-7", archiveOf(t, 7))
 	readings := replaceReads(s, 2, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
 	fixture.Must(t, err)
@@ -88,7 +88,7 @@ func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 
 func TestSecondReadingRefutesTheFirst(t *testing.T) {
 	s, v := newStore(t)
-	put(t, s, "run-7", archiveOf(t, 7))
+	storeArchive(t, s, "run-7", archiveOf(t, 7))
 	replaceReads(s, 1, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
 	fixture.Must(t, err)
@@ -104,7 +104,7 @@ func TestFailingDiskEndsQuarantining(t *testing.T) {
 	quarantined := 0
 	for i := range 10 {
 		name := "run-" + string(rune('a'+i))
-		put(t, s, name, archiveOf(t, byte(i)))
+		storeArchive(t, s, name, archiveOf(t, byte(i)))
 		got, err := v.VerifyNow(t.Context(), keyOf(name))
 		fixture.Must(t, err)
 		if got.Quarantined {

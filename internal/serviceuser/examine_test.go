@@ -31,12 +31,12 @@ func secret(t *testing.T, mode, folder fs.FileMode, uid, gid int) string {
 	return path
 }
 
-// TestExposedSecretIsAnErrorAndTheRestANote: what all can read is no secret. Each note has
-// the command.
+// TestExposedSecretIsAnErrorAndTheRestANote: a file that all can read is not a secret. Each
+// note has the command.
 func TestExposedSecretIsAnErrorAndTheRestANote(t *testing.T) {
 	for _, c := range []struct {
 		mode, folder fs.FileMode
-		uid, gid     int // -1: ours
+		uid, gid     int // -1: the id of this process
 		note, err    string
 	}{
 		{0o600, 0o755, -1, -1, "", ""},
@@ -74,7 +74,7 @@ func TestExposedSecretIsAnErrorAndTheRestANote(t *testing.T) {
 	}
 }
 
-// TestFolderSaysWhoMakesIt: or that nobody can.
+// TestFolderSaysWhoMakesIt, or that no user can.
 func TestFolderSaysWhoMakesIt(t *testing.T) {
 	dir := t.TempDir()
 	f, err := serviceuser.ExamineFolder(dir, false)
@@ -99,7 +99,7 @@ func TestFolderSaysWhoMakesIt(t *testing.T) {
 	}
 }
 
-// TestFolderOfOthersIsAnError: as the user that the program has become.
+// TestFolderOfOthersIsAnError for the user that the program has become.
 func TestFolderOfOthersIsAnError(t *testing.T) {
 	dir := folder(t)
 	closed := filepath.Join(dir, "closed")

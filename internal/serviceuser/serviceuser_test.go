@@ -16,8 +16,8 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// actEnv makes the test binary do one act and end: what gives root up cannot be done
-// in the process of the tests.
+// actEnv makes the test binary do one act and end: giving up root cannot be done in the process
+// of the tests.
 const actEnv = "SERVICEUSER_ACT"
 
 func TestMain(m *testing.M) {
@@ -47,8 +47,8 @@ var acts = map[string]func(args []string) error{
 	"readable": func(args []string) error { return serviceuser.CheckReadable(args, "prog check") },
 }
 
-// become makes the process the user of a state directory, leaves a file there and
-// prints who it is.
+// become makes the process the user of a state directory, leaves a file there and prints its
+// user.
 func become(args []string) error {
 	u, notes, err := serviceuser.Become(serviceuser.State{
 		Dir:    args[0],
@@ -134,10 +134,10 @@ func TestRootBecomesTheOwnerOfTheState(t *testing.T) {
 	wantOwner(t, filepath.Join(dir, ".lock"), "0640 4242:4243")
 }
 
-// TestNamedUserBringsItsGroups: a directory that was given to a user by name alone is
-// still group root's, which must not make a daemon's command a member of it.
+// TestNamedUserBringsItsGroups: a directory that was given to a user by name alone still
+// belongs to the group root, and a daemon's command must not become a member of it.
 func TestNamedUserBringsItsGroups(t *testing.T) {
-	dir := makeDir(t, filepath.Join(folder(t), "state"), 65534, 0) // nobody
+	dir := makeDir(t, filepath.Join(folder(t), "state"), 65534, 0) // an unprivileged user
 	out, ok := do(t, "become", 0, dir)
 	if !ok || !strings.HasPrefix(out, "65534 65534 65534 65534 [65534") {
 		t.Fatalf("got %q, want prefix %q", out, "65534 65534 65534 65534 [65534")
@@ -152,7 +152,7 @@ func TestRootStaysRootWhereRootOwnsTheState(t *testing.T) {
 	}
 }
 
-// TestMissingFoldersAreTheServiceUsers: also where only root can make the first.
+// TestMissingFoldersAreTheServiceUsers, even if only root can create the first.
 func TestMissingFoldersAreTheServiceUsers(t *testing.T) {
 	base := folder(t)
 	state := makeDir(t, filepath.Join(base, "state"), 4242, 4243)
@@ -175,8 +175,8 @@ func TestMissingFoldersAreTheServiceUsers(t *testing.T) {
 	}
 }
 
-// TestLinkOfAnotherLeadsRootNowhere: the owner of a directory on the way could make
-// root's command act as any third user.
+// TestLinkOfAnotherLeadsRootNowhere: the owner of a directory within the path could make root's
+// command act as any third user.
 func TestLinkOfAnotherLeadsRootNowhere(t *testing.T) {
 	base := folder(t)
 	victim := makeDir(t, filepath.Join(base, "victim"), 5555, 5555)
@@ -187,7 +187,7 @@ func TestLinkOfAnotherLeadsRootNowhere(t *testing.T) {
 	if out, ok := do(t, "become", 0, link); ok || !strings.Contains(out, "is a link of uid 4242 to a directory of uid 5555") {
 		t.Errorf("got %q, want %q in it", out, "is a link of uid 4242 to a directory of uid 5555")
 	}
-	// The operator's own links lead on, and so do those of the user that root becomes.
+	// The operator's own links are followed, and so are those of the user that root becomes.
 	fixture.Must(t, os.Lchown(link, 0, 0))
 	if out, ok := do(t, "become", 0, link); !ok || !strings.HasPrefix(out, "5555 ") {
 		t.Errorf("got %q, want prefix %q", out, "5555 ")
@@ -205,7 +205,8 @@ func TestOthersStayWhoTheyAre(t *testing.T) {
 	}
 }
 
-// TestDeniedPermissionsAreExplained: whose it is, who we are, and the line that fixes it.
+// TestDeniedPermissionsAreExplained: the owner, the user of the process, and the command that
+// fixes it.
 func TestDeniedPermissionsAreExplained(t *testing.T) {
 	base := folder(t)
 	file := func(uid, gid int, mode fs.FileMode, elem ...string) string {

@@ -28,8 +28,8 @@ const MarkerFirstFactor = 10
 // MaxWait returns the longest time that an unchanged episode takes to settle.
 func MaxWait(settle time.Duration) time.Duration { return MarkerFirstFactor*settle + clockTick }
 
-// UnsettledError says that an episode has changed too recently to be packed. It is no
-// failure.
+// UnsettledError says that an episode has changed too recently to be packed. It does not count
+// as a failure.
 type UnsettledError struct {
 	Until    time.Time    // when to check again, by the monotonic clock
 	Changed  string       // what changed last, in printable ASCII

@@ -66,9 +66,9 @@ func TestSettledIsJudgedByCtimes(t *testing.T) {
 	}
 }
 
-// TestAnErrorOfACopyUnderWayIsNoVerdict: what the survey says of a tree that is being
-// changed may be otherwise in a moment. Any other error is a failure, as without settling.
-func TestAnErrorOfACopyUnderWayIsNoVerdict(t *testing.T) {
+// TestAnErrorOfACopyInProgressIsNotFinal: the survey of a tree that is being changed may differ
+// a moment later. Any other error is a failure, as without settling.
+func TestAnErrorOfACopyInProgressIsNotFinal(t *testing.T) {
 	const settle, tick = time.Second, 10 * time.Millisecond
 	now := time.Date(2026, 11, 29, 8, 0, 0, 500_000_000, time.UTC)
 	changed, unfit := fmt.Errorf("x vanished: %w", archive.ErrChanged), &archive.UnpackableError{Cause: "meta.json is empty"}

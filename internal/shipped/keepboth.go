@@ -186,9 +186,9 @@ func (r *keepBothRun) isTaken(name episode.Name) (bool, error) {
 	return state.Sealed || state.Held || fileExists(episodes, name) || fileExists(shipped, name), err
 }
 
-// findRenamed returns the name that an older program gave the episode without recording it.
-// In a conflict the packed copy may be all that is left of the episode, so the directory of
-// that name is compared with it.
+// findRenamed returns the name that an older program gave the episode without recording it. In
+// a conflict the packed copy may be the only one of the episode, so the directory of that name
+// is compared with it.
 func (r *keepBothRun) findRenamed(ctx context.Context) (episode.Name, error) {
 	second, err := SecondName(r.name, r.hold)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 // which is the default: nothing is deleted.
 type RetentionConfig struct {
 	MaxAge   config.Duration `toml:"max_age"`   // since the receipt
-	MaxBytes config.Bytes    `toml:"max_bytes"` // of all that is shipped
+	MaxBytes config.Bytes    `toml:"max_bytes"` // of the shipped episodes
 	MinFree  config.Bytes    `toml:"min_free"`  // on the disk
 }
 
@@ -143,7 +143,7 @@ type pruneRun struct {
 	restored  map[string]bool // directories that came out of the trash, and are reported
 	queriedAt time.Time       // when the receiver last answered
 	startedAt time.Time
-	total     int64 // bytes of all that is shipped, if the policy limits them
+	total     int64 // the total size of the shipped episodes, if the policy limits it
 	free      int64
 	report    PruneReport
 }

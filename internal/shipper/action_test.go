@@ -50,8 +50,8 @@ var codes = map[wire.Code]string{
 	wire.Busy: "pause", wire.Draining: "pause", wire.Full: "pause", wire.Damaged: "pause", wire.Internal: "pause",
 }
 
-// What judges the episode holds it; what judges this host, the path or the
-// receiver marks none.
+// An error about the episode holds it. An error about this host, the path or the receiver marks
+// no episode.
 func TestEveryRefusalHasItsVerdict(t *testing.T) {
 	for code, want := range codes {
 		reason := outbox.Reason("")

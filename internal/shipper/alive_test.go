@@ -14,8 +14,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// The watchdog's question: a receiver that hangs is no reason to be restarted,
-// a worker that got nowhere for longer than any wait of its own is.
+// What the watchdog reacts to: a receiver that hangs is no reason for a restart. A worker
+// without progress for longer than any of its own timeouts is.
 func TestAliveMeansGettingOn(t *testing.T) {
 	alive := func(l *lab, s *shipper.Shipper) bool {
 		ctx, cancel := context.WithTimeout(l.Context(), 10*time.Second)
@@ -39,7 +39,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 	t.Run("a worker is stuck", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
 			s, stop := l.startDaemon()
 			time.Sleep(shipper.StuckAfter - time.Second)
@@ -55,7 +55,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 	t.Run("an upload that moves", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			s, err := shipper.New(l.cfg, slowReceiver{l.receiver}, "the test", discard)
 			fixture.Must(l, err)
 			s.ScanOnly()
@@ -71,7 +71,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 	})
 }
 
-// slowReceiver reads a byte a minute.
+// slowReceiver reads one byte per minute.
 type slowReceiver struct{ *receiver }
 
 func (slowReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (wire.Receipt, error) {
@@ -90,10 +90,10 @@ func (slowReceiver) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt)
 
 func TestStatusSaysHowItGoes(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.receiver.down = unix.ECONNREFUSED
 		var said []string
-		s := l.open()
+		s := l.openShipper()
 		s.Status = func(status string) { said = append(said, status) }
 		s.ScanOnly()
 		stop := l.start(s)

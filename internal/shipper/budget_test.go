@@ -14,7 +14,7 @@ import (
 	"cis490/internal/outbox"
 )
 
-// outboxBytes is what the sealed entries have together.
+// outboxBytes is the total size of the sealed entries.
 func outboxBytes(l *lab) int64 {
 	l.Helper()
 	entries, err := filepath.Glob(l.path("outbox", "*.tar.zst"))
@@ -34,7 +34,7 @@ func TestTheOutboxKeepsItsBudgetWhileTheReceiverIsAway(t *testing.T) {
 		l.cfg.Packers = 1
 		l.cfg.LowSpaceFile = config.Path(l.path("low-space"))
 		l.receiver.down = unix.ECONNREFUSED
-		l.finish(names("run", 40)...) // about 300 bytes each, packed
+		l.finishEpisodes(numberedNames("run", 40)...) // about 300 bytes each, packed
 		_, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		if n := outboxBytes(l); n > 4<<10 || n < 2<<10 {
@@ -43,7 +43,7 @@ func TestTheOutboxKeepsItsBudgetWhileTheReceiverIsAway(t *testing.T) {
 		if _, err := os.Stat(l.path("low-space")); err != nil {
 			l.Errorf("the experiment queue is not told: %v", err)
 		}
-		if said := l.logs.containing("packing waits for space"); len(said) != 1 {
+		if said := l.logs.linesContaining("packing waits for space"); len(said) != 1 {
 			l.Errorf("ten minutes say %q", said)
 		}
 		l.receiver.update(func() { l.receiver.down = nil })
@@ -61,23 +61,23 @@ func TestAnEpisodeLargerThanTheBudgetHasTheOutboxToItself(t *testing.T) {
 	l := newLab(t)
 	l.cfg.OutboxMax = 1
 	l.cfg.Packers = 1
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.runOnce()
 	l.wantFiles("outbox")
 	l.checkNothingLost()
 }
 
-// A conflict may lie for weeks: it must not keep the others from being packed.
+// A conflict may remain for weeks: it must not keep the others from being packed.
 func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	l := newLab(t)
-	l.finish(names("held", 4)...)
-	s := l.open()
-	for _, n := range names("held", 4) {
+	l.finishEpisodes(numberedNames("held", 4)...)
+	s := l.openShipper()
+	for _, n := range numberedNames("held", 4) {
 		fixture.Must(l, s.PackOnly(n))
 	}
 	fixture.Must(l, s.Close())
 	o := openOutbox(l)
-	for _, n := range names("held", 4) {
+	for _, n := range numberedNames("held", 4) {
 		fixture.Must(l, o.Hold(n, outbox.Hold{Reason: outbox.Conflict, Cause: "a test"}))
 	}
 	fixture.Must(l, o.MeasureSize())
@@ -86,11 +86,11 @@ func TestHeldEpisodesDoNotCountAgainstTheBudget(t *testing.T) {
 	}
 	fixture.Must(l, o.Close())
 	l.cfg.OutboxMax = 1 << 10
-	l.finish(names("run", 3)...) // together with the held they are over it
+	l.finishEpisodes(numberedNames("run", 3)...) // together with the held ones they exceed it
 	l.cfg.Packers = 1
 	l.receiver.down = unix.ECONNREFUSED
 	l.runOnce()
-	if n := len(l.logs.containing(" INFO packed ")) - 4; n != 3 {
+	if n := len(l.logs.linesContaining(" INFO packed ")) - 4; n != 3 {
 		l.Errorf("%d of 3 were packed\n%s", n, l.logs)
 	}
 	l.receiver.down = nil

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// limitUploads makes a receiver serve a number of uploads at once, each for a while, and
-// refuse the others as a real one does.
+// limitUploads makes a receiver serve a number of uploads at once, each for a while, and refuse
+// the others, like a real one.
 func (r *receiver) limitUploads(places int64) (refused *atomic.Int64) {
 	var taken atomic.Int64
 	refused = new(atomic.Int64)
@@ -30,20 +30,19 @@ func (r *receiver) limitUploads(places int64) (refused *atomic.Int64) {
 	return refused
 }
 
-// TestABusyReceiverIsNoFault: where many hosts share the places of a receiver, each
-// of them delivers everything in one pass, and does not press.
+// TestABusyReceiverIsNoFault: where many hosts share the slots of a receiver, each delivers
+// everything in one pass, and does not retry too often.
 func TestABusyReceiverIsNoFault(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
-		l.finish(names("run", n)...)
+		l.finishEpisodes(numberedNames("run", n)...)
 		refused := l.receiver.limitUploads(2)
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
 		if _, _, pings := l.receiver.counts(); pings != 0 {
 			t.Errorf("%d pings", pings)
 		}
-		// Not one of the senders but all together must leave the place to the one
-		// that has it.
+		// The host that has the slot must not be pressed by all others together.
 		if took := time.Since(start); refused.Load() == 0 || refused.Load() > n || took > time.Minute {
 			t.Errorf("%d refusals of %d episodes in %v", refused.Load(), n, took)
 		}
@@ -54,8 +53,8 @@ func TestABusyReceiverIsNoFault(t *testing.T) {
 	})
 }
 
-// queueUploads makes a receiver serve a number of uploads of a host at once, each of them for
-// long, and queue the others before it refuses them, as a real one does.
+// queueUploads makes a receiver serve a number of uploads of a host at once, each for a long
+// time, and queue the others before it refuses them, like a real one.
 func (r *receiver) queueUploads(places int, takes time.Duration) (refused *atomic.Int64) {
 	refused = new(atomic.Int64)
 	free := make(chan struct{}, places)
@@ -75,12 +74,12 @@ func (r *receiver) queueUploads(places int, takes time.Duration) (refused *atomi
 	return refused
 }
 
-// TestAHostWaitsForItsOwnUploads on a slow link, however long they take: it is no
-// fault of the receiver that they have all the places.
+// TestAHostWaitsForItsOwnUploads on a slow link, however long they take: it is no fault of the
+// receiver that they use all the slots.
 func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 40
-		l.finish(names("run", n)...)
+		l.finishEpisodes(numberedNames("run", n)...)
 		refused := l.receiver.queueUploads(l.cfg.Senders/2, 5*time.Minute)
 		l.wantOnce(shipper.Tally{Scanned: n, Shipped: n})
 		if _, _, pings := l.receiver.counts(); pings != 0 || refused.Load() == 0 {
@@ -93,11 +92,11 @@ func TestAHostWaitsForItsOwnUploads(t *testing.T) {
 	})
 }
 
-// TestALongUploadHasPatienceLeft: the receiver is restarted, and says so, when it has
-// taken longer than the pass is patient.
+// TestALongUploadHasPatienceLeft: the receiver is restarted, and says so, after an upload that
+// took longer than the busy timeout of the pass.
 func TestALongUploadHasPatienceLeft(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run")
+		l.finishEpisodes("run")
 		tries := 0
 		l.receiver.before = func(context.Context, wire.Upload) error {
 			if tries++; tries > 1 {
@@ -116,12 +115,11 @@ func TestALongUploadHasPatienceLeft(t *testing.T) {
 	})
 }
 
-// TestAPassEndsThoughTheReceiverIsBusy: it does not try all of a backlog with
-// patience.
+// TestAPassEndsThoughTheReceiverIsBusy: it does not wait for each episode of a backlog.
 func TestAPassEndsThoughTheReceiverIsBusy(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const n = 100
-		l.finish(names("run", n)...)
+		l.finishEpisodes(numberedNames("run", n)...)
 		l.receiver.limitUploads(0)
 		start := time.Now()
 		tally, unreachable := l.runOnce()

@@ -157,7 +157,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validate returns everything that is wrong with c, but for certificate and key.
+// validate returns everything that is wrong with c, except certificate and key.
 func (c Config) validate() []error {
 	var errs []error
 	needs := func(key, value string) {

@@ -20,7 +20,7 @@ func TestTheDefaultsNeedOnlyWhoAndWhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A receiver takes 16 of one host, and lets as many wait.
+	// A receiver serves 16 uploads of one host, and queues as many.
 	if c.ScanInterval.Std() != 30*time.Second || c.Senders < 2 || c.Senders > 2*16 || c.Packers < 1 || c.MinFree < 1 {
 		t.Errorf("got %+v", c)
 	}
@@ -47,7 +47,7 @@ func TestAWrongValueIsNamed(t *testing.T) {
 	} {
 		c := shipper.DefaultConfig()
 		c.HostID, c.Receiver.URL, c.Receiver.CertFile, c.Receiver.KeyFile = host, "https://r:1", "c", "k"
-		c.BandwidthLimit = "256KiB" // the least for the senders that there are
+		c.BandwidthLimit = "256KiB" // the minimum for this number of senders
 		if err := c.Validate(); err != nil {
 			t.Fatalf("before: %v", err)
 		}

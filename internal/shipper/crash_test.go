@@ -16,9 +16,9 @@ func shippedTally(shipped int) shipper.Tally {
 	return shipper.Tally{Scanned: shipped, Shipped: shipped}
 }
 
-// A cancelled context is a power cut without the power cut: whenever it comes,
-// the next pass ends the work, and nothing was lost or sent as other bytes.
-func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
+// A cancelled context has the effect of power loss: whenever it comes, the next pass completes
+// the work, and nothing was lost or sent as other bytes.
+func TestTheNextPassContinuesWhereTheLastEnded(t *testing.T) {
 	for what, arm := range map[string]func(l *lab, cancel func()){
 		"before it begins": func(_ *lab, cancel func()) { cancel() },
 		"while packing": func(l *lab, cancel func()) {
@@ -57,11 +57,11 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 		for _, daemon := range []bool{false, true} {
 			t.Run(what+map[bool]string{false: ", a pass", true: ", the daemon"}[daemon], func(t *testing.T) {
 				l := newLab(t)
-				l.finish(names("run", 12)...)
+				l.finishEpisodes(numberedNames("run", 12)...)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				arm(l, cancel)
-				s := l.open()
+				s := l.openShipper()
 				if daemon {
 					if err := s.Run(ctx); err != nil {
 						t.Errorf("the daemon ended with %v, want none: it was told to", err)
@@ -75,8 +75,8 @@ func TestTheNextPassGoesOnWhereTheLastWasEnded(t *testing.T) {
 					t.Errorf("held: %+v", held)
 				}
 				l.setHooks(nil, nil, nil)
-				left := 12 - len(l.files("shipped"))
-				for _, e := range l.files("outbox") { // retired, and not dropped
+				left := 12 - len(l.listFiles("shipped"))
+				for _, e := range l.listFiles("outbox") { // retired, and not dropped
 					if n, _, _ := splitName(e); fixture.Exists(l.path("shipped", n)) {
 						left++
 					}
@@ -106,7 +106,7 @@ func splitName(file string) (stem, end string, found bool) {
 	return file, "", false
 }
 
-// onMessage calls f at the nth line of this message.
+// onMessage calls f at the nth line with this message.
 func onMessage(msg string, n int, f func()) func(string) {
 	count := make(chan int, 1)
 	count <- 0
@@ -125,7 +125,7 @@ func onMessage(msg string, n int, f func()) func(string) {
 // A crash between retiring an episode and dropping its entry.
 func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	l.packOnly("run-1")
 	l.packOnly("run-2")
 	for _, n := range []string{"run-1", "run-2"} {
@@ -138,18 +138,18 @@ func TestAnOrphanIsSentAgainAndDropped(t *testing.T) {
 
 func TestAStartSweepsPartials(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	fixture.WriteFile(l, l.path("outbox", "run-1.tar.zst.partial"), "left by a crash")
 	fixture.WriteFile(l, l.path("outbox", "gone.tar.zst.partial"), "left by a crash")
-	fixture.Must(l, l.open().Close())
+	fixture.Must(l, l.openShipper().Close())
 	l.wantFiles("outbox")
 	l.wantOnce(shippedTally(1))
 }
 
-// I1, I7: a name that is in the shipped folder already is no reason to destroy.
+// I1, I7: a name that exists in the shipped folder is no reason to delete anything.
 func TestANameThatWasShippedBeforeGetsASuffix(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	fixture.WriteFile(l, l.path("shipped", "run-1", "telemetry.jsonl"), "of a former run")
 	delete(l.contents, "run-1")
 	l.wantOnce(shippedTally(1))

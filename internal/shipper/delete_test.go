@@ -44,165 +44,16 @@ func (l *lab) notedChange(dir string) string {
 	return string(b[25:n])
 }
 
-// Each is in what archive.Compare compares.
-var treeChanges = map[string]func(l *lab, at string){
-	"appended": func(l *lab, at string) {
-		f, err := os.OpenFile(filepath.Join(at, "telemetry.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-		fixture.Must(l, err)
-		_, err = f.WriteString("late")
-		fixture.Must(l, errors.Join(err, f.Close()))
-	},
-	"same size, old mtime": func(l *lab, at string) {
-		path := filepath.Join(at, "telemetry.jsonl")
-		info, err := os.Stat(path)
-		fixture.Must(l, err)
-		fixture.Must(l, os.WriteFile(path, []byte(strings.Repeat("y", int(info.Size()))), 0o644))
-		fixture.Must(l, os.Chtimes(path, info.ModTime(), info.ModTime()))
-	},
-	"added":      func(l *lab, at string) { fixture.WriteFile(l, filepath.Join(at, "analysis.txt"), "a week of work") },
-	"added, dir": func(l *lab, at string) { fixture.Must(l, os.Mkdir(filepath.Join(at, "plots"), 0o755)) },
-	"removed":    func(l *lab, at string) { fixture.Must(l, os.Remove(filepath.Join(at, "telemetry.jsonl"))) },
-	"renamed": func(l *lab, at string) {
-		fixture.Must(l, os.Rename(filepath.Join(at, "telemetry.jsonl"), filepath.Join(at, "t.jsonl")))
-	},
-	"linked": func(l *lab, at string) { fixture.Must(l, os.Symlink("meta.json", filepath.Join(at, "meta-2.json"))) },
-	"a FIFO": func(l *lab, at string) { fixture.Must(l, unix.Mkfifo(filepath.Join(at, "pipe"), 0o644)) },
-	"marker": func(l *lab, at string) { fixture.WriteFile(l, filepath.Join(at, episode.Marker), "notes") },
-}
-
-func TestPruneKeepsWhatChangedSinceItWasShipped(t *testing.T) {
-	for what, change := range treeChanges {
-		l := newExpiredLab(t, "run-1", "run-2")
-		change(l, l.path("shipped", "run-1"))
-		for range 2 { // the second time it is known
-			report, found := l.pruneShipped(shipped.PruneOptions{})
-			if !strings.Contains(found, "run-1 max_age kept") || report.Kept != 1 {
-				t.Errorf("%s: got %s, %+v, want %q in it and Kept 1", what, found, report, "run-1 max_age kept")
-			}
-		}
-		l.wantFiles("shipped", "run-1")
-		if note := l.notedChange("run-1"); note == "" {
-			t.Errorf("%s: nothing is noted", what)
-		}
-		st, err := shipper.InspectStatus(l.cfg)
-		fixture.Must(l, err)
-		if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
-			t.Errorf("%s: status says %+v", what, st.Changed)
-		}
-	}
-}
-
-func TestVerifyFindsWhatChangedSinceItWasShipped(t *testing.T) {
-	for what, change := range treeChanges {
-		l := newExpiredLab(t, "run-1", "run-2")
-		change(l, l.path("shipped", "run-1"))
-		report, found := l.verifyShipped(shipped.VerifyOptions{})
-		if found != "run-1 changed, run-2 verified" || report.Changed != 1 || report.ProblemCount() != 1 {
-			t.Errorf("%s: %s, %+v", what, found, report)
-		}
-		if note := l.notedChange("run-1"); note == "" {
-			t.Errorf("%s: nothing is noted", what)
-		}
-	}
-}
-
-// An installer's chown and chmod must not keep a backlog.
-func TestOtherOwnersAndModesAreNoChange(t *testing.T) {
-	l := newExpiredLab(t, "run-1")
-	at := l.path("shipped", "run-1")
-	fixture.Must(l, os.Chmod(filepath.Join(at, "telemetry.jsonl"), 0o640))
-	fixture.Must(l, os.Chtimes(filepath.Join(at, "meta.json"), time.Now(), time.Unix(1, 0)))
-	if _, found := l.verifyShipped(shipped.VerifyOptions{Deep: true}); found != "run-1 verified" {
-		t.Errorf("verify: %s", found)
-	}
-	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "run-1 max_age deleted" {
-		t.Errorf("prune: %s", found)
-	}
-}
-
-// What was left out of the archive may go if the same was left out then.
-func TestSkippedEntriesMustBeThoseOfThen(t *testing.T) {
-	l := newLab(t)
-	l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-	for _, name := range []episode.Name{"same", "other"} {
-		l.finish(name)
-		fixture.Must(l, unix.Mkfifo(l.path("episodes", string(name), "pipe"), 0o644))
-		l.receiver.archives.storedAgo = 3 * time.Hour
-		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-		l.receiver.markVerified(name, time.Now())
-	}
-	fixture.Must(l, unix.Mkfifo(l.path("shipped", "other", "pipe-2"), 0o644))
-	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "same max_age deleted, other max_age kept" && found != "other max_age kept, same max_age deleted" {
-		t.Errorf("got %s", found)
-	}
-}
-
-// A change that was taken back is none.
-func TestANoteGoesWithTheChange(t *testing.T) {
-	l := newExpiredLab(t, "run-1")
-	fixture.WriteFile(l, l.path("shipped", "run-1", "analysis.txt"), "x")
+func TestStatusCountsWhatChangedSinceItWasShipped(t *testing.T) {
+	l := newExpiredLab(t, "run-1", "run-2")
+	fixture.WriteFile(l, l.path("shipped", "run-1", "analysis.txt"), "a week of work")
 	l.pruneShipped(shipped.PruneOptions{})
-	if l.notedChange("run-1") == "" {
-		t.Fatal("nothing is noted")
-	}
-	fixture.Must(l, os.Remove(l.path("shipped", "run-1", "analysis.txt")))
-	if _, found := l.verifyShipped(shipped.VerifyOptions{}); found != "run-1 verified" || l.notedChange("run-1") != "" {
-		t.Errorf("%s, noted: %q", found, l.notedChange("run-1"))
-	}
-}
-
-// Without the receiver's word on what its archive contains, nothing is deleted: an older
-// one gives none.
-func TestNothingIsDeletedThatCannotBeCompared(t *testing.T) {
-	l := newExpiredLab(t, "run-1")
-	clear(l.receiver.archives.contents)
-	if _, found := l.pruneShipped(shipped.PruneOptions{}); found != "run-1 max_age kept" || l.notedChange("run-1") != "" {
-		t.Errorf("%s, noted %q", found, l.notedChange("run-1"))
-	}
-	if _, found := l.verifyShipped(shipped.VerifyOptions{}); found != "run-1 verified" {
-		t.Errorf("verify: %s", found)
-	}
-	if _, found := l.verifyShipped(shipped.VerifyOptions{Deep: true}); found != "run-1 unknown" {
-		t.Errorf("verify --deep: %s", found)
-	}
 	l.wantFiles("shipped", "run-1")
-}
-
-// The receipts of older shippers come without a state.
-func TestAnOlderReceiptIsComparedByContents(t *testing.T) {
-	l := newExpiredLab(t, "run-1", "run-2")
-	for _, dir := range []string{"run-1", "run-2"} {
-		fixture.Must(l, unix.Removexattr(l.path("shipped", dir), "user.cis490.state"))
+	st, err := shipper.InspectStatus(l.cfg)
+	fixture.Must(l, err)
+	if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
+		t.Errorf("status has %+v, want 1 changed episode", st.Changed)
 	}
-	fixture.WriteFile(l, l.path("shipped", "run-1", "late"), "x")
-	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 max_age kept") || !strings.Contains(found, "run-2 max_age deleted") {
-		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 max_age kept", "run-2 max_age deleted")
-	}
-}
-
-func TestPruneKeepsWhatIsYoung(t *testing.T) {
-	l := newExpiredLab(t, "run-1")
-	if _, found := l.pruneShipped(shipped.PruneOptions{MinUnchanged: time.Hour}); found != "run-1 max_age kept" {
-		t.Errorf("got %s, want %q", found, "run-1 max_age kept")
-	}
-	l.wantFiles("shipped", "run-1")
-	if l.notedChange("run-1") != "" {
-		t.Error("it is noted as changed")
-	}
-	l.wantFiles("outbox")
-	if left, err := os.ReadDir(l.path("outbox", ".trash")); err != nil || len(left) != 0 {
-		t.Errorf("left in the trash: %v, %v", left, err)
-	}
-}
-
-func TestADryRunChangesNothing(t *testing.T) {
-	l := newExpiredLab(t, "run-1", "run-2")
-	fixture.WriteFile(l, l.path("shipped", "run-1", "late"), "x")
-	report, found := l.pruneShipped(shipped.PruneOptions{DryRun: true})
-	if !strings.Contains(found, "run-1 max_age kept") || report.Deleted != 1 || l.notedChange("run-1") != "" {
-		t.Errorf("%s, %+v, noted %q", found, report, l.notedChange("run-1"))
-	}
-	l.wantFiles("shipped", "run-1", "run-2")
 }
 
 func TestTwoPruningsDoNotMeet(t *testing.T) {
@@ -217,7 +68,7 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logs{}, contents: l.contents}
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logRecorder{}, contents: l.contents}
 		_, stop := d.startDaemon()
 		time.Sleep(time.Hour)
 		fixture.Must(d, stop())
@@ -226,35 +77,6 @@ func TestTwoPruningsDoNotMeet(t *testing.T) {
 		}
 	})
 	fixture.Must(l, trash.Close())
-	l.wantFiles("shipped", "run-1")
-}
-
-// A kill between the rename and the judgement leaves an episode that nobody has compared.
-func TestAnUnjudgedEpisodeGoesBack(t *testing.T) {
-	l := newExpiredLab(t, "run-1", "run-2")
-	l.cfg.Retention.MaxAge.UnmarshalText([]byte("100h"))
-	fixture.Must(l, os.MkdirAll(l.path("outbox", ".trash"), 0o750))
-	fixture.Must(l, os.Rename(l.path("shipped", "run-1"), l.path("outbox", ".trash", "run-1~X")))
-	fixture.Must(l, os.Rename(l.path("shipped", "run-2"), l.path("outbox", ".trash", "run-2~Y")))
-	fixture.Must(l, os.Mkdir(l.path("shipped", "run-2"), 0o755))
-	if _, found := l.pruneShipped(shipped.PruneOptions{}); !strings.Contains(found, "run-1 interrupted kept") || !strings.Contains(found, "run-2~2 interrupted kept") {
-		t.Errorf("got %s, want %q in it and %q in it", found, "run-1 interrupted kept", "run-2~2 interrupted kept")
-	}
-	l.wantFiles("shipped", "run-1", "run-2", "run-2~2")
-	if l.notedChange("run-1") != "" {
-		t.Error("it is noted as changed")
-	}
-}
-
-// Shippers before 2026-11-29 removed the marker and went on deleting whatever was there.
-func TestWhatAnOlderPruningLeftGoesBackAndIsNamed(t *testing.T) {
-	l := newLab(t)
-	fixture.WriteFile(l, l.path("outbox", ".trash", "run-1~X", "sub", "file"), "x")
-	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
-	_, found := l.pruneShipped(shipped.PruneOptions{})
-	if found != "run-1 interrupted kept" || l.notedChange("run-1") == "" {
-		t.Errorf("%s, noted %q", found, l.notedChange("run-1"))
-	}
 	l.wantFiles("shipped", "run-1")
 }
 
@@ -314,7 +136,7 @@ func TestOneObstacleKeepsOneEpisode(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			fixture.WriteFile(l, l.path("episodes", "run-1", "sub", "file"), "x")
 			l.receiver.archives.storedAgo = 4 * time.Hour
 			l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -360,13 +182,13 @@ func (l *lab) setAttr(path string, immutable bool) {
 	l.Cleanup(func() { fixture.Must(l, unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, 0)) })
 }
 
-// A file of another owner that has all its names in the episode is in no archive.
+// A file of another owner with all its names in the episode is in no archive.
 func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 	fixture.RequireRoot(t)
 	for outside, want := range map[bool]string{false: "run-1 max_age kept", true: "run-1 max_age deleted"} {
 		l := newLab(t)
 		l.cfg.Retention.MaxAge.UnmarshalText([]byte("1h"))
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		at := l.path("episodes", "run-1")
 		fixture.Must(l, os.Chown(at, 4242, 4242))
 		fixture.WriteFile(l, filepath.Join(at, "capture.pcap"), "only here")
@@ -383,8 +205,8 @@ func TestALeftOutFileWithoutAnotherNameIsKept(t *testing.T) {
 	}
 }
 
-// On a full disk what frees it must still work. It is small and has no space for another
-// attribute.
+// On a full disk deletion must still work, because it frees space. The disk is small and has no
+// space for another attribute.
 func TestPruneWorksOnAFullDisk(t *testing.T) {
 	disk := mountSmallDisk(t)
 	l := newLabAt(t, disk)
@@ -437,7 +259,7 @@ func fillDisk(t *testing.T, dir string) {
 	}
 }
 
-// What a killed pruning left goes back when the daemon starts, whatever the policy says.
+// Whatever the policy is, the daemon restores at its start what a killed prune left.
 func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	l := newExpiredLab(t, "run-1", "run-2")
 	l.trashJudged("run-1")
@@ -449,47 +271,10 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	}
 	l.cfg.Retention = shipped.RetentionConfig{}
 	synctest.Test(t, func(t *testing.T) {
-		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logs{}, contents: l.contents}
+		d := &lab{TB: t, dir: l.dir, episodes: l.episodes, cfg: l.cfg, receiver: newReceiver(t), logs: &logRecorder{}, contents: l.contents}
 		_, stop := d.startDaemon()
 		time.Sleep(time.Minute)
 		fixture.Must(d, stop())
 	})
 	l.wantFiles("shipped", "run-2")
-}
-
-// The note that part of an episode is gone outlives the comparisons that follow.
-func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
-	l := newExpiredLab(t, "run-1")
-	fixture.Must(l, os.MkdirAll(l.path("outbox", ".trash"), 0o750))
-	fixture.Must(l, os.Rename(l.path("shipped", "run-1"), l.path("outbox", ".trash", "run-1~X")))
-	fixture.Must(l, os.Remove(l.path("outbox", ".trash", "run-1~X", episode.Marker)))
-	for range 2 {
-		report, found := l.pruneShipped(shipped.PruneOptions{})
-		if report.Kept != 1 {
-			t.Errorf("got %s, %+v, want Kept 1", found, report)
-		}
-		l.verifyShipped(shipped.VerifyOptions{})
-	}
-	if note := l.notedChange("run-1"); note != "an interrupted deletion left it incomplete" {
-		t.Errorf("noted: %q", note)
-	}
-}
-
-// The receiver may have lost its copy while the episodes before were compared.
-func TestAnOldAnswerIsAskedForAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newExpiredLab(t, "run-1", "run-2")
-		o := shipped.PruneOptions{Retention: l.cfg.Retention, Limit: 10, MinUnchanged: 1}
-		o.OnResult = func(p shipped.PruneResult) error {
-			if p.Deleted { // the next one is compared long after
-				time.Sleep(time.Hour)
-				l.receiver.update(func() { clear(l.receiver.stored) })
-			}
-			return nil
-		}
-		report, err := shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, o)
-		if err != nil || report.Deleted != 1 || report.Kept != 1 {
-			t.Errorf("got %+v, %v, want Deleted 1 and Kept 1", report, err)
-		}
-	})
 }

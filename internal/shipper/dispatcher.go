@@ -47,7 +47,7 @@ type dispatcher struct {
 
 	settling       queue     // finished, and changed too recently; by when to check again
 	settleDeadline time.Time // when a single pass stops waiting for them; zero before the end of its scan
-	crowdLogged    sync.Once // that there are too many of them
+	crowdLogged    sync.Once // that there were too many of them was logged
 
 	scanCursor episode.Name         // the last name that was scanned
 	scanDone   bool                 // the scan has reached the end

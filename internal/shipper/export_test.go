@@ -34,7 +34,7 @@ func Classify(err error) (string, outbox.Reason) {
 	return [...]string{actionRetry: "retry", actionHold: "hold", actionPauseSending: "pause", actionPausePacking: "full", actionStop: "stop"}[v], reason
 }
 
-// SetMinUnchanged sets for how long no file must have changed before the daemon deletes an episode.
+// SetMinUnchanged sets how long no file must have changed before the daemon deletes an episode.
 func (s *Shipper) SetMinUnchanged(d time.Duration) { s.minUnchanged = d }
 
 // ScanOnly disables inotify. A read of it would keep virtual time from passing.
@@ -114,8 +114,8 @@ func (s *Shipper) RunWatcher(ctx context.Context, overflow bool) (inMemory int, 
 	}
 }
 
-// AwaitSettled has n episodes wait to settle at once. It returns how many are in memory then and
-// how many were left to the next scan.
+// AwaitSettled makes n episodes wait to settle at once. It returns how many are in memory then
+// and how many were left to the next scan.
 func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate)}
 	for i := range n {
@@ -125,8 +125,8 @@ func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 	return d.settling.size(), s.Tally().Transient
 }
 
-// KeepsChanging makes packers find a number of times that an episode, whose marker has the ctime marked,
-// is still being changed.
+// KeepsChanging makes packers find a number of times that an episode, whose marker has the
+// ctime marked, is still changing.
 func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(Oldest, 1)}
 	c := candidate{name: name}
@@ -142,8 +142,9 @@ func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) 
 	}
 }
 
-// PackOrder has episodes wait to settle that have kept changing for a time, and one that was
-// finished just now. It returns the order in which packers get them, if none is finished meanwhile.
+// PackOrder makes episodes wait to settle that have kept changing for a time, and one that was
+// finished just now. It returns the order in which packers get them, if none is finished
+// meanwhile.
 func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, restless ...episode.Name) (turns []episode.Name) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(order, max(1, packers/2))}
 	now := time.Now()

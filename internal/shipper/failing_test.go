@@ -25,8 +25,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// inspect returns what 'shipper status' shows.
-func (l *lab) inspect() shipper.Status {
+// inspectStatus returns what 'shipper status' shows.
+func (l *lab) inspectStatus() shipper.Status {
 	l.Helper()
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
@@ -49,22 +49,22 @@ func (l *lab) refuseOnly(err error, names ...episode.Name) {
 	})
 }
 
-// A receiver that fails for one episode, again and again: status names it, how often it
-// was tried, since when and why, and no more once it is delivered.
+// A receiver fails repeatedly for one episode. Status shows its name, the number of attempts,
+// since when and why, until it is delivered.
 func TestStatusShowsWhatFails(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1", "run-2", "run-3")
+		l.finishEpisodes("run-1", "run-2", "run-3")
 		start := time.Now()
 		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "run-2")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		st := l.inspect()
-		for range 10 { // a try that failed just now leaves the receiver in doubt until the next ping
+		st := l.inspectStatus()
+		for range 10 { // a failed attempt leaves the state of the receiver uncertain until the next ping
 			if st.Receiver == nil {
 				break
 			}
 			time.Sleep(30 * time.Second)
-			st = l.inspect()
+			st = l.inspectStatus()
 		}
 		if len(st.Failing) != 1 || st.FailingTotal != 1 || st.Receiver != nil || len(st.Held) != 0 {
 			l.Fatalf("status shows %+v", st)
@@ -82,75 +82,75 @@ func TestStatusShowsWhatFails(t *testing.T) {
 		if n := s.Tally().Shipped; n != 3 {
 			l.Errorf("%d are home", n)
 		}
-		if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
+		if st := l.inspectStatus(); len(st.Failing) != 0 || st.FailingTotal != 0 {
 			l.Errorf("at home, it is shown as %+v", st.Failing)
 		}
 		fixture.Must(l, stop())
 	})
 }
 
-// TestAnOutageIsShownByStatus with its cause and its beginning, also when the shipper that
-// met it has ended.
+// TestAnOutageIsShownByStatus with its cause and its beginning, even when the shipper that saw
+// it has ended.
 func TestAnOutageIsShownByStatus(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.receiver.update(func() { l.receiver.down = &wire.UnexpectedResponseError{Status: 502} })
 		start := time.Now()
 		_, stop := l.startDaemon()
 		time.Sleep(10 * time.Hour)
-		running := l.inspect()
+		running := l.inspectStatus()
 		fixture.Must(l, stop())
-		for _, st := range []shipper.Status{running, l.inspect()} {
+		for _, st := range []shipper.Status{running, l.inspectStatus()} {
 			if st.Receiver == nil || !strings.Contains(st.Receiver.Cause, "502") || st.Receiver.Since.Sub(start) > time.Minute {
 				l.Errorf("status shows %+v", st.Receiver)
 			}
 		}
 		l.receiver.update(func() { l.receiver.down = nil })
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-		if st := l.inspect(); st.Receiver != nil || st.FailingTotal != 0 || st.AnsweredAt.Before(start.Add(10*time.Hour)) {
+		if st := l.inspectStatus(); st.Receiver != nil || st.FailingTotal != 0 || st.AnsweredAt.Before(start.Add(10*time.Hour)) {
 			l.Errorf("it is back, and status shows %+v, answered at %v", st.Receiver, st.AnsweredAt)
 		}
 	})
 }
 
-// TestAPassSaysWhyEachEpisodeStays: who runs it has nothing but what it prints.
+// TestAPassSaysWhyEachEpisodeStays: its user sees only what it prints.
 func TestAPassSaysWhyEachEpisodeStays(t *testing.T) {
 	l := newLab(t)
-	all := names("run", 30)
-	l.finish(all...)
+	all := numberedNames("run", 30)
+	l.finishEpisodes(all...)
 	l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), all[:25]...)
 	l.wantOnce(shipper.Tally{Scanned: 30, Shipped: 5, Transient: 25})
-	if told := l.logs.containing(" WARN will try again "); len(told) != 20 || !strings.Contains(told[0], "no such table") {
+	if told := l.logs.linesContaining(" WARN will try again "); len(told) != 20 || !strings.Contains(told[0], "no such table") {
 		t.Errorf("%d causes are in the log: %q", len(told), told)
 	}
-	if rest := l.logs.containing("more episodes failed count=5"); len(rest) != 1 {
+	if rest := l.logs.linesContaining("more episodes failed count=5"); len(rest) != 1 {
 		t.Errorf("of the others the log has %q\n%s", rest, l.logs)
 	}
 }
 
-// A host that ships by cron counts on from pass to pass, and no pass waits for what the
-// one before has earned.
+// A host that ships by cron counts attempts across passes, and no pass waits for the backoff of
+// the one before.
 func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "run-1")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
-	first := l.inspect().Failing
+	first := l.inspectStatus().Failing
 	for range 3 {
 		l.wantOnce(shipper.Tally{Scanned: 1, Transient: 1})
 	}
-	now := l.inspect().Failing
+	now := l.inspectStatus().Failing
 	if len(first) != 1 || len(now) != 1 || now[0].Attempts != 4 || !now[0].Since.Equal(first[0].Since) {
 		t.Errorf("first %+v, then %+v", first, now)
 	}
-	if n := l.receiver.attempts("run-1"); n != 4 {
+	if n := l.receiver.attemptsOf("run-1"); n != 4 {
 		t.Errorf("it was sent %d times in 4 passes", n)
 	}
 	// What was removed is forgotten.
 	fixture.Must(l, os.RemoveAll(l.path("episodes", "run-1")))
 	fixture.Must(l, os.Remove(l.path("outbox", "run-1.tar.zst")))
 	delete(l.contents, "run-1")
-	if st := l.inspect(); len(st.Failing) != 0 || st.FailingTotal != 0 {
+	if st := l.inspectStatus(); len(st.Failing) != 0 || st.FailingTotal != 0 {
 		t.Errorf("it is gone, and status shows %+v", st.Failing)
 	}
 	l.wantOnce(shipper.Tally{})
@@ -159,20 +159,20 @@ func TestFailuresAreCountedAcrossPasses(t *testing.T) {
 	}
 }
 
-// TestNoMoreFailThanWait: of those that failed, the report names the first, and others may
-// have got on since.
+// TestNoMoreFailThanWait: the report names the first of those that failed, and others may have
+// been delivered since.
 func TestNoMoreFailThanWait(t *testing.T) {
 	l := newLab(t)
-	fixture.Must(l, l.open().Close())
-	l.finish("run-1", "run-2", "run-3")
+	fixture.Must(l, l.openShipper().Close())
+	l.finishEpisodes("run-1", "run-2", "run-3")
 	fixture.WriteFile(l, l.path("outbox", ".status.json"), `{"written_at": "2026-11-29T10:00:00Z", "failing_total": 303, "failing": [
 		{"episode_id": "run-1", "attempts": 1}, {"episode_id": "run-9", "attempts": 1}]}`)
-	if st := l.inspect(); st.Waiting != 3 || len(st.Failing) != 1 || st.FailingTotal != 3 {
+	if st := l.inspectStatus(); st.Waiting != 3 || len(st.Failing) != 1 || st.FailingTotal != 3 {
 		t.Errorf("%d wait, %d of %d fail", st.Waiting, len(st.Failing), st.FailingTotal)
 	}
 }
 
-// TestADiskErrorIsNoMatterOfPermissions: the log says what fits.
+// TestADiskErrorIsNoMatterOfPermissions: the advice in the log fits the cause.
 func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 	for says, errs := range map[string][]error{
 		"fix the disk": {
@@ -182,7 +182,7 @@ func TestADiskErrorIsNoMatterOfPermissions(t *testing.T) {
 	} {
 		for _, err := range errs {
 			l := newLab(t)
-			s := l.open()
+			s := l.openShipper()
 			s.ReportUnshippable(err)
 			if loud := l.logs.warnings(); len(loud) != 1 || !strings.Contains(loud[0], says) {
 				t.Errorf("%v: the log says %q, want %q", err, loud, says)
@@ -199,15 +199,16 @@ func TestADamagedReportIsNoLoss(t *testing.T) {
 	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 	for i, text := range []string{"", "{", `{"failing":[{"episode_id":"../x","attempts":1}],"failing_total":1}`, strings.Repeat("x", 1<<20)} {
 		fixture.WriteFile(l, l.path("outbox", ".status.json"), text)
-		l.finish(names("run", i+1)[i])
-		if st := l.inspect(); st.Waiting != 1 || len(st.Failing) != 0 {
+		l.finishEpisodes(numberedNames("run", i+1)[i])
+		if st := l.inspectStatus(); st.Waiting != 1 || len(st.Failing) != 0 {
 			t.Errorf("%.20q: status shows %+v", text, st)
 		}
 		l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	}
 }
 
-// setImmutable makes a directory immutable, or mutable again: not even root may move into it.
+// setImmutable makes a directory immutable, or mutable again. Not even root can move anything
+// into it.
 func setImmutable(t testing.TB, dir string, yes bool) {
 	t.Helper()
 	f, err := os.Open(dir)
@@ -234,11 +235,11 @@ func setImmutable(t testing.TB, dir string, yes bool) {
 	})
 }
 
-// An episode that is delivered and may not be moved is held, and tried again by itself:
-// at first soon, for a service gives a folder its owner a moment later, then each hour.
+// An episode that is delivered and cannot be moved is held, and retried automatically: soon at
+// first, because a service gives a folder its owner a moment later, then each hour.
 func TestStuckIsTriedAgain(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 		setImmutable(l, l.path("shipped"), true)
 		s, stop := l.startDaemon()
@@ -248,7 +249,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 		}
 		at := l.held()["run-1"].HeldAt
 		time.Sleep(12 * time.Hour)
-		if n := l.receiver.attempts("run-1"); n < 12 || n > 60 {
+		if n := l.receiver.attemptsOf("run-1"); n < 12 || n > 60 {
 			l.Errorf("it was sent %d times in 12 hours", n)
 		}
 		if h := l.held()["run-1"]; !h.HeldAt.Equal(at) {
@@ -257,7 +258,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 		if loud := l.logs.warnings(); len(loud) != 1 {
 			l.Errorf("the log has %q", loud)
 		}
-		if st := l.inspect(); len(st.Failing) != 0 {
+		if st := l.inspectStatus(); len(st.Failing) != 0 {
 			l.Errorf("held and failing: %+v", st.Failing)
 		}
 		setImmutable(l, l.path("shipped"), false)
@@ -274,7 +275,7 @@ func TestStuckIsTriedAgain(t *testing.T) {
 // A folder that is repaired a second later is shipped seconds later.
 func TestStuckForASecondIsShippedSoon(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 		setImmutable(l, l.path("shipped"), true)
 		_, stop := l.startDaemon()
@@ -288,16 +289,16 @@ func TestStuckForASecondIsShippedSoon(t *testing.T) {
 	})
 }
 
-// TestAPassTriesWhatIsStuck each time, and counts it as held until it is moved. A retry by
-// hand works as well, and does not wait.
+// TestAPassTriesWhatIsStuck: every pass retries the episode, and counts it as held until it is
+// moved. A manual retry works as well, and does not wait.
 func TestAPassTriesWhatIsStuck(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 	setImmutable(t, l.path("shipped"), true)
 	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
 	l.wantOnce(shipper.Tally{Scanned: 2, Held: 2})
-	if n := l.receiver.attempts("run-1"); n != 2 {
+	if n := l.receiver.attemptsOf("run-1"); n != 2 {
 		t.Errorf("sent %d times in two passes", n)
 	}
 	l.receiver.down = os.ErrDeadlineExceeded
@@ -314,7 +315,7 @@ func TestAPassTriesWhatIsStuck(t *testing.T) {
 // A released episode does not wait for the time of its next try.
 func TestRetryOfWhatIsStuckDoesNotWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
 		setImmutable(l, l.path("shipped"), true)
 		_, stop := l.startDaemon()
@@ -371,7 +372,7 @@ const unreadableText = "THE FIRST SECTOR OF THE FILE THAT THE DISK DOES NOT GIVE
 func mountUnreadableEpisode(t *testing.T) string {
 	return mountUnreadable(t, unreadableText, func(dir string) {
 		l := newLabAt(t, dir)
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		fixture.WriteFile(l, l.path("episodes", "run-1", "blob.bin"), strings.Repeat(unreadableText, 1000))
 	})
 }
@@ -385,9 +386,9 @@ func newUnreadableLab(t *testing.T, dir string) *lab {
 	return l
 }
 
-// One file gives EIO: its episode fails for some minutes and is then held, with the name
-// of the file; it is tried again each hour or so, and ships when the file can be read. The
-// others are not kept.
+// One file gives EIO: its episode fails for some minutes and is then held, with the name of the
+// file. It is retried about once per hour, and ships when the file can be read. The other
+// episodes ship.
 func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 	dir := mountUnreadableEpisode(t)
 	defer time.AfterFunc(60*time.Second, func() { panic("virtual time stands still: something spins") }).Stop()
@@ -395,7 +396,7 @@ func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 		l := newUnreadableLab(t, dir)
 		s, stop := l.startDaemon()
 		time.Sleep(5 * time.Minute)
-		st := l.inspect()
+		st := l.inspectStatus()
 		if len(st.Failing) != 1 || len(st.Held) != 0 || !strings.Contains(st.Failing[0].Cause, `read "blob.bin": input/output error`) {
 			l.Fatalf("after 5 minutes: %+v\n%s", st, l.logs)
 		}
@@ -423,13 +424,13 @@ func TestWhatTheDiskDoesNotGiveIsHeld(t *testing.T) {
 	})
 }
 
-// The same by cron: the passes count together.
+// The same by cron: the attempts of all passes add up.
 func TestPassesHoldWhatTheDiskDoesNotGive(t *testing.T) {
 	dir := mountUnreadableEpisode(t)
 	synctest.Test(t, func(t *testing.T) {
 		l := newUnreadableLab(t, dir)
 		l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
-		if told := l.logs.containing(`WARN will try again`); len(told) != 1 || !strings.Contains(told[0], "blob.bin") {
+		if told := l.logs.linesContaining(`WARN will try again`); len(told) != 1 || !strings.Contains(told[0], "blob.bin") {
 			l.Errorf("the log says %q", told)
 		}
 		for range 3 {

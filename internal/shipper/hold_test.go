@@ -18,18 +18,18 @@ import (
 	"cis490/internal/wire"
 )
 
-// A conflict is for a person: both digests are shown, nothing is sent again
-// until the person says so, not even after a restart.
-func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
+// A conflict needs an operator: both digests are shown, and nothing is sent again until it is
+// released, not even after a restart.
+func TestAConflictIsHeldUntilAnOperatorRetries(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	theirs, _, _ := digest.Of(strings.NewReader("another archive"))
 	l.receiver.stored["run-1"] = wire.Receipt{Host: host, Episode: "run-1", Digest: theirs}
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Conflicts: 1})
 	for range 3 { // each pass is a restart
 		l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 	}
-	if n := l.receiver.attempts("run-1"); n != 1 {
+	if n := l.receiver.attemptsOf("run-1"); n != 1 {
 		t.Errorf("it was sent %d times", n)
 	}
 	h := l.held()["run-1"]
@@ -41,11 +41,11 @@ func TestAConflictIsHeldUntilAPersonRetries(t *testing.T) {
 
 	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 	l.wantOnce(shipper.Tally{Scanned: 1, Conflicts: 1})
-	if n := l.receiver.attempts("run-1"); n != 2 {
+	if n := l.receiver.attemptsOf("run-1"); n != 2 {
 		t.Errorf("after a retry it was sent %d times in all", n)
 	}
 	fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
-	delete(l.receiver.stored, "run-1") // the person has cleared it up there
+	delete(l.receiver.stored, "run-1") // the operator has resolved it on the receiver
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	l.wantFiles("outbox")
 }
@@ -79,7 +79,7 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			fixture.WriteFile(l, l.path("episodes", "run-2", episode.Marker), "") // fits into any limit above
 			test.spoil(l)
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
@@ -96,26 +96,26 @@ func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
 	}
 }
 
-// The entry is a copy: if it goes bad, and the episode is whole, it is made
-// anew. A receiver that says so is believed only after a look.
-func TestARottenEntryIsPackedAnew(t *testing.T) {
+// The entry is a copy: if it is corrupt, and the episode is complete, it is packed again. If
+// the receiver reports corruption, the shipper checks the entry first.
+func TestACorruptEntryIsPackedAgain(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	l.packOnly("run-1")
 	l.corruptEntry("run-1")
 	l.receiver.repacked["run-1"] = true
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Transient: 1})
 	l.wantFiles("outbox")
-	if warned := l.logs.containing("was corrupt"); len(warned) != 1 {
+	if warned := l.logs.linesContaining("was corrupt"); len(warned) != 1 {
 		t.Errorf("the log says %q of it", warned)
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// Without the episode the corrupt entry is all that is left: nothing is dropped.
-func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
+// Without the episode, the corrupt entry is the only copy: nothing is dropped.
+func TestACorruptEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.packOnly("run-1")
 	l.corruptEntry("run-1")
 	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("shipped", "run-1")))
@@ -127,7 +127,7 @@ func TestARottenEntryWithoutItsEpisodeIsHeld(t *testing.T) {
 // packOnly packs an episode and leaves it there.
 func (l *lab) packOnly(n episode.Name) {
 	l.Helper()
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	fixture.Must(l, s.PackOnly(n))
 }
@@ -169,7 +169,7 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1", "run-2")
+			l.finishEpisodes("run-1", "run-2")
 			l.packOnly("run-1")
 			change(l)
 			delete(l.contents, "run-1")
@@ -181,8 +181,8 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 			l.wantFiles("episodes", "run-1")
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 
-			// Without an acceptance it is found again; with one it is retired
-			// as it is, once the receiver says that it has what was packed.
+			// Without an acceptance the change is found again. With one the episode is retired
+			// as it is, once the receiver reports that it has what was packed.
 			fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", false))
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 			fixture.Must(l, shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true))
@@ -195,7 +195,7 @@ func TestAChangeAfterPackingIsSeen(t *testing.T) {
 
 func TestAcceptedNeedsTheReceiverAgain(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.packOnly("run-1")
 	fixture.WriteFile(l, l.path("episodes", "run-1", "late.csv"), "1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
@@ -230,7 +230,7 @@ func TestMetadataAloneHoldsNothing(t *testing.T) {
 				t.Skip("needs root")
 			}
 			l := newLab(t)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.packOnly("run-1")
 			for _, f := range []string{"meta.json", "telemetry.jsonl", episode.Marker} {
 				fixture.Must(l, change(l.path("episodes", "run-1", f)))
@@ -244,7 +244,7 @@ func TestMetadataAloneHoldsNothing(t *testing.T) {
 // attempt sends the same bytes. The receiver of these tests complains if not.
 func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.receiver.after = func(context.Context, wire.Upload) error { return os.ErrDeadlineExceeded }
 	for i := range 5 {
 		if tally, _ := l.runOnce(); tally.Transient != 1 {
@@ -257,10 +257,10 @@ func TestEveryAttemptSendsTheSameBytes(t *testing.T) {
 	}
 	l.receiver.after = nil
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
-	if n := l.receiver.attempts("run-1"); n != 6 {
+	if n := l.receiver.attemptsOf("run-1"); n != 6 {
 		t.Errorf("%d attempts", n)
 	}
-	if packed := len(l.logs.containing(" INFO packed ")); packed != 1 {
+	if packed := len(l.logs.linesContaining(" INFO packed ")); packed != 1 {
 		t.Errorf("packed %d times", packed)
 	}
 }
@@ -269,7 +269,7 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 	for what, content := range map[string]string{"empty": "", "huge": strings.Repeat("x", 1<<20)} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			fixture.WriteFile(l, l.path("outbox", "run-1.held"), content)
 			l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
 			if h, shown := l.held()["run-1"]; !shown || h.Cause == "" {
@@ -279,21 +279,21 @@ func TestAHoldThatIsNoJSONStillHolds(t *testing.T) {
 	}
 }
 
-// An operator renamed or removed what was held: the hold goes with it.
+// An operator renamed or removed what was held: the hold is removed too.
 func TestAHoldOfNothingIsForgotten(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("outbox", "run-1.held"), `{"cause": "old"}`)
 	l.wantOnce(shipper.Tally{})
 	l.wantFiles("outbox")
-	l.finish("run-1") // a later run of this name is not held for the former
+	l.finishEpisodes("run-1") // a later run of this name is not held because of the former
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// An acceptance is of one archive: it must not let a later run of the name, or
-// one that was never packed, go unseen.
+// An acceptance applies to one archive: a later run of the name, or one that was never packed,
+// must not pass unnoticed because of it.
 func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	fixture.WriteFile(l, l.path("episodes", "run-1", "meta.json"), "")
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})             // unfit, so there is no entry
 	_ = shipped.ReleaseHold(l.cfg.DirsConfig(), "run-1", true) // may be refused
@@ -306,13 +306,13 @@ func TestAnAcceptanceIsOfWhatWasPacked(t *testing.T) {
 
 func TestABadNameIsReportedAtEachScan(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	for _, bad := range []string{"a b", "esc\x1b[31m", "\xff"} {
 		fixture.WriteFile(l, l.path("episodes", bad, episode.Marker), "")
 	}
 	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 1, Held: 3})
 	l.wantOnce(shipper.Tally{Scanned: 3, Held: 3})
-	reports := l.logs.containing("cannot ship an episode")
+	reports := l.logs.linesContaining("cannot ship an episode")
 	if len(reports) != 6 {
 		t.Errorf("%d reports: %q", len(reports), reports)
 	}
@@ -327,11 +327,11 @@ func TestABadNameIsReportedAtEachScan(t *testing.T) {
 	}
 }
 
-// A mount in the place of an episode cannot be moved.
+// An episode that is a mount point cannot be moved.
 func TestAMountedEpisodeIsHeld(t *testing.T) {
 	fixture.RequireRoot(t)
 	l := newLab(t)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	path := l.path("episodes", "run-1")
 	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
 		t.Skipf("cannot mount: %v", err)
@@ -345,12 +345,12 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 
 func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	fixture.Must(l, unix.Mkfifo(l.path("episodes", "run-1", "monitor\x1b.sock"), 0o644))
 	skipped := -1
 	l.receiver.before = func(_ context.Context, u wire.Upload) error { skipped = u.Skipped; return nil }
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if told := l.logs.containing("skipped file"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
+	if told := l.logs.linesContaining("skipped file"); len(told) != 1 || strings.Contains(told[0], "\x1b") || skipped != 1 {
 		t.Errorf("told %q, the receiver was told of %d", told, skipped)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// archiveStates is what a test lets the receiver do to what it has stored.
+// archiveStates is what a test makes of the receiver's stored archives.
 type archiveStates struct {
 	verified    map[episode.Name]time.Time
 	contents    map[episode.Name]digest.Digest // of what is an archive
@@ -21,10 +21,10 @@ type archiveStates struct {
 	queries     int                   // claims
 	reads       int                   // archives read back
 	busyAnswers int                   // refusals to come
-	storedAgo   time.Duration         // how long ago it says that it stores what it stores
+	storedAgo   time.Duration         // how long ago it was stored, by the receiver's answer
 }
 
-// Inventory keeps the receiver's contract.
+// Inventory implements the receiver's contract.
 func (r *receiver) Inventory(ctx context.Context, asked []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, *wire.Store, error) {
 	if r.during != nil {
 		defer r.during()
@@ -88,7 +88,7 @@ func (r *receiver) lookUp(c wire.InventoryQuery, readBack bool) wire.InventoryEn
 	return h
 }
 
-// markVerified says when an archive was read back. The caller holds the lock.
+// markVerified sets when an archive was verified. The caller must hold the lock.
 func (r *receiver) markVerified(name episode.Name, at time.Time) {
 	if r.archives.verified == nil {
 		r.archives.verified = map[episode.Name]time.Time{}

@@ -26,7 +26,7 @@ import (
 // its name, and returns the name under which the receiver may keep both.
 func (l *lab) makeConflict(name episode.Name) episode.Name {
 	l.Helper()
-	l.finish(name)
+	l.finishEpisodes(name)
 	var other wire.Receipt
 	other.Digest[0] = 1
 	l.receiver.stored[name] = other
@@ -43,7 +43,7 @@ func (l *lab) wantKeptBoth(name, beside episode.Name) {
 	l.contents[beside] = l.contents[name]
 	delete(l.contents, name)
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if l.receiver.stored[name].Digest != first || !l.receiver.has(beside) {
+	if l.receiver.stored[name].Digest != first || !l.receiver.hasArchive(beside) {
 		l.Errorf("the receiver has %v", l.receiver.stored)
 	}
 	l.wantFiles("episodes")
@@ -63,7 +63,7 @@ func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 	l.wantKeptBoth("run-1", beside)
 }
 
-// Whatever step a power cut came after, a second call ends it, and nothing is lost.
+// After power loss at any step, a second call completes the work, and nothing is lost.
 func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"renamed": func(l *lab, beside episode.Name) {
@@ -122,7 +122,7 @@ func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
 // returns the name under which the receiver may keep both.
 func (l *lab) makeChanged(name episode.Name) episode.Name {
 	l.Helper()
-	l.finish(name)
+	l.finishEpisodes(name)
 	l.packOnly(name)
 	l.contents[name] = "data that came late"
 	fixture.WriteFile(l, l.path("episodes", string(name), "telemetry.jsonl"), l.contents[name])
@@ -146,7 +146,7 @@ func (l *lab) removeReceiptFromHold(name episode.Name) {
 	fixture.WriteFile(l, l.path("outbox", string(name)+".held"), fmt.Sprintf(`{"reason":"changed","cause":"x","sha256":%q}`, h.Digest))
 }
 
-// A changed episode needs neither a conflict nor the receiver: there is a receipt.
+// A changed episode needs neither a conflict nor the receiver, if there is a receipt.
 func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l := newLab(t)
 	want := l.makeChanged("run-1")
@@ -161,39 +161,39 @@ func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l.wantKeptBoth("run-1", beside)
 }
 
-// TestBesideAsksAReceiverThatAnswers, although it gave a receipt once: an older image may
-// have been restored since, and the packed copy be the only one.
+// TestBesideAsksAReceiverThatAnswers, although there is a receipt: an older image may have been
+// restored since, and then the packed copy is the only one.
 func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
 	l.receiver.update(func() { delete(l.receiver.stored, "run-1") })
-	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+	before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver); err == nil || !strings.Contains(err.Error(), "absent") {
 		t.Errorf("got %v, want that the receiver has lost it", err)
 	}
-	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+	if after := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)
 	}
 }
 
-// TestInterruptedBesideChangesNothing: the end of the command is no silence of the receiver.
+// TestInterruptedBesideChangesNothing: a cancelled command does not count as a silent receiver.
 func TestInterruptedBesideChangesNothing(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
-	before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+	before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
 	ctx, cancel := context.WithCancel(l.Context())
 	cancel()
 	l.receiver.down = context.Canceled
 	if _, err := shipped.KeepBoth(ctx, l.cfg.DirsConfig(), "run-1", l.receiver); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+	if after := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held()); after != before {
 		t.Errorf("it changed something:\n%s\n%s", before, after)
 	}
 }
 
-// The packed copy of a changed episode is like nothing else on this host: without a
-// receipt it goes only if the receiver says now that it has it.
+// The packed copy of a changed episode is unique on this host: without a receipt it is removed
+// only if the receiver reports now that it has it.
 func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 	for what, c := range map[string]struct {
 		spoil func(l *lab)
@@ -214,7 +214,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			beside := l.makeChanged("run-1")
 			l.removeReceiptFromHold("run-1")
 			c.spoil(l)
-			before := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held())
+			before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
 			got, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-1", l.receiver)
 			if c.want == "" {
 				fixture.Must(l, err)
@@ -227,7 +227,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 			if _, away := errors.AsType[*uplink.UnreachableError](err); away != (what == "it cannot be asked") {
 				t.Errorf("unreachable is %v of %v", away, err)
 			}
-			if after := fmt.Sprint(l.files("episodes"), l.files("outbox"), l.held()); after != before {
+			if after := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held()); after != before {
 				t.Errorf("it changed something:\n%s\n%s", before, after)
 			}
 		})
@@ -261,7 +261,7 @@ func TestBesideFindsANameThatIsFree(t *testing.T) {
 	}
 }
 
-// Each step of a call may be the last before a power cut; meanwhile the shipper runs.
+// Each step of a call may be the last before power loss. The shipper runs meanwhile.
 func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 	note := func(l *lab, beside episode.Name) {
 		h := l.held()["run-1"].Hold
@@ -285,7 +285,7 @@ func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
 		for _, runs := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, shipper runs: %v", what, runs), func(t *testing.T) {
 				l := newLab(t)
-				beside := l.makeChanged("run-1") + "-2" // the first was taken when it was chosen
+				beside := l.makeChanged("run-1") + "-2" // the first was taken when the name was chosen
 				cut(l, beside)
 				moved := fixture.Exists(l.path("episodes", string(beside)))
 				if runs {

@@ -31,8 +31,8 @@ type lab struct {
 	episodes string // the folder's present path
 	cfg      shipper.Config
 	receiver *receiver
-	logs     *logs
-	contents map[episode.Name]string // what each finished episode's data says
+	logs     *logRecorder
+	contents map[episode.Name]string // the data of each finished episode
 }
 
 func newLab(t testing.TB) *lab {
@@ -50,14 +50,14 @@ func newLabAt(t testing.TB, dir string) *lab {
 // newLabOn returns a lab in directories that exist.
 func newLabOn(t testing.TB, dir string) *lab {
 	t.Helper()
-	l := &lab{TB: t, dir: dir, logs: &logs{}, contents: map[episode.Name]string{}}
+	l := &lab{TB: t, dir: dir, logs: &logRecorder{}, contents: map[episode.Name]string{}}
 	l.cfg = shipper.DefaultConfig()
 	l.cfg.HostID = host
 	l.cfg.EpisodesDir = config.Path(filepath.Join(dir, "episodes"))
 	l.cfg.OutboxDir = config.Path(filepath.Join(dir, "outbox"))
 	l.cfg.ShippedDir = config.Path(filepath.Join(dir, "shipped"))
 	l.cfg.MinFree, l.cfg.Packers, l.cfg.Senders = 0, 2, 4
-	l.cfg.Settle = 0 // what is made here is finished; see settle_test.go
+	l.cfg.Settle = 0 // episodes are finished when they are made; see settle_test.go
 	l.episodes = filepath.Join(dir, "episodes")
 	l.receiver = newReceiver(t)
 	return l
@@ -70,8 +70,8 @@ func (l *lab) path(parts ...string) string {
 	return filepath.Join(append([]string{l.dir}, parts...)...)
 }
 
-// finish makes a finished episode for each name.
-func (l *lab) finish(names ...episode.Name) {
+// finishEpisodes makes a finished episode for each name.
+func (l *lab) finishEpisodes(names ...episode.Name) {
 	l.Helper()
 	for _, n := range names {
 		says := "data of " + string(n)
@@ -82,8 +82,8 @@ func (l *lab) finish(names ...episode.Name) {
 	}
 }
 
-// open opens the shipper, until the test ends.
-func (l *lab) open() *shipper.Shipper {
+// openShipper opens the shipper, until the test ends.
+func (l *lab) openShipper() *shipper.Shipper {
 	l.Helper()
 	s, err := shipper.New(l.cfg, l.receiver, "the test", slog.New(l.logs))
 	fixture.Must(l, err)
@@ -93,7 +93,7 @@ func (l *lab) open() *shipper.Shipper {
 // runOnce makes one pass.
 func (l *lab) runOnce() (shipper.Tally, error) {
 	l.Helper()
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	tally, err := s.RunOnce(l.Context())
 	if fatal := unlessUnreachable(err); fatal != nil {
@@ -105,7 +105,7 @@ func (l *lab) runOnce() (shipper.Tally, error) {
 	return tally, err
 }
 
-// unlessUnreachable returns the error of a pass, or nil if it only says that the receiver
+// unlessUnreachable returns the error of a pass, or nil if it only reports that the receiver
 // was not reached.
 func unlessUnreachable(err error) error {
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); unreachable {
@@ -114,7 +114,7 @@ func unlessUnreachable(err error) error {
 	return err
 }
 
-// wantOnce makes a pass, and wants its tally to be want.
+// wantOnce makes a pass, and checks its tally.
 func (l *lab) wantOnce(want shipper.Tally) {
 	l.Helper()
 	if got, unreachable := l.runOnce(); got != want || unreachable != nil {
@@ -123,11 +123,11 @@ func (l *lab) wantOnce(want shipper.Tally) {
 	l.checkNothingLost()
 }
 
-// startDaemon runs the shipper until stop, which returns its error. It scans only: a read of
-// inotify would stop virtual time.
+// startDaemon runs the shipper until stop, which returns its error. It only scans, because a
+// read of inotify would stop virtual time.
 func (l *lab) startDaemon() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
-	s = l.open()
+	s = l.openShipper()
 	s.SetMinUnchanged(1) // they are as young as the test
 	s.ScanOnly()
 	return s, l.start(s)
@@ -143,9 +143,8 @@ func (l *lab) start(s *shipper.Shipper) (stop func() error) {
 	}
 }
 
-// checkNothingLost checks that nothing is lost: each episode that was ever finished is whole
-// in exactly one of the folders, and one that is retired is at the receiver,
-// with the same bytes.
+// checkNothingLost checks that nothing is lost: each episode that was ever finished is complete
+// in exactly one of the folders, and a retired one is at the receiver, with the same bytes.
 func (l *lab) checkNothingLost() {
 	l.Helper()
 	for n, says := range l.contents {
@@ -159,7 +158,7 @@ func (l *lab) checkNothingLost() {
 		if len(places) != 1 {
 			l.Errorf("%s is whole in %q, want it in one place", n, places)
 		}
-		if slices.Contains(places, "shipped") && !l.receiver.has(n) {
+		if slices.Contains(places, "shipped") && !l.receiver.hasArchive(n) {
 			l.Errorf("%s is retired, and the receiver does not have it", n)
 		}
 	}
@@ -168,12 +167,12 @@ func (l *lab) checkNothingLost() {
 // wantFiles compares the names in a folder.
 func (l *lab) wantFiles(folder string, want ...string) {
 	l.Helper()
-	if got := l.files(folder); !slices.Equal(got, want) {
+	if got := l.listFiles(folder); !slices.Equal(got, want) {
 		l.Errorf("%s holds %q, want %q\n%s", folder, got, want, l.logs)
 	}
 }
 
-func (l *lab) files(folder string) []string {
+func (l *lab) listFiles(folder string) []string {
 	l.Helper()
 	entries, err := os.ReadDir(l.path(folder))
 	fixture.Must(l, err)
@@ -201,8 +200,8 @@ func (l *lab) held() map[episode.Name]shipper.HeldEpisode {
 	return all
 }
 
-// names returns n names with a prefix.
-func names(prefix string, n int) []episode.Name {
+// numberedNames returns n names with a prefix.
+func numberedNames(prefix string, n int) []episode.Name {
 	all := make([]episode.Name, n)
 	for i := range all {
 		all[i] = episode.Name(fmt.Sprintf("%s-%05d", prefix, i))
@@ -210,18 +209,18 @@ func names(prefix string, n int) []episode.Name {
 	return all
 }
 
-// logs keeps what was logged.
-type logs struct {
+// logRecorder keeps what was logged.
+type logRecorder struct {
 	mu    sync.Mutex
 	lines []string         // "LEVEL message key=value"
 	on    func(msg string) // called with each message
 }
 
-func (l *logs) Enabled(context.Context, slog.Level) bool { return true }
-func (l *logs) WithAttrs([]slog.Attr) slog.Handler       { panic("not used") }
-func (l *logs) WithGroup(string) slog.Handler            { panic("not used") }
+func (l *logRecorder) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logRecorder) WithAttrs([]slog.Attr) slog.Handler       { panic("not used") }
+func (l *logRecorder) WithGroup(string) slog.Handler            { panic("not used") }
 
-func (l *logs) Handle(_ context.Context, r slog.Record) error {
+func (l *logRecorder) Handle(_ context.Context, r slog.Record) error {
 	line := r.Level.String() + " " + r.Message
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
 	l.mu.Lock()
@@ -235,7 +234,7 @@ func (l *logs) Handle(_ context.Context, r slog.Record) error {
 }
 
 // warnings returns the lines of Warn and Error, except the one that [lab.startDaemon] causes.
-func (l *logs) warnings() []string {
+func (l *logRecorder) warnings() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []string
@@ -247,8 +246,8 @@ func (l *logs) warnings() []string {
 	return found
 }
 
-// containing returns the lines that contain s.
-func (l *logs) containing(s string) []string {
+// linesContaining returns the lines that contain s.
+func (l *logRecorder) linesContaining(s string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []string
@@ -260,7 +259,7 @@ func (l *logs) containing(s string) []string {
 	return found
 }
 
-func (l *logs) String() string {
+func (l *logRecorder) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := l.lines[max(0, len(l.lines)-30):]

@@ -23,16 +23,15 @@ import (
 	"cis490/internal/wire"
 )
 
-// inBubble runs a test in virtual time. A loop that spins keeps that from
-// passing; the test is ended then instead of hanging. The limit is in real time: on a busy
-// machine an honest test may take a minute.
+// inBubble runs a test in virtual time. A loop that spins would stop virtual time, so the test
+// has a limit in real time. On a busy machine a correct test may take a minute.
 func inBubble(t *testing.T, f func(l *lab)) {
 	t.Helper()
 	defer time.AfterFunc(5*time.Minute, func() { panic("virtual time stands still: something spins") }).Stop()
 	synctest.Test(t, func(t *testing.T) { f(newLab(t)) })
 }
 
-// One bad episode must not keep the others waiting, however long it fails.
+// One bad episode must not delay the others, however long it fails.
 func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 	for what, fail := range map[string]func(ctx context.Context) error{
 		"refused at once":       func(context.Context) error { return wire.Refuse(wire.Internal, "") },
@@ -49,8 +48,8 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish("a-poison")
-				l.finish(names("good", 50)...)
+				l.finishEpisodes("a-poison")
+				l.finishEpisodes(numberedNames("good", 50)...)
 				start := time.Now()
 				l.receiver.before = func(ctx context.Context, u wire.Upload) error {
 					if u.Key.Name == "a-poison" {
@@ -63,14 +62,14 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 				for s.Tally().Shipped < 50 && time.Since(start) < time.Hour {
 					time.Sleep(100 * time.Millisecond)
 				}
-				// 50 of 100 ms by three senders are two seconds; the poison may
-				// cost a ping or a scan, not a timeout an episode.
+				// 50 uploads of 100 ms by three senders take two seconds. The bad episode may
+				// cost a ping or a scan, but not one timeout per episode.
 				if took := time.Since(start); took > 40*time.Second {
 					l.Errorf("the good ones took %v\n%s", took, l.logs)
 				}
 				time.Sleep(6 * time.Hour)
-				// 10 s doubling to an hour, anywhere within each step.
-				if n := l.receiver.attempts("a-poison"); n > 50 {
+				// 10 s doubling to an hour, at a random time within each step.
+				if n := l.receiver.attemptsOf("a-poison"); n > 50 {
 					l.Errorf("the poison was sent %d times in six hours", n)
 				}
 				fixture.Must(l, stop())
@@ -80,23 +79,22 @@ func TestAFailingEpisodeDelaysNoOther(t *testing.T) {
 	}
 }
 
-// What is wrong with the receiver or the way there costs one ping a step,
-// whatever waits, and two lines in the log. Packing continues meanwhile.
+// A fault of the receiver or the path costs one ping per step, however many episodes wait, and
+// two lines in the log. Packing continues meanwhile.
 func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
 		waiting := shipper.ScanPageSize + 200                  // more than one page
-		for _, n := range names("sealed", waiting) {
+		for _, n := range numberedNames("sealed", waiting) {
 			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
 			fixture.Must(l, os.WriteFile(l.path("outbox", string(n)+".tar.zst"), nil, 0o640))
 		}
-		l.finish(names("late", 100)...)
+		l.finishEpisodes(numberedNames("late", 100)...)
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
 		_, puts, pings := l.receiver.counts()
-		// Steps of up to 10, 20, 40, 80, 120, 120... seconds, and not below 5: one
-		// a minute.
+		// Steps of up to 10, 20, 40, 80, 120, 120... seconds, and at least 5: one per minute.
 		if pings < 35 || pings > 110 {
 			l.Errorf("%d pings in an hour", pings)
 		}
@@ -104,7 +102,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 			l.Errorf("%d uploads to a dead receiver", puts)
 		}
 		l.wantPingBackoff()
-		if packed := len(l.logs.containing(" INFO packed ")); packed != 100 {
+		if packed := len(l.logs.linesContaining(" INFO packed ")); packed != 100 {
 			l.Errorf("%d of 100 were packed while the receiver was down", packed)
 		}
 		if loud := l.logs.warnings(); len(loud) != 1 {
@@ -115,12 +113,12 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 		for s.Tally().Shipped < waiting+100 && time.Since(back) < time.Hour {
 			time.Sleep(time.Second)
 		}
-		// The next ping is two minutes away at the most.
+		// The next ping is at most two minutes away.
 		if took := time.Since(back); took > 3*time.Minute {
 			l.Errorf("it took %v to deliver %d\n%s", took, s.Tally().Shipped, l.logs)
 		}
 		fixture.Must(l, stop())
-		if n := len(l.logs.containing("receiver is back")); n != 1 {
+		if n := len(l.logs.linesContaining("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
 		if loud := l.logs.warnings(); len(loud) != 1 {
@@ -145,8 +143,8 @@ func (l *lab) wantPingBackoff() {
 	}
 }
 
-// These judge us, the path or the receiver: no episode gets a mark that a
-// person would have to remove.
+// These errors concern this host, the path or the receiver: no episode gets a mark that an
+// operator would have to remove.
 func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	for what, fault := range map[string]error{
 		"disk full":      wire.Refuse(wire.Full, ""),
@@ -162,7 +160,7 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish(names("run", 10)...)
+				l.finishEpisodes(numberedNames("run", 10)...)
 				l.receiver.down = fault
 				s, stop := l.startDaemon()
 				time.Sleep(30 * time.Minute)
@@ -184,8 +182,8 @@ func TestAFaultOfThePathMarksNoEpisode(t *testing.T) {
 	}
 }
 
-// A way that lets a ping through and no upload (a proxy's limit, an MTU) must
-// not stay unlogged: no episode is ever delivered.
+// A path that passes pings and no upload (a proxy's limit, an MTU) must be logged: no episode
+// is ever delivered.
 func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	for what, fault := range map[string]error{
 		"a proxy's 413": &wire.UnexpectedResponseError{Status: 413},
@@ -194,7 +192,7 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish(names("run", 10)...)
+				l.finishEpisodes(numberedNames("run", 10)...)
 				l.receiver.before = func(context.Context, wire.Upload) error { return fault }
 				_, stop := l.startDaemon()
 				time.Sleep(2 * time.Hour)
@@ -216,7 +214,7 @@ func TestAWayThatTakesOnlyPingsIsReported(t *testing.T) {
 
 func TestRetryAfterIsWaitedFor(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		busy := wire.Refuse(wire.Busy, "")
 		busy.RetryAfter = 10 * time.Minute
 		start := time.Now()
@@ -232,7 +230,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 		s, stop := l.startDaemon()
 		time.Sleep(20 * time.Minute)
 		_, puts, _ := l.receiver.counts()
-		pings := 0 // but for the one at the start
+		pings := 0 // except the one at the start
 		for _, at := range l.receiver.pings {
 			if since := at.Sub(start); since > 0 && since < busy.RetryAfter {
 				pings++
@@ -251,7 +249,7 @@ func TestRetryAfterIsWaitedFor(t *testing.T) {
 
 func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		l.receiver.full = true
 		l.receiver.before = func(context.Context, wire.Upload) error {
 			if l.receiver.full {
@@ -275,7 +273,7 @@ func TestAReceiverThatAcceptsNothingIsSentNothing(t *testing.T) {
 
 func TestAFaultEndsTheDaemon(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 20)...)
+		l.finishEpisodes(numberedNames("run", 20)...)
 		l.receiver.before = func(_ context.Context, u wire.Upload) error {
 			if u.Key.Name == "run-00007" {
 				return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
@@ -292,13 +290,12 @@ func TestAFaultEndsTheDaemon(t *testing.T) {
 	})
 }
 
-// A disk that fails under the daemon ends it: what it says from now on is not
-// to be believed.
+// A disk that fails under the daemon ends it: its later results cannot be trusted.
 func TestAFailingDiskEndsTheDaemon(t *testing.T) {
 	l := newLab(t)
 	l.moveToExt4()
-	l.finish("run-1")
-	s := l.open()
+	l.finishEpisodes("run-1")
+	s := l.openShipper()
 	dir, err := os.Open(l.dir)
 	fixture.Must(l, err)
 	noFlush := uint32(2)
@@ -334,7 +331,7 @@ func (l *lab) moveToExt4() {
 
 func TestNoMoreUploadsAtOnceThanAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 40)...)
+		l.finishEpisodes(numberedNames("run", 40)...)
 		l.receiver.before = func(context.Context, wire.Upload) error { time.Sleep(time.Minute); return nil }
 		start := time.Now()
 		l.wantOnce(shipper.Tally{Scanned: 40, Shipped: 40})

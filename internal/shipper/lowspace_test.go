@@ -20,7 +20,7 @@ func newFullLab(t *testing.T, path ...string) *lab {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("precious"), "precious")
 	l.cfg.LowSpaceFile, l.cfg.MinFree = config.Path(l.path(path...)), 1<<60
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	return l
 }
 
@@ -55,7 +55,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 		t.Errorf("it has mode %v and says %q, %v", info.Mode(), b, err)
 	}
 	l.runOnceWithoutWait() // it exists already
-	if said := l.logs.containing("low_space_file not updated"); len(said) != 0 {
+	if said := l.logs.linesContaining("low_space_file not updated"); len(said) != 0 {
 		t.Errorf("said %q", said)
 	}
 	l.cfg.MinFree = 0
@@ -65,8 +65,7 @@ func TestLowSpaceFileIsForEverybodyWhileSpaceIsLow(t *testing.T) {
 	}
 }
 
-// TestLowSpaceFileIsNeverWaitedForOrFollowed: its directory may be the experiments'
-// user's.
+// TestLowSpaceFileIsNeverWaitedForOrFollowed: the experiments' user may own its directory.
 func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 	for what, c := range map[string]struct {
 		put     func(l *lab, path string)
@@ -90,7 +89,7 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 			l := newFullLab(t, "low-space")
 			c.put(l, l.path("low-space"))
 			l.runOnceWithoutWait()
-			said := l.logs.containing("low_space_file not updated")
+			said := l.logs.linesContaining("low_space_file not updated")
 			if refused := len(said) > 0; refused != c.refused || refused && !strings.Contains(said[0], "is not a regular file: remove it") {
 				t.Errorf("it is refused: %v, want %v\n%s", refused, c.refused, l.logs)
 			}
@@ -109,8 +108,8 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 	}
 }
 
-// TestLowSpaceFileStaysInItsDirectory though another user exchanges the directory for
-// a link all the time.
+// TestLowSpaceFileStaysInItsDirectory although another user continuously exchanges the
+// directory for a link.
 func TestLowSpaceFileStaysInItsDirectory(t *testing.T) {
 	fixture.RequireRoot(t)
 	const other = 4242

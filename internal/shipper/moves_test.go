@@ -17,8 +17,8 @@ import (
 	"cis490/internal/shipper"
 )
 
-// mount mounts something, and skips the test where that is not possible.
-func mount(t *testing.T, source, target, kind string, flags uintptr, data string) {
+// mountOrSkip mounts something, and skips the test where that is not possible.
+func mountOrSkip(t *testing.T, source, target, kind string, flags uintptr, data string) {
 	t.Helper()
 	if err := syscall.Mount(source, target, kind, flags, data); err != nil {
 		if os.Getenv("CI") != "" && os.Getuid() == 0 {
@@ -29,16 +29,16 @@ func mount(t *testing.T, source, target, kind string, flags uintptr, data string
 	t.Cleanup(func() { syscall.Unmount(target, syscall.MNT_DETACH) })
 }
 
-// TestFoldersOfTwoMountsAreRefused: they are of one file system, so that packing and
-// sending work, and only the last step does not.
+// TestFoldersOfTwoMountsAreRefused: they are on one file system, so packing and sending work,
+// and only the last step fails.
 func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 	for _, folder := range []string{"episodes", "shipped", "outbox", "outbox/.trash"} {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Retention.MaxAge = config.Duration(time.Hour)
-			fixture.Must(l, l.open().Close()) // makes them
+			fixture.Must(l, l.openShipper().Close()) // makes them
 			fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
-			mount(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
+			mountOrSkip(t, l.dir+"/"+folder, l.dir+"/"+folder, "", syscall.MS_BIND, "")
 			_, err := shipper.New(l.cfg, l.receiver, "", discard)
 			for what, err := range map[string]error{
 				"start": err, "check": hostdir.CheckMoves(l.cfg.DirsConfig()),
@@ -55,8 +55,8 @@ func TestFoldersOfTwoMountsAreRefused(t *testing.T) {
 	}
 }
 
-// TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and
-// the kernel moves no folder from one to another.
+// TestAFolderThatIsASubvolumeIsRefused: a mount of btrfs has several device numbers, and the
+// kernel moves no folder from one to another.
 func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 	dir := mountBtrfs(t)
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
@@ -80,7 +80,7 @@ func TestAFolderThatIsASubvolumeIsRefused(t *testing.T) {
 	}
 }
 
-// TestAFolderThatIsALinkToNothingIsNamed: it is not made, and not followed.
+// TestAFolderThatIsALinkToNothingIsNamed: it is neither created nor followed.
 func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		l := newLabOn(t, fixture.MemoryDir(t)) // the others are missing
@@ -94,14 +94,14 @@ func TestAFolderThatIsALinkToNothingIsNamed(t *testing.T) {
 	}
 }
 
-// TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions ran so.
+// TestTrashOfAnotherMountIsAWarning as long as nothing is deleted: older versions allowed it.
 func TestTrashOfAnotherMountIsAWarning(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, os.Mkdir(l.path("outbox"), 0o755))
-	mount(t, l.path("outbox"), l.path("outbox"), "", syscall.MS_BIND, "")
-	l.finish("run-1")
+	mountOrSkip(t, l.path("outbox"), l.path("outbox"), "", syscall.MS_BIND, "")
+	l.finishEpisodes("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	if len(l.logs.containing("retired episodes cannot be deleted")) != 1 {
+	if len(l.logs.linesContaining("retired episodes cannot be deleted")) != 1 {
 		t.Errorf("no warning\n%s", l.logs)
 	}
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
@@ -117,16 +117,17 @@ func (l *lab) wantEmpty(folder string) {
 	}
 }
 
-// TestFoldersThatAreNotThereAreNoAlarm: the start makes them.
+// TestFoldersThatAreNotThereAreNoAlarm: the start creates them.
 func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, hostdir.CheckMoves(l.cfg.DirsConfig()))
-	fixture.Must(l, l.open().Close())
+	fixture.Must(l, l.openShipper().Close())
 	l.wantEmpty("episodes")
 	l.wantEmpty("shipped")
 }
 
-// TestEpisodeOfALowerLayerIsHeld: no probe sees that a directory of it cannot be moved.
+// TestEpisodeOfALowerLayerIsHeld: no probe detects that a directory of a lower layer cannot be
+// moved.
 func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
@@ -135,11 +136,11 @@ func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 		}
 	}
 	below := newLabAt(t, dir+"/lower")
-	below.finish("run-1")
-	mount(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
+	below.finishEpisodes("run-1")
+	mountOrSkip(t, "overlay", dir+"/merged", "overlay", 0, "redirect_dir=off,lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work")
 	l := newLabAt(t, dir+"/merged")
 	l.contents = below.contents
-	l.finish("run-2")
+	l.finishEpisodes("run-2")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
 	b, err := os.ReadFile(l.path("outbox", "run-1.held"))
 	fixture.Must(l, err)

@@ -22,9 +22,9 @@ import (
 
 var discard = slog.New(slog.DiscardHandler)
 
-func TestAPassBringsEverythingHome(t *testing.T) {
+func TestAPassDeliversEverything(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2", "run-3")
+	l.finishEpisodes("run-1", "run-2", "run-3")
 	fixture.WriteFile(l, l.path("episodes", "unfinished", "meta.json"), "{}")
 	l.wantOnce(shipper.Tally{Scanned: 3, Shipped: 3})
 	l.wantFiles("episodes", "unfinished")
@@ -41,7 +41,7 @@ func TestAPassBringsEverythingHome(t *testing.T) {
 
 func TestAlreadyPresentIsDelivered(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.receiver.after = func(context.Context, wire.Upload) error { return io.ErrUnexpectedEOF } // the receipt is lost
 	if tally, _ := l.runOnce(); tally != (shipper.Tally{Scanned: 1, Transient: 1}) {
 		t.Errorf("got %v", tally)
@@ -53,7 +53,7 @@ func TestAlreadyPresentIsDelivered(t *testing.T) {
 	l.wantFiles("outbox")
 }
 
-// I5: anything but a receipt for exactly what was sent retires nothing.
+// I5: only a receipt for exactly what was sent retires anything.
 func TestRetireNeedsReceipt(t *testing.T) {
 	for what, spoil := range map[string]func(*wire.Receipt){
 		"empty":           func(r *wire.Receipt) { *r = wire.Receipt{} },
@@ -65,7 +65,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			s, err := shipper.New(l.cfg, lyingReceiver{l.receiver, spoil}, "the test", discard)
 			fixture.Must(l, err)
 			defer s.Close()
@@ -80,7 +80,7 @@ func TestRetireNeedsReceipt(t *testing.T) {
 	}
 }
 
-// lyingReceiver returns receipts that are none.
+// lyingReceiver returns invalid receipts.
 type lyingReceiver struct {
 	*receiver
 	spoil func(*wire.Receipt)
@@ -104,8 +104,8 @@ func TestEachEpisodeIsInOneCounter(t *testing.T) {
 			t.Error("nothing was scanned")
 		}
 		want := l.countWaiting()
-		if tally.Shipped+tally.AlreadyPresent != len(l.files("shipped")) {
-			t.Errorf("%v, and %d are in the shipped folder", tally, len(l.files("shipped")))
+		if tally.Shipped+tally.AlreadyPresent != len(l.listFiles("shipped")) {
+			t.Errorf("%v, and %d are in the shipped folder", tally, len(l.listFiles("shipped")))
 		}
 		if left := tally.Transient + tally.Held + tally.Conflicts; left != want {
 			t.Errorf("%v: %d are counted as left, and %d are (unreachable: %v)", tally, left, want, unreachable)
@@ -121,31 +121,31 @@ func TestEachEpisodeIsInOneCounter(t *testing.T) {
 // during a pass.
 func (l *lab) makeRandomBacklog(random *rand.Rand) {
 	fates := map[episode.Name]error{}
-	for i, n := range names("run", 5+random.IntN(30)) {
+	for i, n := range numberedNames("run", 5+random.IntN(30)) {
 		switch random.IntN(9) {
 		case 0: // held from before, packed or not
-			l.finish(n)
+			l.finishEpisodes(n)
 			fixture.WriteFile(l, l.path("outbox", string(n)+".held"), `{"cause": "old"}`)
 		case 1:
-			l.finish(n)
+			l.finishEpisodes(n)
 			fixture.WriteFile(l, l.path("episodes", string(n), "meta.json"), "") // unfit
 		case 2:
-			l.finish(episode.Name(fmt.Sprintf("bad name %d", i)))
+			l.finishEpisodes(episode.Name(fmt.Sprintf("bad name %d", i)))
 			delete(l.contents, episode.Name(fmt.Sprintf("bad name %d", i)))
 		case 3:
-			l.finish(n)
+			l.finishEpisodes(n)
 			fates[n] = wire.Refuse(wire.Conflict, "")
 		case 4:
-			l.finish(n)
+			l.finishEpisodes(n)
 			fates[n] = wire.Refuse(wire.TooLarge, "")
 		case 5:
-			l.finish(n)
+			l.finishEpisodes(n)
 			fates[n] = io.ErrUnexpectedEOF
 		case 6: // an entry alone: retired before, not dropped
 			fixture.WriteFile(l, l.path("outbox", string(n)+".tar.zst"), "packed bytes of "+string(n))
 			fates[n] = wire.Refuse(wire.Unsupported, "")
 		default:
-			l.finish(n)
+			l.finishEpisodes(n)
 		}
 	}
 	until := random.IntN(40)
@@ -161,10 +161,10 @@ func (l *lab) makeRandomBacklog(random *rand.Rand) {
 // countWaiting returns how many episodes or entries are left.
 func (l *lab) countWaiting() int {
 	left := map[string]bool{}
-	for _, e := range l.files("episodes") {
+	for _, e := range l.listFiles("episodes") {
 		left[e] = true
 	}
-	for _, e := range l.files("outbox") {
+	for _, e := range l.listFiles("outbox") {
 		if stem, entry := strings.CutSuffix(e, ".tar.zst"); entry {
 			left[stem] = true
 		}
@@ -174,14 +174,14 @@ func (l *lab) countWaiting() int {
 
 func TestAFaultEndsThePass(t *testing.T) {
 	l := newLab(t)
-	l.finish(names("run", 20)...)
+	l.finishEpisodes(numberedNames("run", 20)...)
 	l.receiver.before = func(_ context.Context, u wire.Upload) error {
 		if u.Key.Name == "run-00007" {
 			return fmt.Errorf("read: %w: %w", durable.ErrFault, unix.EIO)
 		}
 		return nil
 	}
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	if _, err := s.RunOnce(t.Context()); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("got %v, want a fault", err)
@@ -191,7 +191,7 @@ func TestAFaultEndsThePass(t *testing.T) {
 
 func TestOneShipperAStateDirectory(t *testing.T) {
 	l := newLab(t)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	_, err := shipper.New(l.cfg, l.receiver, "the second", discard)
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {

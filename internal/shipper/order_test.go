@@ -29,11 +29,11 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Order, l.cfg.Packers, l.cfg.Senders = order, 1, 1
 			for i, name := range age {
-				l.finish(name)
+				l.finishEpisodes(name)
 				at := time.Now().Add(time.Duration(i-10) * time.Hour)
 				fixture.Must(l, os.Chtimes(l.path("episodes", string(name), episode.Marker), at, at))
 			}
-			s := l.open()
+			s := l.openShipper()
 			for _, name := range age {
 				fixture.Must(l, s.PackOnly(name))
 			}
@@ -50,19 +50,19 @@ func TestEpisodesAreSentInTheOrderThatIsAsked(t *testing.T) {
 	}
 }
 
-// TestLargeArchivesLeaveSendersToSmallOnes: as many large ones as may be sent at once
-// stand still, and a hundred small ones go by.
+// TestLargeArchivesLeaveSendersToSmallOnes: the maximum number of large uploads stalls, and a
+// hundred small ones are sent meanwhile.
 func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 	for senders, most := range map[int]int{2: 1, 6: 3, 16: 4} {
 		t.Run(fmt.Sprintf("%d senders", senders), func(t *testing.T) {
 			l := newLab(t)
 			l.cfg.Senders = senders
-			large := names("large", most+2)
+			large := numberedNames("large", most+2)
 			for _, name := range large {
 				fixture.WriteFile(l, l.path("episodes", string(name), "blob"), string(fixture.Noise(1<<20, 1)))
-				l.finish(name)
+				l.finishEpisodes(name)
 			}
-			l.finish(names("small", 100)...)
+			l.finishEpisodes(numberedNames("small", 100)...)
 			var mu sync.Mutex
 			gone, standing := 0, 0
 			open := make(chan struct{})

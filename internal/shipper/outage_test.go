@@ -13,14 +13,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestThreeDaysOfOutage: the receiver is away for 72 hours, in one way and then in
-// another, while experiments continue. Nothing is sent but a ping now and then, the log
-// has one line when it goes and one when it is back, and then all of it is delivered.
+// TestThreeDaysOfOutage: the receiver is unreachable for 72 hours, first in one way and then in
+// another, while experiments continue. Only occasional pings are sent. The log has one line
+// when the outage begins and one when it ends, and then everything is delivered.
 func TestThreeDaysOfOutage(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		const hours = 72
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
-		l.finish("before")
+		l.finishEpisodes("before")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		if s.Tally().Shipped != 1 {
@@ -33,19 +33,19 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		}
 		for hour := range hours {
 			l.receiver.update(func() { l.receiver.down = ways[hour/12%len(ways)] })
-			l.finish(names(fmt.Sprintf("run-%02d", hour), 3)...)
+			l.finishEpisodes(numberedNames(fmt.Sprintf("run-%02d", hour), 3)...)
 			time.Sleep(time.Hour)
 		}
 		_, puts, pings := l.receiver.counts()
 		if most := before + l.cfg.Senders; puts > most {
 			l.Errorf("%d uploads to a dead receiver", puts-before)
 		}
-		// One a minute is what full jitter comes to; less than one an hour would let it
-		// be back for an hour before anybody notices.
+		// Full jitter averages one ping per minute. With less than one per hour the outage
+		// could be over for an hour before a ping notices.
 		if pings < hours || pings > 80*hours {
 			l.Errorf("%d pings in %d hours", pings, hours)
 		}
-		if packed := len(l.logs.containing(" INFO packed ")); packed != 3*hours+1 {
+		if packed := len(l.logs.linesContaining(" INFO packed ")); packed != 3*hours+1 {
 			l.Errorf("%d of %d were packed meanwhile", packed, 3*hours+1)
 		}
 		// When it goes, and each six hours.
@@ -62,7 +62,7 @@ func TestThreeDaysOfOutage(t *testing.T) {
 		if n := s.Tally().Shipped; n != 3*hours+1 {
 			l.Errorf("an hour after it was back %d of %d are home\n%s", n, 3*hours+1, l.logs)
 		}
-		if n := len(l.logs.containing("receiver is back")); n != 1 {
+		if n := len(l.logs.linesContaining("receiver is back")); n != 1 {
 			l.Errorf("%d lines say that the receiver is back", n)
 		}
 		if loud := l.logs.warnings(); len(loud) > 1+hours/6 {

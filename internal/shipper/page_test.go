@@ -15,11 +15,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// makeBacklog makes n sealed episodes. Empty entries do for what reads names.
+// makeBacklog makes n sealed episodes. Code that reads only names needs no content.
 func (l *lab) makeBacklog(n int) []episode.Name {
 	l.Helper()
 	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
-	all := names("run", n)
+	all := numberedNames("run", n)
 	shuffled := slices.Clone(all)
 	rand.New(rand.NewPCG(1, 2)).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for _, name := range shuffled {
@@ -28,8 +28,8 @@ func (l *lab) makeBacklog(n int) []episode.Name {
 	return all
 }
 
-// Pages leave nothing out and nothing comes twice, also while the first ones
-// are delivered and gone when the second is read.
+// Pages skip nothing and repeat nothing, even if the first ones are delivered and gone when the
+// second is read.
 func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 	l := newLab(t)
 	all := l.makeBacklog(shipper.ScanPageSize + 300)
@@ -51,8 +51,8 @@ func TestEachNameIsTriedOnceInOrder(t *testing.T) {
 func TestPagesCoverEverything(t *testing.T) {
 	l := newLab(t)
 	all := l.makeBacklog(2*shipper.ScanPageSize + 500)
-	l.finish("run-00000", "run-10000", "zz-last") // in both folders, and beyond
-	s := l.open()
+	l.finishEpisodes("run-00000", "run-10000", "zz-last") // in both folders, and beyond
+	s := l.openShipper()
 	defer s.Close()
 	var got []episode.Name
 	after, last := episode.Name(""), false
@@ -74,14 +74,14 @@ func TestPagesCoverEverything(t *testing.T) {
 	}
 }
 
-// I17: memory does not grow with what waits.
+// I17: memory does not grow with the number of waiting episodes.
 func TestABacklogOfAnySizeTakesLittleMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes 100,000 files")
 	}
 	l := newLab(t)
 	l.makeBacklog(100_000)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	before := heapInUse()
 	page, last, err := s.Scan("run-04999")
@@ -106,7 +106,7 @@ func heapInUse() uint64 {
 func BenchmarkScan(b *testing.B) {
 	l := newLab(b)
 	l.makeBacklog(100_000)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	for b.Loop() {
 		if _, _, err := s.Scan(""); err != nil {

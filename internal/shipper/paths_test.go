@@ -17,7 +17,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// wantEndAfterMove waits for the end of a daemon, and checks that a folder that has moved is why.
+// wantEndAfterMove waits for the end of a daemon, and checks that a moved folder is the cause.
 func (l *lab) wantEndAfterMove(s *shipper.Shipper, path string) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
@@ -29,7 +29,7 @@ func (l *lab) wantEndAfterMove(s *shipper.Shipper, path string) {
 	}
 }
 
-// TestMovedFolderEndsTheDaemon: what experiments leave in the folder that has its name now
+// TestMovedFolderEndsTheDaemon: what experiments leave in the folder that now has its name
 // would never be shipped.
 func TestMovedFolderEndsTheDaemon(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
@@ -42,7 +42,7 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 		} {
 			t.Run(folder+" "+what, func(t *testing.T) {
 				inBubble(t, func(l *lab) {
-					s := l.open()
+					s := l.openShipper()
 					s.ScanOnly()
 					move(l, l.path(folder))
 					l.wantEndAfterMove(s, l.path(folder))
@@ -56,7 +56,7 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	l := newLab(t)
 	l.cfg.ScanInterval *= 1000
-	s := l.open()
+	s := l.openShipper()
 	watching := make(chan struct{})
 	s.Status = func(string) { close(watching); s.Status = nil } // the first scan is over
 	ended := make(chan error, 1)
@@ -75,7 +75,7 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	fixture.Must(l, s.Close())
 }
 
-// TestMovedFolderEndsCommands: what verify says would be of a folder that was moved.
+// TestMovedFolderEndsCommands: verify would examine a folder that was moved.
 func TestMovedFolderEndsCommands(t *testing.T) {
 	for what, run := range map[string]func(l *lab, up *receiver) error{
 		"verify": func(l *lab, up *receiver) error {
@@ -91,7 +91,7 @@ func TestMovedFolderEndsCommands(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1", "run-2")
+			l.finishEpisodes("run-1", "run-2")
 			l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
 			l.receiver.during = func() {
 				l.receiver.during = nil
@@ -119,12 +119,12 @@ func (r putHook) Put(ctx context.Context, u wire.Upload, archive io.ReaderAt) (w
 	return got, err
 }
 
-// TestNothingIsRetiredIntoAMovedFolder: it moves while an episode is on its way.
+// TestNothingIsRetiredIntoAMovedFolder: it moves while an episode is in flight.
 func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 	for _, folder := range []string{"episodes", "outbox", "shipped"} {
 		t.Run(folder, func(t *testing.T) {
 			l := newLab(t)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			move := func() {
 				fixture.Must(l, os.Rename(l.path(folder), l.path(folder+".x")))
 				fixture.Must(l, os.Mkdir(l.dir+"/"+folder, 0o755))

@@ -18,7 +18,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// statusLog collects what a service manager hears.
+// statusLog collects what a service manager receives.
 type statusLog struct {
 	mu  sync.Mutex
 	all []string
@@ -42,14 +42,14 @@ func (t *statusLog) last() string {
 // startWithStatus runs a daemon, and records its status.
 func (l *lab) startWithStatus() (s *shipper.Shipper, says *statusLog, stop func() error) {
 	l.Helper()
-	s, says = l.open(), &statusLog{}
+	s, says = l.openShipper(), &statusLog{}
 	s.Status = says.add
 	s.ScanOnly()
 	return s, says, l.start(s)
 }
 
 // TestAnIdleDaemonSaysWhetherTheReceiverIsThere: nothing waits, and still the status is
-// true, with a wrong port from the first minute, later within minutes.
+// current. With a wrong port it says so within a minute, later within minutes.
 func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
@@ -58,7 +58,7 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "receiver has not accepted uploads since 20") || !strings.Contains(got, "connection refused") {
 			l.Errorf("with a wrong port the status is %q, want uploads not accepted, and why", got)
 		}
-		if loud := l.logs.containing("receiver unavailable"); len(loud) != 1 {
+		if loud := l.logs.linesContaining("receiver unavailable"); len(loud) != 1 {
 			l.Errorf("the log says %q", loud)
 		}
 		l.receiver.update(func() { l.receiver.down = nil })
@@ -81,10 +81,10 @@ func TestAnIdleDaemonSaysWhetherTheReceiverIsThere(t *testing.T) {
 	})
 }
 
-// TestAnIdleDaemonNoticesAnotherStore: before anything is sent to it.
+// TestAnIdleDaemonNoticesAnotherStore before anything is sent to it.
 func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
 		back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
@@ -92,7 +92,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "another store") {
 			l.Errorf("the status is %q, want %q in it", got, "another store")
 		}
-		if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+		if loud := l.logs.linesContaining(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 			l.Errorf("the log says %q", loud)
 		}
 		back()
@@ -104,7 +104,7 @@ func TestAnIdleDaemonNoticesAnotherStore(t *testing.T) {
 	})
 }
 
-// TestBeforeTheFirstAnswerTheReceiverIsBeingAsked: what is not known is not said.
+// TestBeforeTheFirstAnswerTheReceiverIsBeingAsked: the status claims nothing that is not known.
 func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.ping = func() error { time.Sleep(20 * time.Second); return nil }
@@ -113,36 +113,36 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "; asking the receiver") || strings.Contains(got, "answers") {
 			l.Errorf("before the first answer the status is %q, want that it asks the receiver", got)
 		}
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAsked {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAsked {
 			l.Errorf("status says %q", st.ReceiverState)
 		}
 		time.Sleep(15 * time.Second)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at") {
 			l.Errorf("after it the status is %q, want that the receiver answers", got)
 		}
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
 			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
 		fixture.Must(l, stop())
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
 			l.Errorf("without a shipper status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
 	})
 }
 
-// TestStatusDoesNotTrustAnOldReport: a shipper that hangs has the lock and says nothing.
+// TestStatusDoesNotTrustAnOldReport: a shipper that hangs still holds the lock.
 func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		fixture.Must(l, stop())
-		s := l.open() // has the lock, and does not run
+		s := l.openShipper() // has the lock, and does not run
 		defer s.Close()
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverAnswers {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAnswers {
 			l.Errorf("a minute later: %q", st.ReceiverState)
 		}
 		time.Sleep(time.Hour)
-		if st := l.inspect(); st.ReceiverState != shipper.ReceiverUnknown {
+		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverUnknown {
 			l.Errorf("an hour later: %q", st.ReceiverState)
 		}
 	})
@@ -151,14 +151,14 @@ func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 // TestStatusSaysHowMuchWaits: the bytes of what is packed and not held.
 func TestStatusSaysHowMuchWaits(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("held-1")
+		l.finishEpisodes("held-1")
 		l.refuseOnly(wire.Refuse(wire.Conflict, ""), "held-1")
 		_, says, stop := l.startWithStatus()
 		time.Sleep(time.Minute)
 		l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		time.Sleep(2 * time.Minute)
-		st := l.inspect()
+		st := l.inspectStatus()
 		if st.Sealed != 2 || st.SealedBytes == 0 {
 			l.Errorf("status shows %d packed with %d bytes", st.Sealed, st.SealedBytes)
 		}
@@ -169,8 +169,8 @@ func TestStatusSaysHowMuchWaits(t *testing.T) {
 	})
 }
 
-// TestAPassWithNothingToShipAsksNobody.
-func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
+// TestAPassWithNothingToShipSendsNothing.
+func TestAPassWithNothingToShipSendsNothing(t *testing.T) {
 	l := newLab(t)
 	l.receiver.down = unix.ECONNREFUSED
 	l.wantOnce(shipper.Tally{})
@@ -182,10 +182,10 @@ func TestAPassWithNothingToShipAsksNobody(t *testing.T) {
 	}
 }
 
-// TestWakeAsksAtOnce, however long the next question is away, and what waits is sent.
+// TestWakeAsksAtOnce, however far away the next ping is, and waiting episodes are sent.
 func TestWakeAsksAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		l.receiver.down = wire.Refuse(wire.Forbidden, "expired")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Hour)
@@ -213,14 +213,14 @@ func TestWakeAsksAtOnce(t *testing.T) {
 	})
 }
 
-// TestRenewedCredentialsAreUsedAtOnce: what the receiver refuses is looked for on the
-// disk, and the hint says what was found.
+// TestRenewedCredentialsAreUsedAtOnce: if the receiver refuses them, the files on disk are read
+// again, and the hint says what was found.
 func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		expired := wire.Refuse(wire.Forbidden, "expired")
 		l.receiver.down = expired
-		s := l.open()
+		s := l.openShipper()
 		s.ScanOnly()
 		var onDisk atomic.Bool
 		var asked atomic.Int32
@@ -236,10 +236,10 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 		}
 		stop := l.start(s)
 		time.Sleep(time.Minute)
-		if asked.Load() == 0 || len(l.logs.containing("none newer is on the disk")) != 1 {
+		if asked.Load() == 0 || len(l.logs.linesContaining("none newer is on the disk")) != 1 {
 			l.Errorf("asked %d times\n%s", asked.Load(), l.logs)
 		}
-		if st := l.inspect(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
+		if st := l.inspectStatus(); st.Receiver == nil || st.Receiver.Hint != "none newer is on the disk" {
 			l.Errorf("status shows %+v", st.Receiver)
 		}
 		time.Sleep(time.Hour)
@@ -252,8 +252,8 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	})
 	t.Run("before anybody noticed", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
-			s := l.open()
+			l.finishEpisodes(numberedNames("run", 5)...)
+			s := l.openShipper()
 			s.ScanOnly()
 			s.Renew = func(error) (bool, string) {
 				l.receiver.update(func() { l.receiver.down = nil })
@@ -262,12 +262,12 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			stop := l.start(s)
 			time.Sleep(time.Minute)
 			l.receiver.update(func() { l.receiver.down = wire.Refuse(wire.Forbidden, "expired") })
-			l.finish("later") // alone: no other shows that it is over
+			l.finishEpisodes("later") // alone: no other upload shows that the outage is over
 			for s.Tally().Scanned < 6 {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(time.Second)
-			if n := s.Tally().Shipped; n != 6 || len(l.logs.containing("receiver unavailable")) != 0 {
+			if n := s.Tally().Shipped; n != 6 || len(l.logs.linesContaining("receiver unavailable")) != 0 {
 				l.Errorf("a second later %d of 6 are sent\n%s", n, l.logs)
 			}
 			fixture.Must(l, stop())
@@ -275,17 +275,17 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 	})
 }
 
-// TestAPingFromBeforeDoesNotMakeUpForAFailure: that upload was asked to come later.
+// TestAPingFromBeforeDoesNotMakeUpForAFailure: the receiver asked that upload to retry later.
 func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		draining := wire.Refuse(wire.Internal, "")
 		draining.RetryAfter = 10 * time.Minute
 		l.receiver.ping = func() error { time.Sleep(20 * time.Second); return nil }
 		l.receiver.before = func(context.Context, wire.Upload) error { return draining }
 		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
-		l.finish("run-2")
+		l.finishEpisodes("run-2")
 		time.Sleep(8 * time.Minute)
 		if _, puts, pings := l.receiver.counts(); puts != 1 || pings != 1 {
 			l.Errorf("%d uploads and %d pings before it was time", puts, pings)
@@ -294,38 +294,38 @@ func TestAPingFromBeforeDoesNotMakeUpForAFailure(t *testing.T) {
 	})
 }
 
-// TestAPassNotesThatTheReceiverAnswered, for a later 'shipper status'.
+// TestAPassNotesThatTheReceiverAnswered for a later 'shipper status'.
 func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	first := l.inspect().AnsweredAt
+	first := l.inspectStatus().AnsweredAt
 	if time.Since(first) > time.Minute {
 		t.Errorf("answered %v", first)
 	}
 	l.wantOnce(shipper.Tally{})
-	if st := l.inspect(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
+	if st := l.inspectStatus(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
 		t.Errorf("a pass with nothing to send has noted %v, %q", st.AnsweredAt, st.ReceiverState)
 	}
 }
 
-// failUploads lets uploads fail, and pings be answered, so that each episode fails often.
+// failUploads makes uploads fail and pings succeed, so that each episode fails often.
 func (l *lab) failUploads(fault error) (end func()) {
 	l.receiver.update(func() { l.receiver.before = func(context.Context, wire.Upload) error { return fault } })
 	return func() { l.receiver.update(func() { l.receiver.before = nil; l.receiver.ping = nil }) }
 }
 
-// TestWhatWaitsIsSentWhenAnOutageEnds: at once, not when the wait of each is over.
+// TestWhatWaitsIsSentWhenAnOutageEnds at once, before the backoffs end.
 func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	t.Run("the receiver was away", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
+			l.finishEpisodes(numberedNames("run", 5)...)
 			end := l.failUploads(io.ErrUnexpectedEOF)
 			s, stop := l.startDaemon()
-			time.Sleep(time.Hour) // each has earned waits of half an hour
+			time.Sleep(time.Hour) // each has reached a backoff of half an hour
 			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED; l.receiver.before = nil })
 			s.RequestPing()
-			time.Sleep(time.Second) // no wait of an episode ends in so short an outage
+			time.Sleep(time.Second) // no backoff ends within such a short outage
 			end()
 			l.receiver.update(func() { l.receiver.down = nil })
 			_, _, pings := l.receiver.counts()
@@ -343,7 +343,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	})
 	t.Run("uploads got lost and pings did not", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
+			l.finishEpisodes(numberedNames("run", 5)...)
 			end := l.failUploads(io.ErrUnexpectedEOF)
 			s, stop := l.startDaemon()
 			time.Sleep(10 * time.Hour) // each has earned waits of an hour
@@ -364,7 +364,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 	})
 	t.Run("no room for an archive", func(t *testing.T) {
 		inBubble(t, func(l *lab) {
-			l.finish(names("run", 5)...)
+			l.finishEpisodes(numberedNames("run", 5)...)
 			end := l.failUploads(wire.Refuse(wire.Full, "no room for an archive of this size"))
 			l.receiver.update(func() { l.receiver.free = 10 })
 			s, stop := l.startDaemon()
@@ -383,7 +383,7 @@ func TestWhatWaitsIsSentWhenAnOutageEnds(t *testing.T) {
 // TestWakeSendsWhatFailedOnTheWay, though pings were answered all the time.
 func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		end := l.failUploads(io.ErrUnexpectedEOF)
 		s, stop := l.startDaemon()
 		time.Sleep(10 * time.Hour)
@@ -397,10 +397,10 @@ func TestWakeSendsWhatFailedOnTheWay(t *testing.T) {
 	})
 }
 
-// TestRetryAfterIsNotHurried: whatever ends, the receiver has said when to come again.
+// TestRetryAfterIsNotHurried: the receiver's Retry-After also holds after an outage.
 func TestRetryAfterIsNotHurried(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		noRoom := wire.Refuse(wire.Full, "no room for an archive of this size")
 		noRoom.RetryAfter = 20 * time.Minute
 		end := l.failUploads(noRoom)
@@ -422,16 +422,16 @@ func TestRetryAfterIsNotHurried(t *testing.T) {
 	})
 }
 
-// TestAnEpisodesOwnFaultKeepsItsWait: others that get through do not hurry it, more than
-// once, nor does the end of an outage.
+// TestAnEpisodesOwnFaultKeepsItsWait: other deliveries shorten its backoff only once, and the
+// end of an outage does not shorten it.
 func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 	inBubble(t, func(l *lab) {
-		l.finish("poison")
+		l.finishEpisodes("poison")
 		l.refuseOnly(wire.Refuse(wire.Internal, "no such table"), "poison")
 		_, stop := l.startDaemon()
 		for hour := range 6 {
 			for i := range 60 {
-				l.finish(names(fmt.Sprintf("run-%d-%d", hour, i), 1)...)
+				l.finishEpisodes(numberedNames(fmt.Sprintf("run-%d-%d", hour, i), 1)...)
 				time.Sleep(time.Minute)
 			}
 			l.receiver.update(func() { l.receiver.down = unix.ECONNREFUSED })
@@ -439,21 +439,21 @@ func TestAnEpisodesOwnFaultKeepsItsWait(t *testing.T) {
 			l.receiver.update(func() { l.receiver.down = nil })
 			time.Sleep(3 * time.Minute)
 		}
-		if n := l.receiver.attempts("poison"); n > 45 {
+		if n := l.receiver.attemptsOf("poison"); n > 45 {
 			l.Errorf("the poison was sent %d times in seven hours", n)
 		}
 		fixture.Must(l, stop())
 	})
 }
 
-// TestPackingGoesOnWhenThereIsSpace: at the next look, which is seconds away, and not with
-// the next scan.
-func TestPackingGoesOnWhenThereIsSpace(t *testing.T) {
+// TestPackingResumesWhenThereIsSpace: with the next check of the space, which is seconds away,
+// and not with the next scan.
+func TestPackingResumesWhenThereIsSpace(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		free := l.limitDisk()
 		l.cfg.ScanInterval = config.Duration(time.Hour)
 		l.cfg.MinFree = 4 << 20
-		l.finish(names("run", 5)...)
+		l.finishEpisodes(numberedNames("run", 5)...)
 		s, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		if n := s.Tally().Shipped; n != 0 {

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// receiver is what the shipper sends to. It keeps the receiver's contract, and
-// complains when the shipper breaks its own.
+// receiver is the receiver of these tests. It keeps the real one's contract, and fails the test
+// if the shipper breaks its own.
 type receiver struct {
 	t testing.TB
 
@@ -31,26 +31,26 @@ type receiver struct {
 	forgot  int
 	ahead   int64 // bytes that were appended
 
-	// down is what everything fails with while it is set.
+	// down is the error of all requests while it is set.
 	down error
-	// ping may answer a ping, if it returns an error.
+	// ping answers a ping if it returns an error.
 	ping func() error
-	// before may refuse an upload before its bytes are read, after a while.
+	// before may delay an upload and refuse it before its bytes are read.
 	before func(ctx context.Context, u wire.Upload) error
-	// after may lose a receipt, once the archive is stored.
+	// after may lose a receipt once the archive is stored.
 	after func(ctx context.Context, u wire.Upload) error
-	// repacked allows an episode to come with other bytes than before.
+	// repacked allows an episode to be sent again with other bytes.
 	repacked map[episode.Name]bool
 	full     bool  // what a ping says
 	free     int64 // the same; zero is much
 	archives archiveStates
-	ignorant bool       // of what requests say to know
+	ignorant bool       // the length that requests claim to know
 	rows     []int      // of the index
 	written  int        // rows, ever
 	disk     wire.Store // without an id the receiver does not name it
 	// appended is called after each piece of a streaming upload.
 	appended func()
-	// during happens while an inventory is on its way back.
+	// during is called before the answer to an inventory is returned.
 	during func()
 }
 
@@ -254,7 +254,7 @@ func (r *receiver) update(change func()) {
 	change()
 }
 
-func (r *receiver) has(n episode.Name) bool {
+func (r *receiver) hasArchive(n episode.Name) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, there := r.stored[n]
@@ -268,8 +268,8 @@ func (r *receiver) counts() (stored, puts, pings int) {
 	return len(r.stored), len(r.puts), len(r.pings)
 }
 
-// attempts returns how often an episode was sent.
-func (r *receiver) attempts(n episode.Name) int {
+// attemptsOf returns how often an episode was sent.
+func (r *receiver) attemptsOf(n episode.Name) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	count := 0

@@ -142,7 +142,7 @@ const (
 	minReadTime     = 10 * time.Minute
 )
 
-// isUnreadable reports whether reading has failed for so long that the episode is to be held.
+// isUnreadable reports whether reading has failed long enough for the episode to be held.
 func (b backoff) isUnreadable(err error) bool {
 	_, reading := errors.AsType[*durable.ReadError](err)
 	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/shipper"
 )
 
-// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: a copier creates meta.json empty at first.
+// TestAnUnfitCopyIsHeldOnlyWhenItHasSettled: some copiers create meta.json empty at first.
 func TestAnUnfitCopyIsHeldOnlyWhenItHasSettled(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
@@ -47,8 +47,8 @@ func withSettling(t *testing.T, f func(l *lab)) {
 	})
 }
 
-// alignClock has virtual time pass until the last ctime of all episodes: from then on it is
-// ahead of the kernel's clock as much as the test sleeps.
+// alignClock lets virtual time pass until the last ctime of all episodes. From then on it is
+// ahead of the kernel's clock by as much as the test sleeps.
 func (l *lab) alignClock() {
 	l.Helper()
 	var last time.Time
@@ -65,19 +65,20 @@ func (l *lab) alignClock() {
 	time.Sleep(time.Until(last))
 }
 
-// wantPackedAfter checks that nothing is packed d from now, and that want are a moment later.
+// wantPackedAfter checks that nothing is packed until d from now, and that want episodes are a
+// moment later.
 func (l *lab) wantPackedAfter(d time.Duration, want int) {
 	l.Helper()
 	const moment = 50 * time.Millisecond
-	before := len(l.logs.containing("INFO packed"))
+	before := len(l.logs.linesContaining("INFO packed"))
 	time.Sleep(d - moment)
 	synctest.Wait()
-	if got := len(l.logs.containing("INFO packed")); got != before {
+	if got := len(l.logs.linesContaining("INFO packed")); got != before {
 		l.Errorf("%d are packed before %v are over", got-before, d)
 	}
 	time.Sleep(2 * moment)
 	synctest.Wait()
-	if got := len(l.logs.containing("INFO packed")); got != before+want {
+	if got := len(l.logs.linesContaining("INFO packed")); got != before+want {
 		l.Errorf("%d are packed %v later, want %d\n%s", got-before, d+moment, want, l.logs)
 	}
 }
@@ -102,31 +103,31 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 		make func(l *lab)
 		want time.Duration
 	}{
-		"the marker last": {func(l *lab) { l.finish("run-1") }, second},
+		"the marker last": {func(l *lab) { l.finishEpisodes("run-1") }, second},
 		"the folder renamed": {func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("x")))
 			fixture.Must(l, os.Rename(l.path("x"), l.path("episodes", "run-1")))
 		}, second},
 		"the folder touched": {func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.Must(l, os.Chmod(l.path("episodes", "run-1"), 0o775))
 		}, second},
 		"the marker first": {func(l *lab) {
 			fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 			l.waitClockTick()
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 		}, second}, // it was written again
 		"a file below after the marker": {func(l *lab) {
 			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "a")
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.WriteFile(l, l.path("episodes", "run-1", "net", "flows.csv"), "b")
 		}, 10 * second},
 		"a link after the marker": {func(l *lab) {
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			fixture.Must(l, os.Symlink("telemetry.jsonl", l.path("episodes", "run-1", "latest")))
 		}, 10 * second},
@@ -142,7 +143,7 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 				if c.want > second { // the marker and the folder do not say so
 					wantLooks = 1
 				}
-				if looks := len(l.logs.containing("episode has not settled")); looks != wantLooks {
+				if looks := len(l.logs.linesContaining("episode has not settled")); looks != wantLooks {
 					l.Errorf("it was surveyed %d times in vain, want %d\n%s", looks, wantLooks, l.logs)
 				}
 				if got := s.Tally(); got != shippedTally(1) || len(l.logs.warnings()) > 0 {
@@ -154,8 +155,8 @@ func TestAnEpisodeIsPackedWhenItHasSettled(t *testing.T) {
 	}
 }
 
-// TestARestartDoesNotBeginTheSettlingAnew: it is judged by what the disk says.
-func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
+// TestARestartDoesNotRestartTheSettling: the ctimes on disk decide.
+func TestARestartDoesNotRestartTheSettling(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 		l.alignClock()
@@ -173,8 +174,8 @@ func TestARestartDoesNotBeginTheSettlingAnew(t *testing.T) {
 // TestAClockThatWentBackDelaysByTheSameAgain: the ctimes are years ahead of the clock.
 func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
-		fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized, and then packed in its turn
+		l.finishEpisodes("run-1")
+		fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(65<<20, 1))) // sized first, and packed when it is due
 		l.waitClockTick()
 		fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
 		s, stop := l.startDaemon()
@@ -188,8 +189,8 @@ func TestAClockThatWentBackDelaysByTheSameAgain(t *testing.T) {
 	})
 }
 
-// TestACopyIsNotPackedBeforeItsEnd: a program that copies in sorted order, the marker
-// first, and never pauses for as long as the settling time.
+// TestACopyIsNotPackedBeforeItsEnd: a program copies in sorted order, the marker first, and
+// never pauses for as long as the settling time.
 func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		_, stop := l.startDaemon()
@@ -202,16 +203,17 @@ func TestACopyIsNotPackedBeforeItsEnd(t *testing.T) {
 				_, stop = l.startDaemon()
 			}
 		}
-		if packed := l.logs.containing("INFO packed"); len(packed) != 0 {
+		if packed := l.logs.linesContaining("INFO packed"); len(packed) != 0 {
 			l.Errorf("packed while it was copied: %q", packed)
 		}
-		// The last look but one was at 50.95 s, 50 s after the start, and the next a quarter of that later.
+		// The check before the last was at 50.95 s, 50 s after the start, and the next is a
+		// quarter of that later.
 		l.wantPackedAfter(15950*time.Millisecond, 1)
 		fixture.Must(l, stop())
 	})
 }
 
-// TestAPassWaitsForWhatSettles: as long as it must, and at most ten times as long.
+// TestAPassWaitsForWhatSettles: as long as necessary, and at most ten times as long.
 func TestAPassWaitsForWhatSettles(t *testing.T) {
 	took := func(l *lab, want shipper.Tally) time.Duration {
 		l.Helper()
@@ -220,7 +222,7 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		return time.Since(start)
 	}
 	withSettling(t, func(l *lab) {
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		l.alignClock()
 		if d := took(l, shipper.Tally{Scanned: 2, Shipped: 2}); d < time.Second || d > 1100*time.Millisecond {
 			l.Errorf("two that were finished just now take %v", d)
@@ -228,14 +230,14 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 		if d := took(l, shipper.Tally{}); d != 0 {
 			l.Errorf("nothing takes %v", d)
 		}
-		l.finish("run-3")
+		l.finishEpisodes("run-3")
 		time.Sleep(10 * time.Second)
 		if d := took(l, shippedTally(1)); d != 0 {
 			l.Errorf("one that has settled takes %v", d)
 		}
 	})
 	withSettling(t, func(l *lab) { // the clock went back, so that a change restarts the wait
-		l.finish("run-1", "run-2")
+		l.finishEpisodes("run-1", "run-2")
 		l.waitClockTick()
 		fixture.WriteFile(l, l.path("episodes", "run-2", "telemetry.jsonl"), "after the marker")
 		ctx, cancel := context.WithCancel(l.Context())
@@ -258,10 +260,10 @@ func TestAPassWaitsForWhatSettles(t *testing.T) {
 	})
 }
 
-// TestAPassLooksAsOftenAsItMay: it waits for so short that nothing grows.
+// TestAPassLooksAsOftenAsItMay: it waits for so short a time that the interval does not grow.
 func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.waitClockTick()
 		ended := make(chan struct{})
 		go func() {
@@ -276,11 +278,11 @@ func TestAPassLooksAsOftenAsItMay(t *testing.T) {
 	})
 }
 
-// TestAPassDoesNotWaitForWhatCannotSettleInTime: it is seen after a second that a file came
-// after the marker, and ten more are longer than a pass waits.
+// TestAPassDoesNotWaitForWhatCannotSettleInTime: after a second it is known that a file came
+// after the marker, and a pass does not wait for ten more.
 func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		start := time.Now()
 		time.AfterFunc(500*time.Millisecond, func() {
 			l.waitClockTick()
@@ -297,13 +299,13 @@ func TestAPassDoesNotWaitForWhatCannotSettleInTime(t *testing.T) {
 func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 	withSettling(t, func(l *lab) {
 		l.cfg.Settle = config.Duration(time.Hour)
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.alignClock()
 		_, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		start := time.Now()
 		fixture.Must(l, stop())
-		s := l.open()
+		s := l.openShipper()
 		ctx, cancel := context.WithCancel(l.Context())
 		time.AfterFunc(time.Minute, cancel)
 		tally, err := s.RunOnce(ctx)
@@ -315,15 +317,15 @@ func TestWhatSettlesDoesNotKeepAShipperFromEnding(t *testing.T) {
 	})
 }
 
-// TestWhatNeverSettlesIsNamed: once, when it has kept changing long after its marker.
+// TestWhatNeverSettlesIsNamed once, if it has kept changing long after its marker.
 func TestWhatNeverSettlesIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		marked time.Duration
 		want   int
 	}{{time.Minute, 0}, {2 * time.Hour, 1}} {
 		l := newLab(t)
-		l.finish("run-1")
-		s := l.open()
+		l.finishEpisodes("run-1")
+		s := l.openShipper()
 		defer s.Close()
 		s.KeepsChanging("run-1", time.Now().Add(-c.marked), 5)
 		if loud := l.logs.warnings(); len(loud) != c.want || c.want > 0 && !strings.Contains(loud[0], "run-1") {
@@ -332,8 +334,8 @@ func TestWhatNeverSettlesIsNamed(t *testing.T) {
 	}
 }
 
-// keepChanging has an episode change twice a second for a while. The clock went back, so
-// that each change restarts the wait.
+// keepChanging changes an episode twice a second for a while. The clock went back, so each
+// change restarts the wait.
 func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 	l.Helper()
 	f, err := os.OpenFile(l.path("episodes", string(name), "telemetry.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
@@ -346,20 +348,20 @@ func (l *lab) keepChanging(name episode.Name, d time.Duration) {
 	delete(l.contents, name) // it is another one
 }
 
-// TestWhatNeverSettlesIsLookedAtLessAndLess: it may have very many files. A tenth of an
-// hour of looks each ten seconds would be 36, and an hour 360.
+// TestWhatNeverSettlesIsLookedAtLessAndLess: it may have very many files. With a check each ten
+// seconds, a tenth of an hour would have 36 checks, and an hour 360.
 func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 	withSettling(t, func(l *lab) {
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.waitClockTick()
 		_, stop := l.startDaemon()
 		for _, c := range []struct {
 			during   time.Duration
 			min, max int
 		}{{time.Minute, 5, 7}, {19 * time.Minute, 10, 20}, {40 * time.Minute, 7, 9}} {
-			before := len(l.logs.containing("episode has not settled"))
+			before := len(l.logs.linesContaining("episode has not settled"))
 			l.keepChanging("run-1", c.during)
-			if looks := len(l.logs.containing("episode has not settled")) - before; looks < c.min || looks > c.max {
+			if looks := len(l.logs.linesContaining("episode has not settled")) - before; looks < c.min || looks > c.max {
 				l.Errorf("in %v it was looked at %d times, want %d to %d", c.during, looks, c.min, c.max)
 			}
 		}
@@ -367,13 +369,13 @@ func TestWhatNeverSettlesIsLookedAtLessAndLess(t *testing.T) {
 	})
 }
 
-// TestWhatSettlesInTheEndIsPackedSoon: what it waits for longer is a part of the time
-// for which it did not settle. Where the clock went back it takes two looks.
+// TestWhatSettlesInTheEndIsPackedSoon: the additional wait is a fraction of the time for which
+// it did not settle. If the clock went back it takes two checks.
 func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 	for _, restless := range []time.Duration{20 * time.Second, 4 * time.Minute, 3 * time.Hour} {
 		withSettling(t, func(l *lab) {
 			l.cfg.ScanInterval = config.Duration(24 * time.Hour)
-			l.finish("run-1")
+			l.finishEpisodes("run-1")
 			l.waitClockTick()
 			s, stop := l.startDaemon()
 			l.keepChanging("run-1", restless)
@@ -387,7 +389,7 @@ func TestWhatSettlesInTheEndIsPackedSoon(t *testing.T) {
 	}
 }
 
-// TestWhatNeverSettlesComesAfterTheOthers, whatever its marker says, and never has all
+// TestWhatNeverSettlesComesAfterTheOthers, whatever its marker's time, and never occupies all
 // packers.
 func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 	for _, c := range []struct {
@@ -404,11 +406,11 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 	} {
 		l := newLab(t)
 		l.cfg.Order = c.order
-		l.finish("fresh", "old-1", "old-2", "old-3")
+		l.finishEpisodes("fresh", "old-1", "old-2", "old-3")
 		for name, at := range map[string]time.Time{"old-1": time.Unix(0, 0), "old-2": time.Unix(1, 0), "old-3": time.Now().Add(24 * time.Hour)} {
 			fixture.Must(l, os.Chtimes(l.path("episodes", name, episode.Marker), at, at))
 		}
-		s := l.open()
+		s := l.openShipper()
 		if got := strings.Trim(fmt.Sprint(s.PackOrder(c.order, c.packers, "fresh", "old-1", "old-2", "old-3")), "[]"); got != c.want {
 			t.Errorf("%s, %d packers: %s, want %s", c.order, c.packers, got, c.want)
 		}
@@ -416,10 +418,10 @@ func TestWhatNeverSettlesComesAfterTheOthers(t *testing.T) {
 	}
 }
 
-// TestSettlingTakesBoundedMemory: more than a page of episodes are left to the next sweep.
+// TestSettlingTakesBoundedMemory: what exceeds a page of episodes is left to the next scan.
 func TestSettlingTakesBoundedMemory(t *testing.T) {
 	l := newLab(t)
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	if kept, left := s.AwaitSettled(shipper.ScanPageSize + 5); kept != shipper.ScanPageSize || left != 5 {
 		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, shipper.ScanPageSize)
@@ -429,12 +431,12 @@ func TestSettlingTakesBoundedMemory(t *testing.T) {
 func TestStatusCountsWhatSettles(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Settle = config.Duration(time.Hour)
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	st, err := shipper.InspectStatus(l.cfg)
 	if err == nil {
 		t.Fatal("the folders are not there yet")
 	}
-	fixture.Must(l, l.open().Close())
+	fixture.Must(l, l.openShipper().Close())
 	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
 		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
 	}

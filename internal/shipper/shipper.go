@@ -60,7 +60,7 @@ type Shipper struct {
 	store   *uplink.Adoption
 	limiter *bandwidth.Limiter // shared by all senders
 
-	holder       string        // the text that another process reads if it wants a lock
+	holder       string        // the text that a process reads when it finds the lock taken
 	minUnchanged time.Duration // see [shipped.PruneOptions]
 
 	requestSlots chan struct{}                       // held by each upload request
@@ -72,11 +72,11 @@ type Shipper struct {
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
 	wakec          chan struct{}        // see [Shipper.RequestPing]
 	work           workTracker
-	tally          counters
+	tally          tallyCounter
 }
 
-// New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the text
-// that the next process reads that wants the lock.
+// New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the
+// text that the next process reads when it finds the lock taken.
 func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shipper, error) {
 	dirs, err := hostdir.Acquire(c.DirsConfig(), holder, log)
 	if err != nil {
@@ -109,7 +109,7 @@ const (
 	Stale                // a hold without an episode
 )
 
-// diskFacts are what the directories say of an episode.
+// diskFacts are the state of an episode by its directories.
 type diskFacts struct {
 	finished bool // episodes/<name> exists and has its marker
 	outbox.State

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// Below the floor nothing is packed, and what is packed is still sent: that
-// frees space. With the next scan it is tried again.
+// Below the minimum free space nothing is packed, but what is packed is still sent: that frees
+// space. The next scan tries again.
 func TestPackingPausesAtTheFloor(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		fixture.RequireRoot(l)
@@ -26,11 +26,11 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 		}
 		l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
 		fixture.Must(l, os.Mkdir(l.episodes, 0o755))
-		l.finish(names("sealed", 3)...)
-		for _, n := range names("sealed", 3) {
+		l.finishEpisodes(numberedNames("sealed", 3)...)
+		for _, n := range numberedNames("sealed", 3) {
 			l.packOnly(n)
 		}
-		l.finish(names("waiting", 30)...)
+		l.finishEpisodes(numberedNames("waiting", 30)...)
 		l.cfg.MinFree = 4 << 20
 		fixture.Must(l, os.WriteFile(l.path("ballast"), make([]byte, 5<<20), 0o644))
 		s, stop := l.startDaemon()
@@ -38,14 +38,14 @@ func TestPackingPausesAtTheFloor(t *testing.T) {
 		if shipped := s.Tally().Shipped; shipped != 3 {
 			l.Errorf("%d of the 3 that were packed were sent\n%s", shipped, l.logs)
 		}
-		if said := l.logs.containing("packing waits for space"); len(said) != 1 {
+		if said := l.logs.linesContaining("packing waits for space"); len(said) != 1 {
 			l.Errorf("one scan says %q", said)
 		}
 		time.Sleep(10 * time.Minute)
-		if packed := len(l.logs.containing(" INFO packed ")) - 3; packed != 0 {
+		if packed := len(l.logs.linesContaining(" INFO packed ")) - 3; packed != 0 {
 			l.Errorf("%d were packed below the floor", packed)
 		}
-		if said := l.logs.containing("packing waits for space"); len(said) > 21 {
+		if said := l.logs.linesContaining("packing waits for space"); len(said) > 21 {
 			l.Errorf("%d lines in 20 scans", len(said))
 		}
 		if held := l.held(); len(held) != 0 {
@@ -76,7 +76,7 @@ func (l *lab) limitDisk() (free func()) {
 	return func() { fixture.Must(l, os.Remove(l.path("ballast"))) }
 }
 
-// I18: one episode may be larger than what is above the floor.
+// I18: one episode may be larger than what is above the minimum free space.
 func TestThePackerStopsInMidEpisode(t *testing.T) {
 	fixture.RequireRoot(t)
 	for what, minFree := range map[string]config.Bytes{"floor": 4 << 20, "disk full": 0} {
@@ -87,11 +87,11 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 			}
 			t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
 			fixture.Must(l, os.Mkdir(l.episodes, 0o755))
-			l.finish("large")
+			l.finishEpisodes("large")
 			fixture.WriteFile(l, l.path("episodes", "large", "capture.pcap"), string(fixture.Noise(40<<20, 1)))
 			l.cfg.MinFree = minFree
 			tally, unreachable := l.runOnce()
-			if tally.Transient != 1 || unreachable != nil || len(l.logs.containing("no space left")) != 1 {
+			if tally.Transient != 1 || unreachable != nil || len(l.logs.linesContaining("no space left")) != 1 {
 				t.Errorf("got %v, %v\n%s", tally, unreachable, l.logs)
 			}
 			l.wantFiles("outbox")
@@ -100,8 +100,8 @@ func TestThePackerStopsInMidEpisode(t *testing.T) {
 	}
 }
 
-// One episode that is larger than the free space must not keep the
-// others from being packed, with one packer either.
+// One episode that is larger than the free space must not keep the others from being packed,
+// even with a single packer.
 func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	fixture.RequireRoot(t)
 	l := newLab(t)
@@ -110,7 +110,7 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	}
 	t.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
 	fixture.Must(l, os.Mkdir(l.episodes, 0o755))
-	l.finish("a-large", "small-1", "small-2", "small-3")
+	l.finishEpisodes("a-large", "small-1", "small-2", "small-3")
 	fixture.WriteFile(l, l.path("episodes", "a-large", "capture.pcap"), string(fixture.Noise(40<<20, 1)))
 	l.cfg.MinFree, l.cfg.Packers = 4<<20, 1
 	tally, _ := l.runOnce()
@@ -120,9 +120,9 @@ func TestAnEpisodeThatDoesNotFitStopsNoOther(t *testing.T) {
 	l.checkNothingLost()
 }
 
-func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
+func TestSendingContinuesBelowTheMinimumFreeSpace(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1", "run-2", "run-3")
+	l.finishEpisodes("run-1", "run-2", "run-3")
 	l.packOnly("run-2")
 	l.cfg.MinFree = math.MaxInt64
 	tally, unreachable := l.runOnce()
@@ -132,13 +132,13 @@ func TestAFloorThatIsNeverReachedLetsSendingGoOn(t *testing.T) {
 	l.checkNothingLost()
 }
 
-// An operator takes an episode away while it is packed or sent.
+// An operator removes an episode while it is packed or sent.
 func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 	t.Run("while it is packed", func(t *testing.T) {
 		l := newLab(t)
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		delete(l.contents, "run-1")
-		s := l.open()
+		s := l.openShipper()
 		err := s.PackWhile("run-1", func() { fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("taken"))) })
 		fixture.Must(l, s.Close())
 		if verdict, _ := shipper.Classify(err); verdict != "retry" {
@@ -150,7 +150,7 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 	})
 	t.Run("while it is sent", func(t *testing.T) {
 		l := newLab(t)
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.receiver.before = func(context.Context, wire.Upload) error {
 			return os.Rename(l.path("episodes", "run-1"), l.path("taken"))
 		}
@@ -164,9 +164,9 @@ func TestAnEpisodeThatVanishesIsNoError(t *testing.T) {
 
 func TestAnEpisodeThatIsBeingWrittenWaits(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), string(fixture.Noise(1<<20, 1)))
-	s := l.open()
+	s := l.openShipper()
 	err := s.PackWhile("run-1", func() { fixture.WriteFile(l, l.path("episodes", "run-1", "capture.pcap"), "shorter") })
 	fixture.Must(l, s.Close())
 	if verdict, _ := shipper.Classify(err); verdict != "retry" {
@@ -188,11 +188,10 @@ func (l *lab) wantDelivered(n int) {
 	l.checkNothingLost()
 }
 
-// A later run of the same name that is not finished has nothing to do with the
-// entry of the former.
+// A later run of the same name that is not finished does not affect the entry of the former.
 func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.packOnly("run-1")
 	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("shipped", "run-1"))) // a crash came here
 	fixture.WriteFile(l, l.path("episodes", "run-1", "telemetry.jsonl"), "of the later run")
@@ -210,7 +209,7 @@ func TestALaterUnfinishedRunIsNotMoved(t *testing.T) {
 // A later run that is finished is not what was packed under its name.
 func TestALaterFinishedRunIsNotRetiredForTheFormer(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.packOnly("run-1")
 	fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("shipped", "run-1")))
 	fixture.WriteFile(l, l.path("episodes", "run-1", "telemetry.jsonl"), "of the later run")

@@ -9,8 +9,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestPackingResumesOnlyWhenAnEpisodeWasPacked: a scan tries again, and only success shows
-// that there is space.
+// TestPackingResumesOnlyWhenAnEpisodeWasPacked: a scan tries again, and only success shows that
+// the space suffices.
 func TestPackingResumesOnlyWhenAnEpisodeWasPacked(t *testing.T) {
 	for from, want := range map[packingState]struct{ scan, packed packingState }{
 		packingOn:      {packingOn, packingOn},

@@ -22,7 +22,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// swapStore replaces the receiver's store, and returns a function that puts the former back.
+// swapStore replaces the receiver's store, and returns a function that restores the former.
 func (r *receiver) swapStore(to wire.Store) (back func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,7 +53,7 @@ func (l *lab) adoptedStore() outbox.Store {
 // wantStoreRefused makes a pass, which must retire nothing and log each of want.
 func (l *lab) wantStoreRefused(want ...string) {
 	l.Helper()
-	before := l.files("shipped")
+	before := l.listFiles("shipped")
 	tally, unreachable := l.runOnce()
 	if _, other := errors.AsType[*uplink.OtherStoreError](unreachable); !other || tally.Shipped+tally.AlreadyPresent != 0 || tally.Transient == 0 {
 		l.Errorf("a pass to another store came to %v, %v", tally, unreachable)
@@ -76,18 +76,18 @@ func TestFirstReceiptAdoptsItsStore(t *testing.T) {
 	if got := l.adoptedStore(); got.ID != "STORE1" || got.IndexBytes != 200 || got.IndexTail == "" {
 		t.Errorf("adopted %+v, want STORE1 with 200 bytes", got)
 	}
-	if n := len(l.logs.containing("adopted the receiver's store")); n != 1 {
+	if n := len(l.logs.linesContaining("adopted the receiver's store")); n != 1 {
 		t.Errorf("%d lines say so", n)
 	}
 }
 
-// TestReceiptOfAnotherStoreRetiresNothing, and all goes on by itself when the true one is
-// back.
+// TestReceiptOfAnotherStoreRetiresNothing, and shipping continues without an operator when the
+// adopted store is back.
 func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
 	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-	l.finish("run-2", "run-3")
+	l.finishEpisodes("run-2", "run-3")
 	l.wantStoreRefused("STORE1", "STORE2", "receiver.url", "mounted", "receiver store replaces STORE1")
 	l.wantFiles("episodes", "run-2", "run-3")
 	if got := l.adoptedStore(); got.ID != "STORE1" {
@@ -96,7 +96,7 @@ func TestReceiptOfAnotherStoreRetiresNothing(t *testing.T) {
 	if held := l.held(); len(held) > 0 {
 		t.Errorf("held: %+v", held)
 	}
-	if n := len(l.logs.containing(" ERROR ")); n != 1 {
+	if n := len(l.logs.linesContaining(" ERROR ")); n != 1 {
 		t.Errorf("%d lines of Error:\n%s", n, l.logs)
 	}
 	back()
@@ -110,13 +110,13 @@ func TestRestoredImageIsAnotherStore(t *testing.T) {
 	l.shipEpisodes("run-2", "run-3", "run-4")
 	ours := l.receiver.snapshot()
 	restore()
-	l.finish("run-5")
+	l.finishEpisodes("run-5")
 	l.wantStoreRefused("STORE1 has 100 bytes and had 400", "receiver store replaces --rewound")
 	ours()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 	restore()
 	l.receiver.update(func() { l.receiver.disk.ID, l.receiver.disk.Replaces = "STORE2", []string{"STORE1"} })
-	l.finish("run-6")
+	l.finishEpisodes("run-6")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -130,8 +130,8 @@ func TestRestoredImageIsAnotherStore(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 4})
 }
 
-// TestAnswersMayOvertakeOneAnother: a receipt that was written before others, and comes
-// after them, tells of a shorter index, and is no restored image.
+// TestAnswersMayOvertakeOneAnother: a receipt that was written before others, and arrives after
+// them, states a shorter index. That does not make it a restored image.
 func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.after = func(_ context.Context, u wire.Upload) error {
@@ -140,10 +140,10 @@ func TestAnswersMayOvertakeOneAnother(t *testing.T) {
 			}
 			return nil
 		}
-		l.finish("first", "slow")
+		l.finishEpisodes("first", "slow")
 		s, stop := l.startDaemon()
 		time.Sleep(5 * time.Second)
-		l.finish(names("run", 20)...)
+		l.finishEpisodes(numberedNames("run", 20)...)
 		time.Sleep(5 * time.Minute)
 		if got := s.Tally(); got.Shipped != 22 || got.Transient != 0 {
 			l.Errorf("got %v, want Shipped 22 and Transient 0\n%s", got, l.logs)
@@ -161,15 +161,15 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	l.shipEpisodes("run-1", "run-2")
 	l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
 	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-	l.finish("run-3")
+	l.finishEpisodes("run-3")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := uplink.Ping(ctx, l.cfg.DirsConfig(), l.receiver, outbox.Store{}); !uplink.IsOtherStore(err) {
 		t.Errorf("ping: %v", err)
 	}
 	l.wantStoreRefused("STORE2 knows none of the episodes", "receiver store replaces unnamed")
-	l.wantStoreRefused("STORE2 knows none") // the upload that was refused makes it none that knows
-	// A name alone is no proof: run-1 is another episode there.
+	l.wantStoreRefused("STORE2 knows none") // the refused upload does not make it a known store
+	// A name alone does not suffice: run-1 is another episode there.
 	l.receiver.update(func() { l.receiver.stored["run-1"] = l.receiver.stored["run-3"] })
 	l.wantStoreRefused("STORE2 knows none")
 	if got := l.adoptedStore(); got.ID != "" {
@@ -182,8 +182,8 @@ func TestStoreThatKnowsNothingIsNotAdopted(t *testing.T) {
 	}
 }
 
-// TestEpisodesWithoutReceiptsAreKnownByName: of the program before this one, or on a file
-// system without attributes.
+// TestEpisodesWithoutReceiptsAreKnownByName: from the original program, or on a file system
+// without attributes.
 func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
 	l := newLab(t)
 	l.receiver.disk = wire.Store{}
@@ -193,7 +193,7 @@ func TestEpisodesWithoutReceiptsAreKnownByName(t *testing.T) {
 	}
 	l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
 	back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-	l.finish("run-3")
+	l.finishEpisodes("run-3")
 	l.wantStoreRefused("STORE2 knows none of the episodes")
 	back()
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
@@ -204,7 +204,7 @@ func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
 	l.receiver.disk = wire.Store{}
 	l.shipEpisodes("run-1")
 	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{wire.Unnamed}})
-	l.finish("run-2")
+	l.finishEpisodes("run-2")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -213,7 +213,7 @@ func TestStoreForHostsWithoutOneIsAdopted(t *testing.T) {
 func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	l := newLab(t)
 	l.receiver.disk = wire.Store{}
-	l.shipEpisodes(names("run", wire.MaxQueries+50)...)
+	l.shipEpisodes(numberedNames("run", wire.MaxQueries+50)...)
 	l.receiver.update(func() {
 		l.receiver.disk = wire.Store{ID: "STORE1"}
 		for n := range l.receiver.stored { // but one
@@ -222,7 +222,7 @@ func TestStoreIsAskedAboutAllPages(t *testing.T) {
 			}
 		}
 	})
-	l.finish("more")
+	l.finishEpisodes("more")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
@@ -231,25 +231,25 @@ func TestStoreIsAskedAboutAllPages(t *testing.T) {
 	}
 }
 
-func TestStoreThatReplacesOursIsAdopted(t *testing.T) {
+func TestStoreThatReplacesTheAdoptedOneIsAdopted(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-1")
 	l.receiver.swapStore(wire.Store{ID: "STORE2", Replaces: []string{"STORE0", "STORE1"}})
-	l.finish("run-2")
+	l.finishEpisodes("run-2")
 	if tally, unreachable := l.runOnce(); unreachable != nil || tally.Shipped != 1 {
 		t.Errorf("%v, %v", tally, unreachable)
 	}
 	if got := l.adoptedStore(); got.ID != "STORE2" || got.IndexBytes != 100 {
 		t.Errorf("adopted %+v", got)
 	}
-	// The former one is another store from now on.
+	// From now on the former is a foreign store.
 	l.receiver.swapStore(wire.Store{ID: "STORE1", IndexBytes: 1000})
-	l.finish("run-3")
+	l.finishEpisodes("run-3")
 	l.wantStoreRefused("STORE1", "STORE2")
 }
 
-// TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing: the new store need not have
-// that archive.
+// TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing: the new store may lack that
+// archive.
 func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("run-0")
@@ -271,7 +271,7 @@ func TestReceiptOfAStoreThatWasReplacedMeanwhileRetiresNothing(t *testing.T) {
 			return nil
 		}
 	})
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	if tally, _ := l.runOnce(); tally.Shipped != 1 || tally.Transient != 1 {
 		t.Errorf("got %v, want Shipped 1 and Transient 1\n%s", tally, l.logs)
 	}
@@ -290,7 +290,7 @@ func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 		}
 		l.receiver.disk = wire.Store{}
 		l.shipEpisodes("run-1", "run-2", "run-3")
-		if n := len(l.logs.containing("WARN receiver does not name its store")); n != 1 {
+		if n := len(l.logs.linesContaining("WARN receiver does not name its store")); n != 1 {
 			t.Errorf("adopted %v: %d warnings", adopted, n)
 		}
 		if (l.adoptedStore().ID != "") != adopted {
@@ -348,7 +348,7 @@ func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
 	wantOtherStore(t, "heal", err)
 	l.wantFiles("episodes")
 	_, err = shipped.Verify(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.VerifyOptions{Quick: true, OnResult: func(shipped.VerifyResult) error { return nil }})
-	wantOtherStore(t, "verify", err) // nothing of it is missing in the store that has it
+	wantOtherStore(t, "verify", err) // the store that has it lacks nothing
 	l.cfg.Retention.MaxAge = 1
 	_, err = shipped.Prune(t.Context(), l.cfg.DirsConfig(), l.receiver, shipped.PruneOptions{Retention: l.cfg.Retention, DryRun: true, Limit: 1, OnResult: func(shipped.PruneResult) error { return nil }})
 	wantOtherStore(t, "prune", err)

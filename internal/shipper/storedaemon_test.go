@@ -16,12 +16,12 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestDaemonWaitsForItsStore: to another one nothing is sent but pings, one line says so,
-// and when it is back everything is delivered by itself.
+// TestDaemonWaitsForItsStore: another store receives only pings, one line says so, and when the
+// adopted store is back everything is delivered without an operator.
 func TestDaemonWaitsForItsStore(t *testing.T) {
 	for _, c := range []struct {
 		what     string
-		ignorant bool // the receiver takes uploads for another store
+		ignorant bool // the receiver accepts uploads for another store
 		most     int  // uploads to it
 		swap     func(l *lab) (back func())
 	}{
@@ -32,7 +32,7 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 			l.receiver.update(func() { l.receiver.rows = l.receiver.rows[:1] })
 			return ours
 		}},
-		// As long as before, by the uploads of other hosts.
+		// As long as before, through the uploads of other hosts.
 		{"restored and grown", false, 16, func(l *lab) func() {
 			ours := l.receiver.snapshot()
 			l.receiver.update(func() { l.receiver.rows = append(l.receiver.rows[:1:1], 100, 101, 102, 103) })
@@ -41,18 +41,18 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			inBubble(t, func(l *lab) {
-				l.finish("run-1", "run-2", "run-3")
+				l.finishEpisodes("run-1", "run-2", "run-3")
 				s, stop := l.startDaemon()
 				time.Sleep(time.Minute)
 				back := c.swap(l)
 				l.receiver.update(func() { l.receiver.ignorant = c.ignorant })
-				l.finish(names("later", 20)...)
+				l.finishEpisodes(numberedNames("later", 20)...)
 				time.Sleep(5 * time.Hour)
 				_, puts, pings := l.receiver.counts()
 				if puts > 3+c.most || pings < 10 || s.Tally().Shipped != 3 {
 					l.Errorf("%d uploads and %d pings to another store, %v", puts, pings, s.Tally())
 				}
-				if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+				if loud := l.logs.linesContaining(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 					l.Errorf("the log says %q", loud)
 				}
 				back()
@@ -67,17 +67,16 @@ func TestDaemonWaitsForItsStore(t *testing.T) {
 	}
 }
 
-// TestDaemonOfAnOlderHostWaits: it has adopted nothing, so that a ping alone would say that
-// all is well.
+// TestDaemonOfAnOlderHostWaits: it has adopted no store, so a ping alone would report success.
 func TestDaemonOfAnOlderHostWaits(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.disk = wire.Store{}
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		s, stop := l.startDaemon()
 		time.Sleep(time.Minute)
 		l.receiver.update(func() { l.receiver.disk = wire.Store{ID: "STORE1"} })
 		back := l.receiver.swapStore(wire.Store{ID: "STORE2"})
-		l.finish(names("later", 20)...)
+		l.finishEpisodes(numberedNames("later", 20)...)
 		time.Sleep(5 * time.Hour)
 		if _, puts, _ := l.receiver.counts(); puts > 1+l.cfg.Senders {
 			l.Errorf("%d uploads to a store that knows nothing", puts)
@@ -99,7 +98,7 @@ func TestRetentionAgainstAnotherStoreDeletesNothingAndSaysSo(t *testing.T) {
 		l.receiver.update(func() { l.receiver.disk.ID = "STORE2" })
 		time.Sleep(time.Hour)
 		l.wantFiles("shipped", "run-1")
-		if loud := l.logs.containing(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
+		if loud := l.logs.linesContaining(" ERROR "); len(loud) != 1 || !strings.Contains(loud[0], "another store") {
 			l.Errorf("the log says %q", loud)
 		}
 		l.receiver.update(func() { l.receiver.disk.ID = "STORE1" })
@@ -109,14 +108,14 @@ func TestRetentionAgainstAnotherStoreDeletesNothingAndSaysSo(t *testing.T) {
 	})
 }
 
-// TestLengthOfTheIndexIsWrittenDownNowAndThen: not with each receipt, and at the end.
+// TestLengthOfTheIndexIsWrittenDownNowAndThen: not with each receipt, but at the end.
 func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.cfg.ScanInterval = config.Duration(time.Second)
 		_, stop := l.startDaemon()
 		written := map[string]bool{}
-		for _, name := range names("run", 45) {
-			l.finish(name)
+		for _, name := range numberedNames("run", 45) {
+			l.finishEpisodes(name)
 			time.Sleep(time.Second)
 			if b, err := os.ReadFile(l.path("outbox", ".store.json")); err == nil {
 				written[string(b)] = true
@@ -133,8 +132,8 @@ func TestLengthOfTheIndexIsWrittenDownNowAndThen(t *testing.T) {
 	})
 }
 
-// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which frees space, and the
-// store is written down when there is some.
+// TestAdoptionOutlivesAFullDisk: what is delivered is retired, which frees space, and then the
+// adopted store is recorded.
 func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		fixture.RequireRoot(l)
@@ -143,7 +142,7 @@ func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 		}
 		l.TB.Cleanup(func() { fixture.Must(l, unix.Unmount(l.dir, unix.MNT_DETACH)) })
 		fixture.Must(l, os.Mkdir(l.episodes, 0o755))
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		l.packOnly("run-1")
 		if err := os.WriteFile(l.path("ballast"), make([]byte, 4<<20), 0o644); !errors.Is(err, unix.ENOSPC) {
 			l.Fatalf("the disk is not full: %v", err)
@@ -153,11 +152,11 @@ func TestAdoptionOutlivesAFullDisk(t *testing.T) {
 		if got := s.Tally().Shipped; got != 1 {
 			l.Errorf("%d delivered\n%s", got, l.logs)
 		}
-		if n := len(l.logs.containing("WARN store adopted but not saved")); n != 1 {
+		if n := len(l.logs.linesContaining("WARN store adopted but not saved")); n != 1 {
 			l.Errorf("%d lines say that the store is not noted\n%s", n, l.logs)
 		}
 		fixture.Must(l, os.Remove(l.path("ballast")))
-		l.finish("run-2")
+		l.finishEpisodes("run-2")
 		time.Sleep(time.Minute)
 		b, err := os.ReadFile(l.path("outbox", ".store.json"))
 		if err != nil || !strings.Contains(string(b), `"STORE1"`) {

@@ -9,22 +9,22 @@ import (
 	"cis490/internal/shipper"
 )
 
-// TestALargeEpisodeIsSentWhileItIsPacked, and in the end as any other.
+// TestALargeEpisodeIsSentWhileItIsPacked, and delivered like any other.
 func TestALargeEpisodeIsSentWhileItIsPacked(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "large", "blob"), string(fixture.Noise(140<<20, 1)))
-	l.finish("large", "small")
+	l.finishEpisodes("large", "small")
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 2})
 	if l.receiver.opened != 1 || l.receiver.ahead == 0 {
 		t.Errorf("%d uploads were opened, and %d bytes sent ahead", l.receiver.opened, l.receiver.ahead)
 	}
 }
 
-// TestAHeadStartOfNothingIsGivenUp: the episode changed while it was packed.
-func TestAHeadStartOfNothingIsGivenUp(t *testing.T) {
+// TestStreamingUploadOfAChangedEpisodeIsDiscarded: the episode changed while it was packed.
+func TestStreamingUploadOfAChangedEpisodeIsDiscarded(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "large", "blob"), string(fixture.Noise(140<<20, 1)))
-	l.finish("large")
+	l.finishEpisodes("large")
 	l.receiver.appended = func() { fixture.WriteFile(l, l.path("episodes", "large", "late"), "more") }
 	if tally, _ := l.runOnce(); tally.Shipped != 0 {
 		t.Errorf("got %v, want Shipped 0", tally)
@@ -40,7 +40,7 @@ func TestNothingIsSentAheadToADeadReceiver(t *testing.T) {
 	l.receiver.down = unix.ECONNREFUSED
 	l.cfg.Packers = 1
 	fixture.WriteFile(l, l.path("episodes", "b-large", "blob"), string(fixture.Noise(65<<20, 1)))
-	l.finish("a-small", "b-large")
+	l.finishEpisodes("a-small", "b-large")
 	tally, unreachable := l.runOnce()
 	if want := (shipper.Tally{Scanned: 2, Transient: 2}); tally != want || unreachable == nil {
 		t.Errorf("%v, %v, want %v", tally, unreachable, want)

@@ -26,13 +26,13 @@ func (t Tally) ResultCount() int {
 	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
 }
 
-// counters is a [Tally] for concurrent use.
-type counters struct {
+// tallyCounter is a [Tally] for concurrent use.
+type tallyCounter struct {
 	mu    sync.Mutex
 	tally Tally // guarded by mu
 }
 
-func (t *counters) update(f func(*Tally)) {
+func (t *tallyCounter) update(f func(*Tally)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.tally)

@@ -10,8 +10,8 @@ import (
 	"cis490/internal/shipped"
 )
 
-// What the receiver cannot examine is neither healed nor called lost. Where it does not
-// know a digest, it is not called stored either.
+// An archive that the receiver cannot examine is neither healed nor reported as lost. If the
+// receiver does not know its digest, it is not reported as stored either.
 func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
 	for _, quick := range []bool{false, true} {
 		l := newLab(t)

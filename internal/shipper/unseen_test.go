@@ -29,7 +29,8 @@ func (l *lab) mountAt(name episode.Name, fs, source string, flags uintptr, optio
 	l.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// wantUnmovable wants the finished run-1 to be held with a remedy that works, and not lost.
+// wantUnmovable checks that the finished run-1 is held with a remedy that works, and is not
+// lost.
 func wantUnmovable(l *lab, remedy func()) {
 	l.Helper()
 	l.wantOnce(shipper.Tally{Scanned: 2, Shipped: 1, Held: 1})
@@ -37,7 +38,7 @@ func wantUnmovable(l *lab, remedy func()) {
 	if h.Reason != outbox.Unpackable || !strings.Contains(h.Cause, "cp -a") {
 		l.Errorf("held as %+v", h)
 	}
-	if told := l.logs.containing("ERROR held an episode"); len(told) != 1 {
+	if told := l.logs.linesContaining("ERROR held an episode"); len(told) != 1 {
 		l.Errorf("the log says %q", told)
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Held: 1})
@@ -46,8 +47,8 @@ func wantUnmovable(l *lab, remedy func()) {
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
 }
 
-// TestAnEpisodeThatIsAMountIsHeld, whatever is mounted: another file system, or another
-// part of this one.
+// TestAnEpisodeThatIsAMountIsHeld, whether another file system is mounted or another part of
+// this one.
 func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 	for what, mount := range map[string]func(l *lab){
 		"tmpfs": func(l *lab) { l.mountAt("run-1", "tmpfs", "none", 0, "size=1m") },
@@ -65,10 +66,10 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 			}
 			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
 			fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
-			if st := l.inspect(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is as any other
+			if st := l.inspectStatus(); st.Unfinished != 1 || st.Waiting != 0 { // without a marker it is like any other
 				t.Errorf("status shows %+v", st)
 			}
-			l.finish("run-1", "run-2")
+			l.finishEpisodes("run-1", "run-2")
 			dir := l.path("episodes", "run-1")
 			wantUnmovable(l, func() {
 				fixture.Must(l, exec.Command("cp", "-a", dir, l.path("copy")).Run())
@@ -80,8 +81,7 @@ func TestAnEpisodeThatIsAMountIsHeld(t *testing.T) {
 	}
 }
 
-// TestASubvolumeIsHeld: it is a directory that looks like others, is on another device,
-// and is no mount.
+// TestASubvolumeIsHeld: it looks like a directory, is on another device, and is not a mount.
 func TestASubvolumeIsHeld(t *testing.T) {
 	dir := mountBtrfs(t)
 	l := newLabAt(t, dir)
@@ -90,7 +90,7 @@ func TestASubvolumeIsHeld(t *testing.T) {
 		t.Log(string(out))
 		fixture.RequireMount(t, err)
 	}
-	l.finish("run-1", "run-2")
+	l.finishEpisodes("run-1", "run-2")
 	wantUnmovable(l, func() {
 		fixture.Must(l, exec.Command("cp", "-a", run, l.path("copy")).Run())
 		fixture.Must(l, exec.Command("btrfs", "subvolume", "delete", run).Run())
@@ -98,10 +98,10 @@ func TestASubvolumeIsHeld(t *testing.T) {
 	})
 }
 
-// A mount over an episode that was packed: the copy stays until somebody looks.
+// An episode is mounted over after it was packed: the copy stays until an operator decides.
 func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	l := newLab(t)
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.packOnly("run-1")
 	l.mountAt("run-1", "tmpfs", "none", 0, "size=1m")
 	fixture.WriteFile(l, l.path("episodes", "run-1", episode.Marker), "")
@@ -113,7 +113,7 @@ func TestAMountOverAPackedEpisodeIsHeld(t *testing.T) {
 	l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
 }
 
-// TestWhatNeverShipsIsShown, and said once: a marker of another kind, a link, a file.
+// TestWhatNeverShipsIsShown, and logged once: a marker of the wrong type, a link, a file.
 func TestWhatNeverShipsIsShown(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		mark := func(name string) string {
@@ -127,10 +127,10 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		mark("young")
 		fixture.Must(l, os.Symlink("young", l.path("episodes", "latest\n")))
 		fixture.WriteFile(l, l.path("episodes", "README"), "")
-		l.finish("good")
+		l.finishEpisodes("good")
 		_, stop := l.startDaemon()
 		time.Sleep(time.Hour)
-		st := l.inspect()
+		st := l.inspectStatus()
 		got := map[string]string{}
 		for _, s := range st.Strays {
 			got[s.Entry] = s.Reason
@@ -149,10 +149,10 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 		if _, err := json.Marshal(st); err != nil {
 			l.Error(err)
 		}
-		if n := len(l.logs.containing("WARN entry never ships")); n != 3 {
-			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.containing("never ships"))
+		if n := len(l.logs.linesContaining("WARN entry never ships")); n != 3 {
+			l.Errorf("%d lines in the log in an hour, want 3: %q", n, l.logs.linesContaining("never ships"))
 		}
-		// A correct marker is all that it needs.
+		// It needs nothing but a correct marker.
 		fixture.Must(l, os.Remove(l.path("episodes", "folder", episode.Marker)))
 		fixture.WriteFile(l, l.path("episodes", "folder", episode.Marker), "")
 		time.Sleep(time.Minute)
@@ -163,13 +163,12 @@ func TestWhatNeverShipsIsShown(t *testing.T) {
 	})
 }
 
-// TestStatusSaysForHowLongNothingFinished by the clock of the kernel: a marker may bear
-// any time.
+// TestStatusSaysForHowLongNothingFinished by the kernel's clock: a marker may have any time.
 func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o755))
 	fixture.Must(l, os.MkdirAll(l.path("shipped"), 0o755))
-	if st := l.inspect(); !st.LastFinished.IsZero() || st.Oldest != nil || st.Unfinished != 0 {
+	if st := l.inspectStatus(); !st.LastFinished.IsZero() || st.Oldest != nil || st.Unfinished != 0 {
 		t.Errorf("of nothing: %+v", st.Progress)
 	}
 	before := time.Now().Truncate(time.Second)
@@ -179,17 +178,17 @@ func TestStatusSaysForHowLongNothingFinished(t *testing.T) {
 		time.Sleep(time.Second / 10)
 		fixture.WriteFile(l, l.path("episodes", "new", "meta.json"), "{}")
 	}
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	for _, at := range []time.Time{time.Unix(1<<40, 0), time.Unix(-1<<40, 0)} {
 		ts := unix.NsecToTimespec(0)
 		ts.Sec = at.Unix()
 		fixture.Must(l, unix.UtimesNanoAt(unix.AT_FDCWD, l.path("episodes", "run-1", episode.Marker), []unix.Timespec{ts, ts}, 0))
-		if st := l.inspect(); st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
+		if st := l.inspectStatus(); st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
 			t.Errorf("a marker of %d was finished at %v, want about %v", at.Unix(), st.LastFinished, before)
 		}
 	}
 	l.wantOnce(shipper.Tally{Scanned: 1, Shipped: 1})
-	st := l.inspect()
+	st := l.inspectStatus()
 	if st.LastFinished.Before(before) || st.LastFinished.After(time.Now()) {
 		t.Errorf("shipped, it was finished at %v, want about %v", st.LastFinished, before)
 	}

@@ -38,8 +38,8 @@ func (d *dispatcher) watchEpisodes(ctx context.Context) error {
 	return nil
 }
 
-// watcher watches the episodes directory, and in it the episodes without a marker.
-type watcher struct {
+// episodeWatcher watches the episodes directory, and in it the episodes without a marker.
+type episodeWatcher struct {
 	dispatcher  *dispatcher
 	ctx         context.Context // of the run
 	f           *os.File
@@ -49,13 +49,13 @@ type watcher struct {
 	limitLogged bool             // that the kernel has no more watches
 }
 
-func (d *dispatcher) newWatcher(ctx context.Context) (*watcher, error) {
+func (d *dispatcher) newWatcher(ctx context.Context) (*episodeWatcher, error) {
 	fd, err := d.inotify(initFlags)
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
 	episodes, _ := d.src.Dirs()
-	w := &watcher{dispatcher: d, ctx: ctx, f: os.NewFile(uintptr(fd), "inotify"), episodes: episodes, names: make(map[int32]string)}
+	w := &episodeWatcher{dispatcher: d, ctx: ctx, f: os.NewFile(uintptr(fd), "inotify"), episodes: episodes, names: make(map[int32]string)}
 	context.AfterFunc(ctx, func() { w.f.Close() })
 	root, err := unix.InotifyAddWatch(fd, episodes.Path(""), nameEvents|selfEvents|unix.IN_ONLYDIR)
 	if err != nil {
@@ -65,7 +65,7 @@ func (d *dispatcher) newWatcher(ctx context.Context) (*watcher, error) {
 	return w, nil
 }
 
-func (w *watcher) run() error {
+func (w *episodeWatcher) run() error {
 	if err := w.watchAll(); err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (w *watcher) run() error {
 	}
 }
 
-func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
+func (w *episodeWatcher) handleEvent(wd int32, mask uint32, name string) error {
 	switch {
 	case mask&unix.IN_Q_OVERFLOW != 0:
 		return w.watchAll()
@@ -108,7 +108,7 @@ func (w *watcher) handleEvent(wd int32, mask uint32, name string) error {
 
 // watchAll watches every unfinished episode, at the start and after events were lost. Then it
 // requests a scan: an episode may have become finished between the last scan and its watch.
-func (w *watcher) watchAll() error {
+func (w *episodeWatcher) watchAll() error {
 	for name, err := range w.dispatcher.src.Names() {
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func (w *watcher) watchAll() error {
 }
 
 // requestScan has the loop start a scan.
-func (w *watcher) requestScan() error {
+func (w *episodeWatcher) requestScan() error {
 	if !sendOrDone(w.ctx, w.dispatcher.finishedc, "") {
 		return w.ctx.Err()
 	}
@@ -134,7 +134,7 @@ func (w *watcher) requestScan() error {
 
 // checkEpisode reports a finished episode to the loop, and watches an unfinished one. The marker
 // may have come before the watch, so it checks twice.
-func (w *watcher) checkEpisode(name string) error {
+func (w *episodeWatcher) checkEpisode(name string) error {
 	parsed, err := episode.ParseName(name)
 	if err != nil {
 		return nil // the scan reports it
@@ -156,7 +156,7 @@ func (w *watcher) checkEpisode(name string) error {
 	return nil
 }
 
-func (w *watcher) addWatch(name string) error {
+func (w *episodeWatcher) addWatch(name string) error {
 	wd, err := unix.InotifyAddWatch(int(w.f.Fd()), w.episodes.Path(name), nameEvents|watchFlags)
 	if errors.Is(err, unix.ENOSPC) && !w.limitLogged {
 		w.limitLogged = true
@@ -172,7 +172,7 @@ func (w *watcher) addWatch(name string) error {
 
 // removeWatch removes the watch of an episode that is about to be moved away. The kernel may have
 // removed it before.
-func (w *watcher) removeWatch(name string) {
+func (w *episodeWatcher) removeWatch(name string) {
 	for wd, n := range w.names {
 		if n == name {
 			delete(w.names, wd)

@@ -17,7 +17,7 @@ import (
 func (l *lab) startWatching() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
 	l.cfg.ScanInterval = config.Duration(24 * time.Hour)
-	s = l.open()
+	s = l.openShipper()
 	return s, l.start(s)
 }
 
@@ -26,28 +26,27 @@ func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 	l.Helper()
 	for deadline := time.Now().Add(10 * time.Second); s.Tally().Shipped < n; {
 		if time.Now().After(deadline) {
-			l.Fatalf("%d of %d were found; left: %q\n%s", s.Tally().Shipped, n, l.files("episodes"), l.logs)
+			l.Fatalf("%d of %d were found; left: %q\n%s", s.Tally().Shipped, n, l.listFiles("episodes"), l.logs)
 		}
 		<-time.After(time.Millisecond)
 	}
 }
 
-// The marker may be there before the directory is watched, and after; neither
-// may be missed.
+// The marker may be made before the directory is watched, or after it. Neither may be missed.
 func TestTheMarkerWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	fixture.WriteFile(l, l.path("episodes", "before", "meta.json"), "{}") // unfinished at the start
 	s, stop := l.startWatching()
-	l.finish("first")
+	l.finishEpisodes("first")
 	l.wantShipped(s, 1)
-	l.finish("before")
+	l.finishEpisodes("before")
 	l.wantShipped(s, 2)
 	const races = 1500
 	for i := range races {
 		dir := l.path("episodes", fmt.Sprintf("race-%04d", i))
 		marker := filepath.Join(dir, episode.Marker)
 		fixture.Must(l, os.Mkdir(dir, 0o755))
-		// Another pause each time, so that some end while the watch is added.
+		// The pause varies, so that some end while the watch is added.
 		for made := time.Now(); time.Since(made) < time.Duration(i%100)*time.Microsecond; {
 		}
 		fixture.Must(l, os.WriteFile(marker, nil, 0o644))
@@ -60,17 +59,17 @@ func TestTheMarkerWakesTheShipper(t *testing.T) {
 func TestRenamingWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	s, stop := l.startWatching()
-	for i, n := range names("made-elsewhere", 20) { // whole, from beside
+	for i, n := range numberedNames("made-elsewhere", 20) { // whole, from beside
 		fixture.WriteFile(l, l.path("made", string(n), episode.Marker), "")
 		fixture.Must(l, os.Rename(l.path("made", string(n)), l.path("episodes", string(n))))
 		l.wantShipped(s, i+1)
 	}
-	for i, n := range names("marker-renamed", 20) {
+	for i, n := range numberedNames("marker-renamed", 20) {
 		fixture.WriteFile(l, l.path("episodes", string(n), "done.marker.tmp"), "")
 		fixture.Must(l, os.Rename(l.path("episodes", string(n), "done.marker.tmp"), l.path("episodes", string(n), episode.Marker)))
 		l.wantShipped(s, 20+i+1)
 	}
-	for i, n := range names("renamed-first", 20) { // watched under another name
+	for i, n := range numberedNames("renamed-first", 20) { // watched under another name
 		fixture.Must(l, os.Mkdir(l.path("episodes", "tmp-"+string(n)), 0o755))
 		fixture.Must(l, os.Rename(l.path("episodes", "tmp-"+string(n)), l.path("episodes", string(n))))
 		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
@@ -79,41 +78,41 @@ func TestRenamingWakesTheShipper(t *testing.T) {
 	fixture.Must(l, stop())
 }
 
-// A folder that is removed and made again is another one to watch.
+// A folder that is removed and made again needs a new watch.
 func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 	l := newLab(t)
 	s, stop := l.startWatching()
-	l.finish("witness")
+	l.finishEpisodes("witness")
 	l.wantShipped(s, 1)
 	for range 50 {
 		fixture.Must(l, os.Mkdir(l.path("episodes", "run-1"), 0o755))
 		fixture.Must(l, os.Remove(l.path("episodes", "run-1")))
 	}
-	l.finish("run-1")
+	l.finishEpisodes("run-1")
 	l.wantShipped(s, 2)
 	fixture.Must(l, stop())
 }
 
-// When the kernel lost events, everything is looked at again.
+// If the kernel lost events, everything is checked again.
 func TestLostEventsAreMadeUpFor(t *testing.T) {
 	l := newLab(t)
-	l.finish(names("run", 50)...)
-	s := l.open()
+	l.finishEpisodes(numberedNames("run", 50)...)
+	s := l.openShipper()
 	defer s.Close()
 	if hand, err := s.RunWatcher(t.Context(), true); err != nil || hand != 50 {
 		t.Errorf("%d of 50 were found, %v", hand, err)
 	}
 }
 
-// I17: the watcher looks at everything at the start, which may be a backlog of
-// any size; the scan has its pages for that.
+// I17: the watcher checks everything at the start, which may be a backlog of any size. The scan
+// reads it in pages.
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	l := newLab(t)
-	for _, n := range names("run", 2*shipper.ScanPageSize) {
+	for _, n := range numberedNames("run", 2*shipper.ScanPageSize) {
 		fixture.Must(l, os.Mkdir(l.path("episodes", string(n)), 0o755))
 		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
 	}
-	s := l.open()
+	s := l.openShipper()
 	defer s.Close()
 	hand, err := s.RunWatcher(t.Context(), false)
 	if err != nil || hand > shipper.ScanPageSize+100 {
@@ -124,9 +123,9 @@ func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 func TestWithoutWatchesTheScanFinds(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		s, stop := l.startDaemon() // which cannot watch
-		l.finish("run-1")
+		l.finishEpisodes("run-1")
 		time.Sleep(31 * time.Second)
-		if s.Tally().Shipped != 1 || len(l.logs.containing("inotify unavailable")) != 1 {
+		if s.Tally().Shipped != 1 || len(l.logs.linesContaining("inotify unavailable")) != 1 {
 			l.Errorf("got %v\n%s", s.Tally(), l.logs)
 		}
 		fixture.Must(l, stop())

@@ -16,8 +16,8 @@ import (
 // receiptAttr is the name of the attribute with the [Receipt] of a retired episode's directory.
 const receiptAttr = "receipt"
 
-// Receipt is what the receiver confirmed to have of a retired episode. It is all that is needed to
-// ask whether it still has it.
+// Receipt is what the receiver confirmed to have of a retired episode. It suffices to ask
+// whether the receiver still has the episode.
 type Receipt struct {
 	Digest     digest.Digest // of the archive
 	Size       int64         // of the archive

@@ -63,8 +63,8 @@ func TestTheReceiptTravelsWithTheEpisode(t *testing.T) {
 	}
 }
 
-// A receipt of an earlier delivery must not stay with an episode that a person
-// accepted though it was changed.
+// A receipt of an earlier delivery must not stay with an episode that was accepted although it
+// was changed.
 func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	l := newLab(t)
 	l.makeFinished(l.episodes, "run-7", "first")
@@ -76,7 +76,7 @@ func TestRetiringWithoutReceiptTakesAnOldOneAway(t *testing.T) {
 	}
 }
 
-// What a stranger wrote into the attribute is no receipt.
+// An attribute that another user wrote is not a receipt.
 func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	l := newLab(t)
 	for _, value := range []string{"", "x", strings.Repeat("\x00", 48), strings.Repeat("\xff", 48), strings.Repeat("x", 49)} {

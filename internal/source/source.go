@@ -57,8 +57,8 @@ func (s *Source) Names() iter.Seq2[string, error] {
 	}
 }
 
-// Entries is [Source.Names] with all that is in the directory. What is not a directory comes with a
-// [*StrayError].
+// Entries is [Source.Names] for everything in the directory. What is not a directory comes with
+// a [*StrayError].
 func (s *Source) Entries() iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for e, err := range s.episodes.Names() {

@@ -42,7 +42,7 @@ func newLab(t testing.TB) *lab {
 	return l
 }
 
-// makeFinished makes a finished episode below dir that says what it is.
+// makeFinished makes a finished episode below dir whose content is its name.
 func (l *lab) makeFinished(dir, name, says string) string {
 	l.Helper()
 	path := filepath.Join(dir, name)
@@ -52,8 +52,8 @@ func (l *lab) makeFinished(dir, name, says string) string {
 	return path
 }
 
-// walkAll looks at every name as the shipper does, and returns the finished ones
-// and what is wrong with others, sorted.
+// walkAll examines every name as the shipper does, and returns the finished ones and what is
+// wrong with others, sorted.
 func (l *lab) walkAll() (names []string, reports []string) {
 	l.Helper()
 	for n, err := range l.Names() {
@@ -86,7 +86,7 @@ func (l *lab) wantFinished(want ...string) {
 	}
 }
 
-// What is no finished episode, each beside one that is.
+// Everything that is not a finished episode, each beside one that is.
 func TestFinishedIsARealDirectoryWithARegularMarker(t *testing.T) {
 	marker := func(make func(path string) error) func(*lab, string) error {
 		return func(l *lab, path string) error {
@@ -140,8 +140,8 @@ func TestAMarkerMayHaveBytes(t *testing.T) {
 	}
 }
 
-// An episode that is a mount of its own is seen, and cannot be moved: a process that opens it is
-// told what to do. A mount without a marker is like any other folder without one.
+// An episode that is a mount of its own is found, and cannot be moved: the error tells the
+// operator what to do. A mount without a marker is like any other folder without one.
 func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	fixture.RequireRoot(t)
 	l := newLab(t)
@@ -161,7 +161,7 @@ func TestAnotherFileSystemIsNotPacked(t *testing.T) {
 	}
 }
 
-func TestABadNameIsReportedAndTheWalkGoesOn(t *testing.T) {
+func TestABadNameIsReportedAndTheWalkContinues(t *testing.T) {
 	l := newLab(t)
 	bad := []string{".hidden", "-dash", "a b", "new\nline", "esc\x1b[31m", "\xff\xfe", "ü", "a~2", strings.Repeat("n", 129), `q"uote`}
 	for _, n := range bad {
@@ -233,8 +233,7 @@ func TestRetiringNothingIsNotExist(t *testing.T) {
 	}
 }
 
-// TestOfAnotherUser runs the tests below as a user who is not root, for whom
-// permissions count.
+// TestOfAnotherUser runs the tests below as an unprivileged user, for whom permissions count.
 func TestOfAnotherUser(t *testing.T) {
 	fixture.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "source-test")
@@ -250,7 +249,7 @@ func TestOfAnotherUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// go test keeps the binary where others may not go.
+	// go test keeps the binary where other users have no access.
 	child := filepath.Join(dir, "source.test")
 	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)); err != nil {
 		t.Fatal(err)
@@ -311,8 +310,8 @@ func nobodysLab(t *testing.T) *source.Source {
 	return s
 }
 
-// Moving a directory to another parent needs write permission on the directory
-// itself, which surprises people: the error has to say it.
+// Moving a directory to another parent needs write permission on the directory itself, which
+// surprises people: the error must say it.
 func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 	s := nobodysLab(t)
 	err := s.Retire("foreign", nil, source.State{})

@@ -49,8 +49,8 @@ func TestStateTravelsWithTheEpisode(t *testing.T) {
 	}
 }
 
-// TestChangeShowsANameEscapedOnce: what is compared quotes names, and a note of it may be
-// read back many times.
+// TestChangeShowsANameEscapedOnce: the comparison quotes names, and its note may be read back
+// many times.
 func TestChangeShowsANameEscapedOnce(t *testing.T) {
 	l := newLab(t)
 	l.makeFinished(l.episodes, "run-7", "x")
@@ -119,8 +119,8 @@ func TestAnotherVersionsStateIsNone(t *testing.T) {
 	}
 }
 
-// Whoever made the episode may write its attributes: no time in one can make the status
-// of the host, or a list of what is shipped, fail.
+// The user who made the episode may write its attributes: no time in one can make the status of
+// the host, or a list of shipped episodes, fail.
 func FuzzChange(f *testing.F) {
 	for _, sec := range []int64{0, 1e9, 253402300800, -62135596801, math.MaxInt64, math.MinInt64} {
 		f.Add(append(binary.BigEndian.AppendUint64(nil, uint64(sec)), make([]byte, 30)...))

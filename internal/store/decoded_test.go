@@ -22,7 +22,7 @@ func expensiveCheck(calls *int, err error) store.Reading {
 	}
 }
 
-// What follows from the bytes is computed once; the bytes are read each time.
+// What follows from the bytes is computed once, but the bytes are read each time.
 func TestExpensiveArchiveIsCheckedOnce(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
@@ -61,7 +61,7 @@ func TestExpensiveUndecodableArchiveStaysUndecodable(t *testing.T) {
 	}
 }
 
-// An outcome belongs to bytes: other bytes under the name are checked.
+// A result belongs to bytes: other bytes under the same name are checked.
 func TestOutcomeOfOtherBytesCountsForNothing(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
@@ -76,7 +76,7 @@ func TestOutcomeOfOtherBytesCountsForNothing(t *testing.T) {
 	}
 }
 
-// A check that stopped says nothing: what is known stays, and nothing is remembered.
+// An interrupted check has no result: the former one stays, and nothing is remembered.
 func TestUndecidedCheckChangesNothing(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")

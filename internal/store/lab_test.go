@@ -18,7 +18,7 @@ import (
 	"cis490/internal/store"
 )
 
-// arrival has nanoseconds, as time.Now has.
+// arrival has nanoseconds, as time.Now returns.
 var arrival = time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
 
 func key(host, name string) episode.Key {
@@ -116,7 +116,7 @@ func (l *lab) wantContent(path, want string) {
 	}
 }
 
-// writeFile writes a file anywhere, as a person would.
+// writeFile writes a file anywhere, as an operator would.
 func (l *lab) writeFile(path, content string) {
 	l.Helper()
 	fixture.Must(l, os.MkdirAll(filepath.Dir(path), 0o750))

@@ -36,7 +36,7 @@ func useOnDisk(tb testing.TB, path, serial string, use func(l *lab)) {
 	use(&lab{tb, path, s})
 }
 
-// archives is how many the issue had.
+// archives is the number of archives in the original report.
 const archives = 40
 
 func keyNumber(i int) episode.Key { return key("lab-01", fmt.Sprintf("run-%02d", i)) }
@@ -54,7 +54,7 @@ func fillStore(l *lab) {
 	}
 }
 
-// countMarks returns how many archives have a valid note that they are indexed, or verified.
+// countMarks returns how many archives have a valid mark that they are indexed, or verified.
 func (l *lab) countMarks() (settled, verified int) {
 	l.Helper()
 	for i := range archives {
@@ -86,9 +86,9 @@ func inodesOf(tb testing.TB, data string) map[episode.Key]uint64 {
 	return numbers
 }
 
-// reuseInodes makes files in the store at path, to be overwritten by the archives whose
-// inode numbers they have. A file system allocates the numbers in an order that depends on
-// chance, so files are made until all numbers were met, or as many as are reasonable.
+// reuseInodes makes files in the store at path, to be overwritten by the archives whose inode
+// numbers they have. The order in which a file system allocates the numbers is random, so files
+// are made until all numbers have occurred, up to a reasonable number.
 func reuseInodes(tb testing.TB, numbers map[episode.Key]uint64, path string) {
 	tb.Helper()
 	wanted := map[uint64]episode.Key{}
@@ -112,8 +112,8 @@ func reuseInodes(tb testing.TB, numbers map[episode.Key]uint64, path string) {
 	}
 }
 
-// TestACopiedStoreWasNeverRead: file by file with all attributes, as with rsync -aX,
-// also where inode numbers coincide.
+// TestACopiedStoreWasNeverRead: it was copied file by file with all attributes, as with rsync
+// -aX, even where inode numbers coincide.
 func TestACopiedStoreWasNeverRead(t *testing.T) {
 	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
@@ -147,8 +147,8 @@ func TestACopiedStoreWasNeverRead(t *testing.T) {
 	}
 }
 
-// TestACopiedImageWasNeverRead: UUID, inode numbers and birth times are the same, the
-// disk is not. The files have their rows all the same: the index came along.
+// TestACopiedImageWasNeverRead: UUID, inode numbers and birth times are the same, but the disk
+// is not. The files still have their rows: the index was copied too.
 func TestACopiedImageWasNeverRead(t *testing.T) {
 	for kind := range fixture.FileSystems {
 		t.Run(kind, func(t *testing.T) {
@@ -186,8 +186,8 @@ func TestACopiedImageWasNeverRead(t *testing.T) {
 	}
 }
 
-// TestWhatAnOlderVersionNotedDoesNotCount: it knew a file by its inode number. Its
-// digest and time stay, and what is noted now is of the length that it can read.
+// TestWhatAnOlderVersionNotedDoesNotCount: it identified a file by its inode number. The digest
+// and the time stay, and new marks have a length that it can read.
 func TestWhatAnOlderVersionNotedDoesNotCount(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")

@@ -12,7 +12,8 @@ import (
 	"cis490/internal/store"
 )
 
-// TestCheckRefusesASubvolumeAsTheStartDoes: all is on one mount, with several device numbers.
+// TestCheckRefusesASubvolumeAsTheStartDoes: everything is on one mount, with several device
+// numbers.
 func TestCheckRefusesASubvolumeAsTheStartDoes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a file system")

@@ -40,10 +40,10 @@ func (l *lab) readBack(k episode.Key) (store.Object, error) {
 	return l.ReadBack(l.Context(), k, digest.Digest{}, passing)
 }
 
-// passing is a reading whose check has nothing against any bytes.
+// passing is a reading whose check accepts any bytes.
 var passing = store.Reading{Check: func(io.Reader) (digest.Digest, error) { return digest.Digest{}, nil }}
 
-// What was hashed and not decoded is not what hosts delete their copies for.
+// Hosts must not delete their copies because of archives that were hashed and not decoded.
 func TestAReadingWithoutACheckVerifiesNothing(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
@@ -56,8 +56,8 @@ func TestAReadingWithoutACheckVerifiesNothing(t *testing.T) {
 	}
 }
 
-// A disk's error about one file is not one of the whole storage, and what the process
-// lacks is not the disk's error.
+// A disk's error about one file is not an error of the whole storage, and a resource shortage
+// of the process is not the disk's error.
 func TestReadingTellsTheDisksErrorsFromOthers(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
@@ -131,8 +131,7 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, unix.EIO }
 
-// What the page cache shows is not what the disk has: nothing is read from
-// there, and nothing is left there either.
+// The page cache may differ from the disk: nothing is read from it, and nothing is left in it.
 func TestReadBackGoesPastThePageCache(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, string(bytes.Repeat([]byte("bytes"), 1<<18)))
@@ -162,8 +161,8 @@ func TestReadBackGoesPastThePageCache(t *testing.T) {
 	}
 }
 
-// A digest that the caller knows from elsewhere counts where the file carries
-// none, and a file without any known digest is never called verified.
+// A digest that the caller knows from elsewhere counts if the file has none, and a file without
+// any known digest never counts as verified.
 func TestReadBackWithoutAReceipt(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	fixture.Must(t, os.MkdirAll(filepath.Dir(l.storedPath(k)), 0o755))
@@ -179,8 +178,8 @@ func TestReadBackWithoutAReceipt(t *testing.T) {
 	}
 }
 
-// The check's error about the right bytes is returned, however much it read of them, and
-// the file counts as unread.
+// The check's error about the right bytes is returned, however much of them it read, and the
+// file counts as unread.
 func TestReadBackHasTheBytesChecked(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes of run-7")
@@ -211,7 +210,7 @@ func TestReadBackHasTheBytesChecked(t *testing.T) {
 	}
 }
 
-// A receiver that did not decode what it read back has verified nothing.
+// A receiver that did not decode what it read has verified nothing.
 func TestWhatWasNotCheckedCountsAsUnread(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
@@ -226,7 +225,7 @@ func TestWhatWasNotCheckedCountsAsUnread(t *testing.T) {
 	}
 }
 
-// A copy that takes the attributes along was never read.
+// A copy that includes the attributes was never read.
 func TestACopyWasNotVerified(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")
@@ -245,7 +244,7 @@ func TestACopyWasNotVerified(t *testing.T) {
 	}
 }
 
-// A read during a replacement of the file has read neither.
+// A read during the replacement of a file has read neither file.
 func TestReadBackOfWhatIsReplacedMeanwhile(t *testing.T) {
 	l, k := newLab(t), key("lab-01", "run-7")
 	l.put(k, "bytes")

@@ -12,7 +12,7 @@ import (
 	"cis490/internal/store"
 )
 
-// TestRecoveryOfEachCrashPoint lays down by hand what a crash leaves.
+// TestRecoveryOfEachCrashPoint creates by hand the state that a crash leaves.
 func TestRecoveryOfEachCrashPoint(t *testing.T) {
 	k := key("h", "e")
 	const kept = "episodes/h/e.tar.zst"

@@ -82,7 +82,7 @@ func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
 	}
 }
 
-// What a disk gave before a power cut it may not have any more.
+// What a disk returned before power loss may be gone.
 func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 	l, _, read := newInterruptedLab(t)
 	l.Volumes.Session = device.ID{1}
@@ -94,7 +94,7 @@ func TestRecoveryReadsAllAfterAReboot(t *testing.T) {
 	}
 }
 
-// A wrong reading may be one of the part that was noted: the second one reads all.
+// A wrong reading may be in the part that was recorded: the second one reads everything.
 func TestSecondLookOfRecoveryReadsAll(t *testing.T) {
 	l, k, read := newInterruptedLab(t)
 	f, err := os.OpenFile(l.storedPath(k), os.O_WRONLY, 0)

@@ -54,7 +54,7 @@ func TestCommitShowsTheArchiveWhole(t *testing.T) {
 	}
 }
 
-// What an upload carried to be gone on with is not the archive's.
+// The state that lets an upload be continued does not stay with the archive.
 func TestAStoredArchiveCarriesNoProgress(t *testing.T) {
 	l := newLab(t)
 	for _, continued := range []bool{false, true} {
@@ -99,7 +99,7 @@ func TestDiscardLeavesNothing(t *testing.T) {
 	l.wantFiles("")
 }
 
-// TestFileWithoutAttributeIsNotSettled is a file that a person copied in.
+// TestFileWithoutAttributeIsNotSettled is a file that was copied in by hand.
 func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
@@ -118,7 +118,7 @@ func TestFileWithoutAttributeIsNotSettled(t *testing.T) {
 	}
 }
 
-// TestForeignAttributeIsNoReceipt is one of another length than ours.
+// TestForeignAttributeIsNoReceipt: an attribute with a length that the store never writes.
 func TestForeignAttributeIsNoReceipt(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")

@@ -10,8 +10,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// A file that does not carry the time of its arrival has its own, which may be any; a row
-// or an inventory that could not be read for it would be that of every episode in it.
+// A file without the attribute has its own time, which may be anything. A row or an inventory
+// that cannot represent it would affect every episode in it.
 func TestAnyTimeOfAFileCanBeShown(t *testing.T) {
 	data := fixture.MountTmpfs(t, "size=1m")
 	l := openLab(t, data)

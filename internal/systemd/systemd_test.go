@@ -173,8 +173,8 @@ func TestWatchdogOfAnotherProcessIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestListenersAreThoseOfTheUnit runs itself again, since the sockets must be
-// the process's third file and up and carry its id.
+// TestListenersAreThoseOfTheUnit runs itself again, since the sockets must be the process's
+// descriptors from 3 on, and carry its process id.
 func TestListenersAreThoseOfTheUnit(t *testing.T) {
 	if os.Getenv("TEST_ACTIVATED") != "" {
 		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))

@@ -19,8 +19,8 @@ import (
 // crash loses at most that much: the host then knows less, and nothing wrong.
 const saveInterval = 10 * time.Second
 
-// OtherStoreError says that the receiver has another store than the one to which this host
-// sent its episodes.
+// OtherStoreError says that the receiver's store is not the one to which this host sent its
+// episodes.
 type OtherStoreError struct {
 	Adopted  outbox.Store // zero if this host has adopted none
 	Reported wire.Store   // by the receiver
@@ -101,7 +101,7 @@ func withKnown(ctx context.Context, known outbox.Store) context.Context {
 }
 
 // CheckResponse returns an [*OtherStoreError] if the receiver refused the request because of
-// its store, or answered for another store than the adopted one. Otherwise it returns err.
+// its store, or answered for a store other than the adopted one. Otherwise it returns err.
 // Before is what [Adoption.WithKnown] returned for the request.
 func (a *Adoption) CheckResponse(reported *wire.Store, before outbox.Store, err error) error {
 	if err != nil {

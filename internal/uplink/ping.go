@@ -30,9 +30,9 @@ func AdoptedBy(c hostdir.Config) (outbox.Store, error) {
 	return adopted, err
 }
 
-// Ping pings the receiver. It returns an [*OtherStoreError] if the receiver has another
-// store than the adopted one or, if none is adopted, one that the host of c would not
-// adopt. It adopts nothing.
+// Ping pings the receiver. It returns an [*OtherStoreError] if the receiver's store is not the
+// adopted one or, if none is adopted, one that the host of c would not adopt. It adopts
+// nothing.
 func Ping(ctx context.Context, c hostdir.Config, client PingClient, adopted outbox.Store) (wire.PingResponse, error) {
 	pong, err := client.Ping(withKnown(ctx, adopted))
 	switch {

@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// pinger answers a ping as a receiver that ignores what the request says to know.
+// pinger answers a ping like a receiver that ignores what the request claims to know.
 type pinger struct{ store *wire.Store }
 
 func (p pinger) Ping(context.Context) (wire.PingResponse, error) {

@@ -16,11 +16,10 @@ const BusyTimeout = 2 * time.Minute
 // maxRetryJitter is the maximum wait that is added to the Retry-After of the receiver.
 const maxRetryJitter = 8 * time.Second
 
-// RetryWhileBusy calls request until the receiver is not busy, but for no longer than
-// timeout after the first refusal. The caller keeps its slot meanwhile, so that fewer
-// requests compete. OpenRequests counts the requests that are waiting for a response: while
-// others of this host are, a refusal for the host's own limit restarts the timeout, because
-// those end.
+// RetryWhileBusy calls request until the receiver is not busy, and gives up when timeout has
+// passed since the first refusal. The caller keeps its slot meanwhile, so that fewer requests
+// compete. OpenRequests counts the requests that are waiting for a response: while others of
+// this host are, a refusal for the host's own limit restarts the timeout, because those end.
 func RetryWhileBusy[T any](ctx context.Context, timeout time.Duration, openRequests *atomic.Int64, request func() (T, error)) (T, error) {
 	var deadline time.Time
 	for n := 1; ; n++ {

@@ -17,7 +17,7 @@ type part struct {
 	content []byte
 }
 
-// Announce keeps the contract: the same archive is the same upload.
+// Announce implements the contract: the same archive is the same upload.
 func (d *fakeBackend) Announce(_ context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -94,7 +94,7 @@ func (d *fakeBackend) AppendPiece(ctx context.Context, host episode.Name, id str
 	b, err := io.ReadAll(body)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	p.content = append(p.content, b...) // what came is kept, whatever ended it
+	p.content = append(p.content, b...) // received bytes are kept, whatever ended the piece
 	if err != nil {
 		return wire.Receipt{}, wire.Unfinished{}, err
 	}
@@ -112,7 +112,7 @@ func (d *fakeBackend) AppendPiece(ctx context.Context, host episode.Name, id str
 	return d.stored[p.Key], wire.Unfinished{}, nil
 }
 
-// noteRequest notes a request about an upload.
+// noteRequest records a request about an upload.
 func (d *fakeBackend) noteRequest(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

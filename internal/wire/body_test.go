@@ -20,8 +20,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// pipes is a listener whose connections are made in memory, so that time is
-// the test's.
+// pipes is a listener whose connections are in memory, so that the test uses virtual time.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -69,7 +68,7 @@ func inBubble(t *testing.T, d *fakeBackend, do func(b *bubbleClient)) {
 		srv.Close()
 		drain(nil)
 		<-done
-		time.Sleep(10 * time.Minute) // until the last goroutine of net/http and of ours has ended
+		time.Sleep(10 * time.Minute) // until the last goroutine of net/http and of this test has ended
 	})
 }
 
@@ -185,8 +184,7 @@ func TestSlowBodyThatMovesIsNeverCut(t *testing.T) {
 	}
 }
 
-// TestOurOwnDiskIsNotTheSendersFault takes the body in more slowly than any
-// sender may send it.
+// TestOurOwnDiskIsNotTheSendersFault reads the body more slowly than any sender may send it.
 func TestOurOwnDiskIsNotTheSendersFault(t *testing.T) {
 	content := make([]byte, 64<<10)
 	d := &fakeBackend{take: func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
@@ -212,9 +210,9 @@ func TestOurOwnDiskIsNotTheSendersFault(t *testing.T) {
 	})
 }
 
-// TestDeadlineEndsWithTheBody: after the last byte net/http reads on in the
-// background, and a deadline left over would end the request, and the next
-// ones, while the disk syncs.
+// TestDeadlineEndsWithTheBody: after the last byte net/http continues to read in the
+// background. A remaining deadline would end the request, and the next ones, while the disk
+// syncs.
 func TestDeadlineEndsWithTheBody(t *testing.T) {
 	for _, size := range []int{0, 1, 4096, 200_000} {
 		d := &fakeBackend{}
@@ -281,7 +279,7 @@ func TestDrainBeforeTheFirstByte(t *testing.T) {
 	})
 }
 
-// TestSenderThatLeavesIsNotStalled: the backend gets an error that says so.
+// TestSenderThatLeavesIsNotStalled: the backend gets an error for a disconnected sender.
 func TestSenderThatLeavesIsNotStalled(t *testing.T) {
 	left := make(chan error, 1)
 	d := &fakeBackend{}
@@ -302,8 +300,8 @@ func TestSenderThatLeavesIsNotStalled(t *testing.T) {
 	}
 }
 
-// TestRefusedBodyDoesNotHoldTheConnection: net/http reads what is left of a
-// small refused body, and a sender that stalls must not hold it there.
+// TestRefusedBodyDoesNotHoldTheConnection: net/http reads the rest of a small refused body, and
+// a sender that stalls must not block it.
 func TestRefusedBodyDoesNotHoldTheConnection(t *testing.T) {
 	inBubble(t, &fakeBackend{refuse: wire.Refuse(wire.Full, "no")}, func(b *bubbleClient) {
 		b.begin(make([]byte, 10_000), 10_000)
@@ -314,8 +312,8 @@ func TestRefusedBodyDoesNotHoldTheConnection(t *testing.T) {
 	})
 }
 
-// Nobody reads the body of a ping, and a sender who announces one and keeps it
-// must not sit there.
+// The body of a ping is not read, and a sender that announces one and does not send it must not
+// occupy the connection.
 func TestUnwantedBodyDoesNotHoldTheConnection(t *testing.T) {
 	for _, line := range []string{"POST /v1/ping HTTP/1.1", "HEAD /v1/episodes/lab-01/run-1 HTTP/1.1"} {
 		inBubble(t, &fakeBackend{}, func(b *bubbleClient) {

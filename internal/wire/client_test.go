@@ -58,8 +58,8 @@ func TestPingTellsWhoAndHow(t *testing.T) {
 	}
 }
 
-// TestRefusalAboveTheLimitCostsNoByte: a sender that waits for 100 Continue
-// keeps its bytes, and its connection is the price.
+// TestRefusalAboveTheLimitCostsNoByte: a sender that waits for 100 Continue keeps its bytes,
+// and loses its connection.
 func TestRefusalAboveTheLimitCostsNoByte(t *testing.T) {
 	s := serve(t, newHandler(&fakeBackend{tb: t, refuse: wire.Refuse(wire.Conflict, "no")}))
 	content := fixture.Noise(wire.MinAnnounced+1, 1)
@@ -130,8 +130,8 @@ func TestOnlyAnHTTPSAddressIsOne(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAreNoReceiversAreFaultsOfThePath is the heart of custody: a
-// proxy's empty 200 must never retire an episode.
+// TestAnswersThatAreNoReceiversAreFaultsOfThePath is the core of custody: a proxy's empty 200
+// must never retire an episode.
 func TestAnswersThatAreNoReceiversAreFaultsOfThePath(t *testing.T) {
 	content := []byte("x")
 	u := uploadOf(content)
@@ -209,8 +209,8 @@ func isPath(err error) bool {
 	return ok
 }
 
-// TestDeadConnectionIsReplaced: the receiver closed an idle connection, and we
-// have not seen it yet. The body was read into the void and must come again.
+// TestDeadConnectionIsReplaced: the receiver closed an idle connection, and we have not seen it
+// yet. The body was lost and must be sent again.
 func TestDeadConnectionIsReplaced(t *testing.T) {
 	s := serve(t, newHandler(&fakeBackend{tb: t}))
 	var dialed []*deadWriteConn

@@ -24,7 +24,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// sendPut sends a PUT through the handler of a backend that refuses all with Full.
+// sendPut sends a PUT through the handler of a backend that refuses everything with Full.
 func sendPut(t *testing.T, u *url.URL, fields http.Header) (*fakeBackend, *http.Response) {
 	t.Helper()
 	d := &fakeBackend{tb: t, refuse: wire.Refuse(wire.Full, "no")}
@@ -52,7 +52,7 @@ func FuzzDigestField(f *testing.F) {
 			}
 			return
 		}
-		// The last digit of base64 may carry bits that count for nothing.
+		// The last digit of base64 may have bits without meaning.
 		if want := base64.StdEncoding.EncodeToString(u.Digest[:])[:42]; !strings.Contains(s, "sha-256=:"+want) || strings.Count(s, "sha-256") != 1 {
 			t.Errorf("%q is taken for %s", s, u.Digest)
 		}
@@ -84,9 +84,9 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// FuzzRequest sends what no HTTP library would, over a connection of its own.
-// The backend complains of what the handler must not let through; what is stored
-// was asked for with its size, and is what was announced.
+// FuzzRequest sends what no HTTP library would, over a connection of its own. The backend fails
+// the test if the handler passes on an invalid request. What is stored must have the requested
+// size, and be what was announced.
 func FuzzRequest(f *testing.F) {
 	good := putRequest("x", honest, field)
 	for _, s := range []string{
@@ -98,7 +98,7 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	socket := filepath.Join(f.TempDir(), "s") // a port each would soon be all that there are
+	socket := filepath.Join(f.TempDir(), "s") // with a port for each, the ports would soon be used up
 	f.Fuzz(func(t *testing.T, s string) {
 		d := &fakeBackend{tb: t}
 		ln, err := net.Listen("unix", socket)
@@ -130,7 +130,7 @@ func FuzzRequest(f *testing.F) {
 }
 
 // FuzzPiece sends any method with any fields to any place below /v1/uploads/, and
-// announcements. What reaches the backend is what the fields say, once.
+// announcements. What reaches the backend must agree with the fields, and come once.
 func FuzzPiece(f *testing.F) {
 	for _, offset := range []string{"0", "1", "-1", "999999999999999", "9223372036854775807", "0.5", "0, 1", "0;a", " 0", ""} {
 		f.Add("PATCH", "/v1/uploads/X", "application/partial-upload", offset, "?1", "5")

@@ -8,13 +8,13 @@ import (
 	"cis490/internal/wire"
 )
 
-// put is a request line and the fields that an honest one has.
+// put is a request line and the fields of a valid request.
 const honest = "Content-Length: 1"
 
 var field = "Repr-Digest: " + formatDigest([]byte("x"))
 
-// TestHostileRequestsComeToNothing sends bytes that no client of ours sends.
-// None may reach the backend. A row without a code is refused by net/http itself.
+// TestHostileRequestsComeToNothing sends bytes that no shipper sends. None may reach the
+// backend. A row without a code is refused by net/http itself.
 func TestHostileRequestsComeToNothing(t *testing.T) {
 	other := "Repr-Digest: " + formatDigest([]byte("y"))
 	base64 := strings.TrimPrefix(field, "Repr-Digest: sha-256=")
@@ -239,8 +239,8 @@ func TestHonestFormsAreTaken(t *testing.T) {
 	}
 }
 
-// TestLargeRefusedBodyIsNotRead: the answer comes though no byte of a large
-// body does, and nothing waits for the rest.
+// TestLargeRefusedBodyIsNotRead: the answer comes although the large body does not, and nothing
+// waits for it.
 func TestLargeRefusedBodyIsNotRead(t *testing.T) {
 	for _, length := range []string{"9223372036854775807", "300000"} {
 		d := &fakeBackend{tb: t, refuse: wire.Refuse(wire.TooLarge, "no")}

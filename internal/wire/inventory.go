@@ -51,10 +51,10 @@ type InventoryEntry struct {
 	// Undecodable says that the archive was read back just now: it has its digest and cannot be
 	// decoded.
 	Undecodable bool `json:"undecodable,omitempty"`
-	// Unreadable says that the receiver could not examine the archive just now, for example for
-	// want of permission. Digest is then that of its row, or zero if there is none. In that case
-	// the state is Divergent, so that no host takes the archive for present. Shippers before
-	// 2026-11-29 ignore this member: they keep the episode, and do not send it again.
+	// Unreadable says that the receiver could not examine the archive just now, for example
+	// because it lacks permission. Digest is then that of its row, or zero if there is none. In
+	// that case the state is Divergent, so that no host takes the archive for present. Shippers
+	// before 2026-11-29 ignore this member: they keep the episode, and do not send it again.
 	Unreadable bool `json:"unreadable,omitempty"`
 }
 

@@ -36,7 +36,7 @@ func (d *fakeBackend) AdmitInventory(_ context.Context, host episode.Name) (func
 	}, nil
 }
 
-// Inventory keeps the contract of [wire.Backend.Inventory].
+// Inventory implements the contract of [wire.Backend.Inventory].
 func (d *fakeBackend) Inventory(_ context.Context, host episode.Name, claims []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	if host != thisHost || len(claims) > wire.MaxQueries || readBack && len(claims) != 1 {
 		d.tb.Errorf("the handler let %d claims of %s through (read back: %v)", len(claims), host, readBack)
@@ -189,7 +189,7 @@ func (w *openWriter) Write(p []byte) (int, error) {
 	return w.deadlineRecorder.Write(p)
 }
 
-// The answer takes memory as well, for as long as the sender likes.
+// The answer takes memory too, for as long as the sender does not read it.
 func TestInventoryIsReleasedAfterItsAnswer(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	r := httptest.NewRequest(http.MethodPost, "/v1/inventory", strings.NewReader("{}"))
@@ -242,8 +242,8 @@ func TestInventoryRefusalsTravel(t *testing.T) {
 	}
 }
 
-// Episodes are deleted for these answers: one that is not to the question, or
-// contradicts itself, is none.
+// Episodes are deleted because of these answers: an answer to another question, or one that
+// contradicts itself, is refused.
 func TestAnswerToAnInventoryMustFitIt(t *testing.T) {
 	sum, other := digest.Digest(sha256.Sum256([]byte("x"))).String(), digest.Digest(sha256.Sum256([]byte("y"))).String()
 	at := `"received_at_wall":"2026-11-23T07:17:41.000001+00:00"`

@@ -29,7 +29,7 @@ const thisHost = episode.Name("lab-01")
 
 var key = episode.Key{Host: thisHost, Name: "run-7"}
 
-// fakeBackend keeps the contract of [wire.Backend] and complains when the handler
+// fakeBackend implements the contract of [wire.Backend], and fails the test if the handler
 // breaks its own.
 type fakeBackend struct {
 	tb     testing.TB
@@ -37,7 +37,7 @@ type fakeBackend struct {
 	full   error // refuses inventories before their bodies
 	// unnamed makes the backend fail to name its store.
 	unnamed error
-	// take replaces what is done with the body.
+	// take replaces the handling of the body.
 	take func(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error)
 
 	mu     sync.Mutex // guards the fields below
@@ -115,10 +115,10 @@ func (d *fakeBackend) Storage(context.Context, episode.Name) (wire.Storage, erro
 	return wire.Storage{FreeBytes: 7, Accepting: true}, d.refuse
 }
 
-// store is what [fakeBackend] says of itself.
+// store is the identity of the store of [fakeBackend].
 var store = wire.Store{ID: "STORE1", IndexBytes: 300, IndexTail: "abcd", Replaces: []string{"STORE0"}}
 
-// Store keeps the contract: the index has the rows of what is stored.
+// Store implements the contract: the index has the rows of what is stored.
 func (d *fakeBackend) Store() (wire.Store, error) { return store, d.unnamed }
 
 // HasStore knows that store alone.

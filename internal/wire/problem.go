@@ -28,7 +28,7 @@ const (
 	DigestMismatch Code = "digest-mismatched-values" // the bytes have another sha256
 	TokenRefused   Code = "token-refused"            // the token is missing or wrong
 	Forbidden      Code = "forbidden"                // the certificate names no enabled host
-	HostMismatch   Code = "host-mismatch"            // the certificate names another host than the path
+	HostMismatch   Code = "host-mismatch"            // the host in the certificate is not the host in the path
 	NotFound       Code = "not-found"
 	BadMethod      Code = "method-not-allowed"
 	NoUpload       Code = "no-such-upload"             // never announced, finished or discarded: announce it again

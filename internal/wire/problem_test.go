@@ -22,8 +22,7 @@ const (
 	ourType  = "urn:cis490:problem:"
 )
 
-// codes says once more, and by hand, what each refusal looks like: other
-// programs rely on it.
+// codes repeats by hand what each refusal looks like: other programs rely on it.
 var codes = []struct {
 	code   wire.Code
 	status int
@@ -94,7 +93,7 @@ func TestEveryCodeTravels(t *testing.T) {
 	}
 }
 
-// TestEveryCodeHasARow keeps the table above whole.
+// TestEveryCodeHasARow keeps the table above complete.
 func TestEveryCodeHasARow(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
 	fixture.Must(t, err)
@@ -121,7 +120,7 @@ func TestEveryCodeHasARow(t *testing.T) {
 	}
 }
 
-// TestOtherErrorsTellNothing: what is no refusal stays in our log.
+// TestOtherErrorsTellNothing: errors that are not refusals go to the log alone.
 func TestOtherErrorsTellNothing(t *testing.T) {
 	for _, refusal := range []error{errors.New("open /var/lib/secret: denied"), &wire.Problem{Code: "new", Detail: "secret"}} {
 		s := serve(t, newHandler(&fakeBackend{tb: t, refuse: refusal}))
@@ -132,7 +131,7 @@ func TestOtherErrorsTellNothing(t *testing.T) {
 	}
 }
 
-// TestStrangerLearnsNothing: who the caller is comes before anything else.
+// TestStrangerLearnsNothing: the caller's identity is checked first.
 func TestStrangerLearnsNothing(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	h := newHandler(d)
@@ -154,8 +153,7 @@ func TestStrangerLearnsNothing(t *testing.T) {
 	}
 }
 
-// A gateway may write problem documents as well: what it says of a request is
-// no judgement of an episode.
+// A gateway may write problem documents as well: they must not judge an episode.
 func TestForeignProblemIsNoRefusal(t *testing.T) {
 	for _, typ := range []string{"about:blank", "", "urn:new", "https://example.org/problems/conflict"} {
 		for _, status := range []int{400, 409, 413} {

@@ -114,8 +114,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // maxLogged bounds how many bytes of a sender's text are logged.
 const maxLogged = 300
 
-// closeAfter are the refusals after which the connection is closed, because the rest of the body is
-// still on its way.
+// closeAfter are the refusals after which the connection is closed, because the rest of the
+// body is still in flight.
 var closeAfter = []Code{Stalled, Draining, HostBusy, Superseded}
 
 // problemFor returns the problem to send for err, and the level to log it at. Refusals concern the

@@ -31,8 +31,8 @@ func (s slowTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// TestOnlyABodyCanStall: the answer has a limit of its own, which is longer, for what
-// the other end reads back may be large.
+// TestOnlyABodyCanStall: the answer has a longer limit of its own, because the receiver may
+// have to verify a large archive first.
 func TestOnlyABodyCanStall(t *testing.T) {
 	for _, c := range []struct {
 		name string

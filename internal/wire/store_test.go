@@ -15,8 +15,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestEveryReceiptNamesItsStore goes each way on which a sender gets a receipt, and asks
-// the two questions for whose answers something is believed or deleted.
+// TestEveryReceiptNamesItsStore covers each way in which a sender gets a receipt, and the two
+// questions whose answers decide about deletions.
 func TestEveryReceiptNamesItsStore(t *testing.T) {
 	small, large := []byte("x"), bytes.Repeat([]byte("y"), wire.MinAnnounced)
 	s := serve(t, newHandler(&fakeBackend{tb: t}))
@@ -67,7 +67,7 @@ func TestReceiptWaitsForTheNameOfTheStore(t *testing.T) {
 	}
 }
 
-// storeAnswers are what a hostile receiver may say of its store.
+// storeAnswers are what a hostile receiver may claim about its store.
 var storeAnswers = []string{
 	`{"id":""}`, `{"id":"a/b"}`, `{"id":"a\u001b[2J"}`, `{"id":"ok","index_bytes":-1}`, `{"id":"unnamed"}`,
 	`{"id":"` + strings.Repeat("a", 65) + `"}`, `{"id":"ok","replaces":["x y"]}`,
@@ -105,7 +105,7 @@ func TestStoreThatIsNoneIsAFaultOfThePath(t *testing.T) {
 	}
 }
 
-// TestReceiverThatNamesNoStoreIsTaken is the rule for receivers before 2026-11-29.
+// TestReceiverThatNamesNoStoreIsTaken covers receivers before 2026-11-29.
 func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
 	s := serve(t, respondWith(200, "application/json", `{"status":"ok","host_id":"lab-01"}`))
 	if pong, err := s.newClient(t).Ping(t.Context()); err != nil || pong.Store != nil {
@@ -113,8 +113,8 @@ func TestReceiverThatNamesNoStoreIsTaken(t *testing.T) {
 	}
 }
 
-// TestRequestsOfAHostThatKnowsAnotherStoreAreRefused before their bodies, all of them, and
-// the refusal says which store it is.
+// TestRequestsOfAHostThatKnowsAnotherStoreAreRefused before their bodies are read, and the
+// refusal names the store.
 func TestRequestsOfAHostThatKnowsAnotherStoreAreRefused(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	c := serve(t, newHandler(d)).newClient(t)

@@ -16,9 +16,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestRefusalOfAnUnreadBodyClosesTheConnection at each door: whatever follows on the
-// connection may be the rest of the body, or a request that somebody hid in it. It must
-// not be taken for the next request.
+// TestRefusalOfAnUnreadBodyClosesTheConnection at each door: whatever follows on the connection
+// may be the rest of the body, or a request that an attacker hid in it. It must not be handled
+// as the next request.
 func TestRefusalOfAnUnreadBodyClosesTheConnection(t *testing.T) {
 	const hidden = "POST /v1/ping HTTP/1.1\r\nHost: r\r\n\r\n"
 	bodies := map[string]string{
@@ -82,7 +82,7 @@ func TestRefusalOfAReadBodyKeepsTheConnection(t *testing.T) {
 }
 
 // countAnswers sends text, and returns how many answers come before the connection ends, and
-// whether the last one says that it does.
+// whether the last one has Connection: close.
 func (s *server) countAnswers(tb testing.TB, text string) (n int, closed bool) {
 	tb.Helper()
 	conn, err := s.dial(tb.Context(), "tcp", s.Listener.Addr().String())

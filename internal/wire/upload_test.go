@@ -17,8 +17,8 @@ import (
 // large is an archive that is announced.
 var large = fixture.Noise(3<<20, 1)
 
-// TestCutUploadGoesOnWhereItWas: whatever cuts it, wherever, no byte that the
-// receiver has is sent again.
+// TestCutUploadGoesOnWhereItWas: wherever the connection breaks, no byte that the receiver has
+// is sent again.
 func TestCutUploadGoesOnWhereItWas(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	var cuts atomic.Int64
@@ -35,7 +35,7 @@ func TestCutUploadGoesOnWhereItWas(t *testing.T) {
 	if r.Status != wire.Stored || cuts.Load() != 6 {
 		t.Errorf("%+v after %d pieces", r, cuts.Load())
 	}
-	// What was in the buffers of a connection when it broke is read twice.
+	// Bytes in the buffers of a connection that breaks are read twice.
 	if most := int64(len(large)) + 5*8<<20; in.n.Load() > most {
 		t.Errorf("%d bytes were read for an archive of %d", in.n.Load(), len(large))
 	}
@@ -56,8 +56,8 @@ func (c *tornReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestUploadThatComesNoFurtherEnds: a link that takes only announcements must not
-// keep a sender for ever.
+// TestUploadThatComesNoFurtherEnds: a link that passes only announcements must not occupy a
+// sender forever.
 func TestUploadThatComesNoFurtherEnds(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	pieces := 0
@@ -114,7 +114,7 @@ func TestLostUploadIsAnnouncedAgain(t *testing.T) {
 	}
 }
 
-// TestAnnouncementCostsNoByte of what is there already, or refused.
+// TestAnnouncementCostsNoByte of an archive that is stored already, or refused.
 func TestAnnouncementCostsNoByte(t *testing.T) {
 	for _, code := range []wire.Code{wire.Conflict, wire.TooLarge, wire.Full, wire.HostBusy, wire.Busy, wire.Draining} {
 		s := serve(t, newHandler(&fakeBackend{tb: t, refuse: wire.Refuse(code, "no")}))
@@ -130,7 +130,7 @@ func TestAnnouncementCostsNoByte(t *testing.T) {
 	}
 }
 
-// TestAnnouncementMustBeAnswered: what is no answer to it is the path's fault.
+// TestAnnouncementMustBeAnswered: any other answer counts as a fault of the path.
 func TestAnnouncementMustBeAnswered(t *testing.T) {
 	u := uploadOf(large)
 	said := func(status, more string) string {
@@ -157,7 +157,7 @@ func TestAnnouncementMustBeAnswered(t *testing.T) {
 	}
 }
 
-// TestUploadByHand goes through every request of an upload as the text has them.
+// TestUploadByHand makes every request of an upload as the documentation has them.
 func TestUploadByHand(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	s := serve(t, newHandler(d))
@@ -195,8 +195,8 @@ func TestUploadByHand(t *testing.T) {
 	do("what is taken", "OPTIONS /v1/episodes/lab-01/run-7 HTTP/1.1\r\nHost: r\r\n\r\n", 204, "Upload-Limit", "max-size=1099511627776, max-age=604800")
 }
 
-// TestArchiveIsSentWhileItIsMade: what was sent before its end was known is its
-// beginning, and one that is not is sent again.
+// TestArchiveIsSentWhileItIsMade: what was sent before the end was known is either its
+// beginning, or is sent again.
 func TestArchiveIsSentWhileItIsMade(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	s := serve(t, newHandler(d))

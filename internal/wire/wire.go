@@ -35,7 +35,7 @@
 //     lost the archive, and looks for the row that the new row supersedes.
 //
 // The receiver refuses before it reads the body whatever it can refuse by then. An early
-// refusal closes a connection on which the body is on its way. Therefore a sender should
+// refusal closes a connection on which the body is in flight. Therefore a sender should
 // announce an archive of [MinAnnounced] bytes or more, or send Expect: 100-continue.
 //
 // Status 201 means that the archive and its index row are on the disk. Status 200 means that

@@ -19,7 +19,7 @@ import (
 func busy(rows ...row) section { return section{Rows: rows} }
 
 func TestRatioIsThatWithinARound(t *testing.T) {
-	// The machine was three times slower in the second round: for both.
+	// The machine was three times slower in the second round, for both.
 	s := busy(row{System: "a", Round: 1, Wall: 1}, row{System: "b", Round: 1, Wall: 2}, row{System: "a", Round: 2, Wall: 3}, row{System: "b", Round: 2, Wall: 6})
 	if got := s.ratio("b", "a", wall); got != 2 {
 		t.Errorf("ratio = %g, want 2", got)
@@ -44,7 +44,7 @@ func TestSpoiledRowsAreLeftOutOrMarked(t *testing.T) {
 	}
 }
 
-func TestPageKeepsWhatAPersonWrote(t *testing.T) {
+func TestPageKeepsWhatWasWrittenByHand(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
 	text := "# Mine\n<!-- begin: x -->\nold\n<!-- end -->\nmine\n<!-- begin: y -->\nother\n<!-- end -->\n"
 	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
@@ -93,8 +93,8 @@ func TestWorkIsTheSameBytesEachTime(t *testing.T) {
 	}
 }
 
-// A body under another name than its archive's costs a receiver a search for
-// meta.json that a real one does not.
+// A body under a name that differs from its archive's makes a receiver search for meta.json,
+// which a real one does not cost.
 func TestLoadArchivesHoldTheirNames(t *testing.T) {
 	src := t.TempDir()
 	w := work{"load", 1, 8, 46_000}
@@ -120,7 +120,7 @@ func TestLoadArchivesHoldTheirNames(t *testing.T) {
 	}
 }
 
-// What stands for the disk must bring all home.
+// The file system that replaces the disk must return everything unchanged.
 func TestCustodyIsTheWholeWay(t *testing.T) {
 	dir := t.TempDir()
 	at := func(elem ...string) string { return filepath.Join(append([]string{dir}, elem...)...) }
@@ -154,8 +154,8 @@ func TestCustodyIsTheWholeWay(t *testing.T) {
 	}
 }
 
-// A server's children are its own, those that have ended too: rsync's daemon
-// does its work in them.
+// A server's children count as its own, including those that have ended: rsync's daemon does
+// its work in them.
 func TestTimeOfEndedChildrenCounts(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo; read line")
 	in, err := cmd.StdinPipe()
@@ -182,7 +182,7 @@ func TestTimeOfEndedChildrenCounts(t *testing.T) {
 	}
 }
 
-// ignoreExit drops the exit code of a process: ours ends with read's.
+// ignoreExit drops the exit code of a process, which here is that of the shell's read.
 func ignoreExit(err error) error {
 	if _, ended := errors.AsType[*exec.ExitError](err); ended {
 		return nil

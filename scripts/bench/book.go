@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// book keeps the raw rows of each part, so that one part can be run again and
-// the tables be made anew without the others.
+// book keeps the raw rows of each part, so that one part can be repeated and the tables be
+// written again without the others.
 type book map[string]section
 
-// section is one part's rows, and what they were measured with.
+// section is the rows of one part, and the conditions of their measurement.
 type section struct {
 	When   time.Time `json:"when"`
 	Commit string    `json:"commit"`
@@ -31,7 +31,7 @@ func newSection(o options, rows []row) section {
 	return section{time.Now().UTC().Truncate(time.Second), commit(), o.runs, o.scale, o.disk(), rows}
 }
 
-// book keeps other runs than full ones apart: they must not get into the page.
+// book keeps partial runs apart from full ones: they must not get into the page.
 func (o options) book(name string) string {
 	if !o.full() {
 		name = strings.TrimRight(fmt.Sprintf("%s-scale-%g-%s", name, o.scale, strings.ReplaceAll(o.only, ",", "-")), "-")
@@ -61,7 +61,7 @@ func (b book) write(o options, name string) error {
 // samples are measurements of one thing.
 type samples []float64
 
-// quantile returns the smallest value that so large a part does not exceed.
+// quantile returns the smallest value that this share of the values does not exceed.
 func (s samples) quantile(q float64) float64 {
 	if len(s) == 0 {
 		return math.NaN()
@@ -70,7 +70,7 @@ func (s samples) quantile(q float64) float64 {
 	return sorted[min(len(sorted)-1, max(0, int(math.Ceil(q*float64(len(sorted))))-1))]
 }
 
-// median is that of Tukey: of an even number, the middle between two.
+// median is the usual one: of an even number of values, the mean of the middle two.
 func (s samples) median() float64 {
 	if len(s) == 0 {
 		return math.NaN()
@@ -82,8 +82,8 @@ func (s samples) median() float64 {
 // tooBusy is how many foreign cores spoil a row.
 const tooBusy = 0.5
 
-// of returns the rows of a system, without those that other load has spoiled
-// if two others remain.
+// of returns the rows of a system, without those that other load has spoiled if two others
+// remain.
 func (s section) of(system string) (rows []row, spoiled bool) {
 	var clean []row
 	for _, r := range s.Rows {

@@ -21,12 +21,12 @@ import (
 	"cis490/internal/store"
 )
 
-// custody is what stands for the disk among the systems: the durable steps of
-// both daemons by their own packages, in one process. Nothing is found, read,
-// packed, hashed or sent. It is what is left of ours where all else costs nothing.
+// custody is a system that uses the disk alone: the durable steps of both daemons by their own
+// packages, in one process. Nothing is found, read, packed, hashed or sent. It is what cis490
+// would take if everything else cost nothing.
 const custody = "custody"
 
-// chain is the way of episodes through both ends.
+// chain takes episodes through both ends.
 type chain struct {
 	body []byte // in the place of an archive
 	took []samples
@@ -40,7 +40,7 @@ type chain struct {
 	src *source.Source
 }
 
-// custodyClient takes the steps: a process of its own, as those of the others are.
+// custodyClient takes the steps, in a process of its own as the other clients.
 func custodyClient(args []string) error {
 	f := flag.NewFlagSet(custody, flag.ExitOnError)
 	data := f.String("data", "", "the receiver's `folder`")
@@ -169,7 +169,7 @@ func (c *chain) stores(name episode.Name, from string) error {
 	if _, err := up.Write(c.body); err != nil {
 		return err
 	}
-	d := digest.Digest{1} // nobody looks
+	d := digest.Digest{1} // not looked up
 	now := time.Now()
 	if err := up.Commit(d, now); err != nil {
 		return err
@@ -188,7 +188,7 @@ func (c *chain) retires(name episode.Name) error {
 	return c.out.Remove(name)
 }
 
-// told prints what a client of ours measured itself.
+// told prints what a client of the bench measured itself.
 func told(wall time.Duration, took []samples) error {
 	var every samples
 	for _, s := range took {

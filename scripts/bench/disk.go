@@ -11,15 +11,14 @@ import (
 	"syscall"
 )
 
-// diskSize is that of a file system of the lab's own. Its image has holes where
-// nothing was written.
+// diskSize is the size of the lab's own file system. Its image has holes where nothing was
+// written.
 const diskSize = 24 << 30
 
-// journaled reports whether the file system of a folder is one that a lab may
-// have. An ext4 without a journal is not: after a deletion it looks for minutes
-// for an inode that is not one of those just deleted, at each file that is made
-// (a millisecond instead of ten microseconds), and what an fsync costs there is
-// nobody's figure.
+// journaled reports whether the file system of a folder is fit for a lab. An ext4 without a
+// journal is not: for minutes after a deletion, each new file avoids recently deleted inodes (a
+// millisecond instead of ten microseconds). And its fsync costs what it costs on no other
+// system.
 func journaled(dir string) bool {
 	out, err := exec.Command("df", "--output=source", dir).Output()
 	if err != nil {
@@ -40,10 +39,10 @@ func (o options) disk() string {
 	return "ext4 with a journal on a loop device"
 }
 
-// mount gives the lab an ext4 of its own, on a loop device. The caller must call
-// what it returns. The image is a new one each time, and has no name any more
-// when this returns: a process with mounts of its own, such as a test in a box,
-// may hold the last one for long, and two devices on one image destroy it.
+// mount gives the lab an ext4 of its own, on a loop device. The caller must call the returned
+// function. The image is a new one each time, and has no name any more when this returns: a
+// process with mounts of its own, such as a test in a sandbox, may hold the last one for long,
+// and two devices on one image destroy it.
 func (l *lab) mount(ctx context.Context) (unmount func(), err error) {
 	at := l.path("disk")
 	if _, err := os.Stat("/dev/loop-control"); err != nil || syscall.Getuid() != 0 {
@@ -80,8 +79,8 @@ func (l *lab) mount(ctx context.Context) (unmount func(), err error) {
 	}, derr
 }
 
-// blank makes an image: all tables written now, so that the kernel does not
-// write them while we measure.
+// blank makes an image with all tables written now, so that the kernel does not write them
+// during a measurement.
 func blank(ctx context.Context, dir string) (string, error) {
 	f, err := os.CreateTemp(dir, "disk-*.img")
 	if err != nil {

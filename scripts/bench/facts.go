@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// commit says which sources the programs were built of.
+// commit names the sources that the programs were built from.
 func commit() string {
 	out, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude", "*").Output()
 	if err != nil {
@@ -18,7 +18,7 @@ func commit() string {
 	return strings.TrimSpace(string(out))
 }
 
-// facts are what a reader must know of the machine.
+// facts are what readers must know about the machine.
 func facts() string {
 	model := "unknown"
 	if _, rest, found := strings.Cut(slurp("/proc/cpuinfo"), "model name"); found {

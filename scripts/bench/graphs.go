@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// graphs draws the curves that are there, and links them in the page if they
-// are of a full run.
+// graphs draws the existing curves, and links them in the page if they are from a full run.
 func graphs(o options, b book) error {
 	to, page := o.dir, ""
 	if o.full() && o.doc != "" {
@@ -86,15 +85,14 @@ func (b book) hosts() chart {
 func (b book) line(name, title string, figure func(row) float64) series {
 	s := series{name: title}
 	for _, at := range b[name].sizes() {
-		if y := b[name].at(at).median(ours, figure); y > 0 {
+		if y := b[name].at(at).median(cis490, figure); y > 0 {
 			s.points = append(s.points, [2]float64{float64(at), y})
 		}
 	}
 	return s
 }
 
-// linear is where twice as much would take twice as long, drawn through the
-// largest size.
+// linear is the line of proportional growth, drawn through the largest size.
 func (b book) linear(name string, figure func(row) float64) series {
 	s := series{name: "proportional", dashed: true}
 	measured := b.line(name, "", figure).points
@@ -161,7 +159,7 @@ func figures(name string, of ...func(row) float64) column { return column{name, 
 func (c column) of(s section) string {
 	var all []string
 	for _, figure := range c.figures {
-		if m := s.median(ours, figure); m != 0 {
+		if m := s.median(cis490, figure); m != 0 {
 			all = append(all, number(m))
 		}
 	}

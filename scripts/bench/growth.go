@@ -33,7 +33,7 @@ func growth(ctx context.Context, o options) error {
 				if err != nil {
 					return fmt.Errorf("%s at %d: %w", c.name, at, err)
 				}
-				r.System, r.Round, r.At = ours, round+1, at
+				r.System, r.Round, r.At = cis490, round+1, at
 				rows = append(rows, r)
 				say("%s at %d: %.2f s, CPU %.2f+%.2f s, %.0f/%.0f MiB, start %.1f ms, PUT %.2f ms, foreign %.2f cores",
 					c.name, at, r.Wall, r.ClientCPU, r.ServerCPU, r.ClientMiB, r.ServerMiB, r.Start, r.P50, r.Foreign)
@@ -76,7 +76,7 @@ func powers(from, to int) []int {
 	return all
 }
 
-// backlog is one pass of the shipper over so many waiting episodes.
+// backlog is one pass of the shipper over n waiting episodes.
 func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error) {
 	p, err := l.pair(ctx)
 	if err != nil {
@@ -106,8 +106,8 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 	return r, err
 }
 
-// rows is a receiver's start, and its PUTs one after another, with an index of
-// so many rows. Their archives are not there: neither looks for them.
+// rows is a receiver's start, and its PUTs one after another, with an index of n rows. Their
+// archives do not exist: neither operation looks for them.
 func (l *lab) rows(ctx context.Context, n, puts int) (r row, err error) {
 	s := loadShape{"17 kB", 1, puts, 17_000}
 	if err := l.fresh(); err != nil {
@@ -155,8 +155,8 @@ func writeRows(path string, n int) error {
 	return f.Close()
 }
 
-// hosts is so many shippers at once, who have the same number of episodes of
-// workload S together, whatever their number.
+// hosts is n shippers at once. Together they have the same number of episodes of workload S,
+// whatever n is.
 func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 	if err := l.fresh(); err != nil {
 		return row{}, err
@@ -192,9 +192,9 @@ func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 	return r, err
 }
 
-// allAtOnce runs one shipper a configuration. A pass tries each episode once, and
-// ends soon where the receiver has enough uploads under way: then another one
-// follows, as cron would do it, but sooner.
+// allAtOnce runs one shipper per configuration. A pass tries each episode once, and ends early
+// if the receiver has enough uploads in flight. Then another pass follows, as with cron, but
+// sooner.
 const allAtOnce = `pids=()
 for conf in $CONFS; do
   (
@@ -211,7 +211,7 @@ for pid in "${pids[@]}"; do wait "$pid"; done`
 
 func member(h int) string { return fmt.Sprintf("lab-%02d", h+1) }
 
-// member prepares the folders of a host of its own.
+// member prepares the folders of one host.
 func (l *lab) member(ctx context.Context, h int, url string) (conf string, err error) {
 	name := member(h)
 	credentials, err := l.host(ctx, name)

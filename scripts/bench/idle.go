@@ -68,7 +68,7 @@ func (l *lab) shipper(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, filepath.Join(l.bin, "shipper"), "--config", l.run("lab-host.toml"), "--once")
 }
 
-// once ships what is there in one pass of the shipper.
+// once ships everything in one pass of the shipper.
 func (l *lab) once(ctx context.Context) error {
 	out, err := l.shipper(ctx).CombinedOutput()
 	if err != nil {
@@ -80,8 +80,8 @@ func (l *lab) once(ctx context.Context) error {
 // tiny is an episode of which only the number matters.
 func tiny(n int) work { return work{"T", n, 2, 0} }
 
-// idle is what both daemons take while nothing happens, with many episodes
-// retired. Wall is how long they were looked at.
+// idle is what both daemons use while nothing happens, with many episodes retired. Wall is how
+// long they were measured.
 func (l *lab) idle(ctx context.Context, o options) (r row, err error) {
 	p, err := l.pair(ctx)
 	if err != nil {
@@ -124,9 +124,8 @@ func (l *lab) idle(ctx context.Context, o options) (r row, err error) {
 	}, nil
 }
 
-// calm waits until both have ended what they do after a start: the receiver
-// reads once through what it has never read back. It gives up after a while, so
-// that the figure tells of it.
+// calm waits until both have completed what they do after a start: the receiver verifies once
+// what it has never verified. It gives up after a while, which the figure then shows.
 func (p *pair) calm(ctx context.Context, span time.Duration) error {
 	for deadline := time.Now().Add(20 * span); time.Now().Before(deadline); {
 		s0, r0 := p.cpu()

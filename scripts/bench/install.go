@@ -9,8 +9,7 @@ import (
 	"syscall"
 )
 
-// install brings what is missing from Debian. The nginx of all its packages has
-// the DAV module.
+// install installs missing Debian packages. The nginx of all its packages has the DAV module.
 func install(ctx context.Context) error {
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
 		return err

@@ -60,7 +60,7 @@ func newLab(ctx context.Context, o options) (*lab, error) {
 	return l, nil
 }
 
-// credentials empties the lab of what another run has left, and makes new CAs.
+// credentials removes what another run left in the lab, and makes new CAs.
 func (l *lab) credentials(ctx context.Context) error {
 	for _, old := range []string{l.run(), l.path("pki"), l.path("hosts")} {
 		if err := os.RemoveAll(old); err != nil {
@@ -96,8 +96,8 @@ func (l *lab) receiver(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// host makes sure that a host has its credentials, and one file of certificate and
-// key, as restic wants it.
+// host makes sure that a host has its credentials, and one file with certificate and key, as
+// restic requires.
 func (l *lab) host(ctx context.Context, name string) (dir string, err error) {
 	dir = l.path("hosts", name)
 	if _, err := os.Stat(dir); err == nil {
@@ -131,8 +131,8 @@ func (l *lab) fresh() error {
 	return settle(l.base)
 }
 
-// settle brings the file system of a folder onto the disk. Not sync(2): that
-// waits for all others too, among them one that hangs.
+// settle writes the file system of a folder back to the disk. It does not use sync(2), which
+// waits for all other file systems, even for one that hangs.
 func settle(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -234,8 +234,8 @@ func (p *process) listens(ctx context.Context, port int) error {
 	})
 }
 
-// stop ends the process as a service manager would. What it answers is of no
-// interest: rsync's daemon calls a SIGTERM an error.
+// stop ends the process as a service manager would. The exit code is ignored: rsync's daemon
+// reports a SIGTERM as an error.
 func (p *process) stop() error {
 	if p == nil {
 		return nil
@@ -256,8 +256,8 @@ func tail(log string) string {
 	return string(b[max(0, len(b)-1000):])
 }
 
-// freePort returns a port that nobody listens on. Somebody might in the moment
-// between; then the run fails and says so.
+// freePort returns a free port. Another process may take it before it is used; then the run
+// fails with an error.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -35,19 +35,20 @@ type loadResult struct {
 	P99      float64 `json:"p99_ms"`
 }
 
-// loader sends archives of one episode under names that differ, as many at once as
-// it has connections. Each holds its own name: a receiver that looks for meta.json
-// must find it where it is in a real one.
+// loader sends archives of one episode under different names, as many at once as it has
+// connections. Each archive contains its own name: a receiver that looks for meta.json must
+// find it where a real archive has it.
 type loader struct {
 	url         string
 	credentials string
 	bodies      []body
-	// announces says that the server is ours: it is spoken to as our shipper does.
+	// announces means that the server is cis490's receiver, which the client addresses as the
+	// shipper does.
 	announces bool
 	next      atomic.Int64
 }
 
-// body is an archive, filled up with a frame that every zstd skips.
+// body is an archive, padded with a frame that every zstd skips.
 type body struct {
 	name    string
 	archive []byte
@@ -61,8 +62,8 @@ func (b body) reader() io.Reader {
 	return io.MultiReader(bytes.NewReader(b.archive), bytes.NewReader(b.zeros))
 }
 
-// load is the client that is the same for both receivers, but that ours is told of
-// large archives first. nginx ignores the digest.
+// load is the same client for both receivers, except that it announces large archives to
+// cis490's. nginx ignores the digest.
 func load(args []string) error {
 	f := flag.NewFlagSet("load", flag.ExitOnError)
 	l := &loader{}
@@ -197,8 +198,8 @@ func (l *loader) connection(c *http.Client, host string) (samples, error) {
 	}
 }
 
-// announceFrom is the size from which our shipper announces an archive, and sends
-// its bytes with PATCH.
+// announceFrom is the size from which the shipper announces an archive, and sends its bytes
+// with PATCH.
 const announceFrom = 256 << 10
 
 func (l *loader) put(c *http.Client, host string, b body) error {
@@ -226,8 +227,8 @@ func (l *loader) put(c *http.Client, host string, b body) error {
 	return err
 }
 
-// ask sends a request until it is not refused for others, and returns the header of
-// the answer.
+// ask sends a request until it is not refused because of others, and returns the header of the
+// answer.
 func (l *loader) ask(c *http.Client, method, to string, header map[string]string, b body) (http.Header, error) {
 	for try := 0; ; try++ {
 		req, err := http.NewRequest(method, to, b.reader())
@@ -252,7 +253,7 @@ func (l *loader) ask(c *http.Client, method, to string, header map[string]string
 		if resp.StatusCode == http.StatusCreated {
 			return resp.Header, nil
 		}
-		// The place of the last upload may be given up a moment after its answer.
+		// The slot of the last upload may be released a moment after its answer.
 		if resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusServiceUnavailable || try == 100 {
 			return nil, fmt.Errorf("%s %s: %s: %s", method, req.URL, resp.Status, answer)
 		}

@@ -5,9 +5,9 @@
 //	go run ./scripts/bench growth    time and memory against size
 //	go run ./scripts/bench tables    the tables of the rows that are there
 //
-// The law: every system gets the same bytes, in turn, on a settled disk; what
-// else the machine did meanwhile stands beside each figure, and so does what
-// the system holds durably when it says that it is done.
+// Invariant: every system gets the same bytes, in turn, on a settled disk. Beside each figure
+// are the other load of the machine, and what the system holds durably when it reports that it
+// is done.
 package main
 
 import (
@@ -35,9 +35,8 @@ type options struct {
 	verify bool    // compare what each system stored with what it was given
 }
 
-// full reports whether the figures may go into the documentation: those of a
-// scaled run prove only that the bench still works, and those of some systems
-// are for who works on one.
+// full reports whether the figures may go into the documentation: those of a scaled run prove
+// only that the bench still works, and those of some systems serve the development of one.
 func (o options) full() bool { return o.scale == 1 && o.only == "" }
 
 // has reports whether a work was asked for.
@@ -71,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 		"growth": {growth, "backlog,away,rows,hosts", 1},
 		"tables": {tables, "", 1},
 	}
-	// Clients of ours are processes of their own, so that their CPU can be told apart.
+	// Clients of cis490 are processes of their own, so that their CPU can be told apart.
 	clients := map[string]func([]string) error{"load": load, custody: custodyClient}
 	if len(args) > 0 && clients[args[0]] != nil {
 		return clients[args[0]](args[1:])

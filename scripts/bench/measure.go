@@ -21,7 +21,7 @@ type machine struct {
 	at     time.Time
 	busy   time.Duration         // all of them, the hypervisor's share too
 	self   time.Duration         // this program
-	kernel map[int]time.Duration // kernel threads by pid: the writeback that a process left behind is theirs
+	kernel map[int]time.Duration // kernel threads by pid, whose time includes the writeback that a process left behind
 }
 
 func look() machine {
@@ -48,7 +48,7 @@ func (m machine) kernelSince(before machine) time.Duration {
 	return sum
 }
 
-// quiet warns of a machine that is not: such figures are not worth their time.
+// quiet warns if the machine is busy: the figures would be worthless.
 func quiet() {
 	before := look()
 	time.Sleep(time.Second)
@@ -114,8 +114,8 @@ func tree(root int) []int {
 	return pids
 }
 
-// children are listed by the thread that made them. Reading all of /proc
-// instead would cost a twentieth of a core at our pace.
+// children are listed by the thread that made them. Reading all of /proc instead would cost a
+// twentieth of a core at this rate.
 func children(pid int) []int {
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
@@ -172,11 +172,11 @@ type peaks struct {
 	kib   []int // of the goroutine, until done
 }
 
-// slowest is the pace of the looks at a long run. A short one is looked at more
-// often, or it would be over unseen.
+// slowest is the interval of the samples in a long run. A short run is sampled more often, or
+// it would be over without one.
 const slowest = 50 * time.Millisecond
 
-// watch begins to look at the memory of the trees below the roots.
+// watch begins to sample the memory of the trees below the roots.
 func watch(roots ...int) *peaks {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &peaks{roots: roots, stop: stop, kib: make([]int, len(roots))}
@@ -202,7 +202,7 @@ func (p *peaks) look() {
 func (p *peaks) end() []float64 {
 	p.stop()
 	p.done.Wait()
-	p.look() // a server that still runs knows its peak better than we
+	p.look() // a server that still runs knows its peak more exactly than the samples do
 	mib := make([]float64, len(p.kib))
 	for i, kib := range p.kib {
 		mib[i] = float64(kib) / 1024

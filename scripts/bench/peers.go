@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// peers runs what was asked for, and puts the tables into the page.
+// peers runs the requested systems, and puts the tables into the page.
 func peers(ctx context.Context, o options) error {
 	if err := install(ctx); err != nil {
 		return err
@@ -67,9 +67,9 @@ func parts(l *lab, o options) []part {
 			byName[s.name] = s
 			p.systems = append(p.systems, s.name)
 		}
-		if w.name == "S" { // of larger ones the disk is not what takes the time
-			byName[custody], byName[oursSettled] = diskAlone(), settledOurs()
-			p.systems = append(p.systems, custody, oursSettled)
+		if w.name == "S" { // with larger ones the disk does not dominate
+			byName[custody], byName[cis490Settled] = diskAlone(), settledCis490()
+			p.systems = append(p.systems, custody, cis490Settled)
 		}
 		p.run = func(ctx context.Context, name string) (row, error) {
 			if err := w.generate(l.path("work", w.folder())); err != nil {
@@ -80,19 +80,19 @@ func parts(l *lab, o options) []part {
 		all = append(all, p)
 	}
 	for _, load := range loads(o) {
-		all = append(all, part{load.name, "receiver", []string{ours, "nginx", custody}, func(ctx context.Context, name string) (row, error) {
+		all = append(all, part{load.name, "receiver", []string{cis490, "nginx", custody}, func(ctx context.Context, name string) (row, error) {
 			return l.load(ctx, load, name)
 		}})
 	}
 	return append(
 		all,
-		part{"idle", "idle", []string{ours}, func(ctx context.Context, _ string) (row, error) { return l.idle(ctx, o) }},
-		part{"wake-up", "idle", []string{ours}, func(ctx context.Context, _ string) (row, error) { return l.wakeUp(ctx, o) }},
+		part{"idle", "idle", []string{cis490}, func(ctx context.Context, _ string) (row, error) { return l.idle(ctx, o) }},
+		part{"wake-up", "idle", []string{cis490}, func(ctx context.Context, _ string) (row, error) { return l.wakeUp(ctx, o) }},
 	)
 }
 
-// inTurn runs A B A B, not A A B B: what changes on the machine in the meantime
-// changes for all.
+// inTurn runs A B A B, not A A B B: what changes on the machine in the meantime changes for
+// all.
 func inTurn(ctx context.Context, rounds int, p part) ([]row, error) {
 	var rows []row
 	for round := range rounds {

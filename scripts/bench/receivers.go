@@ -40,7 +40,7 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return l.diskAlone(ctx, s)
 	}
 	kind := system
-	if system == ours {
+	if system == cis490 {
 		kind = "receiver"
 	}
 	srv, err := l.serve(ctx, kind)
@@ -48,7 +48,7 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return row{}, err
 	}
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	return l.client(ctx, s, srv, "-announce="+fmt.Sprint(system == ours))
+	return l.client(ctx, s, srv, "-announce="+fmt.Sprint(system == cis490))
 }
 
 // client runs the load's client, which is this program.
@@ -62,8 +62,7 @@ func (l *lab) client(ctx context.Context, s loadShape, srv *server, more ...stri
 	}, more...)...)
 }
 
-// diskAlone takes what a receiver does with a load on the disk alone. There the client
-// is the server.
+// diskAlone does only what a receiver does on disk with a load. Here the client is the server.
 func (l *lab) diskAlone(ctx context.Context, s loadShape) (row, error) {
 	r, err := l.drive(ctx, s, nil, custody, "-data", l.run("data"),
 		"-at-once", fmt.Sprint(s.conns), "-n", fmt.Sprint(s.requests), "-size", fmt.Sprint(s.size))

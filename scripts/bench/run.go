@@ -28,7 +28,8 @@ type row struct {
 	ClientCPU float64 `json:"client_cpu_s"`
 	ServerCPU float64 `json:"server_cpu_s"`
 	KernelCPU float64 `json:"kernel_cpu_s"` // threads of the kernel, to the end of a last sync
-	// AllCPU is what the machine did less the client and the bench, to the end of a last sync.
+	// AllCPU is what the machine did without the client and the bench, to the end of a last
+	// sync.
 	AllCPU  float64 `json:"all_cpu_less_client_s"`
 	Foreign float64 `json:"foreign_cores"` // busy with none of the above while the clock ran
 
@@ -70,8 +71,8 @@ func (j job) watch() *peaks {
 	return watch(j.client.Process.Pid, j.server.pid())
 }
 
-// measure runs the client to its end and says what that took. The client must
-// send all before it ends.
+// measure runs the client to its end and returns what it took. The client must send everything
+// before it ends.
 func measure(j job) (row, error) {
 	var failure bytes.Buffer
 	j.client.Stderr = &failure
@@ -98,7 +99,7 @@ func measure(j job) (row, error) {
 
 	wall := after.at.Sub(before.at)
 	foreign := after.busy - before.busy - client - server - (after.self - before.self) - after.kernelSince(before)
-	// Of the bench's own time what it spent in the sync is the server's doing.
+	// The bench's own time in the sync is caused by the server.
 	all := synced.busy - before.busy - client - (after.self - before.self)
 	return row{
 		Wall:      wall.Seconds(),
@@ -111,7 +112,7 @@ func measure(j job) (row, error) {
 	}, nil
 }
 
-// send lets a system bring the episodes of a work home, once.
+// send makes a system send the episodes of a work once.
 func (l *lab) send(ctx context.Context, s system, w work) (r row, err error) {
 	if err := l.fresh(); err != nil {
 		return row{}, err
@@ -175,14 +176,14 @@ func script(ctx context.Context, env []string, text string) *exec.Cmd {
 	return cmd
 }
 
-// warm reads every file once: whose turn is first must not pay for the disk.
-// GNU tar reads nothing if it writes to /dev/null.
+// warm reads every file once: the first system must not pay for the disk. GNU tar reads nothing
+// if it writes to /dev/null.
 func warm(dir string) error {
 	return exec.Command("tar", "-cf", "/dev/zero", "-C", dir, ".").Run()
 }
 
-// prove compares what a system stored with what it was given, of two small
-// episodes: a fast system that stores something else is none.
+// prove compares what a system stored with what it was given, for two small episodes: a fast
+// system that stores something else does not count.
 func (l *lab) prove(ctx context.Context, s system) (err error) {
 	w := work{"proof", 2, 12, 1 << 20}
 	if err := w.generate(l.path("work", w.folder())); err != nil {

@@ -62,7 +62,7 @@ func (l *lab) write(path, form string, args ...any) error {
 	return os.WriteFile(path, fmt.Appendf(nil, form, args...), 0o644)
 }
 
-// receiverConf leaves all at its default but what is this lab's own.
+// receiverConf has the defaults except for the lab's own paths.
 const receiverConf = `listen   = %q
 data_dir = %q
 [tls]
@@ -72,8 +72,8 @@ client_ca_file = "../pki/hosts-ca.crt"
 crl_file       = "../pki/hosts.crl"
 `
 
-// nginxConf is the plainest DAV server that asks for certificates. Its folder
-// for bodies is on the file system of the data, so that it can rename.
+// nginxConf is the plainest DAV server that asks for certificates. Its folder for bodies is on
+// the file system of the data, so that it can rename.
 const nginxConf = `daemon off;
 user root;
 worker_processes auto;
@@ -109,7 +109,7 @@ path = %s
 read only = no
 `
 
-// shipperConf leaves all at its default but what is this host's own.
+// shipperConf has the defaults except for the host's own paths.
 const shipperConf = `host_id      = %[1]q
 episodes_dir = %[2]q
 outbox_dir   = %[3]q

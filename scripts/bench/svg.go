@@ -7,8 +7,7 @@ import (
 	"math"
 )
 
-// chart is a graph with logarithmic axes: what grows by factors shows its law
-// as a slope.
+// chart is a graph with logarithmic axes: the exponent of a power function is its slope.
 type chart struct {
 	title  string
 	x, y   string // what the axes mean
@@ -51,7 +50,7 @@ func (a axis) at(v float64) float64 {
 	return a.from + (math.Log10(v)-a.low)/(a.high-a.low)*(a.to-a.from)
 }
 
-// ticks are the powers of ten, and two and five of them where there is room.
+// ticks are the powers of ten, and two and five times those where there is space.
 func (a axis) ticks() (major, minor samples) {
 	for e := a.low; e <= a.high; e++ {
 		major = append(major, math.Pow(10, e))
@@ -140,8 +139,7 @@ func text(b *bytes.Buffer, x, y float64, anchor, style, words string) {
 	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" %s>%s</text>`+"\n", x, y, anchor, style, html.EscapeString(words))
 }
 
-// colour is one of three that a colour-blind reader tells apart, or a guide's
-// grey.
+// colour is one of three that a colour-blind reader can distinguish, or the grey of a guide.
 func (s series) colour(i int) string {
 	if s.dashed {
 		return "#666"

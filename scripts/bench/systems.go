@@ -19,15 +19,15 @@ type system struct {
 	client string
 	// unpack makes the episodes of what was stored, in $TO.
 	unpack string
-	// archives says that each episode is an archive of its own at the server, as
-	// ours are: the per-episode peers.
+	// archives means that each episode is an archive of its own at the server, as with cis490:
+	// the per-episode peers.
 	archives bool
 	title    string
 	keeps    string // what is durable when it ends
 }
 
-// ours is the system that the others are compared with.
-const ours = "cis490"
+// cis490 is the system with which the others are compared.
+const cis490 = "cis490"
 
 // pageCache is what a server promises that only writes.
 const pageCache = "nothing (page cache), unchecked"
@@ -39,7 +39,7 @@ func systems() []system { return append(archivers(), copiers()...) }
 func archivers() []system {
 	return []system{
 		{
-			name: ours, server: "receiver", archives: true,
+			name: cis490, server: "receiver", archives: true,
 			title:  "`shipper --once`",
 			client: `exec "$BIN/shipper" --config "$CONF" --once`,
 			unpack: untar,
@@ -85,7 +85,7 @@ for f in *; do printf 'upload-file = "%s"\nurl = "%s/%s"\n' "$f" "$URL" "$f"; do
 	}
 }
 
-// copiers bring the files home in a form of their own.
+// copiers transfer the files in a form of their own.
 func copiers() []system {
 	return []system{
 		{
@@ -113,7 +113,7 @@ func copiers() []system {
 	}
 }
 
-// diskAlone is what is left of ours where all but the disk costs nothing.
+// diskAlone is what cis490 would take if everything except the disk cost nothing.
 func diskAlone() system {
 	return system{
 		name:   custody,
@@ -123,20 +123,20 @@ func diskAlone() system {
 	}
 }
 
-// oursSettled is ours as it is configured by default: the markers are made when the clock
-// starts, and what was finished has to settle.
-const oursSettled = "cis490-settle"
+// cis490Settled is cis490 with its default configuration: the markers are made when the clock
+// starts, and finished episodes must settle.
+const cis490Settled = "cis490-settle"
 
-func settledOurs() system {
+func settledCis490() system {
 	return system{
-		name: oursSettled, server: "receiver",
+		name: cis490Settled, server: "receiver",
 		title:  "cis490 with the default `settle`; all episodes finished at the start",
 		client: `sed /^settle/d "$CONF" >"$CONF.default"; touch "$SRC"/*/done.marker; exec "$BIN/shipper" --config "$CONF.default" --once`,
 		keeps:  "as cis490",
 	}
 }
 
-// curl keeps to HTTP/1.1, as ours does, and fails where the server refuses.
+// curl uses HTTP/1.1, as cis490 does, and fails if the server refuses.
 const curl = `curl=(curl -sS --fail --http1.1 --cacert "$CA" --cert "$CRT" --key "$KEY")
 `
 

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// tables prints the tables of the rows that are there, and puts them into the
-// page if they are of a full run.
+// tables prints the tables of the existing rows, and puts them into the page if they are from a
+// full run.
 func tables(_ context.Context, o options) error {
 	b := book{}
 	if err := b.read(o, "peers"); err != nil {
@@ -29,8 +29,8 @@ func tables(_ context.Context, o options) error {
 	return splice(o.doc, "make bench-peers", out.Bytes())
 }
 
-// splice replaces what stands between two marks of a page. What is written
-// around them is a person's.
+// splice replaces the text between two marks of a page. The text around them is written by
+// hand.
 func splice(page, command string, generated []byte) error {
 	begin, end := "<!-- begin: "+command+" -->\n", "<!-- end -->\n"
 	text, err := os.ReadFile(page)
@@ -65,7 +65,7 @@ other load above %g cores are left out if two others remain, else marked *.
 		fmt.Fprintf(out, "### Idle\n\n%s.\n\n", s.source())
 		r := s.Rows[len(s.Rows)-1]
 		fmt.Fprintf(out, "CPU over %.0f s with %d retired episodes and nothing to do: shipper %s ms, receiver %s ms; %.0f and %.0f MiB.\n\n",
-			r.Wall, r.Episodes, number(1000*s.median(ours, clientCPU)), number(1000*s.median(ours, serverCPU)), s.median(ours, clientMiB), s.median(ours, serverMiB))
+			r.Wall, r.Episodes, number(1000*s.median(cis490, clientCPU)), number(1000*s.median(cis490, serverCPU)), s.median(cis490, clientMiB), s.median(cis490, serverMiB))
 	}
 	if s, found := b["wake-up"]; found {
 		fmt.Fprintf(out, "### Wake-up\n\n%s.\n\n", s.source())
@@ -77,7 +77,7 @@ other load above %g cores are left out if two others remain, else marked *.
 
 // wakes returns the wake-ups of all rounds.
 func (s section) wakes() samples {
-	rows, _ := s.of(ours)
+	rows, _ := s.of(cis490)
 	var all samples
 	for _, r := range rows {
 		all = append(all, r.Values...)
@@ -85,7 +85,7 @@ func (s section) wakes() samples {
 	return all
 }
 
-// source says of when and what a section is.
+// source describes when and from what a section was measured.
 func (s section) source() string {
 	text := fmt.Sprintf("%s, commit %s, %d runs", s.When.Format("2006-01-02"), s.Commit, s.Runs)
 	if s.Scale != 1 {
@@ -135,7 +135,7 @@ func (b book) legend(out *bytes.Buffer) {
 	out.WriteString("\n")
 }
 
-// way is the table of the whole way, host to server.
+// way is the table of the whole path, host to server.
 func (s section) way(out *bytes.Buffer, name string) {
 	r := s.Rows[0]
 	fmt.Fprintf(out, "### %s: %d episodes, %.4g MB each\n\n%s.\n\n", name, r.Episodes, float64(r.Input)/float64(r.Episodes)/1e6, s.source())
@@ -144,7 +144,7 @@ func (s section) way(out *bytes.Buffer, name string) {
 		rows, spoiled := s.of(sys)
 		walls := each(rows, wall)
 		fmt.Fprintf(out, "| %s%s | %s [%s-%s] | %s | %s+%s+%s | %.0f/%.0f | %s | %s |\n",
-			sys, star(spoiled), number(walls.median()), number(slices.Min(walls)), number(slices.Max(walls)), number(s.ratio(sys, ours, wall)),
+			sys, star(spoiled), number(walls.median()), number(slices.Min(walls)), number(slices.Max(walls)), number(s.ratio(sys, cis490, wall)),
 			number(s.median(sys, clientCPU)), number(s.median(sys, serverCPU)), number(s.median(sys, kernelCPU)),
 			s.median(sys, clientMiB), s.median(sys, serverMiB), number(s.median(sys, storedBytes)/1e6), number(s.median(sys, syncTime)))
 	}
@@ -181,7 +181,7 @@ func (s section) loadRows(out *bytes.Buffer, load string) {
 		rows, spoiled := s.of(sys)
 		rates := each(rows, rate)
 		fmt.Fprintf(out, "| %s | %s%s | %s [%s-%s] | %s | %s/%s/%s | %.0f | %s/%s | %s |\n",
-			load, sys, star(spoiled), number(rates.median()), number(slices.Min(rates)), number(slices.Max(rates)), number(s.ratio(sys, ours, rate)),
+			load, sys, star(spoiled), number(rates.median()), number(slices.Min(rates)), number(slices.Max(rates)), number(s.ratio(sys, cis490, rate)),
 			number(s.median(sys, serverPerGB)), number(s.median(sys, endsPerGB)), number(s.median(sys, allPerGB)),
 			s.median(sys, serverMiB), number(s.median(sys, middle)), number(s.median(sys, slow)), number(s.median(sys, syncTime)))
 	}
@@ -194,7 +194,7 @@ func star(spoiled bool) string {
 	return ""
 }
 
-// number writes three figures, as many as a noisy one deserves.
+// number formats three digits, as many as a noisy figure deserves.
 func number(v float64) string {
 	switch {
 	case math.IsNaN(v):

@@ -26,7 +26,7 @@ func shaped(o options) []work {
 	}
 }
 
-// folder is where it is kept; one of another scale is another one.
+// folder is where the work is kept. A work of another scale is a different one.
 func (w work) folder() string { return fmt.Sprintf("%s-%dx%d", w.name, w.episodes, w.bytes) }
 
 func (w work) id(i int) string { return fmt.Sprintf("ep-%s-%05d", w.name, i) }
@@ -34,8 +34,8 @@ func (w work) id(i int) string { return fmt.Sprintf("ep-%s-%05d", w.name, i) }
 // input is what the episodes hold, in bytes.
 func (w work) input() int64 { return int64(w.episodes) * w.bytes }
 
-// generate fills a folder with the episodes, unless it has them already: the
-// bytes depend on the shape and the number of an episode alone.
+// generate fills a folder with the episodes, unless it has them already: the bytes depend only
+// on the shape and the number of an episode.
 func (w work) generate(dir string) error {
 	stamp, want := filepath.Join(dir, ".made"), fmt.Sprintf("%+v", w)
 	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
@@ -53,8 +53,8 @@ func (w work) generate(dir string) error {
 	return os.WriteFile(stamp, []byte(want), 0o644)
 }
 
-// episode makes one: 70 % JSONL telemetry, 20 % CSV, 10 % noise, as much in
-// each file of a kind.
+// episode makes one: 70 % JSONL telemetry, 20 % CSV, 10 % noise, as much in each file of a
+// kind.
 func (w work) episode(dir string, i int) error {
 	if err := w.draft(dir, i); err != nil {
 		return err

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2317 # run in cell.sh, by name
-# What a daemon finds that an attacker has taken over. A probe takes the place of
-# the program, in the unit as it is installed: the same box, another content.
+# What an attacker who has taken over a daemon finds. A probe replaces the program in the unit
+# as it is installed: the same sandbox, with other content.
 
 box_scenarios() {
   check "receiver: the box holds" box_holds receiver cis490-receiver "$store"
@@ -71,10 +71,10 @@ CONF
   on receiver systemctl start cis490-receiver
   on lab systemctl start cis490-shipper
   wanted=$expected
-  # openat2, by which the shipper opens hostile trees, does not go with
-  # RestrictSUIDSGID=: the shipper's unit says so.
+  # openat2, by which the shipper opens hostile trees, does not work with RestrictSUIDSGID=:
+  # the shipper's unit says so.
   if [ "$machine" = lab ]; then wanted=${expected/make-setuid EPERM/make-setuid done}; fi
-  # systemd 254 and later has the kernel refuse it, in other words.
+  # systemd 254 and later make the kernel refuse it, with another errno.
   if [ "$suite" != bookworm ]; then wanted=${wanted/map-write-and-execute EPERM/map-write-and-execute EACCES}; fi
   diff <(echo "$wanted") <(grep -E '^[a-z0-9-]+ [A-Za-z]+$' <<<"$said" | head -n "$(wc -l <<<"$wanted")")
   grep -P '^CapBnd:\t0000000000000000$' <<<"$said"
@@ -85,7 +85,7 @@ CONF
   same "what the probe left in /tmp" "$(find "$dir/tmp" -maxdepth 1 -name 'probe*')" ''
 }
 
-# tempt opens what file modes keep shut, so that the box is all that is left.
+# tempt opens what file modes keep shut, so that only the sandbox is left.
 tempt() {
   local dir
   dir=$(root "$1")
@@ -93,7 +93,7 @@ tempt() {
   install -d -m 755 "$dir/home/someone"
   echo secret | tee "$dir/root/secret" >"$dir/home/someone/secret"
   install -d -m 777 "$dir/opt/anyone" "$dir/etc/anyone" "$dir/var/lib/anyone"
-  # The keys of the CAs are root's: that is a matter of modes, and stays one.
+  # The keys of the CAs are root's: they are protected by their modes alone.
   if [ ! -e "$dir/etc/cis490/pki/ca.key" ]; then install -m 600 /dev/null "$dir/etc/cis490/pki/ca.key"; fi
 }
 

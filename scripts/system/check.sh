@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2154 # run in cell.sh
-# How a cell says what holds. A check is a function or a command that ends with 0
-# and may print what it saw, which is shown if it fails.
+# How a cell reports results. A check is a function or a command that ends with 0 and may print
+# what it saw, which is shown if it fails.
 
 readonly patience=45 # seconds that a check waits for something
 
-# check runs one and prints one line. It must not be called in a condition: the
-# shell would go on after an error inside it.
+# check runs one and prints one line. It must not be called in a condition: the shell would
+# continue after an error inside it.
 check() {
   local name=$1 code out=$work/check.out took=$EPOCHREALTIME
   shift

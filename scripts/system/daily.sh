@@ -36,7 +36,7 @@ daemon_is_up() {
   done
 }
 
-# gives_signs_of_life wants several WATCHDOG=1, at a rate that the test sets.
+# gives_signs_of_life expects several WATCHDOG=1, at a rate that the test sets.
 gives_signs_of_life() {
   local machine=$1 unit=$2 first
   fails unit_is "$machine" "$unit" WatchdogUSec 0
@@ -111,8 +111,8 @@ copy_arrives_whole() {
     'ep-copied/ ep-copied/done.marker ep-copied/meta.json ep-copied/x '
 }
 
-# hostile_tree_arrives: what malware could leave. Root adds what the lab's user may
-# not make: a device, and a hard link to somebody else's file.
+# hostile_tree_arrives: what malware could leave. Root adds what the lab's user may not make: a
+# device, and a hard link to another user's file.
 hostile_tree_arrives() {
   local list
   # shellcheck disable=SC2016 # the machine's shell expands it
@@ -163,8 +163,8 @@ index_is_for_members() {
   fails as stranger receiver cat "$store/index.jsonl"
 }
 
-# journal_has_levels wants info from an ordinary start, and more than that where
-# something was left out.
+# journal_has_levels expects info from an ordinary start, and more than that where something
+# was skipped.
 journal_has_levels() {
   on lab journalctl --sync
   on receiver journalctl --sync
@@ -192,7 +192,7 @@ revocation() {
   record ep-revoked 64
   reissue_credentials
   eventually ping_receiver
-  # A refusal is waited out, and the wait is long: a reload is a person's word.
+  # A refusal is waited out, and the wait is long: only an operator reloads.
   on lab systemctl reload cis490-shipper
   eventually arrived ep-revoked
   unit_is receiver cis490-receiver MainPID "$pid"
@@ -203,8 +203,8 @@ reissue_credentials() {
   on lab sh -c 'install -o root -g cis490 -m 0640 /root/lab-01/* /etc/cis490/pki/'
 }
 
-# tokens: the second factor reaches both daemons as a credential of systemd, and
-# nobody else.
+# tokens: the second factor reaches both daemons as a credential of systemd, and no other
+# process.
 tokens() {
   local token=correct-horse-battery-staple
   mkdir -p "$(root receiver)/etc/credstore" "$(root lab)/etc/credstore"

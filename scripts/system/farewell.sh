@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2317 # run in cell.sh, by name
-# Upgrade and removal. Recordings and edits of a person outlive both.
+# Upgrade and removal. Recordings and an operator's edits survive both.
 
 farewell_scenarios() {
   check "lab host: upgrade in mid-upload" in_mid_upload ep-upgrade-lab upgrade lab shipper
@@ -26,7 +26,7 @@ upgrade() {
   elif [ "$role" = receiver ]; then
     on receiver "$releases/2/scripts/install-receiver.sh"
   else
-    # Its last step asks a receiver that a slow line is full of; that may fail.
+    # Its last step asks a receiver whose slow line is full; that may fail.
     on lab "$releases/2/scripts/install-lab-host.sh" || [ $? -eq 4 ]
   fi
   eventually active "$machine" "$unit"
@@ -70,7 +70,7 @@ purge() {
   same "recordings" "$(recordings "$machine")" "$kept"
 }
 
-# recordings is one line for all that /var/lib/cis490 holds.
+# recordings prints one line for everything in /var/lib/cis490.
 recordings() {
   (cd "$(root "$1")$store" && find . -type f \( -path './episodes/*' -o -path './data/*' -o -name index.jsonl \) -exec sha256sum {} + | sort | sha256sum)
 }

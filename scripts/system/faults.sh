@@ -26,8 +26,8 @@ fault_scenarios() {
   check "nothing is lost by the disks" intact
 }
 
-# impatient makes the units' patience short enough for a test, by drop-ins that
-# stay until the end.
+# impatient makes the timeouts of the units short enough for a test, by drop-ins that stay
+# until the end.
 impatient() {
   drop_in "$1" "$2" impatient <<<$'[Service]\nRestartSec=100ms'
 }
@@ -61,7 +61,7 @@ hanging_comes_back() {
   ship "ep-after-hang-of-$machine"
 }
 
-# wrong_configuration: a person mends the file, and that is all.
+# wrong_configuration: an operator fixes the file, and nothing else is needed.
 wrong_configuration() {
   local file
   file=$(root lab)/etc/cis490/lab-host.toml
@@ -92,8 +92,8 @@ connections_wait() {
   drop_out receiver cis490-receiver slow
 }
 
-# in_mid_upload records an episode on a slow line, lets something happen when a
-# part of it is over, and wants it to arrive.
+# in_mid_upload records an episode on a slow line, calls a function when a part of it is sent,
+# and checks that it arrives.
 in_mid_upload() {
   local name=$1
   shift
@@ -120,12 +120,13 @@ covered() {
   on "$machine" mount -t tmpfs -o "mode=2770,uid=$(on "$machine" id -u cis490),gid=$(on "$machine" getent group cis490-lab | cut -d: -f3)" late "$dir"
 }
 
-# moved_away wants the unit to have said why it ended, and to have been started again.
+# moved_away checks that the unit logged why it ended, and that it was started again.
 moved_away() {
   local machine=$1 unit=$2 since=$3 said
   eventually another_start
   on "$machine" journalctl --sync
-  # All of the journal: it may not know any more whose the last line of a process was.
+  # All of the journal: it may no longer know which unit the last line of a process belonged
+  # to.
   said=$(on "$machine" journalctl -q --no-pager -o cat --after-cursor "$since")
   echo "$said"
   grep 'the next start takes what is there' <<<"$said"
@@ -146,8 +147,7 @@ store_is_covered() {
   before=$(property receiver cis490-receiver MainPID) at=$(cursor receiver)
   on receiver umount --lazy "$store" # both are busy
   moved_away receiver cis490-receiver "$at"
-  # The late disk may have taken it, and is gone.
-  # shellcheck disable=SC2016 # the machine's shell expands it
+  # The late disk may have stored it, and is gone.
   on lab sh -euc 'if [ -e "$1/shipped/ep-covered" ]; then mv "$1/shipped/ep-covered" "$1/episodes/"; fi' again "$data"
   eventually arrived ep-covered
 }
@@ -166,7 +166,7 @@ folders_are_covered() {
   ship ep-uncovered
 }
 
-# store_moves is what docs/operations.md says of a new disk.
+# store_moves follows the advice of docs/operations.md about a new disk.
 store_moves() {
   on receiver systemctl stop cis490-receiver.socket cis490-receiver.service
   on receiver cp -a "$store" /mnt/disk/cis490
@@ -186,7 +186,7 @@ break_disk() {
   echo 1 >"/sys/fs/ext4/${device##*/}/trigger_fs_error"
 }
 
-# stays_down wants the unit to have ended with 74, and to be left alone after it.
+# stays_down checks that the unit ended with 74, and is not restarted.
 stays_down() {
   local machine=$1 unit=$2 restarts
   eventually unit_is "$machine" "$unit" ActiveState failed
@@ -206,7 +206,7 @@ receiver_stays_down() {
   fails ping_receiver
   unit_is receiver cis490-receiver ActiveState failed
   active lab cis490-shipper
-  # What can still be read is brought back to the first disk.
+  # What can still be read is copied back to the first disk.
   on receiver sh -c "cp -a --remove-destination /mnt/disk/cis490/. $store/ && rm -rf $store/staging/*"
   configure "$(root receiver)/etc/cis490/receiver.toml" "data_dir=$store"
   drop_out receiver cis490-receiver disk
@@ -223,7 +223,7 @@ shipper_stays_down() {
   drop_in lab cis490-shipper disk <<<$'[Service]\nReadWritePaths=/mnt/disk/data'
   configure "$toml" episodes_dir=/mnt/disk/data/episodes outbox_dir=/mnt/disk/data/outbox shipped_dir=/mnt/disk/data/shipped
   on lab systemctl start cis490-shipper
-  # Large enough to be caught in the act: it is written, and cannot be synced.
+  # Large enough to be caught during the write: it is written, and cannot be synced.
   as cis490-lab lab sh -euc 'cd /mnt/disk/data/episodes; mkdir ep-lost; head -c 200M /dev/urandom >ep-lost/x; : >ep-lost/done.marker'
   packing() { [ -n "$(find "$(disk lab)/data/outbox" -name '*.partial' -size +8M)" ]; }
   eventually packing

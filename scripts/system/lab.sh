@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # run in cell.sh
-# The lab's own words: an episode is recorded, has arrived; nothing is lost.
+# The lab's own checks: an episode is recorded, has arrived; nothing is lost.
 
 readonly data=/var/lib/cis490/data store=/var/lib/cis490
 
@@ -37,8 +37,8 @@ ship() {
   eventually arrived "$1"
 }
 
-# intact is the law: each episode that was ever recorded is there once, each row
-# is of a file that is what the row says, and nothing is left on the way.
+# intact checks the invariant: each episode that was ever recorded exists once, each row
+# describes its file, and nothing is in flight.
 intact() {
   local name
   while read -r name; do
@@ -50,8 +50,8 @@ intact() {
   as cis490 receiver receiver index verify --deep
 }
 
-# ep-lost is packed on a disk that fails: what was sent ahead of it waits for a
-# host that will not go on.
+# ep-lost is packed on a disk that fails: its streaming upload waits for a host that will not
+# continue.
 nothing_on_the_way() {
   local left
   left=$(find "$(root lab)$data/outbox" -name '*.tar.zst*' && find "$(the_store)/staging" -type f ! -name 'ep-lost~*')
@@ -97,8 +97,8 @@ drop_out() {
   on "$1" systemctl daemon-reload
 }
 
-# configure sets keys of a TOML file: configure FILE KEY=VALUE... A key stands
-# once in our files.
+# configure sets keys of a TOML file: configure FILE KEY=VALUE... A key occurs once in our
+# files.
 configure() {
   local file=$1 pair
   shift

@@ -29,15 +29,15 @@ build_machines() {
   done
 }
 
-# make_disk makes a sparse ext4 and mounts it. Nobody else's file system is at
-# risk, and what the daemons run on is what the Pi has.
+# make_disk makes a sparse ext4 and mounts it. No other file system is at risk, and the daemons
+# run on the same file system as on the Raspberry Pi.
 make_disk() {
   local dir=$1 size=$2 device
   mkdir -p "$dir"
   truncate -s "$size" "$dir.img"
   mkfs.ext4 -q -F -m 0 "$dir.img"
-  # Not mount -o loop: it asks all loop devices of the machine, and hangs if
-  # one of them does. Detached while it is mounted, ours goes with the mount.
+  # Not mount -o loop: it queries all loop devices of the machine, and hangs if one of them
+  # does. Detached while it is mounted, this one goes with the mount.
   device=$(losetup --find --show "$dir.img")
   mount -o errors=remount-ro "$device" "$dir"
   losetup --detach "$device"
@@ -125,8 +125,8 @@ cut_power() {
   find "/sys/fs/cgroup/$group-$name" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
 }
 
-# reboot ends a machine in order, and starts it again. Told to keep its unit,
-# nspawn leaves the second half to who started it.
+# reboot ends a machine in order, and starts it again. With --keep-unit, nspawn leaves the
+# second half to its caller.
 reboot_machine() {
   on "$1" systemctl --no-block reboot
   gone "$(cat "$work/$1.nspawn")"
@@ -147,7 +147,7 @@ gone() {
 slow() { tc -n lab qdisc replace dev eth0 root tbf rate "$1" burst 32kb latency 50ms; }
 fast() { tc -n lab qdisc del dev eth0 root; }
 
-# keep_logs keeps what a person needs if a check failed.
+# keep_logs keeps what a developer needs if a check failed.
 keep_logs() {
   local name
   [ -s "$logs/$cell.failed" ] || return 0

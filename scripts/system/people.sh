@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2317 # run in cell.sh, by name
-# What people do beside the daemons, as root and under a umask of their own.
+# What operators do while the daemons run, as root and under a umask of their own.
 
 people_scenarios() {
   check "receiver: commands of root leave what the daemon would" root_commands_of_receiver
@@ -23,8 +23,8 @@ by_hand() {
   on "$machine" sh -c 'umask 077; exec "$@"' sh "$@"
 }
 
-# nothing_of_others wants all below a machine's folder to be the daemon's: what is in
-# the folders of episodes is the experiments'.
+# nothing_of_others checks that everything below a machine's folder belongs to the daemon. The
+# content of the folders of episodes belongs to the experiments.
 nothing_of_others() {
   local dir
   dir=$(root "$1")$2
@@ -62,8 +62,8 @@ root_commands_of_shipper() {
   eventually active lab cis490-shipper
 }
 
-# left_by_root gives a daemon's files to root, as an earlier version did: the daemon
-# says whose they are and what to do, and that helps.
+# left_by_root gives a daemon's files to root, as an earlier version did: the daemon reports
+# whose they are and what to do, and the advice works.
 left_by_root() {
   local machine=$1 unit=$2 program=${2#cis490-} dir
   dir=$(root "$machine")$3
@@ -130,7 +130,7 @@ bad_reload() {
   chmod 0600 "$pki/hosts.crl"
   fails on receiver systemctl reload cis490-receiver
   said_by receiver cis490-receiver "$at" | grep 'hosts.crl belongs to root (mode 0600)'
-  # Where the daemon's own reload fails all the same, it is an error, and in the status.
+  # If the daemon's own reload fails nevertheless, it is an error, and in the status.
   on receiver systemctl kill -s HUP cis490-receiver
   complains() { property receiver cis490-receiver StatusText | grep 'last reload failed: .*hosts.crl'; }
   eventually complains

@@ -11,9 +11,9 @@ readonly tools=(
 # What a tree has beside Debian's smallest system. A change makes new trees.
 readonly packages=systemd,systemd-sysv,dbus,iproute2
 
-# The release that the -upgrade cell starts from: the last one before the notes at
-# retired episodes, at archives and in the trash changed, and the names of the locks.
-# It stays when later releases come: whoever skips them upgrades from it all the same.
+# The release that the -upgrade cell starts from: the last one before the notes at retired
+# episodes, at archives and in the trash changed, and the names of the locks. It stays when
+# later releases come: operators who skip those upgrade from it.
 readonly old_release=2d615bfe1eef13151b5997fe2e88a4c458fe5b65
 
 skip() {

@@ -1,13 +1,6 @@
 #!/usr/bin/env bash
-# The project as it is installed: Debian 12 and 13, each as two machines with a
-# real systemd (receiver and lab host, in systemd-nspawn) and a network between
-# them, installed by script and by package; and an old release that is upgraded,
-# downgraded and upgraded again. Run it as root with `make system`. Arguments name the
-# cells to run (bookworm-script, trixie-package, bookworm-upgrade, ...); none means all.
-#
-# Everything that it starts lives in namespaces of its own, whose end is the end
-# of it: processes, mounts, interfaces. Only control groups outlive them, and
-# are removed here.
+# Everything that it starts is in namespaces of its own and ends with them: processes, mounts,
+# interfaces. Only control groups outlive them, and are removed here.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -124,8 +124,8 @@ damage() { dd if=/dev/zero "of=$(the_store)/episodes/lab-01/$1.tar.zst" bs=16 se
 # repaired reports whether an archive was stored a second time.
 repaired() { same "rows of $1" "$(rows "$1")" 2 && [ -e "$(root lab)$data/shipped/$1/done.marker" ]; }
 
-# fill_held leaves an episode of each kind that waits for a person, and a row that
-# backfill wrote while the receiver was stopped.
+# fill_held leaves an episode of each kind that waits for an operator, and a row that backfill
+# wrote while the receiver was stopped.
 fill_held() {
   local index
   record ep-conflict 64
@@ -167,7 +167,7 @@ sealed() { [ -f "$(root lab)$data/outbox/$1.tar.zst" ]; }
 
 stop_receiver() { on receiver systemctl stop cis490-receiver.socket cis490-receiver.service; }
 
-# start_receiver has the hosts told, who would wait longer.
+# start_receiver also tells the hosts, which would wait longer otherwise.
 start_receiver() {
   on receiver systemctl start cis490-receiver.socket cis490-receiver.service
   on lab systemctl reload cis490-shipper
@@ -210,7 +210,7 @@ folders_are_locked_for() {
 # shipper_status prints it; what is held makes it exit with 3.
 shipper_status() { as cis490 lab shipper status --json || [ $? -eq 3 ]; }
 
-# commands_answer runs what a person asks after an upgrade.
+# commands_answer runs what operators ask after an upgrade.
 commands_answer() {
   ping_receiver
   as cis490 lab shipper status || [ $? -eq 3 ]
@@ -223,8 +223,8 @@ commands_answer() {
   same "archives read" "$(jq '.objects' "$work/scrub.json")" "$(archives | grep -c '  episodes/')"
 }
 
-# verify_retired wants each receipt known and each archive read back. What was changed
-# on the host is the one finding that there may be.
+# verify_retired checks that each receipt is known and each archive verified. What was changed
+# on the host is the only permitted finding.
 verify_retired() {
   local code=0
   as cis490 lab shipper verify --json >"$work/verify.json" || code=$?
@@ -234,14 +234,14 @@ verify_retired() {
   same "exit code" "$code" "$(jq -s 'if any(.[]; .finding) then 1 else 0 end' "$work/verify.json")"
 }
 
-# scrub_store reads the store back as the options say. A finding makes it exit with 1.
+# scrub_store verifies the store as the options say. A finding makes it exit with 1.
 scrub_store() {
   as cis490 receiver receiver scrub --rate 0 --json "$@" >"$work/scrub.json"
   cat "$work/scrub.json"
 }
 
-# old_readings_are_void: nothing is pruned on the word of the old release, and its
-# successor reads all of it again.
+# old_readings_are_void: nothing is pruned because of the old release's results, and its
+# successor verifies everything again.
 old_readings_are_void() {
   as cis490 lab shipper prune --json --max-age 1s | tee "$work/prune.json"
   jq -es '.[-1].deleted == 0' "$work/prune.json"
@@ -256,8 +256,8 @@ changed_are_named() {
   shipper_status | jq -e '.changed.count > 0'
 }
 
-# move_notes_away is for a person to do before a downgrade: the old release's prune
-# compares nothing.
+# move_notes_away is for an operator to do before a downgrade: the old release's prune compares
+# nothing.
 move_notes_away() {
   find "$(root lab)$data" -name analysis.txt -delete
   sed -i '/\/analysis.txt$/d' "$work/recordings"
@@ -365,7 +365,7 @@ index_is_whole() {
     "$(find "$(the_store)/quarantine" -type f | wc -l)"
 }
 
-# no_other_errors: a daemon's error is about an episode that a person is to look at.
+# no_other_errors: a daemon's error is about an episode that an operator must look at.
 no_other_errors() {
   no_failed_units
   on lab journalctl --sync

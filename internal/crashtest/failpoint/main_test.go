@@ -13,10 +13,10 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestMain has labtest build programs in which package durable asks, before
-// each step, whether it shall fail.
+// TestMain makes labtest build programs in which package durable asks before each step whether
+// it must fail.
 func TestMain(m *testing.M) {
-	code, ran, err := crashtest.Isolate() // for the memory it has for files; any user can do without
+	code, ran, err := crashtest.Isolate() // for its file system in memory; other users run without
 	if !ran && (err == nil || errors.Is(err, crashtest.ErrNotRoot)) {
 		code, ran, err = crashtest.Overlaid(overlayDurable)
 	}
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// hooks say which calls of package durable are steps.
+// hooks define which calls of package durable are steps.
 var hooks = []struct{ call, step string }{
 	{`\bunix\.(Mkdirat|Linkat|Renameat2|Renameat|Unlinkat|Fsetxattr|Fdatasync|Openat)\(`, `fp$1(`},
 	{`\b(\w+\.f)\.Sync\(\)`, `fpSync($1)`},
@@ -41,7 +41,7 @@ var hooks = []struct{ call, step string }{
 	{`\bos\.OpenFile\(`, `fpOpenFile(`},
 }
 
-// overlayDurable changes package durable.
+// overlayDurable changes package durable in the overlay.
 func overlayDurable(o *crashtest.Overlay) error {
 	files, err := filepath.Glob(filepath.Join(o.Root(), "internal/durable/*.go"))
 	if err != nil {

@@ -27,8 +27,8 @@ func newRetiredLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// TestWhatTheDiskDoesNotGiveIsOfOneEpisode: an EIO while one of them is looked at, or read,
-// ends nothing, and the other one goes its way.
+// TestWhatTheDiskDoesNotGiveIsOfOneEpisode: an EIO while one episode is examined or read ends
+// no program, and does not affect the other episode.
 func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow")
@@ -64,7 +64,8 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 				fixture.WriteFile(t, h.Path("fail"), fmt.Sprint(at+1, " eio"))
 				result := h.Run(c.argv...)
 				fixture.Must(t, os.Remove(h.Path("fail")))
-				// The step may be of the other episode: folders have no order, nor have workers.
+				// The step may belong to the other episode: neither directories nor workers
+				// have an order.
 				failed, _ := os.ReadFile(h.Path("failed"))
 				other := otherEpisode(strings.TrimSpace(string(failed)))
 				if other == "" {
@@ -90,8 +91,8 @@ func TestWhatTheDiskDoesNotGiveIsOfOneEpisode(t *testing.T) {
 	}
 }
 
-// otherEpisode returns the episode that a step does not open, if the step opens an episode or its
-// archive; else "".
+// otherEpisode returns the episode that a step does not open, if the step opens an episode or
+// its archive. Otherwise it returns "".
 func otherEpisode(step string) string {
 	op, path, _ := strings.Cut(step, " ")
 	name := strings.TrimSuffix(filepath.Base(path), ".tar.zst")

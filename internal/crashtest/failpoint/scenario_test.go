@@ -15,32 +15,32 @@ import (
 	"cis490/internal/labtest"
 )
 
-// scenario is a piece of work of one program, and the state that it begins with.
+// scenario is an operation of one program, and the state that it starts from.
 type scenario struct {
 	name    string
-	shipper bool // is the program that may fail
-	whole   bool // also the steps of a start like any other
+	shipper bool // the program that may fail
+	whole   bool // also covers the steps of an ordinary start
 	lab     func(t *testing.T) (*labtest.Lab, *labtest.Host)
-	// ill says that the state itself breaks an invariant, which the work repairs.
+	// ill means that the initial state breaks an invariant, which the operation repairs.
 	ill bool
-	// work does it, with a program that may fail, and returns the program's exit
-	// code, or running. If ends is true the program is waited for.
+	// work runs the operation with a program that may fail. It returns the program's exit code,
+	// or running. If ends is true, the test waits for the program to end.
 	work func(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int
 	dir  func(l *labtest.Lab, h *labtest.Host) string // of the program's configuration
-	// after ends the work with a healthy program, if another pass does not.
+	// after completes the operation with a healthy program if another pass does not.
 	after func(t *testing.T, l *labtest.Lab, h *labtest.Host)
-	// fewer is how many rows may be missing: one that tells of a repair, if that
-	// was interrupted, as the first one is still true.
+	// fewer is how many rows may be missing: a row about a repair, if that was interrupted,
+	// since the first row is still correct.
 	fewer int
 	code  int // of the pass in the end
 	rows  int // in the end
 }
 
-// running stands for the exit code of a program that still runs.
+// running replaces the exit code of a program that still runs.
 const running = -2
 
-// idleReceiver and idleShipper start where they were before, and find nothing
-// to do.
+// idleReceiver and idleShipper start in a directory that they have used before, and find
+// nothing to do.
 var (
 	idleReceiver = scenario{lab: newStoredLab, work: runReceiver, dir: receiverDir}
 	idleShipper  = scenario{lab: newIdleLab, work: runPass, dir: hostDir, shipper: true}
@@ -64,17 +64,17 @@ var scenarios = []scenario{
 func receiverDir(l *labtest.Lab, _ *labtest.Host) string { return l.Dir }
 func hostDir(_ *labtest.Lab, h *labtest.Host) string     { return h.Dir }
 
-// runReceiver starts a receiver, and sends it all waiting episodes.
+// runReceiver starts a receiver and sends it all waiting episodes.
 func runReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
 	return runReceiverAfter(t, l, h, ends, func() {})
 }
 
-// runReceiverInPieces is [runReceiver] for an upload whose first piece was sent before.
+// runReceiverInPieces is like [runReceiver] for an upload whose first piece was sent before.
 func runReceiverInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
 	return runReceiverAfter(t, l, h, ends, func() { sendPiece(t, h) })
 }
 
-// runReceiverAfter is [runReceiver], and calls before first.
+// runReceiverAfter is like [runReceiver], but calls before first.
 func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, before func()) int {
 	p := l.StartUnready()
 	listens := regexp.MustCompile(`INFO receiver started.* listen=(\S+)`)
@@ -114,13 +114,13 @@ func runPrune(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
 	return h.Launch("prune", "--max-age", "1ns").Wait(t)
 }
 
-// pruneToEnd checks that the episode is deleted in the end. Until then it is complete or judged:
-// nothing is lost that the receiver does not have.
+// pruneToEnd checks that the episode is deleted eventually. Until then it is complete or
+// judged: nothing is lost that the receiver does not have.
 func pruneToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	if h.IsShipped("run-1") {
 		l.Check(t)
 	}
-	for range 2 { // the first one gives back what was not judged, and leaves it at that
+	for range 2 { // the first pass restores what was not judged, and does no more
 		h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
 	}
 	if left, err := os.ReadDir(h.Outbox(".trash")); err != nil || len(left) > 0 {
@@ -226,7 +226,7 @@ func newUnpackableLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 // newOrphanLab returns a lab with a sealed entry whose episode is retired, as a crash leaves it.
 func newOrphanLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := newFreshLab(t)
-	h.Once() // seals it, and finds no receiver
+	h.Once() // seals it; the receiver is not running
 	fixture.Must(t, os.Link(h.Outbox("run-1.tar.zst"), h.Path("kept")))
 	l.Start()
 	h.Once().MustExit(t, 0)
@@ -246,10 +246,11 @@ func newSealedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// pieceSize is that of the first piece of an upload: a few writes.
+// pieceSize is the size of the first piece of an upload: a few writes.
 const pieceSize = 300_000
 
-// sendPiece sends the first piece of the packed archive, and returns the answer, whatever it is.
+// sendPiece sends the first piece of the packed archive and returns the answer, which may be an
+// error.
 func sendPiece(t *testing.T, h *labtest.Host) labtest.Answer {
 	archive := []byte(fixture.ReadFile(t, h.Outbox("run-1.tar.zst")))
 	s := h.Sender(t)
@@ -260,7 +261,7 @@ func sendPiece(t *testing.T, h *labtest.Host) labtest.Answer {
 	return a
 }
 
-// newPartialLab returns a lab with a part of the packed archive in staging.
+// newPartialLab returns a lab with part of the packed archive in staging.
 func newPartialLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := withReceiver(newSealedLab)(t)
 	if a := sendPiece(t, h); a.Offset != pieceSize {
@@ -270,7 +271,7 @@ func newPartialLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// newExpiredPartLab returns a lab with a part that is too old.
+// newExpiredPartLab returns a lab with an expired partial upload.
 func newExpiredPartLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := newPartialLab(t)
 	ago := time.Now().Add(-30 * 24 * time.Hour)

@@ -12,30 +12,30 @@ import (
 	"cis490/internal/fixture"
 )
 
-// kind is what may become of a step.
-type kind struct {
+// failureKind is a way in which a step may fail.
+type failureKind struct {
 	name  string
-	steps string // to which it can happen, "" for all
-	// fatal are the steps whose failure must end the program with 74, as the
-	// storage cannot be trusted after it.
+	steps string // the steps that can fail in this way, "" for all
+	// fatal are the steps whose failure must end the program with 74, because the storage
+	// cannot be trusted afterwards.
 	fatal string
 }
 
-// fatalIfBroken are the steps after whose EIO no program may continue. What could
-// not be opened may have been of no consequence.
+// fatalIfBroken are the steps after whose EIO no program may continue. A failed open may have
+// been of no consequence.
 const fatalIfBroken = "^(write|setxattr|fsync|fdatasync|truncate|close|link|rename|mkdir|unlink)$"
 
-// untold is the one step whose failure ends the receiver with 1: the probe of the
-// file system says of any error that this one cannot keep the store.
-const untold = "link probe~b"
+// probeStep is the one step whose failure ends the receiver with 1: the probe of the file system
+// reports any error as a file system that cannot hold the store.
+const probeStep = "link probe~b"
 
-// hints are in steps that nothing depends on, so that a fault there ends nothing, or ends it
-// with 1: of the questions whether the kernel has a call, which are of no file; of the
-// file that a person is shown; and of the question whether a host's folder is a mount of
-// its own, which is of a name that nobody has.
-var hints = regexp.MustCompile(`\.status\.json|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
+// hintSteps are in steps that nothing depends on. A fault there ends nothing, or ends the program
+// with 1. They are: the probes for system calls of the kernel, which concern no file; the
+// status report; and the probe whether a host's directory is a mount of its own, which uses a
+// name that does not exist.
+var hintSteps = regexp.MustCompile(`\.status\.json|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
 
-var kinds = []kind{
+var kinds = []failureKind{
 	{name: "kill"},
 	{name: "kill-after"},
 	{name: "eio", fatal: fatalIfBroken},
@@ -45,12 +45,12 @@ var kinds = []kind{
 	{name: "emfile", steps: "open|opendir"},
 }
 
-// every is 1 for make crash and 6 for make crash-short; in go test ./... these cases would
-// take minutes.
+// every is 1 for make crash and 6 for make crash-short; in go test ./... these cases would take
+// minutes.
 var every = flag.Int("every", 60, "test every Nth case")
 
-// TestEveryStepFailsOnce lets each step of each scenario fail in each way that
-// it can. Custody holds at once, and one pass of healthy programs ends the work.
+// TestEveryStepFailsOnce makes each step of each scenario fail in each way that it can. The
+// invariants of custody hold at once, and one pass of healthy programs completes the operation.
 func TestEveryStepFailsOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow")
@@ -88,7 +88,7 @@ func (s scenario) failEachStep(t *testing.T, idle []string, counts *tally) {
 			}
 			t.Run(fmt.Sprintf("%02d %s %s", at+1, step, k.name), func(t *testing.T) {
 				t.Parallel()
-				fatal := k.fatal != "" && regexp.MustCompile(k.fatal).MatchString(op) && step != untold && !hints.MatchString(step)
+				fatal := k.fatal != "" && regexp.MustCompile(k.fatal).MatchString(op) && step != probeStep && !hintSteps.MatchString(step)
 				counts.add(s.name, k.name, s.failStep(t, at+1, k.name, fatal))
 			})
 		}
@@ -108,7 +108,7 @@ func (s scenario) recordSteps(t *testing.T) []string {
 	return steps
 }
 
-// countStartSteps returns how many of the first steps are those of a start with nothing to do. One
+// countStartSteps returns how many of the first steps belong to a start with nothing to do. One
 // scenario of each program tests those.
 func countStartSteps(steps, idle []string) int {
 	n := 0
@@ -130,8 +130,8 @@ func (s scenario) failStep(t *testing.T, at int, kind string, fatal bool) bool {
 	if reached && fatal && code != 74 {
 		t.Errorf("exit code %d after a fault of the storage, want 74", code)
 	}
-	// A receiver that refused because something is missing recovers by itself, at the
-	// next attempt; one that ended, when it starts.
+	// A receiver that refused because something is missing recovers at the next attempt. One
+	// that ended recovers when it starts.
 	if s.shipper || !l.Process().Running() || fatal || at%2 == 0 || strings.HasPrefix(kind, "eio") {
 		l.Kill()
 		if !s.ill {

@@ -1,6 +1,6 @@
 package mutation_test
 
-// ofLocks are the mutants of what keeps others from making us wait.
+// ofLocks are the mutants of what prevents others from making a daemon wait.
 var ofLocks = []mutant{
 	{
 		"durable: a lock file has the mode of the umask",

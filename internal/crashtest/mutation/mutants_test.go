@@ -17,8 +17,8 @@ var (
 	tearingCuts   = killer{"crashtest", "TestPowerCutsOfATearingDisk"}
 )
 
-// fileSync is the sync of a file's bytes, and indexSync that of a row: the two
-// that power cuts must miss too, or they test nothing.
+// fileSync is the sync of a file's bytes, and indexSync that of a row. Power cuts must miss
+// these two, or they test nothing.
 const (
 	fileSync  = "	if err := f.f.Sync(); err != nil {\n		return faultError(\"sync\", f.f.Name(), err)\n	}\n	f.synced = true"
 	indexSync = "	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {\n		return faultError(\"sync\", l.f.Name(), err)\n	}\n	l.synced.Store(end + int64(len(p)))\n	return nil\n}\n\n// Truncate"
@@ -27,7 +27,7 @@ const (
 // mutants returns all mutants, in the order of the table.
 func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofPackages, ofReadings, ofStores) }
 
-// ofDurable are the mutants of the packages on which all others stand.
+// ofDurable are the mutants of the packages that all others use.
 var ofDurable = []mutant{
 	{
 		"durable: no sync of a file, power cuts", powerCuts,

@@ -15,15 +15,15 @@ import (
 	"cis490/internal/fixture"
 )
 
-// mutant is the product with one sync or one check taken out, and the test that
-// must go red for it.
+// mutant is the program with one sync or one check removed, and the test that must fail because
+// of it.
 type mutant struct {
 	what   string
 	killer killer
-	edits  []edit // several where two guards do one thing
+	edits  []edit // several if two guards do one thing
 }
 
-// edit puts text in the place of old, in a file below internal/.
+// edit replaces old by text in a file below internal/.
 type edit struct{ file, old, text string }
 
 // killer is a test, and the package that it is in.
@@ -31,8 +31,8 @@ type killer struct{ dir, test string }
 
 func (k killer) String() string { return k.dir + "." + k.test }
 
-// TestEverySyncAndCheckHasATestThatMissesIt takes each of them out in turn. A
-// mutant that no test notices is a promise that no test guards.
+// TestEverySyncAndCheckHasATestThatMissesIt removes each of them in turn. A mutant that no test
+// notices is a promise that no test guards.
 func TestEverySyncAndCheckHasATestThatMissesIt(t *testing.T) {
 	if os.Getenv("CRASH_MUTATIONS") == "" {
 		t.Skip("slow: make crash runs it")
@@ -67,8 +67,8 @@ func TestEverySyncAndCheckHasATestThatMissesIt(t *testing.T) {
 	fmt.Printf("%d mutants, %d red, %d not\n", len(rows), len(rows)-green, green)
 }
 
-// TestEveryMutantCanBeMade keeps the list up with the product. A mutant that does not
-// compile, or whose killer is gone, shows nothing.
+// TestEveryMutantCanBeMade keeps the list current. A mutant that does not compile, or whose
+// killer is gone, shows nothing.
 func TestEveryMutantCanBeMade(t *testing.T) {
 	checker := newTypeChecker(t, "../../..")
 	tests := make(map[string]string) // by package, its test files
@@ -101,7 +101,7 @@ func readTests(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// wantKillersGreen wants every killer to pass without a mutant.
+// wantKillersGreen checks that every killer passes without a mutant.
 func wantKillersGreen(t *testing.T) {
 	tests := make(map[string][]string)
 	for _, m := range mutants() {
@@ -124,7 +124,7 @@ func wantKillersGreen(t *testing.T) {
 	}
 }
 
-// runKiller runs a killer with GOFLAGS.
+// runKiller runs a killer with flags as GOFLAGS.
 func runKiller(k killer, flags string) ([]byte, error) {
 	cmd := exec.Command("go", "test", "-v", "-count=1", "-timeout=100s", "-run", "^"+k.test+"$", "cis490/internal/"+k.dir)
 	cmd.Env = append(os.Environ(), "GOFLAGS="+flags)

@@ -1,6 +1,6 @@
 package mutation_test
 
-// ofPackages are the mutants of the packages that an episode passes.
+// ofPackages are the mutants of the packages that handle episodes.
 var ofPackages = []mutant{
 	{
 		"receiver: a store that moved before the answer is acknowledged",
@@ -435,7 +435,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"outbox: rot is not seen",
-		killer{"shipper", "TestARottenEntryIsPackedAnew"},
+		killer{"shipper", "TestACorruptEntryIsPackedAgain"},
 		[]edit{
 			{
 				"outbox/outbox.go",
@@ -534,7 +534,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a conflict is tried again by itself",
-		killer{"shipper", "TestAConflictIsHeldUntilAPersonRetries"},
+		killer{"shipper", "TestAConflictIsHeldUntilAnOperatorRetries"},
 		[]edit{
 			{
 				"outbox/hold.go",
@@ -605,7 +605,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a good episode is dropped with its bad copy",
-		killer{"shipper", "TestARottenEntryWithoutItsEpisodeIsHeld"},
+		killer{"shipper", "TestACorruptEntryWithoutItsEpisodeIsHeld"},
 		[]edit{
 			{
 				"shipper/send.go",
@@ -703,7 +703,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"outbox: what nobody judged is deleted",
-		killer{"shipper", "TestAnUnjudgedEpisodeGoesBack"},
+		killer{"shipped", "TestAnUnjudgedEpisodeGoesBack"},
 		[]edit{
 			{
 				"shipped/delete.go",
@@ -714,7 +714,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: what changed is deleted",
-		killer{"shipper", "TestPruneKeepsWhatChangedSinceItWasShipped"},
+		killer{"shipped", "TestPruneKeepsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
 				"shipped/delete.go",
@@ -725,7 +725,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a fingerprint does for any tree",
-		killer{"shipper", "TestVerifyFindsWhatChangedSinceItWasShipped"},
+		killer{"shipped", "TestVerifyFindsWhatChangedSinceItWasShipped"},
 		[]edit{
 			{
 				"shipped/compare.go",
@@ -736,7 +736,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: other skipped entries are no change",
-		killer{"shipper", "TestSkippedEntriesMustBeThoseOfThen"},
+		killer{"shipped", "TestSkippedEntriesMustBeThoseOfThen"},
 		[]edit{
 			{
 				"shipped/compare.go",
@@ -747,7 +747,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: what changed just now is deleted",
-		killer{"shipper", "TestPruneKeepsWhatIsYoung"},
+		killer{"shipped", "TestPruneKeepsWhatIsYoung"},
 		[]edit{
 			{
 				"shipped/delete.go",

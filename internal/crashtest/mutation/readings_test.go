@@ -1,6 +1,6 @@
 package mutation_test
 
-// ofReadings are the mutants of what counts as read back, and of the loops that read.
+// ofReadings are the mutants of the code that verifies archives, and of the loops that read.
 var ofReadings = []mutant{
 	{
 		"device: a copy of a disk's image passes for the disk",

@@ -26,7 +26,7 @@ type fault struct {
 	do    func(t *testing.T, s *site)
 }
 
-// harmless faults leave all daemons standing.
+// harmless faults end no daemon.
 var harmless = []fault{
 	{"connections refused", false, func(_ *testing.T, s *site) { s.faultAllConns(labtest.Fault{Refuse: true}) }},
 	{"connections hang", false, func(_ *testing.T, s *site) { s.faultAllConns(labtest.Fault{Hang: true}) }},
@@ -114,7 +114,7 @@ func (s *site) fillDisk(t *testing.T, whose string, left int64) {
 	var st unix.Statfs_t
 	fixture.Must(t, unix.Fstatfs(int(f.Fd()), &st))
 	free := int64(st.Bavail)*st.Bsize - left
-	// The file system needs some of it to say which blocks these are.
+	// The file system needs some of them to record which blocks these are.
 	for size, step := int64(0), free; step >= 4096; {
 		switch err := unix.Fallocate(int(f.Fd()), 0, size, step); {
 		case err == nil:

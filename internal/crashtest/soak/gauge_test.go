@@ -16,7 +16,7 @@ import (
 	"cis490/internal/labtest"
 )
 
-// gauge is what a daemon takes up in a moment of peace.
+// gauge is what a daemon uses while it is idle.
 type gauge struct {
 	rss, peak, heap          int64 // bytes; heap is what is in use after a collection
 	fds, threads, goroutines int64
@@ -33,15 +33,15 @@ func (s *site) measure(t *testing.T) {
 	}
 }
 
-var answer = regexp.MustCompile(`(?m)^gauge goroutines=(\d+) heap=(\d+)$`)
+var gaugeLine = regexp.MustCompile(`(?m)^gauge goroutines=(\d+) heap=(\d+)$`)
 
 func queryGauge(t *testing.T, p *labtest.Process) gauge {
 	t.Helper()
-	before := len(answer.FindAllString(p.Output(), -1))
+	before := len(gaugeLine.FindAllString(p.Output(), -1))
 	p.Signal(t, syscall.SIGUSR1)
 	var said [][]string
 	labtest.Eventually(t, "the gauge is read", func() bool {
-		said = answer.FindAllStringSubmatch(p.Output(), -1)
+		said = gaugeLine.FindAllStringSubmatch(p.Output(), -1)
 		return len(said) > before
 	})
 	last := said[len(said)-1]
@@ -73,9 +73,9 @@ func parseNumber(t *testing.T, text string) int64 {
 	return n
 }
 
-// measure is one number of a gauge, and by how much the second half of a soak may be
-// above the most of the first: rounds differ, and what grows with each upload soon
-// leaves any such bound behind.
+// measure is one number of a gauge, and by how much the second half of a soak may exceed the
+// maximum of the first. Rounds differ, but what grows with each upload soon exceeds any such
+// bound.
 type measure struct {
 	name  string
 	of    func(g gauge) int64
@@ -87,15 +87,15 @@ var measures = []measure{
 	{"rss-MiB", func(g gauge) int64 { return g.rss }, 4 << 20, 1 << 20},
 	{"heap-KiB", func(g gauge) int64 { return g.heap }, 2 << 20, 1 << 10},
 	{"fds", func(g gauge) int64 { return g.fds }, 4, 1},
-	// Go keeps each thread that was ever needed because others waited for the disk:
-	// their number follows the busiest moment, also that of the machine's neighbours.
+	// Go keeps each thread that it once needed while others waited for the disk. So their
+	// number follows the busiest moment, which other programs of the machine can cause.
 	{"threads", func(g gauge) int64 { return g.threads }, 32, 1},
 	{"goroutines", func(g gauge) int64 { return g.goroutines }, 4, 1},
 }
 
-// medianRounds is how many rounds the second half needs for its median to count.
-// Idle connections come and go on top of what a daemon needs, so that of a few rounds
-// only the least says something: what leaks is in that one as well.
+// medianRounds is how many rounds the second half needs for its median to count. Idle
+// connections add a varying amount to what a daemon needs, so with few rounds only the minimum
+// is reliable: a leak shows in that too.
 const medianRounds = 8
 
 // level returns the level of a half of a soak.
@@ -106,15 +106,15 @@ func (m measure) level(half []gauge) int64 {
 	return m.medianOf(half)
 }
 
-// leastRounds is how many it takes to tell two halves.
-const leastRounds = 4
+// minRounds is the minimum number of rounds that can be compared as two halves.
+const minRounds = 4
 
-// wantNoGrowth wants no daemon to use more in the second half than in the first. The first round does
-// not count: it has what is created once.
+// wantNoGrowth checks that no daemon uses more in the second half than in the first. The first
+// round does not count: it has one-time allocations.
 func (s *site) wantNoGrowth(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
-		if all = all[1:]; len(all) < leastRounds {
+		if all = all[1:]; len(all) < minRounds {
 			return
 		}
 		first, second := all[:len(all)/2], all[len(all)/2:]
@@ -126,15 +126,15 @@ func (s *site) wantNoGrowth(t *testing.T) {
 	}
 }
 
-// mostRSS is what neither daemon may ever have had, whatever came.
-const mostRSS = 128 << 20
+// maxRSS is the maximum resident memory that either daemon may ever have.
+const maxRSS = 128 << 20
 
 func (s *site) wantSmallMemory(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
 		for _, g := range all {
-			if g.peak > mostRSS {
-				t.Errorf("%s had %d MiB, want at most %d", who, g.peak>>20, mostRSS>>20)
+			if g.peak > maxRSS {
+				t.Errorf("%s had %d MiB, want at most %d", who, g.peak>>20, maxRSS>>20)
 				break
 			}
 		}

@@ -23,7 +23,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	code, ran, err := crashtest.Isolate() // any user can do without, at the price of the faults of disks
+	code, ran, err := crashtest.Isolate() // other users run without, and then without faults of disks
 	if !ran && (err == nil || errors.Is(err, crashtest.ErrNotRoot)) {
 		code, ran, err = crashtest.Overlaid(overlayPrograms)
 	}
@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 	labtest.Main(m)
 }
 
-// overlayPrograms makes labtest build programs that report their number of goroutines, and wait for
-// seconds where the real ones wait for minutes.
+// overlayPrograms makes labtest build programs that report their number of goroutines, and that
+// wait for seconds where the real ones wait for minutes.
 func overlayPrograms(o *crashtest.Overlay) error {
 	gauge, err := os.ReadFile("testdata/gauge.go")
 	if err != nil {

@@ -16,13 +16,11 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestSoakLosesNothingAndStaysFlat runs two labs side by side. In one daemons
-// are killed and restarted all the time. In the other they stand from the
-// first round to the last, for all else that goes wrong there: so what they
-// leak adds up, and is seen.
-//
-// After each round the faults end, all that can be shipped must be delivered, and
-// every episode ever made is checked for the invariants of custody.
+// TestSoakLosesNothingAndStaysFlat runs two labs at the same time. In one, daemons are killed
+// and restarted all the time. In the other they run from the first round to the last under all
+// other faults, so that leaks add up and are seen. After each round the faults end, everything
+// that can be shipped must be delivered, and every episode ever made is checked for the
+// invariants of custody.
 func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
 	switch {
 	case testing.Short():
@@ -50,13 +48,13 @@ func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
 	}
 }
 
-// site is a lab with daemons, its disks and all that was promised to its hosts.
+// site is a lab with daemons, its disks and everything that was acknowledged to its hosts.
 type site struct {
 	*labtest.Lab
 	hosts    []*labtest.Host
 	shippers []*labtest.Process // of the hosts
-	disks    map[string]string  // the folders that are disks of their own, by whose they are
-	intruder *labtest.Host      // holds a good certificate, and no good intent
+	disks    map[string]string  // the directories that are disks of their own, by host
+	intruder *labtest.Host      // a hostile host with a valid certificate
 	random   *rand.Rand
 	began    time.Time
 
@@ -65,10 +63,10 @@ type site struct {
 	waiting                []episode      // made in this round
 	acked                  map[string]promise
 	losses                 int
-	gauges                 map[string][]gauge // by the name of the daemon, one a round
+	gauges                 map[string][]gauge // by the name of the daemon, one per round
 }
 
-// episode is one that was made, and what must become of it.
+// episode is an episode that was made, and its expected fate.
 type episode struct {
 	host int // of site.hosts
 	name string
@@ -78,7 +76,7 @@ type episode struct {
 // promise is what the receiver acknowledged.
 type promise struct {
 	sha256 string
-	pruned bool // the host's copy was deleted, by leave of the receiver
+	pruned bool // the host's copy was deleted because the receiver had verified its own
 }
 
 func newSite(t *testing.T, fs string, random *rand.Rand) *site {
@@ -105,7 +103,7 @@ func newSite(t *testing.T, fs string, random *rand.Rand) *site {
 	return s
 }
 
-// mountDisk gives a folder a file system of its own, if this process may mount.
+// mountDisk gives a directory a file system of its own, if this process may mount.
 func (s *site) mountDisk(t *testing.T, fs, whose, dir string) {
 	t.Helper()
 	if !crashtest.Isolated() {
@@ -124,7 +122,7 @@ func (s *site) mountDisk(t *testing.T, fs, whose, dir string) {
 	})
 }
 
-// runRound injects faults under load, and then waits until all is settled.
+// runRound injects faults under load, and then waits until everything is settled.
 func (s *site) runRound(t *testing.T, faults []fault) {
 	s.rounds++
 	s.waiting = nil
@@ -197,9 +195,9 @@ func (s *site) pause() {
 	<-time.After(time.Duration(20+s.random.IntN(600)) * time.Millisecond)
 }
 
-// comeHome is how long it may take from the end of the faults until all is
-// shipped that can be.
-const comeHome = time.Minute
+// deliveryTimeout is how long after the end of the faults everything that can be shipped must be
+// delivered.
+const deliveryTimeout = time.Minute
 
 // waitSettled ends the faults, and waits until each episode is in its final state.
 func (s *site) waitSettled(t *testing.T) {
@@ -210,9 +208,9 @@ func (s *site) waitSettled(t *testing.T) {
 		h := s.hosts[e.host]
 		switch e.fate {
 		case labtest.Ships:
-			labtest.Within(t, comeHome, h.Name+" has shipped "+e.name, func() bool { return h.IsShipped(e.name) })
+			labtest.Within(t, deliveryTimeout, h.Name+" has shipped "+e.name, func() bool { return h.IsShipped(e.name) })
 		case labtest.IsHeld:
-			labtest.Within(t, comeHome, h.Name+" holds "+e.name, func() bool { return fixture.Exists(h.Outbox(e.name + ".held")) })
+			labtest.Within(t, deliveryTimeout, h.Name+" holds "+e.name, func() bool { return fixture.Exists(h.Outbox(e.name + ".held")) })
 		}
 	}
 	for _, h := range s.hosts {
@@ -266,8 +264,8 @@ func (s *site) countFate(f labtest.Fate) int {
 	return n
 }
 
-// checkSecrets checks that no archive of a hostile episode has the secrets it was made to steal. What
-// was packed of them is compared elsewhere.
+// checkSecrets checks that no archive of a hostile episode has the secrets it was made to
+// steal. The packed content is compared elsewhere.
 func (s *site) checkSecrets(t *testing.T) {
 	t.Helper()
 	for _, e := range s.waiting {

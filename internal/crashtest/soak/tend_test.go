@@ -12,8 +12,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// runMaintenance does what operators do sometimes: heal a corrupt copy, or delete on a host what the
-// receiver has verified.
+// runMaintenance does what operators do sometimes: heal a corrupt archive, or delete on a host
+// what the receiver has verified.
 func (s *site) runMaintenance(t *testing.T) {
 	if t.Failed() {
 		return
@@ -25,8 +25,8 @@ func (s *site) runMaintenance(t *testing.T) {
 	}
 }
 
-// corruptAndHeal changes a byte of the receiver's copy of an episode, and makes the host send its own
-// again.
+// corruptAndHeal changes a byte of the receiver's archive of an episode, and makes the host
+// send its own again.
 func (s *site) corruptAndHeal(t *testing.T, i int) {
 	h := s.hosts[i]
 	name := s.shippedEpisode(i)
@@ -43,14 +43,14 @@ func (s *site) corruptAndHeal(t *testing.T, i int) {
 	if strings.Contains(r.Stdout, " "+name+": it carries no receipt") {
 		h.Run("resend", name).MustExit(t, 0) // as it advises
 	}
-	labtest.Within(t, comeHome, name+" is healed", func() bool { return h.IsShipped(name) })
+	labtest.Within(t, deliveryTimeout, name+" is healed", func() bool { return h.IsShipped(name) })
 	h.WaitEmpty()
 	wantAllStored(t, h.Run("verify"))
 	s.Settled(t)
 }
 
-// wantAllStored wants the receiver to have all episodes for which the host has a receipt. There is
-// none if the disk was full when an episode was retired.
+// wantAllStored checks that the receiver has all episodes for which the host has a receipt.
+// There is no receipt if the disk was full when an episode was retired.
 func wantAllStored(t *testing.T, verify labtest.Result) {
 	t.Helper()
 	if !strings.Contains(verify.Stdout, " stored=0 missing=0 damaged=0 undecodable=0 divergent=0 ") {
@@ -85,8 +85,8 @@ func flipByte(t *testing.T, path string) {
 	fixture.Must(t, unix.Fsync(int(f.Fd())))
 }
 
-// verifyAndPrune makes the receiver verify what a host has shipped, and the host delete its copies.
-// Only the receiver's copies are checked after that.
+// verifyAndPrune makes the receiver verify what a host has shipped, and the host delete its
+// copies. From then on only the receiver's copies are checked.
 func (s *site) verifyAndPrune(t *testing.T, i int) {
 	h := s.hosts[i]
 	s.faults["pruned"]++

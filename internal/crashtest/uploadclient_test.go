@@ -21,10 +21,10 @@ import (
 	"cis490/internal/labtest"
 )
 
-// wire uploads archives over many connections at once, and notes each answer of
-// success the moment it comes: it is who was promised something. What got no
-// answer it sends again in the next round.
-type wire struct {
+// uploadClient uploads archives over many connections at once, and records each successful answer as
+// soon as it comes: that is what was promised. Archives without an answer are sent again in the
+// next round.
+type uploadClient struct {
 	lab    *labtest.Lab
 	host   *labtest.Host
 	client *http.Client
@@ -35,7 +35,7 @@ type wire struct {
 	made    int
 	waiting []*parcel
 	acked   map[string]string // sha256 by the name of the episode
-	told    map[string]int64  // how far an upload in pieces has come
+	told    map[string]int64  // offsets that uploads in pieces have reached
 	fell    []string          // those that were back all the same
 	over    bool              // something is cut off, or about to be
 }
@@ -46,21 +46,21 @@ type parcel struct {
 	body []byte
 }
 
-// pieces is the size from which a parcel goes in pieces.
-const pieces = 64 << 10
+// minPiecesSize is the size from which a parcel is sent in pieces.
+const minPiecesSize = 64 << 10
 
-// uploaders is how many uploads a wire makes at once: as many as one host may.
+// uploaders is how many uploads a client makes at once: as many as one host may.
 const uploaders = 6
 
-func newWire(t testing.TB, l *labtest.Lab, random *rand.Rand) *wire {
+func newUploadClient(t testing.TB, l *labtest.Lab, random *rand.Rand) *uploadClient {
 	h := l.Host("wire-01")
-	w := &wire{lab: l, host: h, client: h.Client(t), sender: h.Sender(t), random: random, acked: make(map[string]string), told: make(map[string]int64)}
+	w := &uploadClient{lab: l, host: h, client: h.Client(t), sender: h.Sender(t), random: random, acked: make(map[string]string), told: make(map[string]int64)}
 	w.client.Transport.(*http.Transport).MaxIdleConnsPerHost = uploaders
 	return w
 }
 
 // start uploads until stop is closed or a connection fails. Each uploader calls Done at its end.
-func (w *wire) start(stop <-chan struct{}, all *sync.WaitGroup) {
+func (w *uploadClient) start(stop <-chan struct{}, all *sync.WaitGroup) {
 	for range uploaders {
 		all.Go(func() {
 			for w.upload(w.nextParcel()) {
@@ -75,7 +75,7 @@ func (w *wire) start(stop <-chan struct{}, all *sync.WaitGroup) {
 }
 
 // nextParcel returns a waiting parcel, or a new one.
-func (w *wire) nextParcel() *parcel {
+func (w *uploadClient) nextParcel() *parcel {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n := len(w.waiting); n > 0 {
@@ -117,10 +117,10 @@ func packRandom(name string, size int, random *rand.Rand) []byte {
 }
 
 // upload sends a parcel, and reports whether to continue.
-func (w *wire) upload(p *parcel) bool {
+func (w *uploadClient) upload(p *parcel) bool {
 	sum := sha256.Sum256(p.body)
 	ok := false
-	if len(p.body) < pieces {
+	if len(p.body) < minPiecesSize {
 		ok = w.put(p, sum)
 	} else {
 		ok = w.send(p)
@@ -136,7 +136,7 @@ func (w *wire) upload(p *parcel) bool {
 	return true
 }
 
-func (w *wire) put(p *parcel, sum [32]byte) bool {
+func (w *uploadClient) put(p *parcel, sum [32]byte) bool {
 	req, err := http.NewRequest(http.MethodPut, w.lab.URL("/v1/episodes/"+w.host.Name+"/"+p.name), bytes.NewReader(p.body))
 	if err != nil {
 		return false
@@ -153,14 +153,14 @@ func (w *wire) put(p *parcel, sum [32]byte) bool {
 }
 
 // acks returns a copy of the receipts so far.
-func (w *wire) acks() map[string]string {
+func (w *uploadClient) acks() map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.acked)
 }
 
 // sendWaiting sends the waiting parcels.
-func (w *wire) sendWaiting(t testing.TB) {
+func (w *uploadClient) sendWaiting(t testing.TB) {
 	for w.countWaiting() > 0 {
 		if p := w.nextParcel(); !w.upload(p) {
 			t.Fatalf("%s is refused after the faults", p.name)
@@ -168,7 +168,7 @@ func (w *wire) sendWaiting(t testing.TB) {
 	}
 }
 
-func (w *wire) countWaiting() int {
+func (w *uploadClient) countWaiting() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.waiting)
