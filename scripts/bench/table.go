@@ -127,7 +127,7 @@ func (b book) legend(out *bytes.Buffer) {
 		return
 	}
 	out.WriteString("### Systems\n\n| system | what it is | durable at its end |\n|---|---|---|\n")
-	for _, sys := range append(systems(), diskAlone(), settledOurs()) {
+	for _, sys := range append(systems(), diskAlone(), settledCis490()) {
 		if named[sys.name] {
 			fmt.Fprintf(out, "| %s | %s | %s |\n", sys.name, sys.title, sys.keeps)
 		}
