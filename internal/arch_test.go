@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 const module = "cis490"
@@ -311,9 +313,7 @@ func TestNothingIsLeftAsANote(t *testing.T) {
 // The module must build with any Go 1.26, and must not fetch another one.
 func TestModuleAsksForGo126(t *testing.T) {
 	text, err := os.ReadFile("../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if !regexp.MustCompile(`(?m)^go 1\.26$`).Match(text) {
 		t.Error("go.mod: want the line: go 1.26")
 	}
@@ -392,9 +392,7 @@ func project(t *testing.T) map[string]*pkg {
 		p.files = append(p.files, f)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if len(packages) < 10 {
 		t.Fatalf("found %d packages only: %v", len(packages), slices.Sorted(maps.Keys(packages)))
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 // Row is a line of index.jsonl.
@@ -188,9 +190,7 @@ func (l *Lab) stored(t testing.TB) []string {
 func links(t testing.TB, path string) int {
 	t.Helper()
 	var st syscall.Stat_t
-	if err := syscall.Lstat(path, &st); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, syscall.Lstat(path, &st))
 	return int(st.Nlink)
 }
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 // Fate is what must become of an episode.
@@ -74,9 +76,7 @@ func (h *Host) secret() string {
 
 func (h *Host) must(err error) {
 	h.t.Helper()
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, err)
 }
 
 func evilNames(h *Host, name string) {

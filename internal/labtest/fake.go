@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Fake puts something else in the receiver's place, with the receiver's own
@@ -15,9 +17,7 @@ import (
 func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(l.Path("pki", "server.crt"), l.Path("pki", "server.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	s := httptest.NewUnstartedServer(h)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert}
 	s.StartTLS()
@@ -34,9 +34,7 @@ func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 func (h *Host) Client(t testing.TB) *http.Client {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(h.Path("pki", h.Name+".crt"), h.Path("pki", h.Name+".key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return h.lab.client(t, cert)
 }
 
@@ -49,9 +47,7 @@ func (l *Lab) Stranger(t testing.TB) *http.Client {
 func (l *Lab) client(t testing.TB, certs ...tls.Certificate) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(l.Path("pki", "ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}

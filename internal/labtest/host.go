@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Host is a lab host: its configuration, its certificate and its episodes.
@@ -56,9 +58,7 @@ func (l *Lab) Host(name string) *Host {
 		"receiver.key_file":  fmt.Sprintf("%q", "pki/"+name+".key"),
 	}
 	l.Receiver("pki", "issue", name, "--dir", l.Path("pki"), "--out", h.Path("pki")).MustExit(l.t, 0)
-	if err := os.MkdirAll(h.Path("data", "episodes"), 0o755); err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, os.MkdirAll(h.Path("data", "episodes"), 0o755))
 	h.write()
 	l.hosts = append(l.hosts, h)
 	return h
@@ -126,9 +126,7 @@ func (h *Host) Draft(name string, files ...File) string {
 		files = recording(name)
 	}
 	dir := h.Episodes(name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, os.MkdirAll(dir, 0o755))
 	for _, f := range files {
 		writeFile(h.t, filepath.Join(dir, f.Name), f.Body)
 	}
@@ -150,9 +148,7 @@ func (h *Host) Finish(name string) {
 	draft := h.Path("done.marker")
 	writeFile(h.t, draft, "")
 	h.lab.chown(draft, h.lab.uid, h.lab.uid)
-	if err := os.Rename(draft, h.Episodes(name, "done.marker")); err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, os.Rename(draft, h.Episodes(name, "done.marker")))
 }
 
 // Note makes the lab answer for a finished episode that came about otherwise,
@@ -184,9 +180,7 @@ func (h *Host) Change(name string, change func(dir string)) {
 // is for tests that change the index by hand, which makes the store another one.
 func (h *Host) ForgetStore() {
 	h.t.Helper()
-	if err := os.Remove(h.Outbox(".store.json")); err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, os.Remove(h.Outbox(".store.json")))
 }
 
 // Move makes the shipper run by way of a command that enters another place, from

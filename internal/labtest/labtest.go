@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Lab is a receiver with its data, its certificates and its hosts, all in one
@@ -195,12 +197,8 @@ func (s settings) toml() string {
 
 func writeFile(t testing.TB, path, text string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	fixture.Must(t, os.WriteFile(path, []byte(text), 0o644))
 }
 
 // field returns the value of key in a line of the log.

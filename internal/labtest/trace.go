@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // Trace is a program's system calls in their order, by strace.
@@ -90,9 +92,7 @@ var (
 func (tr *Trace) Calls(t testing.TB) []Call {
 	t.Helper()
 	f, err := os.Open(tr.path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	var calls []Call
 	open := make(map[string]Call) // by thread
@@ -117,9 +117,7 @@ func (tr *Trace) Calls(t testing.TB) []Call {
 			calls = append(calls, c)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, lines.Err())
 	return calls
 }
 

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Tree says what a directory holds: for each path below it, what is there.
@@ -120,9 +122,7 @@ func merged(a, b Tree) Tree {
 func Unpack(t testing.TB, archive string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "unpacked-*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	cmd := exec.Command("tar", "--use-compress-program=zstd", "-xf", archive, "-C", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("unpack %s: %v\n%s", archive, err, out)

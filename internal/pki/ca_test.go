@@ -22,9 +22,7 @@ import (
 func createCAs(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a", "pki")
-	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1", "fd00::1"}}); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1", "fd00::1"}}))
 	return dir
 }
 
@@ -35,9 +33,7 @@ func parseCertificate(t testing.TB, path string) *x509.Certificate {
 		t.Fatalf("%s is not PEM", path)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return cert
 }
 
@@ -45,9 +41,7 @@ func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
 	dir := createCAs(t)
 	for _, name := range []string{"ca.key", "hosts-ca.key", "server.key"} {
 		info, err := os.Stat(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: got mode %v; want 0600", name, info.Mode().Perm())
 		}
@@ -65,9 +59,7 @@ func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
 		}
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".pki.lock" {
 			t.Errorf("%s was left behind", entry.Name())
@@ -120,13 +112,9 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 	dir, out := createCAs(t), filepath.Join(t.TempDir(), "for", "lab-01")
 	now := time.Now()
 	got, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	entries, err := os.ReadDir(out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	var names []string
 	for _, entry := range entries {
 		names = append(names, entry.Name())
@@ -158,9 +146,7 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 func TestIssueNeverReplacesSilently(t *testing.T) {
 	dir, out := createCAs(t), t.TempDir()
 	first, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	key := readFile(t, filepath.Join(out, "lab-01.key"))
 	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("got %v; want a hint at --force", err)
@@ -199,9 +185,7 @@ func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
 func TestCertificateDoesNotOutlastItsCA(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
-	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}, CAValid: time.Hour}); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}, CAValid: time.Hour}))
 	got, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{})
 	if err != nil || got.NotAfter.After(now.Add(time.Hour+time.Minute)) {
 		t.Errorf("got %v, %v; want an hour", got.NotAfter, err)

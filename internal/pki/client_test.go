@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -26,9 +27,7 @@ func credentials(t testing.TB, dir, host string) pki.ClientConfig {
 func loadClient(t testing.TB, c pki.ClientConfig) *pki.Client {
 	t.Helper()
 	client, err := pki.LoadClient(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return client
 }
 
@@ -58,9 +57,7 @@ func TestClientChecksTheReceiversName(t *testing.T) {
 	if _, err := pki.RenewServer(l.dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	client := loadClient(t, credentials(t, l.dir, "lab-01"))
 	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newShipperCaller(client)} {
 		if r := c.call(); r.err == nil || !strings.Contains(r.err.Error(), "127.0.0.1") {
@@ -86,25 +83,19 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 	c.wantAccess("lab-01 mtls")
 
 	writeFile(t, config.KeyFile, readFile(t, next.KeyFile))
-	if err := client.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, client.Reload())
 	c.hangUp()
 	c.wantAccess("lab-02 mtls")
 	plain.wantAccess("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
 
 	writeFile(t, config.CAFile, otherCA)
-	if err := client.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, client.Reload())
 	c.hangUp()
 	if r := c.call(); r.err == nil {
 		t.Error("a receiver of the CA before was trusted")
 	}
 	writeFile(t, config.CAFile, goodCA)
-	if err := client.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, client.Reload())
 	c.wantAccess("lab-02 mtls")
 }
 
@@ -112,9 +103,7 @@ func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
 	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
 	client := loadClient(t, credentials(t, l.dir, "lab-01"))
 	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(newAuthority(t).cert))
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	r := l.newShipperCaller(client).call()
 	// "certificate required" would send a person looking for a missing file.
 	if r.err == nil || strings.Contains(r.err.Error(), "required") {

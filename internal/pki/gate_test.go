@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -164,9 +165,7 @@ func TestRevocationEndsKeptConnection(t *testing.T) {
 	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	c.wantRefusedOnSameConnection(http.StatusForbidden)
 	c.hangUp()
 	if r := c.call(); r.err == nil {
@@ -181,9 +180,7 @@ func TestSwappedCAEndsKeptConnection(t *testing.T) {
 	c := l.issue("lab-01", pki.IssueOptions{})
 	c.wantAccess("lab-01 mtls")
 	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(newAuthority(t).cert))
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	c.wantRefusedOnSameConnection(http.StatusForbidden)
 }
 
@@ -193,12 +190,8 @@ func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 	c.wantAccess("lab-01 mtls")
 	before := l.gate.Trust().NotAfter()
 	ends, err := pki.RenewServer(l.dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
+	fixture.Must(t, l.gate.Reload())
 	if got := l.gate.Trust().NotAfter(); !got.Equal(ends) || !got.After(before) {
 		t.Errorf("got %v; want %v, after %v", got, ends, before)
 	}
@@ -208,9 +201,7 @@ func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 
 func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 	foreign := t.TempDir()
-	if err := pki.InitCA(foreign, pki.InitOptions{Names: []string{"x"}, TrustDomain: "other.lab"}); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, pki.InitCA(foreign, pki.InitOptions{Names: []string{"x"}, TrustDomain: "other.lab"}))
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	writeFile(t, tokens, []byte(tokenLine("lab-01", "secret")))
 	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
@@ -220,9 +211,7 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 	if _, err := pki.RevokeHost(l.dir, "lab-02", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	hostsCA := readFile(t, l.path("hosts-ca.crt"))
 	for name, broken := range map[string]struct {
 		path string
@@ -286,16 +275,12 @@ func TestSessionsAreNotResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(out, "lab-01.crt"), filepath.Join(out, "lab-01.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	config := l.clientTLS(&pair)
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 	for range 3 {
 		conn, err := tls.Dial("tcp", l.addr, config)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		answer, err := io.ReadAll(conn) // a ticket would come along here
 		state := conn.ConnectionState()

@@ -5,15 +5,14 @@ import (
 	"testing"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
 func mustName(t testing.TB, s string) episode.Name {
 	t.Helper()
 	name, err := episode.ParseName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return name
 }
 

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -45,9 +46,7 @@ type lab struct {
 func newLab(t testing.TB, change func(*pki.Config)) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: t.TempDir()}
-	if err := pki.InitCA(l.dir, pki.InitOptions{Names: []string{"localhost", "127.0.0.1"}}); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, pki.InitCA(l.dir, pki.InitOptions{Names: []string{"localhost", "127.0.0.1"}}))
 	l.config = pki.Config{
 		CertFile: l.path("server.crt"), KeyFile: l.path("server.key"),
 		ClientCAFile: l.path("hosts-ca.crt"), CRLFile: l.path("hosts.crl"), TrustDomain: domain,
@@ -57,9 +56,7 @@ func newLab(t testing.TB, change func(*pki.Config)) *lab {
 		change(&l.config)
 	}
 	gate, err := pki.Open(l.config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	l.gate = gate
 	l.serve()
 	return l
@@ -67,9 +64,7 @@ func newLab(t testing.TB, change func(*pki.Config)) *lab {
 
 func (l *lab) serve() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, err)
 	server := &http.Server{
 		TLSConfig: l.gate.TLSConfig(),
 		ErrorLog:  log.New(io.Discard, "", 0),
@@ -110,9 +105,7 @@ func (l *lab) issue(host episode.Name, o pki.IssueOptions) *caller {
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"),
 		KeyFile: filepath.Join(out, string(host)+".key"),
 	})
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, err)
 	return l.newCaller(client.TLSConfig())
 }
 
@@ -153,9 +146,7 @@ type reply struct {
 
 func (c *caller) call() (r reply) {
 	request, err := http.NewRequestWithContext(c.l.t.Context(), http.MethodGet, c.l.url, nil)
-	if err != nil {
-		c.l.t.Fatal(err)
-	}
+	fixture.Must(c.l.t, err)
 	if c.token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.token)
 	}
@@ -213,9 +204,7 @@ type authority struct {
 func loadAuthority(t testing.TB, dir, name string) authority {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return authority{t, pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)}
 }
 
@@ -223,9 +212,7 @@ func loadAuthority(t testing.TB, dir, name string) authority {
 func newAuthority(t testing.TB) authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "plain CA"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -244,9 +231,7 @@ func template(t testing.TB, uris ...string) *x509.Certificate {
 		names = append(names, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(uri)})
 	}
 	value, err := asn1.Marshal(names)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
@@ -267,13 +252,9 @@ func (a authority) signCertificate(template *x509.Certificate, key *ecdsa.Privat
 		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	fixture.Must(a.t, err)
 	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	fixture.Must(a.t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
@@ -294,17 +275,13 @@ func (l *lab) clientTLS(show *tls.Certificate) *tls.Config {
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return data
 }
 
 func writeFile(t testing.TB, path string, data []byte) {
 	t.Helper()
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(path, data, 0o600))
 }
 
 func encodeCertificate(c *x509.Certificate) []byte {

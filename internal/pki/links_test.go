@@ -19,9 +19,7 @@ func TestRootFollowsNoLinkOfAnother(t *testing.T) {
 	dir, victim, link := filepath.Join(base, "pki"), filepath.Join(base, "victim"), filepath.Join(base, "link")
 	check := func(err error) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 	}
 	check(pki.InitCA(dir, pki.InitOptions{Names: []string{"127.0.0.1"}}))
 	check(os.Mkdir(victim, 0o755))

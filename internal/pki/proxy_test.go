@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -82,9 +83,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	if _, err := l.gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("revoked: %v", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -33,13 +34,9 @@ func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 	host := authority{t, issuing.Leaf, root.key}.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
 	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
 	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(root.cert))
-	if err := l.gate.Reload(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.gate.Reload())
 	c, err := l.gate.IdentifyCaller(requestWith("", host.Leaf, issuing.Leaf))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if !c.AccessEnds.Equal(issuing.Leaf.NotAfter) || !c.NotAfter.Equal(host.Leaf.NotAfter) {
 		t.Errorf("access ends at %v, the certificate at %v; want %v and %v", c.AccessEnds, c.NotAfter, issuing.Leaf.NotAfter, host.Leaf.NotAfter)
 	}
@@ -90,15 +87,9 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 			}
 			leaf := loadAuthority(t, out, "lab-01").cert
 			c, err := l.gate.IdentifyCaller(requestWith("secret", leaf))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := test.change(l, "lab-01"); err != nil {
-				t.Fatal(err)
-			}
-			if err := l.gate.Reload(); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, err)
+			fixture.Must(t, test.change(l, "lab-01"))
+			fixture.Must(t, l.gate.Reload())
 			if _, err := l.gate.RecheckCaller(c); !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)
 			}

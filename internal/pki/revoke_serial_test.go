@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -20,9 +21,7 @@ func newRestoredCA(t *testing.T) (dir, file string, issued pki.Issued) {
 	if err == nil {
 		err = os.RemoveAll(filepath.Join(dir, "issued"))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return dir, filepath.Join(out, "lab-01.crt"), issued
 }
 
@@ -70,9 +69,7 @@ func TestRevokedWithoutRecordIsRefused(t *testing.T) {
 	if err == nil {
 		err = os.RemoveAll(l.path("issued"))
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	serial, err := pki.ParseSerial(list[0].Serial)
 	if err == nil {
 		_, err = pki.RevokeSerial(l.dir, serial, time.Now())
@@ -80,9 +77,7 @@ func TestRevokedWithoutRecordIsRefused(t *testing.T) {
 	if err == nil {
 		err = l.gate.Reload()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	c.wantRefusedOnSameConnection(403)
 }
 

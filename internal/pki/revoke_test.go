@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 
@@ -18,18 +19,14 @@ func readCRL(t testing.TB, dir string) *x509.RevocationList {
 	t.Helper()
 	block, _ := pem.Decode(readFile(t, filepath.Join(dir, "hosts.crl")))
 	list, err := x509.ParseRevocationList(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return list
 }
 
 func issueCertificate(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
 	t.Helper()
 	got, err := pki.IssueHost(dir, mustName(t, host), t.TempDir(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return got
 }
 
@@ -108,9 +105,7 @@ func TestListTellsStates(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := pki.ListIssued(dir, now.Add(2*time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	var got []string
 	for _, i := range list {
 		got = append(got, string(i.Host)+" "+string(i.State))
@@ -139,13 +134,9 @@ func TestOneChangeAtATime(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	held, err := os.OpenFile(filepath.Join(dir, ".pki.lock"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer held.Close()
-	if err := unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
 	for name, err := range changeCA(dir) {
 		if err == nil || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("%s beside another command: got %v; want it refused", name, err)
@@ -158,13 +149,9 @@ func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	held, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer held.Close()
-	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, unix.Flock(int(held.Fd()), unix.LOCK_EX))
 	for name, err := range changeCA(dir) {
 		if err != nil {
 			t.Errorf("%s beside a lock on the directory: %v", name, err)

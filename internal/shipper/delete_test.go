@@ -425,9 +425,7 @@ func mountSmallDisk(t *testing.T) string {
 func fillDisk(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "ballast"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	for b := make([]byte, 4096); err == nil; {
 		_, err = f.Write(b)

@@ -13,6 +13,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 )
 
 // busy is a section of rows as (system, round, wall, foreign).
@@ -47,12 +48,8 @@ func TestSpoiledRowsAreLeftOutOrMarked(t *testing.T) {
 func TestPageKeepsWhatAPersonWrote(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
 	text := "# Mine\n<!-- begin: x -->\nold\n<!-- end -->\nmine\n<!-- begin: y -->\nother\n<!-- end -->\n"
-	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := splice(page, "x", []byte("new\n\n")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(page, []byte(text), 0o644))
+	fixture.Must(t, splice(page, "x", []byte("new\n\n")))
 	got, err := os.ReadFile(page)
 	want := "# Mine\n<!-- begin: x -->\nnew\n<!-- end -->\nmine\n<!-- begin: y -->\nother\n<!-- end -->\n"
 	if err != nil || string(got) != want {
@@ -71,18 +68,14 @@ func TestChartIsXML(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			return
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 	}
 }
 
 func TestWorkIsTheSameBytesEachTime(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {
-		if err := (work{"S", 3, 8, 40 << 10}).generate(dir); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, (work{"S", 3, 8, 40 << 10}).generate(dir))
 	}
 	if out, err := exec.Command("diff", "-r", a, b).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
@@ -98,13 +91,9 @@ func TestWorkIsTheSameBytesEachTime(t *testing.T) {
 func TestLoadArchivesHoldTheirNames(t *testing.T) {
 	src := t.TempDir()
 	w := work{"load", 1, 8, 46_000}
-	if err := w.episode(filepath.Join(src, w.id(0)), 0); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, w.episode(filepath.Join(src, w.id(0)), 0))
 	var l loader
-	if err := l.pack(src, 3, 17_000); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, l.pack(src, 3, 17_000))
 	for i, b := range l.bodies {
 		all, err := io.ReadAll(b.reader())
 		if err != nil || len(all) != 17_000 {
@@ -124,25 +113,17 @@ func TestLoadArchivesHoldTheirNames(t *testing.T) {
 func TestCustodyIsTheWholeWay(t *testing.T) {
 	dir := t.TempDir()
 	at := func(elem ...string) string { return filepath.Join(append([]string{dir}, elem...)...) }
-	if err := (work{"S", 5, 2, 0}).generate(at("src")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, (work{"S", 5, 2, 0}).generate(at("src")))
 	for _, d := range []string{"data", "outbox", "shipped"} {
-		if err := os.Mkdir(at(d), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Mkdir(at(d), 0o755))
 	}
 	c := &chain{body: []byte("archive"), took: make([]samples, 2)}
-	if err := errors.Join(c.receiver(at("data")), c.host(at("src"), at("shipped"), at("outbox"))); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(c.receiver(at("data")), c.host(at("src"), at("shipped"), at("outbox"))))
 	names, err := c.names(0)
 	if err == nil {
 		err = c.all(names)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	rows, err := os.ReadFile(at("data", "index.jsonl"))
 	if n := bytes.Count(rows, []byte("\n")); err != nil || n != 5 {
 		t.Errorf("%d rows, %v", n, err)
@@ -159,23 +140,15 @@ func TestCustodyIsTheWholeWay(t *testing.T) {
 func TestTimeOfEndedChildrenCounts(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo; read line")
 	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
+	fixture.Must(t, cmd.Start())
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
 	got := treeCPU(cmd.Process.Pid)
-	if err := errors.Join(in.Close(), ignoreExit(cmd.Wait())); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(in.Close(), ignoreExit(cmd.Wait())))
 	want := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if diff := (want - got).Abs(); diff > 3*tick || got < 2*tick {
 		t.Errorf("got %v, the kernel says %v in the end", got, want)
