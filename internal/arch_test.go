@@ -81,7 +81,7 @@ var importRules = map[string]importRule{
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
 	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
-	"internal/scripttest": {"cli durable labtest", "runs a program's command, and the other program as it is shipped"},
+	"internal/scripttest": {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// What breaks the programs knows none of them; its tests may.
 	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},

@@ -1,7 +1,7 @@
 package pki
 
 import (
-	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -51,7 +51,7 @@ type InitOptions struct {
 
 // Validate returns an error if the options are not valid.
 func (o InitOptions) Validate() error {
-	if err := checkTrustDomain(orDefault(o.TrustDomain, DefaultTrustDomain)); err != nil {
+	if err := checkTrustDomain(cmp.Or(o.TrustDomain, DefaultTrustDomain)); err != nil {
 		return err
 	}
 	_, err := parseNames(o.Names)
@@ -99,8 +99,8 @@ func refuseExisting(f *pemDir) error {
 }
 
 func createCAs(f *pemDir, o InitOptions) error {
-	domain := orDefault(o.TrustDomain, DefaultTrustDomain)
-	now, valid := orNow(o.Now), orDefault(o.CAValid, DefaultCAValid)
+	domain := cmp.Or(o.TrustDomain, DefaultTrustDomain)
+	now, valid := cmp.Or(o.Now, time.Now()), cmp.Or(o.CAValid, DefaultCAValid)
 	serverAuthority, err := newAuthority(f, serverCA, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: domain + " receiver CA"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -162,7 +162,7 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 			names = append(names, ip.String())
 		}
 	}
-	renewed, err := signServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
+	renewed, err := signServer(f, ca, old.key.Public(), names, cmp.Or(o.Now, time.Now()), o.LeafValid)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -177,7 +177,7 @@ func signServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, n
 	}
 	template.Subject = pkix.Name{CommonName: server}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	cert, err := ca.signCertificate(template, key, now, orDefault(valid, DefaultLeafValid))
+	cert, err := ca.signCertificate(template, key, now, cmp.Or(valid, DefaultLeafValid))
 	if err != nil {
 		return nil, err
 	}
@@ -271,13 +271,9 @@ func loadAuthority(f *pemDir, name string) (authority, error) {
 func (a authority) signCertificate(template *x509.Certificate, public crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	if !now.Before(a.cert.NotAfter) {
 		return nil, fmt.Errorf("the CA %s expired on %s; create a new one with receiver pki init in another directory",
-			quoteText(a.cert.Subject.CommonName), formatDay(a.cert.NotAfter))
+			quoteText(a.cert.Subject.CommonName), a.cert.NotAfter.UTC().Format(time.DateOnly))
 	}
-	serial, err := newSerial()
-	if err != nil {
-		return nil, err
-	}
-	template.SerialNumber = serial
+	template.SerialNumber = newSerial()
 	template.BasicConstraintsValid = true
 	if !template.IsCA {
 		template.KeyUsage = x509.KeyUsageDigitalSignature
@@ -295,14 +291,10 @@ func (a authority) signCertificate(template *x509.Certificate, public crypto.Pub
 }
 
 // newSerial returns 128 random bits, so that serials stay unique after a restored backup.
-func newSerial() (*big.Int, error) {
+func newSerial() *big.Int {
 	bits := make([]byte, 16)
-	for bytes.Equal(bits, make([]byte, 16)) {
-		if _, err := rand.Read(bits); err != nil {
-			return nil, fmt.Errorf("generate serial: %w", err)
-		}
-	}
-	return new(big.Int).SetBytes(bits), nil
+	rand.Read(bits) // never fails
+	return new(big.Int).SetBytes(bits)
 }
 
 // newKey generates and writes a key.
@@ -322,20 +314,3 @@ func writeKey(f *pemDir, name string, key *ecdsa.PrivateKey) error {
 	}
 	return f.writeKey(name+keySuffix, encodePEM(pemKey, der))
 }
-
-func orDefault[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
-}
-
-func orNow(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Now()
-	}
-	return t
-}
-
-func formatDay(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -56,14 +56,8 @@ func LoadClient(c ClientConfig) (*Client, error) {
 
 // Reload reads all files again. If any is not valid, it changes nothing and returns why.
 func (c *Client) Reload() error {
-	c.reload.Lock()
-	defer c.reload.Unlock()
-	p, err := loadCredentials(c.config)
-	if err != nil {
-		return err
-	}
-	c.current.Store(p)
-	return nil
+	_, err := c.ReloadIfChanged()
+	return err
 }
 
 // ReloadIfChanged is [Client.Reload] after a refusal. It reports whether the credentials changed.
@@ -71,7 +65,7 @@ func (c *Client) ReloadIfChanged() (changed bool, err error) {
 	c.reload.Lock()
 	defer c.reload.Unlock()
 	p, err := loadCredentials(c.config)
-	if err != nil || p.equal(c.current.Load()) {
+	if old := c.current.Load(); err != nil || old != nil && p.equal(old) {
 		return false, err
 	}
 	c.current.Store(p)
@@ -195,7 +189,7 @@ func (c *Client) leafCertificate() *x509.Certificate { return c.current.Load().c
 // ID returns the identity in the host's certificate.
 func (c *Client) ID() (ID, error) {
 	leaf := c.leafCertificate()
-	if serverOnly(leaf) {
+	if slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !allowsUse(leaf, x509.ExtKeyUsageClientAuth) {
 		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.config.CertFile)
 	}
 	id, err := idOf(leaf)
@@ -203,12 +197,6 @@ func (c *Client) ID() (ID, error) {
 		return ID{}, fmt.Errorf("certificate %s: %w", c.config.CertFile, err)
 	}
 	return id, nil
-}
-
-// serverOnly reports whether a certificate is for servers and not for clients.
-func serverOnly(cert *x509.Certificate) bool {
-	return slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) &&
-		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 // CheckValidity returns what the host itself can find wrong with its certificate: it is another

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,7 +14,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"cis490/internal/episode"
@@ -65,7 +65,7 @@ func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issue
 	if err != nil {
 		return Issued{}, err
 	}
-	return describeIssued(cert, orNow(o.Now), nil), target.writeCert(serverCA+certSuffix, root)
+	return describeIssued(cert, cmp.Or(o.Now, time.Now()), nil), target.writeCert(serverCA+certSuffix, root)
 }
 
 // CheckHost returns an error if files of host would have the names of CA files.
@@ -122,7 +122,7 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
-	}, key.Public(), orNow(o.Now), orDefault(o.Valid, DefaultLeafValid))
+	}, key.Public(), cmp.Or(o.Now, time.Now()), cmp.Or(o.Valid, DefaultLeafValid))
 	if err != nil {
 		return nil, err
 	}
@@ -192,13 +192,7 @@ func ListIssued(dir string, now time.Time) ([]Issued, error) {
 		list = append(list, describeIssued(cert, now, crl))
 	}
 	slices.SortFunc(list, func(a, b Issued) int {
-		if c := strings.Compare(string(a.Host), string(b.Host)); c != 0 {
-			return c
-		}
-		if c := a.NotBefore.Compare(b.NotBefore); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Serial, b.Serial)
+		return cmp.Or(cmp.Compare(a.Host, b.Host), a.NotBefore.Compare(b.NotBefore), cmp.Compare(a.Serial, b.Serial))
 	})
 	return list, broken
 }
@@ -251,13 +245,9 @@ func readRecord(record *pemDir, name string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	ders, err := decodeBlocks(data, record.Path(name), pemCertificate)
+	cert, err := parseLeaf(data, record.Path(name))
 	if err != nil {
 		return nil, err
-	}
-	cert, err := x509.ParseCertificate(ders[0])
-	if err != nil {
-		return nil, fmt.Errorf("parse %s: %w", record.Path(name), err)
 	}
 	if _, err := idOf(cert); err != nil {
 		return nil, fmt.Errorf("%s is not a host's certificate: %w", record.Path(name), err)

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
@@ -38,7 +39,7 @@ func RevokeHost(dir string, host episode.Name, now time.Time) ([]Issued, error) 
 	for _, cert := range certs {
 		serials = append(serials, cert.SerialNumber)
 	}
-	if crl, err = extendCRL(f, ca, crl, serials, orNow(now)); err != nil {
+	if crl, err = extendCRL(f, ca, crl, serials, cmp.Or(now, time.Now())); err != nil {
 		return nil, err
 	}
 	var revoked []Issued

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -75,7 +76,11 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time) (Revocation, error
 // needs no record of it. Of a chain it revokes the first, which is the host's. Path is for
 // messages.
 func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
-	cert, err := readLeaf(path)
+	data, err := readFile(path)
+	if err != nil {
+		return Revocation{}, err
+	}
+	cert, err := parseLeaf(data, path)
 	if err != nil {
 		return Revocation{}, err
 	}
@@ -98,12 +103,8 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	return revokeOne(f, ca, cert.SerialNumber, r, now)
 }
 
-// readLeaf returns the first certificate of a file that has only certificates.
-func readLeaf(path string) (*x509.Certificate, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
+// parseLeaf returns the first certificate of a file that has only certificates.
+func parseLeaf(data []byte, path string) (*x509.Certificate, error) {
 	ders, err := decodeBlocks(data, path, pemCertificate)
 	if err != nil {
 		return nil, err
@@ -141,6 +142,6 @@ func revokeOne(f *pemDir, ca authority, serial *big.Int, r Revocation, now time.
 		r.Already = true
 		return r, nil
 	}
-	_, err = extendCRL(f, ca, crl, []*big.Int{serial}, orNow(now))
+	_, err = extendCRL(f, ca, crl, []*big.Int{serial}, cmp.Or(now, time.Now()))
 	return r, err
 }

@@ -34,10 +34,8 @@ func checkCAs(path string, use x509.ExtKeyUsage, format string) error {
 	if err != nil {
 		return err
 	}
-	for _, ca := range cas {
-		if allowsUse(ca, use) {
-			return nil
-		}
+	if slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return allowsUse(ca, use) }) {
+		return nil
 	}
 	return fmt.Errorf(format, path)
 }

@@ -220,7 +220,8 @@ func (t *Trust) latestExpiry(chains [][]*x509.Certificate, now time.Time) (time.
 			err = cerr
 			continue
 		}
-		if ends := chainExpiry(chain); ends.After(last) {
+		first := slices.MinFunc(chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		if ends := first.NotAfter; ends.After(last) {
 			last = ends
 		}
 	}
@@ -228,17 +229,6 @@ func (t *Trust) latestExpiry(chains [][]*x509.Certificate, now time.Time) (time.
 		return last, nil
 	}
 	return last, err
-}
-
-// chainExpiry returns when the first certificate of a chain expires.
-func chainExpiry(chain []*x509.Certificate) time.Time {
-	ends := chain[0].NotAfter
-	for _, cert := range chain[1:] {
-		if cert.NotAfter.Before(ends) {
-			ends = cert.NotAfter
-		}
-	}
-	return ends
 }
 
 // chainValid returns an error if a verified chain is expired or revoked now.
