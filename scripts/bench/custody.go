@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"cis490/internal/archive"
@@ -29,7 +25,6 @@ const custody = "custody"
 // chain is the way of episodes through both ends.
 type chain struct {
 	body []byte // in the place of an archive
-	took []samples
 
 	data  *durable.Dir
 	store *store.Store
@@ -54,7 +49,7 @@ func custodyClient(args []string) error {
 		return err
 	}
 	defer durable.RaiseGOMAXPROCS()() // as both daemons do
-	c := &chain{body: make([]byte, *size), took: make([]samples, *width)}
+	c := &chain{body: make([]byte, *size)}
 	err := c.receiver(*data)
 	if err == nil && *src != "" {
 		err = c.host(*src, *shipped, *out)
@@ -66,11 +61,7 @@ func custodyClient(args []string) error {
 	if err != nil {
 		return err
 	}
-	begun := time.Now()
-	if err := c.all(names); err != nil {
-		return err
-	}
-	return told(time.Since(begun), c.took)
+	return timeEach(os.Stdout, *width, len(names), func(worker, i int) error { return c.one(names[i], hostOf(worker)) })
 }
 
 func (c *chain) receiver(data string) (err error) {
@@ -112,27 +103,6 @@ func (c *chain) names(total int) ([]episode.Name, error) {
 		names = append(names, episode.Name(name))
 	}
 	return names, nil
-}
-
-func (c *chain) all(names []episode.Name) error {
-	var next atomic.Int64
-	errs := make([]error, len(c.took))
-	var each sync.WaitGroup
-	for i := range c.took {
-		each.Go(func() {
-			for errs[i] == nil {
-				n := int(next.Add(1)) - 1
-				if n >= len(names) {
-					return
-				}
-				begun := time.Now()
-				errs[i] = c.one(names[n], hostOf(i))
-				c.took[i] = append(c.took[i], float64(time.Since(begun).Microseconds())/1000)
-			}
-		})
-	}
-	each.Wait()
-	return errors.Join(errs...)
 }
 
 // one takes an episode the whole way.
@@ -186,15 +156,4 @@ func (c *chain) retires(name episode.Name) error {
 		return err
 	}
 	return c.out.Remove(name)
-}
-
-// told prints what a client of ours measured itself.
-func told(wall time.Duration, took []samples) error {
-	var every samples
-	for _, s := range took {
-		every = append(every, s...)
-	}
-	return json.NewEncoder(os.Stdout).Encode(loadResult{
-		Wall: wall.Seconds(), Requests: len(every), P50: every.quantile(0.5), P99: every.quantile(0.99),
-	})
 }

@@ -18,21 +18,15 @@ func graphs(o options, b book) error {
 	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "%s\n\n", facts())
-	for _, g := range []struct {
-		file  string
-		chart chart
-		table string
-	}{
-		{"growth-backlog-time.svg", b.backlogTime(), b.table("backlog", "episodes", "with the receiver")},
-		{"growth-backlog-memory.svg", b.backlogMemory(), b.table("away", "episodes", "with the receiver unreachable")},
-		{"growth-rows-time.svg", b.rowsTime(), b.table("rows", "rows", "")},
-		{"growth-rows-memory.svg", b.rowsMemory(), ""},
-		{"growth-hosts.svg", b.hosts(), b.table("hosts", "hosts", "")},
-	} {
-		if !g.chart.drawn() {
-			continue
+	for _, g := range b.graphs() {
+		if !slices.ContainsFunc(g.chart.series, func(s series) bool { return len(s.points) > 0 }) {
+			continue // nothing was measured
 		}
-		if err := os.WriteFile(filepath.Join(to, g.file), g.chart.svg(), 0o644); err != nil {
+		picture, err := g.chart.svg()
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, g.file), picture, 0o644)
+		}
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(&out, "### %s\n\n![%s](%s)\n\n%s", g.chart.title, g.chart.title, g.file, g.table)
@@ -43,39 +37,38 @@ func graphs(o options, b book) error {
 	return splice(page, "make bench-growth", out.Bytes())
 }
 
-// drawn reports whether something was measured.
-func (c chart) drawn() bool {
-	return slices.ContainsFunc(c.series, func(s series) bool { return len(s.points) > 0 })
+// graph is a chart, its file and the table below it.
+type graph struct {
+	file  string
+	chart chart
+	table string
 }
 
-func (b book) backlogTime() chart {
-	return chart{"One pass of the shipper, against the backlog", "tiny episodes that wait", "seconds", []series{
-		b.line("backlog", "with the receiver", wall), b.line("away", "receiver unreachable: packed only", wall), b.linear("backlog", wall),
-	}}
-}
-
-func (b book) backlogMemory() chart {
-	return chart{"Memory, against the backlog", "tiny episodes that wait", "MiB resident, peak", []series{
-		b.line("backlog", "shipper", clientMiB), b.line("away", "shipper, receiver unreachable", clientMiB), b.line("backlog", "receiver", serverMiB),
-	}}
-}
-
-func (b book) rowsTime() chart {
-	return chart{"Start-up and PUT of the receiver, against the rows of its index", "rows", "milliseconds", []series{
-		b.line("rows", "start-up", startTime),
-		b.line("rows", "PUT of 17 kB, median", middle),
-		b.line("rows", "PUT, 99 %", slow),
-	}}
-}
-
-func (b book) rowsMemory() chart {
-	return chart{"Memory of the receiver, against the rows of its index", "rows", "MiB resident, peak", []series{b.line("rows", "receiver", serverMiB)}}
-}
-
-func (b book) hosts() chart {
-	return chart{"Episodes per second, against concurrent hosts", "hosts", "episodes/s, all hosts together", []series{
-		b.line("hosts", "40 KiB episodes", perSecond),
-	}}
+func (b book) graphs() []graph {
+	const backlog = "tiny episodes that wait"
+	return []graph{
+		{"growth-backlog-time.svg", chart{"One pass of the shipper, against the backlog", backlog, "seconds", []series{
+			b.line("backlog", "with the receiver", wall),
+			b.line("away", "receiver unreachable: packed only", wall),
+			b.linear("backlog", wall),
+		}}, b.table("backlog", "episodes", "with the receiver")},
+		{"growth-backlog-memory.svg", chart{"Memory, against the backlog", backlog, "MiB resident, peak", []series{
+			b.line("backlog", "shipper", clientMiB),
+			b.line("away", "shipper, receiver unreachable", clientMiB),
+			b.line("backlog", "receiver", serverMiB),
+		}}, b.table("away", "episodes", "with the receiver unreachable")},
+		{"growth-rows-time.svg", chart{"Start-up and PUT of the receiver, against the rows of its index", "rows", "milliseconds", []series{
+			b.line("rows", "start-up", startTime),
+			b.line("rows", "PUT of 17 kB, median", middle),
+			b.line("rows", "PUT, 99 %", slow),
+		}}, b.table("rows", "rows", "")},
+		{"growth-rows-memory.svg", chart{"Memory of the receiver, against the rows of its index", "rows", "MiB resident, peak", []series{
+			b.line("rows", "receiver", serverMiB),
+		}}, ""},
+		{"growth-hosts.svg", chart{"Episodes per second, against concurrent hosts", "hosts", "episodes/s, all hosts together", []series{
+			b.line("hosts", "40 KiB episodes", perSecond),
+		}}, b.table("hosts", "hosts", "")},
+	}
 }
 
 // line is the median of a figure at each size. A logarithm has no zero, and a

@@ -68,15 +68,6 @@ func (l *lab) shipper(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, filepath.Join(l.bin, "shipper"), "--config", l.run("lab-host.toml"), "--once")
 }
 
-// once ships what is there in one pass of the shipper.
-func (l *lab) once(ctx context.Context) error {
-	out, err := l.shipper(ctx).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("shipper --once: %w: %s", err, out[max(0, len(out)-1000):])
-	}
-	return nil
-}
-
 // tiny is an episode of which only the number matters.
 func tiny(n int) work { return work{"T", n, 2, 0} }
 
@@ -95,8 +86,8 @@ func (l *lab) idle(ctx context.Context, o options) (r row, err error) {
 			return row{}, err
 		}
 	}
-	if err := l.once(ctx); err != nil {
-		return row{}, err
+	if out, err := l.shipper(ctx).CombinedOutput(); err != nil {
+		return row{}, fmt.Errorf("shipper --once: %w: %s", err, out[max(0, len(out)-1000):])
 	}
 	if err := l.daemon(ctx, p); err != nil {
 		return row{}, err
@@ -114,12 +105,10 @@ func (l *lab) idle(ctx context.Context, o options) (r row, err error) {
 	}
 	s1, r1 := p.cpu()
 	after := look()
-	wall := after.at.Sub(before.at)
-	foreign := after.busy - before.busy - (s1 - s0) - (r1 - r0) - (after.self - before.self) - after.kernelSince(before)
 	return row{
-		Episodes: w.episodes, Wall: wall.Seconds(),
+		Episodes: w.episodes, Wall: after.at.Sub(before.at).Seconds(),
 		ClientCPU: (s1 - s0).Seconds(), ServerCPU: (r1 - r0).Seconds(),
-		Foreign:   max(0, foreign.Seconds()/wall.Seconds()),
+		Foreign:   after.foreignCores(before, s1-s0+r1-r0),
 		ClientMiB: float64(resident(p.shipper.pid())) / 1024, ServerMiB: float64(resident(p.receiver.pid())) / 1024,
 	}, nil
 }
@@ -168,7 +157,7 @@ func (l *lab) wakeUp(ctx context.Context, o options) (r row, err error) {
 	after := look()
 	r.Wall = after.at.Sub(before.at).Seconds()
 	r.ClientCPU, r.ServerCPU = (s1 - s0).Seconds(), (r1 - r0).Seconds()
-	r.Foreign = max(0, (after.busy-before.busy-(s1-s0)-(r1-r0)-(after.self-before.self)-after.kernelSince(before)).Seconds()/r.Wall)
+	r.Foreign = after.foreignCores(before, s1-s0+r1-r0)
 	r.P50, r.P99 = r.Values.quantile(0.5), r.Values.quantile(1)
 	return r, nil
 }

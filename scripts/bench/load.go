@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -44,7 +46,6 @@ type loader struct {
 	bodies      []body
 	// announces says that the server is ours: it is spoken to as our shipper does.
 	announces bool
-	next      atomic.Int64
 }
 
 // body is an archive, filled up with a frame that every zstd skips.
@@ -86,7 +87,35 @@ func load(args []string) error {
 			return err
 		}
 	}
-	return l.drive(clients)
+	return timeEach(os.Stdout, len(clients), len(l.bodies), func(worker, i int) error {
+		return l.put(clients[worker], hostOf(worker), l.bodies[i])
+	})
+}
+
+// timeEach does n things, as many at once as there are workers, and prints how long they took.
+func timeEach(to io.Writer, workers, n int, do func(worker, i int) error) error {
+	took, errs := make([]samples, workers), make([]error, workers)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	begun := time.Now()
+	for w := range workers {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && errs[w] == nil; i = int(next.Add(1)) - 1 {
+				begun := time.Now()
+				errs[w] = do(w, i)
+				took[w] = append(took[w], float64(time.Since(begun).Microseconds())/1000)
+			}
+		})
+	}
+	all.Wait()
+	wall := time.Since(begun)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	every := slices.Concat(took...)
+	return json.NewEncoder(to).Encode(loadResult{
+		Wall: wall.Seconds(), Requests: len(every), P50: every.quantile(0.5), P99: every.quantile(0.99),
+	})
 }
 
 // pack makes the bodies before the clock runs.
@@ -163,38 +192,6 @@ func (l *loader) client(host string) (*http.Client, error) {
 		WriteBufferSize:       64 << 10,
 		DisableCompression:    true,
 	}}, nil
-}
-
-func (l *loader) drive(clients []*http.Client) error {
-	took := make([]samples, len(clients))
-	errs := make([]error, len(clients))
-	var all sync.WaitGroup
-	begun := time.Now()
-	for i, c := range clients {
-		all.Go(func() { took[i], errs[i] = l.connection(c, hostOf(i)) })
-	}
-	all.Wait()
-	wall := time.Since(begun)
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	return told(wall, took)
-}
-
-// connection sends until all is sent, and returns how long each request took.
-func (l *loader) connection(c *http.Client, host string) (samples, error) {
-	var took samples
-	for {
-		n := int(l.next.Add(1)) - 1
-		if n >= len(l.bodies) {
-			return took, nil
-		}
-		begun := time.Now()
-		if err := l.put(c, host, l.bodies[n]); err != nil {
-			return nil, err
-		}
-		took = append(took, float64(time.Since(begun).Microseconds())/1000)
-	}
 }
 
 // announceFrom is the size from which our shipper announces an archive, and sends

@@ -48,6 +48,13 @@ func (m machine) kernelSince(before machine) time.Duration {
 	return sum
 }
 
+// foreignCores returns how many cores were busy since before with what is neither this program, nor
+// the kernel's threads, nor ours.
+func (m machine) foreignCores(before machine, ours time.Duration) float64 {
+	foreign := m.busy - before.busy - ours - (m.self - before.self) - m.kernelSince(before)
+	return max(0, foreign.Seconds()/m.at.Sub(before.at).Seconds())
+}
+
 // quiet warns of a machine that is not: such figures are not worth their time.
 func quiet() {
 	before := look()

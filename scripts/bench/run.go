@@ -62,14 +62,6 @@ func (j job) serverCPU() time.Duration {
 	return treeCPU(j.server.pid())
 }
 
-// watch begins to look at the memory of both ends.
-func (j job) watch() *peaks {
-	if j.server == nil {
-		return watch(j.client.Process.Pid)
-	}
-	return watch(j.client.Process.Pid, j.server.pid())
-}
-
 // measure runs the client to its end and says what that took. The client must
 // send all before it ends.
 func measure(j job) (row, error) {
@@ -82,7 +74,11 @@ func measure(j job) (row, error) {
 	if err := j.client.Start(); err != nil {
 		return row{}, err
 	}
-	memory := j.watch()
+	ends := []int{j.client.Process.Pid}
+	if j.server != nil {
+		ends = append(ends, j.server.pid())
+	}
+	memory := watch(ends...)
 	err := j.client.Wait()
 	after := look()
 	server := j.serverCPU() - serverBefore
@@ -96,16 +92,14 @@ func measure(j job) (row, error) {
 	}
 	synced := look()
 
-	wall := after.at.Sub(before.at)
-	foreign := after.busy - before.busy - client - server - (after.self - before.self) - after.kernelSince(before)
 	// Of the bench's own time what it spent in the sync is the server's doing.
 	all := synced.busy - before.busy - client - (after.self - before.self)
 	return row{
-		Wall:      wall.Seconds(),
+		Wall:      after.at.Sub(before.at).Seconds(),
 		ClientCPU: client.Seconds(), ServerCPU: server.Seconds(),
 		KernelCPU: synced.kernelSince(before).Seconds(),
 		AllCPU:    all.Seconds(),
-		Foreign:   max(0, foreign.Seconds()/wall.Seconds()),
+		Foreign:   after.foreignCores(before, client+server),
 		ClientMiB: peak[0], ServerMiB: peak[1],
 		Sync: synced.at.Sub(after.at).Seconds(),
 	}, nil

@@ -3,7 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"html"
+	"html/template"
 	"math"
 )
 
@@ -20,14 +20,6 @@ type series struct {
 	points [][2]float64
 	dashed bool // a guide for the eye, not a measurement
 }
-
-// Where things are, in the units of the picture.
-const (
-	width, height = 720.0, 440.0
-	left, right   = 80.0, 20.0
-	top, bottom   = 46.0, 92.0
-	legendY       = height - 14
-)
 
 // axis maps values to places by their logarithm.
 type axis struct {
@@ -47,106 +39,86 @@ func around(values samples, from, to float64) axis {
 	return a
 }
 
-func (a axis) at(v float64) float64 {
-	return a.from + (math.Log10(v)-a.low)/(a.high-a.low)*(a.to-a.from)
+func (a axis) at(v float64) place {
+	return place(a.from + (math.Log10(v)-a.low)/(a.high-a.low)*(a.to-a.from))
+}
+
+// place is one in the picture.
+type place float64
+
+func (p place) String() string { return fmt.Sprintf("%.1f", float64(p)) }
+
+// mark is a point of a line, or a tick of an axis.
+type mark struct {
+	X, Y  place
+	Label string
+	Minor bool
 }
 
 // ticks are the powers of ten, and two and five of them where there is room.
-func (a axis) ticks() (major, minor samples) {
+func (a axis) ticks() []mark {
+	var all []mark
 	for e := a.low; e <= a.high; e++ {
-		major = append(major, math.Pow(10, e))
-		for _, m := range []float64{2, 5} {
-			if e < a.high && a.high-a.low <= 3 {
-				minor = append(minor, m*math.Pow(10, e))
+		for _, m := range []float64{1, 2, 5} {
+			if v := m * math.Pow(10, e); m == 1 || e < a.high && a.high-a.low <= 3 {
+				all = append(all, mark{X: a.at(v), Y: a.at(v), Label: si(v), Minor: m > 1})
 			}
 		}
 	}
-	return major, minor
+	return all
 }
 
-func (c chart) svg() []byte {
+// picture has a line a series. Those that are guides are grey, and the others have one of
+// three colours that a colour-blind reader tells apart.
+const picture = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 440" font-family="DejaVu Sans, Verdana, sans-serif" font-size="13">
+<rect width="720" height="440" fill="#fff"/>
+<text x="80" y="26" font-size="16" font-weight="bold">{{.Title}}</text>
+{{range .XTicks}}<line x1="{{.X}}" y1="46" x2="{{.X}}" y2="348" stroke="{{if .Minor}}#e6e6e6{{else}}#bbb{{end}}"/>
+<text x="{{.X}}" y="366" text-anchor="middle" fill="#444">{{.Label}}</text>
+{{end}}{{range .YTicks}}<line x1="80" y1="{{.Y}}" x2="700" y2="{{.Y}}" stroke="{{if .Minor}}#e6e6e6{{else}}#bbb{{end}}"/>
+<text x="72" y="{{.Y}}" dy="4" text-anchor="end" fill="#444">{{.Label}}</text>
+{{end}}<text x="390" y="388" text-anchor="middle">{{.XName}}</text>
+<text transform="translate(20 197) rotate(-90)" text-anchor="middle">{{.YName}}</text>
+{{range .Lines}}<g stroke="{{.Colour}}" fill="none"{{if .Dashed}} stroke-dasharray="5 5" stroke-opacity="0.6"{{end}}>
+<polyline stroke-width="2" points="{{range .Points}}{{.X}},{{.Y}} {{end}}"/>
+<path d="M{{.Left}} 422h24" stroke-width="3"/></g>
+{{if not .Dashed}}{{$l := .}}{{range .Points}}<circle cx="{{.X}}" cy="{{.Y}}" r="4" fill="{{$l.Colour}}"><title>{{.Label}}</title></circle>
+{{end}}{{end}}<text x="{{.Left}}" y="426" dx="30">{{.Name}}</text>
+{{end}}</svg>
+`
+
+func (c chart) svg() ([]byte, error) {
 	var xs, ys samples
 	for _, s := range c.series {
 		for _, p := range s.points {
 			xs, ys = append(xs, p[0]), append(ys, p[1])
 		}
 	}
-	x, y := around(xs, left, width-right), around(ys, height-bottom, top)
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" font-family="DejaVu Sans, Verdana, sans-serif" font-size="13">`+"\n", width, height)
-	fmt.Fprintf(&b, `<rect width="%g" height="%g" fill="#fff"/>`+"\n", width, height)
-	text(&b, left, 26, "start", "font-size=\"16\" font-weight=\"bold\"", c.title)
-	c.grid(&b, x, y)
-	at := left
+	x, y := around(xs, 80, 700), around(ys, 348, 46)
+	type line struct {
+		Name, Colour string
+		Dashed       bool
+		Left         place // of the legend
+		Points       []mark
+	}
+	var lines []line
+	left := place(80)
 	for i, s := range c.series {
-		s.draw(&b, x, y, s.colour(i))
-		s.legend(&b, at, s.colour(i))
-		at += 60 + 7.5*float64(len(s.name)) // as wide as the letters are, about
+		l := line{s.name, []string{"#0b5fa5", "#d1592a", "#2a8a5c"}[i%3], s.dashed, left, nil}
+		if s.dashed {
+			l.Colour = "#666"
+		}
+		for _, p := range s.points {
+			l.Points = append(l.Points, mark{X: x.at(p[0]), Y: y.at(p[1]), Label: fmt.Sprintf("%s: %s, %s", s.name, si(p[0]), number(p[1]))})
+		}
+		lines = append(lines, l)
+		left += place(60 + 7.5*float64(len(s.name))) // as wide as the letters are, about
 	}
-	b.WriteString("</svg>\n")
-	return b.Bytes()
-}
-
-func (c chart) grid(b *bytes.Buffer, x, y axis) {
-	major, minor := x.ticks()
-	for i, v := range append(major, minor...) {
-		fmt.Fprintf(b, `<line x1="%.1f" y1="%g" x2="%.1f" y2="%g" stroke="%s"/>`+"\n", x.at(v), top, x.at(v), height-bottom, shade(i < len(major)))
-		text(b, x.at(v), height-bottom+18, "middle", `fill="#444"`, si(v))
-	}
-	major, minor = y.ticks()
-	for i, v := range append(major, minor...) {
-		fmt.Fprintf(b, `<line x1="%g" y1="%.1f" x2="%g" y2="%.1f" stroke="%s"/>`+"\n", left, y.at(v), width-right, y.at(v), shade(i < len(major)))
-		text(b, left-8, y.at(v)+4, "end", `fill="#444"`, si(v))
-	}
-	text(b, (left+width-right)/2, height-bottom+40, "middle", "", c.x)
-	fmt.Fprintf(b, `<text transform="translate(20 %g) rotate(-90)" text-anchor="middle">%s</text>`+"\n", (top+height-bottom)/2, html.EscapeString(c.y))
-}
-
-func shade(major bool) string {
-	if major {
-		return "#bbb"
-	}
-	return "#e6e6e6"
-}
-
-func (s series) draw(b *bytes.Buffer, x, y axis, colour string) {
-	fmt.Fprintf(b, `<polyline fill="none" stroke="%s" stroke-width="2"%s points="`, colour, s.dash())
-	for _, p := range s.points {
-		fmt.Fprintf(b, "%.1f,%.1f ", x.at(p[0]), y.at(p[1]))
-	}
-	b.WriteString(`"/>` + "\n")
-	if s.dashed {
-		return
-	}
-	for _, p := range s.points {
-		fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="4" fill="%s"><title>%s: %s, %s</title></circle>`+"\n",
-			x.at(p[0]), y.at(p[1]), colour, html.EscapeString(s.name), si(p[0]), number(p[1]))
-	}
-}
-
-func (s series) dash() string {
-	if s.dashed {
-		return ` stroke-dasharray="5 5" stroke-opacity="0.6"`
-	}
-	return ""
-}
-
-func (s series) legend(b *bytes.Buffer, at float64, colour string) {
-	fmt.Fprintf(b, `<line x1="%.1f" y1="%g" x2="%.1f" y2="%g" stroke="%s" stroke-width="3"%s/>`+"\n", at, legendY-4, at+24, legendY-4, colour, s.dash())
-	text(b, at+30, legendY, "start", "", s.name)
-}
-
-func text(b *bytes.Buffer, x, y float64, anchor, style, words string) {
-	fmt.Fprintf(b, `<text x="%.1f" y="%.1f" text-anchor="%s" %s>%s</text>`+"\n", x, y, anchor, style, html.EscapeString(words))
-}
-
-// colour is one of three that a colour-blind reader tells apart, or a guide's
-// grey.
-func (s series) colour(i int) string {
-	if s.dashed {
-		return "#666"
-	}
-	return []string{"#0b5fa5", "#d1592a", "#2a8a5c"}[i%3]
+	var b bytes.Buffer
+	err := template.Must(template.New("").Parse(picture)).Execute(&b, map[string]any{
+		"Title": c.title, "XName": c.x, "YName": c.y, "XTicks": x.ticks(), "YTicks": y.ticks(), "Lines": lines,
+	})
+	return b.Bytes(), err
 }
 
 // si writes a number of an axis.

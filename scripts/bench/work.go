@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -152,8 +153,7 @@ func (e *recording) metrics() []byte {
 func (e *recording) noise() []byte {
 	e.buf = e.buf[:0]
 	for range 512 {
-		v := e.r.Uint64()
-		e.buf = append(e.buf, byte(v), byte(v>>8), byte(v>>16), byte(v>>24), byte(v>>32), byte(v>>40), byte(v>>48), byte(v>>56))
+		e.buf = binary.LittleEndian.AppendUint64(e.buf, e.r.Uint64())
 	}
 	return e.buf
 }
