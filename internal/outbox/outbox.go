@@ -45,9 +45,6 @@ const (
 	formerLockName = ".lock"
 )
 
-// LockNames returns the names of the lock files, of this version and of older ones.
-func LockNames() []string { return []string{lockName, formerLockName, trashLock} }
-
 // sealAttr is the name of the attribute with a [Seal].
 const sealAttr = "seal"
 
@@ -104,12 +101,9 @@ func (o *Outbox) MeasureSize() error {
 		if err != nil {
 			return err
 		}
-		stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
-		held := false
-		if !sealed {
-			if stem, held = strings.CutSuffix(e.Name(), heldEnd); !held {
-				continue
-			}
+		stem, sealed, held := cutSuffix(e.Name())
+		if !sealed && !held {
+			continue
 		}
 		st, err := o.dir.Lstat(stem + sealedEnd)
 		switch {
@@ -124,6 +118,14 @@ func (o *Outbox) MeasureSize() error {
 	}
 	o.bytes.Store(sum + o.pending.Load())
 	return nil
+}
+
+// cutSuffix returns the name of a file without the suffix of an entry or a hold.
+func cutSuffix(file string) (stem string, sealed, held bool) {
+	if stem, sealed = strings.CutSuffix(file, sealedEnd); !sealed {
+		stem, held = strings.CutSuffix(file, heldEnd)
+	}
+	return stem, sealed, held
 }
 
 // Bytes returns the number of bytes that wait to be delivered.
@@ -164,15 +166,9 @@ func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
 				yield("", err)
 				return
 			}
-			stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
-			if !sealed {
-				var held bool
-				if stem, held = strings.CutSuffix(e.Name(), heldEnd); !held {
-					continue
-				}
-			}
+			stem, sealed, held := cutSuffix(e.Name())
 			name, err := episode.ParseName(stem)
-			if err != nil {
+			if !sealed && !held || err != nil {
 				continue // not the shipper's
 			}
 			if !yield(name, nil) {

@@ -274,7 +274,7 @@ func (l *lab) trashJudged(name string) (path string, at time.Time) {
 	fixture.Must(l, err)
 	defer d.Close()
 	at = time.Now()
-	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: at}))
+	fixture.Must(l, d.RecordJudgement(at))
 	return l.path("outbox", ".trash", d.Name()), at
 }
 

@@ -692,7 +692,7 @@ var ofPackages = []mutant{
 			{
 				"outbox/trash.go",
 				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
-				"!time.Unix(ctime.Unix()).After(j.ChangedAt)",
+				"!time.Unix(ctime.Unix()).After(changedAt)",
 			},
 		},
 	},
@@ -703,7 +703,7 @@ var ofPackages = []mutant{
 			{
 				"shipped/delete.go",
 				"	if judged {\n",
-				"	if d.RecordJudgement(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
+				"	if d.RecordJudgement(p.startedAt) == nil {\n",
 			},
 		},
 	},
