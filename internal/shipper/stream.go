@@ -82,12 +82,17 @@ func (u *streamingUpload) discardUpload(ctx context.Context) {
 
 func (u *streamingUpload) run(ctx context.Context, name episode.Name, draft io.ReaderAt) (err error) {
 	_, ctx = u.store.WithKnown(ctx)
-	u.id, err = u.openUpload(ctx, name)
+	err = u.request(ctx, func() (err error) {
+		u.id, err = u.client.OpenUpload(ctx, name)
+		return err
+	})
 	for sent := int64(0); err == nil; {
 		select {
 		case size := <-u.sizes:
 			for ; err == nil && size-sent >= streamPieceSize; sent += streamPieceSize {
-				err = u.appendPiece(ctx, u.id, draft, sent)
+				err = u.request(ctx, func() error {
+					return u.client.AppendPiece(ctx, u.id, u.limiter.LimitReader(ctx, draft), sent, streamPieceSize)
+				})
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -96,24 +101,14 @@ func (u *streamingUpload) run(ctx context.Context, name episode.Name, draft io.R
 	return err
 }
 
-func (s *Shipper) openUpload(ctx context.Context, name episode.Name) (string, error) {
-	release, err := s.acquireRequestSlot(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer release()
-	return uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (string, error) { return s.client.OpenUpload(ctx, name) })
-}
-
-func (s *Shipper) appendPiece(ctx context.Context, id string, draft io.ReaderAt, offset int64) error {
-	release, err := s.acquireRequestSlot(ctx)
+// request sends a request once there is a slot, and retries it while the receiver is busy.
+func (u *streamingUpload) request(ctx context.Context, send func() error) error {
+	release, err := u.acquireRequestSlot(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	_, err = uplink.RetryWhileBusy(ctx, s.busyTimeout, &s.openRequests, func() (struct{}, error) {
-		return struct{}{}, s.client.AppendPiece(ctx, id, s.limiter.LimitReader(ctx, draft), offset, streamPieceSize)
-	})
+	_, err = uplink.RetryWhileBusy(ctx, u.busyTimeout, &u.openRequests, func() (struct{}, error) { return struct{}{}, send() })
 	return err
 }
 
