@@ -81,9 +81,6 @@ func NewConns(uploads, uploadsPerHost int, openFiles uint64) (*Conns, error) {
 	return c, nil
 }
 
-// Max returns how many connections a listener may have.
-func (c *Conns) Max() int { return c.max }
-
 // LimitListener returns a listener that closes the connections over the bounds at once.
 func (c *Conns) LimitListener(ln net.Listener) net.Listener {
 	return &limitListener{Listener: ln, conns: c}

@@ -40,8 +40,8 @@ func TestConnectionsFitIntoTheLimitOfOpenFiles(t *testing.T) {
 			}
 			continue
 		}
-		if conns.Max() != c.want {
-			t.Errorf("%d uploads, %d files: %d connections, want %d", c.uploads, c.openFiles, conns.Max(), c.want)
+		if conns.max != c.want {
+			t.Errorf("%d uploads, %d files: %d connections, want %d", c.uploads, c.openFiles, conns.max, c.want)
 		}
 	}
 }

@@ -113,18 +113,7 @@ func (s *tarStream) nextMember() (Member, error) {
 			// The header could claim content of any length.
 			return Member{}, fmt.Errorf("read archive: %s is sparse, which no writer of ours makes", quotePath(h.Name))
 		}
-		return s.newMember(h), nil
-	}
-}
-
-func (s *tarStream) newMember(h *tar.Header) Member {
-	return Member{
-		Name:    h.Name,
-		Mode:    h.FileInfo().Mode(),
-		Size:    h.Size,
-		ModTime: h.ModTime,
-		Link:    h.Linkname,
-		Content: s.tar,
+		return Member{h.Name, h.FileInfo().Mode(), h.Size, h.ModTime, h.Linkname, s.tar}, nil
 	}
 }
 

@@ -70,7 +70,7 @@ func TestScrubFindsFlippedBytesAndVanishedFiles(t *testing.T) {
 		l.wantReceipt(k, content, wire.Stored)
 		total += int64(len(content))
 	}
-	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.LostCount() != 0 {
+	if p, found := l.scrubOnce(scrub.Options{}); found != "" || p.Objects != 3 || p.Bytes != total || p.Damaged+p.Unreadable+p.Missing != 0 {
 		t.Fatalf("of a good store: %q, %+v", found, p)
 	}
 	l.corruptStored(bad)
@@ -97,13 +97,13 @@ func TestScrubDecodes(t *testing.T) {
 		l.wantReceipt(key("lab-01", "run-7"), content, wire.Stored)
 		l.wantReceipt(key("lab-01", "run-8"), packNoise(1000, 8), wire.Stored)
 		p, found := l.scrubOnce(scrub.Options{})
-		if found != "undecodable run-7" || p.Undecodable != 1 || p.LostCount() != 0 || p.Objects != 2 {
+		if found != "undecodable run-7" || p.Undecodable != 1 || p.Damaged+p.Unreadable+p.Missing != 0 || p.Objects != 2 {
 			t.Errorf("found %q, %+v", found, p)
 		}
 		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
-		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.LostCount() != 0 || l.countQuarantined() != 0 {
+		if st := l.inspect(); st.Scrub.Undecodable != 1 || st.Scrub.Damaged+st.Scrub.Unreadable+st.Scrub.Missing != 0 || l.countQuarantined() != 0 {
 			t.Errorf("in the background: %+v, %d set aside", st.Scrub, l.countQuarantined())
 		}
 		if h := l.queryInventory(queryFor("run-7", content), true); h.State != wire.Present || !h.Undecodable || h.VerifiedAt != nil {
@@ -232,7 +232,7 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 	}
 	l.stop()
 	p, found := l.scrubOnce(scrub.Options{Quarantine: true})
-	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.LostCount() != 1 || l.countQuarantined() != 1 {
+	if found != "damaged run-7 aside" || p.Quarantined != 1 || p.Damaged+p.Unreadable+p.Missing != 1 || l.countQuarantined() != 1 {
 		t.Errorf("found %q, %+v; %d in quarantine", found, p, l.countQuarantined())
 	}
 	l.start()

@@ -93,9 +93,6 @@ type Progress struct {
 	byName  bool // Host and Episode are the position of a pass in the order of names
 }
 
-// LostCount returns how many archives are corrupt, unreadable or missing.
-func (p Progress) LostCount() int64 { return p.Damaged + p.Unreadable + p.Missing }
-
 // A Finding is a problem with one archive, or with all archives of a host.
 type Finding struct {
 	Finding     string       `json:"finding"` // damaged, unreadable, undecodable, missing or expanding
