@@ -107,7 +107,7 @@ var owners = map[string]string{
 	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 
-	"golang.org/x/sync":               "cmd/receiver cmd/shipper internal/labtest internal/receiver internal/shipper",
+	"golang.org/x/sync":               "internal/cli internal/labtest internal/receiver internal/shipper",
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",

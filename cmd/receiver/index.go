@@ -295,9 +295,3 @@ func indexError(err error) error {
 	}
 	return err
 }
-
-// episodesOf returns the directory of the archives.
-func episodesOf(c receiver.Config) string {
-	episodes, _ := c.Paths()
-	return episodes
-}

@@ -134,7 +134,7 @@ func pkiListCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return errors.Join(printJSON(cmd.OutOrStdout(), list), err)
+				return errors.Join(cli.WriteJSONList(cmd.OutOrStdout(), list), err)
 			}
 			return errors.Join(printTable(cmd.OutOrStdout(), list), err)
 		},
@@ -328,15 +328,6 @@ func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 func printf(w io.Writer, format string, args ...any) error {
 	_, err := fmt.Fprintf(w, format, args...)
 	return err
-}
-
-func printJSON(w io.Writer, list []pki.Issued) error {
-	for _, i := range list {
-		if err := cli.WriteJSON(w, i); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // printTable prints the host last, since its name may be long.

@@ -55,7 +55,8 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 					return cli.UsageError(fmt.Errorf("--host: %w", err))
 				}
 			}
-			noteUnknownHost(c, episodesOf(cfg), host)
+			episodes, _ := cfg.Paths()
+			noteUnknownHost(c, episodes, host)
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}

@@ -1,21 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/hostdir"
 	"cis490/internal/logging"
 	"cis490/internal/pki"
-	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
-	"cis490/internal/systemd"
 	"cis490/internal/wire"
 )
 
@@ -63,13 +61,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
-	if err := serviceuser.CheckReadable(reloadedFiles(cfg), cli.CheckLine(c)); err != nil {
-		log.Warn("next reload will fail", "err", err)
-	}
-	if err := cli.NoteConfig(o.config); err != nil {
-		log.Warn("configuration path not saved", "err", err,
-			"hint", "a check before a reload reads the default file")
-	}
+	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
+	reloads.Prepare()
 	s, err := shipper.New(cfg, client, cli.LockHolder("shipper"), log)
 	if err != nil {
 		return startError(err, o.config)
@@ -77,44 +70,25 @@ func runDaemon(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
-	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	renewal := &credentialRenewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
 	s.Status, s.Renew = reloads.NotifyStatus, renewal.renewAfterRefusal
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
-	cli.LogNotifyError(log, systemd.NotifyReady("looking for episodes"))
-
-	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.RunWatchdog(ctx, s.IsAlive) })
-	g.Go(func() error {
-		cli.RunDaily(ctx, renewal.warnExpiry)
-		return nil
-	})
-	g.Go(func() error {
-		reloads.Load = func() error {
-			if err := creds.Reload(); err != nil {
-				return err
-			}
-			client.CloseIdle()
-			s.RequestPing()
-			renewal.warnExpiry()
-			return nil
+	reloads.Load = func() error {
+		if err := creds.Reload(); err != nil {
+			return err
 		}
-		reloads.Run(ctx, hup)
+		client.CloseIdle()
+		s.RequestPing()
+		renewal.warnExpiry()
 		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.NotifyStopping())
-		return nil
-	})
-	g.Go(func() error {
+	}
+	return reloads.RunDaemon(c.Context(), hup, "looking for episodes", s.IsAlive, renewal.warnExpiry, func(ctx context.Context) error {
 		if err := s.Run(ctx); err != nil {
 			return err
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
 	})
-	return g.Wait()
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct

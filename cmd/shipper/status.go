@@ -46,7 +46,11 @@ minutes; 'shipper --ping' asks it now.`,
 			} else {
 				err = printStatus(c.OutOrStdout(), st, time.Now())
 			}
-			return errors.Join(exitOf(st, err), exitOfStore(st))
+			err = exitOf(st, err)
+			if st.StoreProblem != "" { // a shipper would not start
+				err = errors.Join(err, &cli.ExitError{Code: cli.Failed})
+			}
+			return err
 		},
 	}
 }
@@ -72,14 +76,6 @@ func exitOf(st shipper.Status, err error) error {
 	return err
 }
 
-// exitOfStore returns the exit code of a status in which a shipper would not start.
-func exitOfStore(st shipper.Status) error {
-	if st.StoreProblem == "" {
-		return nil
-	}
-	return &cli.ExitError{Code: cli.Failed}
-}
-
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
@@ -87,7 +83,11 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(st, now))
 	fmt.Fprintf(w, "store\t%s\n", describeStore(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", describeUnfinished(st, now))
-	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, describeSettling(st.Settling))
+	settling := ""
+	if st.Settling > 0 {
+		settling = fmt.Sprintf(" (%d settling)", st.Settling)
+	}
+	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling)
 	fmt.Fprintf(w, "outbox\t%s to be sent\n", humanize.IBytes(uint64(st.SealedBytes)))
 	fmt.Fprintf(w, "shipped\t%d in the shipped directory%s\n", st.Shipped, describeChanges(st.Changed, now))
 	if st.Discarded > 0 {
@@ -133,14 +133,6 @@ func describeStore(st shipper.Status) string {
 		return "none adopted: the first receipt names it"
 	}
 	return fmt.Sprintf("%s, index %d bytes at least", asciiText(s.ID), s.IndexBytes)
-}
-
-// describeSettling describes how many waiting episodes changed too recently to be packed.
-func describeSettling(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (%d settling)", n)
 }
 
 // describeChanges describes how many retired episodes were found to have changed, and when.

@@ -199,8 +199,8 @@ func Version() string {
 // LockHolder returns how a process describes itself to others that want its lock.
 func LockHolder(what string) string { return fmt.Sprintf("pid %d (%s)", os.Getpid(), what) }
 
-// RunDaily calls do now and then once a day until ctx ends.
-func RunDaily(ctx context.Context, do func()) {
+// runDaily calls do now and then once a day until ctx ends.
+func runDaily(ctx context.Context, do func()) {
 	tick := time.NewTicker(24 * time.Hour)
 	defer tick.Stop()
 	for {
@@ -222,6 +222,16 @@ func LogNotifyError(log *slog.Logger, err error) {
 
 // WriteJSON prints v as one line.
 func WriteJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
+// WriteJSONList prints each element of a list as one line.
+func WriteJSONList[T any](w io.Writer, list []T) error {
+	for _, v := range list {
+		if err := WriteJSON(w, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // VersionCommand prints the version.
 func VersionCommand() *cobra.Command {
