@@ -116,3 +116,8 @@ func findDangling(path string) error {
 		}
 	}
 }
+
+// IsAny reports whether err is one of several errors, as [errors.Is] does for one.
+func IsAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,14 +24,7 @@ type LayoutEntry struct {
 
 // MatchNames returns a function that matches exactly these names.
 func MatchNames(names ...string) func(string) bool {
-	return func(name string) bool {
-		for _, n := range names {
-			if n == name {
-				return true
-			}
-		}
-		return false
-	}
+	return func(name string) bool { return slices.Contains(names, name) }
 }
 
 // TempName returns the temporary name under which [Dir.WriteFile] writes the content of name.

@@ -259,12 +259,7 @@ func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 // isForeign reports whether err says that a name cannot be the lock file of an older program,
 // because it is a link, a directory, a socket or a FIFO.
 func isForeign(err error) bool {
-	for _, e := range []error{errNotRegular, ErrLeased, unix.ELOOP, unix.EISDIR, unix.ENXIO} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return IsAny(err, errNotRegular, ErrLeased, unix.ELOOP, unix.EISDIR, unix.ENXIO)
 }
 
 // maxLockAttempts bounds the attempts to take a lock that is free when examined and taken when

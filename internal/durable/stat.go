@@ -61,13 +61,7 @@ func (s Stat) ChangedAt() time.Time { return time.Unix(s.st.Ctim.Unix()) }
 func (s Stat) Times() (mtime, ctime unix.Timespec) { return s.st.Mtim, s.st.Ctim }
 
 // Stat describes the open directory.
-func (d *Dir) Stat() (Stat, error) {
-	var s Stat
-	if err := unix.Fstat(d.fd(), &s.st); err != nil {
-		return Stat{}, opError("stat", d.f.Name(), err)
-	}
-	return s, nil
-}
+func (d *Dir) Stat() (Stat, error) { return StatFile(d.f) }
 
 // StatFile describes an open file.
 func StatFile(f *os.File) (Stat, error) {
@@ -76,15 +70,6 @@ func StatFile(f *os.File) (Stat, error) {
 		return Stat{}, opError("stat", f.Name(), err)
 	}
 	return s, nil
-}
-
-// Inode returns the inode number of an open file.
-func Inode(f *os.File) (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, opError("stat", f.Name(), err)
-	}
-	return st.Ino, nil
 }
 
 // maxDepth bounds the depth of [Dir.TreeBytes] and [Dir.RemoveTree].
