@@ -40,7 +40,6 @@ const (
 	sizeInit   = 64
 	sizeAttr   = 104
 	sizeOpen   = 16
-	sizeWrite  = 8
 	bodyWrite  = 40 // what stands before the data
 	bufferSize = headerIn + bodyWrite + maxWrite + 4096
 )

@@ -24,7 +24,6 @@ type Row struct {
 	Episode    string `json:"episode_id"`
 	SHA256     string `json:"sha256"`
 	Size       int64  `json:"size_bytes"`
-	Schema     int    `json:"schema_version"`
 	Commit     string `json:"commit"`
 	Backfilled bool   `json:"backfilled"`
 	Repaired   bool   `json:"repaired"`

@@ -1,6 +1,7 @@
 package labtest
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -88,7 +89,7 @@ func (h *Host) Set(key, value string) {
 	h.write()
 }
 
-func (h *Host) write() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.toml()) }
+func (h *Host) write() { fixture.WriteFile(h.t, h.Path("lab-host.toml"), h.settings.toml()) }
 
 // File is a file of an episode.
 type File struct{ Name, Body string }
@@ -128,7 +129,7 @@ func (h *Host) Draft(name string, files ...File) string {
 	dir := h.Episodes(name)
 	fixture.Must(h.t, os.MkdirAll(dir, 0o755))
 	for _, f := range files {
-		writeFile(h.t, filepath.Join(dir, f.Name), f.Body)
+		fixture.WriteFile(h.t, filepath.Join(dir, f.Name), f.Body)
 	}
 	return dir
 }
@@ -139,14 +140,14 @@ func (h *Host) Draft(name string, files ...File) string {
 func (h *Host) Finish(name string) {
 	h.t.Helper()
 	tree := ReadTree(h.t, h.Episodes(name))
-	tree["done.marker"] = fileOf(nil)
+	tree["done.marker"] = fmt.Sprintf("file 0 %x", sha256.Sum256(nil))
 	h.note(name, tree)
 	if h.lab.uid == 0 {
-		writeFile(h.t, h.Episodes(name, "done.marker"), "")
+		fixture.WriteFile(h.t, h.Episodes(name, "done.marker"), "")
 		return
 	}
 	draft := h.Path("done.marker")
-	writeFile(h.t, draft, "")
+	fixture.WriteFile(h.t, draft, "")
 	h.lab.chown(draft, h.lab.uid, h.lab.uid)
 	fixture.Must(h.t, os.Rename(draft, h.Episodes(name, "done.marker")))
 }

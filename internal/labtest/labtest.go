@@ -14,8 +14,9 @@ package labtest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -107,7 +108,7 @@ func (l *Lab) Set(key, value string) {
 	l.write()
 }
 
-func (l *Lab) write() { writeFile(l.t, l.Path("receiver.toml"), l.settings.toml()) }
+func (l *Lab) write() { fixture.WriteFile(l.t, l.Path("receiver.toml"), l.settings.toml()) }
 
 // Receiver runs a command of the receiver to its end.
 func (l *Lab) Receiver(args ...string) Result {
@@ -169,15 +170,8 @@ func (l *Lab) Process() *Process { return l.receiver }
 type settings map[string]string
 
 func (s settings) toml() string {
-	var keys []string
-	for key := range s {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, func(a, b string) int { // those of no table first
-		if c := strings.Count(a, ".") - strings.Count(b, "."); c != 0 {
-			return c
-		}
-		return strings.Compare(a, b)
+	keys := slices.SortedFunc(maps.Keys(s), func(a, b string) int { // those of no table first
+		return cmp.Or(strings.Count(a, ".")-strings.Count(b, "."), strings.Compare(a, b))
 	})
 	var b bytes.Buffer
 	table := ""
@@ -193,12 +187,6 @@ func (s settings) toml() string {
 		fmt.Fprintf(&b, "%s = %s\n", name, s[key])
 	}
 	return b.String()
-}
-
-func writeFile(t testing.TB, path, text string) {
-	t.Helper()
-	fixture.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	fixture.Must(t, os.WriteFile(path, []byte(text), 0o644))
 }
 
 // field returns the value of key in a line of the log.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,12 +24,7 @@ const traced = "openat,write,pwrite64,writev,sendto,sendmsg,splice,sendfile,copy
 // in the environment that is a failure.
 func NewTrace(t testing.TB) *Trace {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("strace is missing: %v", err)
-		}
-		t.Skip("strace is missing")
-	}
+	fixture.RequireTool(t, "strace")
 	return &Trace{path: t.TempDir() + "/trace"}
 }
 

@@ -23,11 +23,6 @@ type Tree map[string]string
 // special is what a tree says of a socket, a FIFO or a device.
 const special = "special"
 
-func fileOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return fmt.Sprintf("file %d %s", len(b), hex.EncodeToString(sum[:]))
-}
-
 // ReadTree reads a directory, without following a link.
 func ReadTree(t testing.TB, dir string) Tree {
 	t.Helper()
@@ -99,7 +94,9 @@ func (t Tree) String() string {
 func diff(got, want Tree) string {
 	const most = 5
 	var all []string
-	for path := range merged(got, want) {
+	paths := maps.Clone(got)
+	maps.Copy(paths, want)
+	for path := range paths {
 		if got[path] != want[path] {
 			all = append(all, fmt.Sprintf("%q: got %q, want %q", path, got[path], want[path]))
 		}
@@ -109,12 +106,6 @@ func diff(got, want Tree) string {
 		all = append(all[:most], fmt.Sprintf("and %d more", len(all)-most))
 	}
 	return strings.Join(all, "\n")
-}
-
-func merged(a, b Tree) Tree {
-	m := maps.Clone(a)
-	maps.Copy(m, b)
-	return m
 }
 
 // Unpack unpacks an archive with the system's zstd and tar, and returns the

@@ -680,8 +680,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"outbox/trash.go",
-				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
-				"(unchanged(s) && ctime.Sec != j.ChangedAt.Unix()-1)",
+				"!time.Unix(ctime.Unix()).After(changedAt) && unchanged(s)",
+				"(unchanged(s) && ctime.Sec != changedAt.Unix()-1)",
 			},
 		},
 	},
@@ -691,7 +691,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"outbox/trash.go",
-				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
+				"!time.Unix(ctime.Unix()).After(changedAt) && unchanged(s)",
 				"!time.Unix(ctime.Unix()).After(changedAt)",
 			},
 		},
