@@ -46,7 +46,6 @@ type InitOptions struct {
 	TrustDomain string        // empty means [DefaultTrustDomain]
 	CAValid     time.Duration // zero means [DefaultCAValid]
 	LeafValid   time.Duration // of the receiver's certificate; zero means [DefaultLeafValid]
-	Now         time.Time     // zero means now
 }
 
 // Validate returns an error if the options are not valid.
@@ -100,7 +99,7 @@ func refuseExisting(f *pemDir) error {
 
 func createCAs(f *pemDir, o InitOptions) error {
 	domain := cmp.Or(o.TrustDomain, DefaultTrustDomain)
-	now, valid := cmp.Or(o.Now, time.Now()), cmp.Or(o.CAValid, DefaultCAValid)
+	now, valid := time.Now(), cmp.Or(o.CAValid, DefaultCAValid)
 	serverAuthority, err := newAuthority(f, serverCA, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: domain + " receiver CA"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -133,7 +132,6 @@ func createCAs(f *pemDir, o InitOptions) error {
 type RenewOptions struct {
 	Names     []string      // empty means those of the old certificate
 	LeafValid time.Duration // zero means [DefaultLeafValid]
-	Now       time.Time     // zero means now
 }
 
 // RenewServer replaces the receiver's certificate and returns when the new one expires. The key
@@ -162,7 +160,7 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 			names = append(names, ip.String())
 		}
 	}
-	renewed, err := signServer(f, ca, old.key.Public(), names, cmp.Or(o.Now, time.Now()), o.LeafValid)
+	renewed, err := signServer(f, ca, old.key.Public(), names, time.Now(), o.LeafValid)
 	if err != nil {
 		return time.Time{}, err
 	}
