@@ -43,20 +43,9 @@ func (o *options) openAsUser(cmd *cobra.Command) (shipper.Config, error) {
 }
 
 // connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate, key
-// and token first, which root may be able to read and the shipper's user not.
-func (o *options) connectAsUser(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
-	return o.connectAs(cmd, false)
-}
-
-// connectToShip is connectAsUser for a command that makes the folders if they are missing.
-func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
-	if err := hostdir.CheckKernel(); err != nil {
-		return shipper.Config{}, nil, nil, err
-	}
-	return o.connectAs(cmd, true)
-}
-
-func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
+// and token first, which root may be able to read and the shipper's user not. With create, it makes
+// the folders if they are missing.
+func (o *options) connectAsUser(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
 	c, err := o.loadConfig()
 	if err != nil {
 		return c, nil, nil, err
@@ -70,6 +59,14 @@ func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *w
 		o.missing = cli.MissingDirs(c.EpisodesDir, c.OutboxDir, c.ShippedDir)
 	}
 	return c, client, credentials, cli.BecomeServiceUser(cmd, state)
+}
+
+// connectToShip is connectAsUser for a command that packs and sends.
+func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+	if err := hostdir.CheckKernel(); err != nil {
+		return shipper.Config{}, nil, nil, err
+	}
+	return o.connectAsUser(cmd, true)
 }
 
 // stateOf says where the shipper of a configuration keeps its state.

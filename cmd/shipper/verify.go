@@ -10,7 +10,6 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
-	"cis490/internal/hint"
 	"cis490/internal/logging"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -54,7 +53,7 @@ refuses this host.`,
 }
 
 func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all bool) error {
-	cfg, client, _, err := o.connectAsUser(c)
+	cfg, client, _, err := o.connectAsUser(c, false)
 	if err != nil {
 		return err
 	}
@@ -124,11 +123,7 @@ func adviceFor(a shipped.VerifyResult) string {
 // auditError gives a receiver that could not be asked its exit code.
 func auditError(cfg shipper.Config, err error) error {
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); unreachable {
-		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
-		if hint := hint.For(err); hint != "" {
-			err = fmt.Errorf("%w (%s)", err, hint)
-		}
-		return &cli.ExitError{Code: cli.Unreachable, Err: err}
+		return unreachableError(cfg, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
