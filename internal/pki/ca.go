@@ -227,16 +227,6 @@ func newAuthority(f *pemDir, name string, template *x509.Certificate, now time.T
 	return authority{cert: cert, key: key}, f.writeCert(name+certSuffix, encodePEM(pemCertificate, cert.Raw))
 }
 
-// loadHostsCA is loadAuthority for the hosts' CA, for a revocation. Its error names what works
-// without the key.
-func loadHostsCA(f *pemDir) (authority, error) {
-	ca, err := loadAuthority(f, hostsCA)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
-	}
-	return ca, err
-}
-
 // loadAuthority loads a certificate and its key, and checks that they match.
 func loadAuthority(f *pemDir, name string) (authority, error) {
 	certPEM, err := f.read(name + certSuffix)

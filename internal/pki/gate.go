@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -124,7 +125,8 @@ func (g *Gate) identifyPeer(r *http.Request, peer []*x509.Certificate, method st
 	c := Caller{Method: method, peer: peer}
 	if t.tokens != nil {
 		c.Method += "+token"
-		c.token = readToken(r.Header)
+		token, err := parseBearer(r.Header)
+		c.token = presentedToken{sha256.Sum256([]byte(token)), err}
 	}
 	return g.checkCaller(t, c)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"strings"
 	"time"
@@ -125,7 +126,10 @@ func openToRevoke(dir string) (*pemDir, authority, error) {
 	if err := f.lock(); err != nil {
 		return nil, authority{}, errors.Join(err, f.Close())
 	}
-	ca, err := loadHostsCA(f)
+	ca, err := loadAuthority(f, hostsCA)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
+	}
 	if err != nil {
 		return nil, authority{}, errors.Join(err, f.Close())
 	}

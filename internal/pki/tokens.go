@@ -64,11 +64,6 @@ type presentedToken struct {
 	err error // why there is no token
 }
 
-func readToken(h http.Header) presentedToken {
-	token, err := parseBearer(h)
-	return presentedToken{sha256.Sum256([]byte(token)), err}
-}
-
 // checkToken returns nil if the token is that of host. The host comes from the certificate, so that
 // another host's token is refused.
 func (t Tokens) checkToken(token presentedToken, host episode.Name) error {

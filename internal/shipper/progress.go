@@ -51,12 +51,6 @@ func (p *Progress) addFinished(at time.Time) {
 	}
 }
 
-func (p *Progress) addStray(s *source.StrayError) {
-	if p.StraysTotal++; len(p.Strays) < maxStrays {
-		p.Strays = append(p.Strays, s)
-	}
-}
-
 // addUnfinished adds a directory without a marker.
 func (p *Progress) addUnfinished(src *source.Source, name string) {
 	u, err := src.InspectUnfinished(name)

@@ -197,7 +197,9 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	report := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
-			st.addStray(stray)
+			if st.StraysTotal++; len(st.Strays) < maxStrays {
+				st.Strays = append(st.Strays, stray)
+			}
 			return
 		}
 		st.Unshippable = append(st.Unshippable, err.Error())
@@ -216,7 +218,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 			if c.stage == Nothing {
 				st.addUnfinished(s.src, string(c.name))
 			} else {
-				st.addFinished(s.src.MarkedAt(c.name))
+				st.addFinished(c.markedAt)
 			}
 			switch c.stage {
 			case Pack:

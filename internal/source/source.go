@@ -213,16 +213,6 @@ func (s *Source) InspectUnfinished(name string) (Unfinished, error) {
 	return Unfinished{printable.Name(name), st.ChangedAt()}, nil
 }
 
-// MarkedAt returns the ctime of an episode's marker: when it came to this host, or was changed
-// last. It is zero without a marker.
-func (s *Source) MarkedAt(name episode.Name) time.Time {
-	m, err := s.readMarker(string(name))
-	if err != nil || !m.isFinished() {
-		return time.Time{}
-	}
-	return m.ChangedAt()
-}
-
 // OpenTree opens an episode for packing or comparing, or returns an error wrapping
 // [fs.ErrNotExist].
 func (s *Source) OpenTree(name episode.Name) (*archive.Tree, error) {
