@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,21 +22,24 @@ const diskSize = 24 << 30
 // (a millisecond instead of ten microseconds), and what an fsync costs there is
 // nobody's figure.
 func journaled(dir string) bool {
-	out, err := exec.Command("df", "--output=source", dir).Output()
-	if err != nil {
-		return true
-	}
-	device := filepath.Base(strings.TrimSpace(strings.TrimPrefix(string(out), "Filesystem")))
+	device := filepath.Base(df(dir, "source"))
 	return !strings.Contains(slurp(filepath.Join("/sys/fs/ext4", device, "journal_task")), "none")
+}
+
+// df returns a column of df for a folder, or "" if it is not known.
+func df(dir, column string) string {
+	out, _ := exec.Command("df", "--output="+column, dir).Output()
+	_, value, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(value)
 }
 
 // disk says what the runs are on.
 func (o options) disk() string {
 	switch {
 	case journaled(o.dir):
-		return fileSystem(o.dir)
+		return cmp.Or(df(o.dir, "fstype"), "an unknown file system")
 	case o.here:
-		return fileSystem(o.dir) + " without a journal"
+		return df(o.dir, "fstype") + " without a journal"
 	}
 	return "ext4 with a journal on a loop device"
 }

@@ -29,14 +29,6 @@ func facts() string {
 		model, runtime.NumCPU(), float64(field("/proc/meminfo", "MemTotal:"))/(1<<20), strings.TrimSpace(slurp("/proc/sys/kernel/osrelease")))
 }
 
-func fileSystem(dir string) string {
-	out, err := exec.Command("df", "--output=fstype", dir).Output()
-	if err != nil {
-		return "an unknown file system"
-	}
-	return strings.TrimSpace(strings.TrimPrefix(string(out), "Type"))
-}
-
 // versions names what was compared.
 func versions() string {
 	var all []string
