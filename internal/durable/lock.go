@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -31,11 +32,7 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	holder := e.Holder
-	if holder == "" {
-		holder = "another process"
-	}
-	return fmt.Sprintf("%s is locked by %s", e.Path, holder)
+	return fmt.Sprintf("%s is locked by %s", e.Path, cmp.Or(e.Holder, "another process"))
 }
 
 // Lock takes the lock called name in d and writes holder into its file, which only its owner may
@@ -250,7 +247,7 @@ func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 		}
 		f.Close()
 	}
-	if isForeign(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+	if isForeign(err) || IsAny(err, fs.ErrPermission, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return nil, err

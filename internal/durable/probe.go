@@ -123,12 +123,8 @@ var errInconclusive = errors.New("not tried")
 
 // ignoreInconclusive returns err if it says something about the directories, and nil otherwise.
 func ignoreInconclusive(err error) error {
-	for _, nothing := range []error{errInconclusive, fs.ErrPermission, fs.ErrExist, fs.ErrNotExist} {
-		if errors.Is(err, nothing) && !errors.Is(err, ErrFault) && !errors.Is(err, ErrNoLinks) {
-			return nil
-		}
-	}
-	if IsShortage(err) {
+	nothing := IsAny(err, errInconclusive, fs.ErrPermission, fs.ErrExist, fs.ErrNotExist) && !IsAny(err, ErrFault, ErrNoLinks)
+	if nothing || IsShortage(err) {
 		return nil
 	}
 	return err

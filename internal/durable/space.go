@@ -41,9 +41,6 @@ func (d *Dir) FreeBytes() (int64, error) {
 
 // Device returns the number of d's file system. [Dir.Link] and [Dir.Rename] need the same one.
 func (d *Dir) Device() (uint64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(d.fd(), &st); err != nil {
-		return 0, opError("stat", d.f.Name(), err)
-	}
-	return st.Dev, nil
+	st, err := d.Stat()
+	return st.Device(), err
 }
