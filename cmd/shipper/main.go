@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -13,6 +14,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -118,4 +120,32 @@ shipper runs, 74 storage fault.`,
 		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o))...)
 	root.AddCommand(cli.VersionCommand(), cli.GenerateCommand())
 	return root
+}
+
+// failedInventory is an inventory client that cannot connect.
+type failedInventory struct{ err error }
+
+// Inventory returns the reason.
+func (u failedInventory) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
+	return nil, nil, u.err
+}
+
+// openToAsk is openAsUser for a command that may have to ask the receiver. Otherwise the command
+// works without certificate and key.
+func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, uplink.InventoryClient, error) {
+	if !ask {
+		c, err := o.openAsUser(cmd)
+		return c, nil, err
+	}
+	c, err := o.loadConfig()
+	if err != nil {
+		return c, nil, err
+	}
+	var client uplink.InventoryClient
+	if connected, _, err := newClient(c); err != nil {
+		client = failedInventory{err}
+	} else {
+		client = connected
+	}
+	return c, client, cli.BecomeServiceUser(cmd, stateOf(c))
 }

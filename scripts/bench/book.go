@@ -148,3 +148,23 @@ func (s section) names() []string {
 	}
 	return names
 }
+
+// Figures of a row.
+func wall(r row) float64        { return r.Wall }
+func clientCPU(r row) float64   { return r.ClientCPU }
+func serverCPU(r row) float64   { return r.ServerCPU }
+func kernelCPU(r row) float64   { return r.KernelCPU }
+func clientMiB(r row) float64   { return r.ClientMiB }
+func serverMiB(r row) float64   { return r.ServerMiB }
+func storedBytes(r row) float64 { return float64(r.Stored) }
+func syncTime(r row) float64    { return r.Sync }
+func foreign(r row) float64     { return r.Foreign }
+func rate(r row) float64        { return float64(r.Requests) / r.Wall }
+func throughput(r row) float64  { return float64(r.Input) / 1e6 / r.Wall }
+func serverPerGB(r row) float64 { return r.ServerCPU / float64(r.Input) * 1e9 }
+func endsPerGB(r row) float64   { return (r.ServerCPU + r.KernelCPU) / float64(r.Input) * 1e9 }
+func allPerGB(r row) float64    { return r.AllCPU / float64(r.Input) * 1e9 }
+func startTime(r row) float64   { return r.Start }
+func middle(r row) float64      { return r.P50 }
+func slow(r row) float64        { return r.P99 }
+func perSecond(r row) float64   { return float64(r.Episodes) / r.Wall }
