@@ -20,7 +20,7 @@ var ofPackages = []mutant{
 	{
 		"durable: another mount of one file system passes for the same",
 		killer{"durable", "TestTwoMountsOfOneFileSystemAreSeparate"},
-		[]edit{{"durable/moves.go", "if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {", "if errors.Is(err, unix.EIO) {"}},
+		[]edit{{"durable/probe.go", "if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {", "if errors.Is(err, unix.EIO) {"}},
 	},
 	{
 		"store: no sync at start of what a killed process made", receiverStart,
@@ -466,7 +466,7 @@ var ofPackages = []mutant{
 		killer{"archive", "TestTimesArePackedAsTheyAre"},
 		[]edit{
 			{
-				"archive/header.go",
+				"archive/pack.go",
 				"first := h.ModTime.IsZero()",
 				"first := h.ModTime.IsZero() && false",
 			},
@@ -477,7 +477,7 @@ var ofPackages = []mutant{
 		killer{"archive", "TestANameCannotPassForATime"},
 		[]edit{
 			{
-				"archive/header.go",
+				"archive/pack.go",
 				"		records = records[size:]\n",
 				"		records = records[1:]\n",
 			},
@@ -625,7 +625,7 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestAFailingDiskEndsTheDaemon"},
 		[]edit{
 			{
-				"shipper/action.go",
+				"shipper/result.go",
 				"errors.Is(err, durable.ErrFault) || ",
 				"errors.Is(err, durable.ErrFault) && false || ",
 			},
