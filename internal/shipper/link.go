@@ -257,7 +257,7 @@ func (d *dispatcher) mayPing() bool {
 }
 
 // handlePing handles the result of a ping.
-func (d *dispatcher) handlePing(p pingResult) error {
+func (d *dispatcher) handlePing(p pingResult) {
 	now := time.Now()
 	if uplink.IsOtherStore(p.err) {
 		d.link.markSuspect(p.err, d.once, now)
@@ -279,7 +279,6 @@ func (d *dispatcher) handlePing(p pingResult) error {
 		d.noteReceiverSpace(p.response.Storage.FreeBytes, now)
 	}
 	d.notifyStatus()
-	return nil
 }
 
 // statusTime is the format of times for the service manager.

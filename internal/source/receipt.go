@@ -105,10 +105,7 @@ func cannotStoreAttr(err error) bool {
 // ReceiptOf returns the receipt at the open directory of a retired episode, or false.
 func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
 	b, err := durable.ReadAttr(dir.File(), receiptAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return Receipt{}, false, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
 		return Receipt{}, false, err
 	}
 	r, ok := parseReceipt(b)

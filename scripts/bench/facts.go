@@ -32,12 +32,11 @@ func facts() string {
 // versions names what was compared.
 func versions() string {
 	var all []string
-	ask := map[string][]string{
-		"curl": {"curl", "--version"}, "nginx": {"nginx", "-v"}, "rclone": {"rclone", "version"}, "restic": {"restic", "version"},
-		"rsync": {"rsync", "--version"}, "zstd": {"zstd", "--version"}, "tar": {"tar", "--version"},
+	ask := map[string]string{
+		"curl": "--version", "nginx": "-v", "rclone": "version", "restic": "version", "rsync": "--version", "zstd": "--version", "tar": "--version",
 	}
 	for _, name := range slices.Sorted(maps.Keys(ask)) {
-		out, err := exec.Command(ask[name][0], ask[name][1:]...).CombinedOutput()
+		out, err := exec.Command(name, ask[name]).CombinedOutput()
 		if err != nil {
 			continue
 		}
