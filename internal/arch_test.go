@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 const module = "cis490"
@@ -80,7 +82,7 @@ var importRules = map[string]importRule{
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
 	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
-	"internal/scripttest": {"cli durable labtest", "runs a program's command, and the other program as it is shipped"},
+	"internal/scripttest": {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// The packages that break the programs import none of them; their tests may.
 	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},
@@ -106,7 +108,7 @@ var owners = map[string]string{
 	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 
-	"golang.org/x/sync":               "cmd/receiver cmd/shipper internal/labtest internal/receiver internal/shipper",
+	"golang.org/x/sync":               "internal/cli internal/labtest internal/receiver internal/shipper",
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
@@ -311,9 +313,7 @@ func TestNothingIsLeftAsANote(t *testing.T) {
 // The module must build with any Go 1.26, and must not fetch another one.
 func TestModuleAsksForGo126(t *testing.T) {
 	text, err := os.ReadFile("../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if !regexp.MustCompile(`(?m)^go 1\.26$`).Match(text) {
 		t.Error("go.mod: want the line: go 1.26")
 	}
@@ -392,9 +392,7 @@ func project(t *testing.T) map[string]*pkg {
 		p.files = append(p.files, f)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if len(packages) < 10 {
 		t.Fatalf("found %d packages only: %v", len(packages), slices.Sorted(maps.Keys(packages)))
 	}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // TestDocsNameTestsThatExist: security.md and other pages name the test that shows each claim.
@@ -30,9 +32,7 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	pages, err := filepath.Glob("../docs/*.md")
 	decisions, derr := filepath.Glob("../docs/decisions/*.md")
 	if err != nil || derr != nil || len(pages) == 0 {
@@ -41,9 +41,7 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 	name := regexp.MustCompile("`((?:\\w+\\.)?(?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
 	for _, page := range append(pages, decisions...) {
 		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		for _, m := range name.FindAllSubmatch(text, -1) {
 			if !defined[string(m[1])] {
 				t.Errorf("%s names %s, which does not exist", filepath.Base(page), m[1])

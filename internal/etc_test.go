@@ -11,6 +11,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/shipper"
 )
@@ -44,14 +45,10 @@ func TestExamplesShowEveryKey(t *testing.T) {
 			continue
 		}
 		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		var shown map[string]any
 		md, err := toml.Decode(string(text), &shown)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		has, defaults := leaves(reflect.ValueOf(loaded), nil), leaves(reflect.ValueOf(c.silent), nil)
 		for _, key := range slices.Sorted(maps.Keys(defaults)) {
 			if !slices.ContainsFunc(md.Keys(), func(k toml.Key) bool { return k.String() == key }) {

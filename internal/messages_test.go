@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // TestOperationsQuotesMessagesThatExist: an operator who searches the page for a message must
@@ -47,9 +49,7 @@ func quotedIn(text string) []string {
 func sentences(t *testing.T, page string) []string {
 	t.Helper()
 	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	prose := regexp.MustCompile("(?ms)^ *```.*?```").ReplaceAllString(string(text), "")
 	sentence := regexp.MustCompile(`^(\.\.\. )?[A-Za-z,' ()]+(: [A-Za-z.,' ()]+)?( \.\.\.)?$`)
 	command := regexp.MustCompile(`^(shipper|receiver|systemctl|journalctl|apt-get|adduser|chown|chmod|rsync|mv|cp|btrfs|umount|install|scripts|make) `)
@@ -97,9 +97,7 @@ func isSaid(said, text string) bool {
 func messageCells(t *testing.T, page string) []string {
 	t.Helper()
 	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	var cells []string
 	column := -1
 	for line := range strings.Lines(string(text)) {
@@ -151,9 +149,7 @@ func messages(t *testing.T) []string {
 			})
 			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 	}
 	if len(all) < 1000 {
 		t.Fatalf("found %d texts only", len(all))

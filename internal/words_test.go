@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"cis490/internal/fixture"
 )
 
 // banned are words and shapes that confused readers, and what to write instead. No text
@@ -279,9 +281,7 @@ func helpTexts(t *testing.T) map[string]string {
 	texts := map[string]string{}
 	for _, path := range glob(t, "../cmd/*/*.go") {
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		var help []string
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
@@ -350,8 +350,6 @@ func glob(t *testing.T, pattern string) []string {
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return string(text)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cis490/internal/cli"
+	"cis490/internal/fixture"
 	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
 )
@@ -75,23 +76,17 @@ func TestServiceDecidesForItsOwnFileOnly(t *testing.T) {
 func TestPortIsTriedAndNotTaken(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "", "0.0.0.0", "localhost"} {
 		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		at := net.JoinHostPort(host, port)
 		if err := tryBind(at); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "listen: listen tcp") {
 			t.Errorf("%q in use: %v", at, err)
 		}
 		host, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		defer host.Close()
 		peer, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		peer.Close() // first, which leaves it waiting
 		l.Close()
 		if err := tryBind(at); err != nil {
@@ -151,14 +146,10 @@ func TestFactsFitATerminal(t *testing.T) {
 		},
 	}
 	var out bytes.Buffer
-	if err := printFacts(&out, f); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, printFacts(&out, f))
 	golden := filepath.Join("testdata", "check.golden")
 	if *update {
-		if err := os.WriteFile(golden, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(golden, out.Bytes(), 0o644))
 	}
 	want, err := os.ReadFile(golden)
 	if err != nil || string(want) != out.String() {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 )
@@ -13,9 +14,7 @@ import (
 // If check finds nothing wrong, the daemon must be able to start.
 func TestCheckFindsWhatKeepsTheDaemonFromStarting(t *testing.T) {
 	dir := t.TempDir()
-	if err := pki.InitCA(filepath.Join(dir, "pki"), pki.InitOptions{Names: []string{"localhost"}}); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, pki.InitCA(filepath.Join(dir, "pki"), pki.InitOptions{Names: []string{"localhost"}}))
 	file := filepath.Join(dir, "receiver.toml")
 	text := `data_dir = "data"
 [tls]
@@ -23,13 +22,9 @@ cert_file      = "pki/server.crt"
 key_file       = "pki/server.key"
 client_ca_file = "pki/hosts-ca.crt"
 `
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(file, []byte(text), 0o600))
 	c, err := receiver.LoadConfig(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	good, err := checkConfig(file, c, time.Now())
 	if err != nil {
 		t.Fatalf("a receiver that could start: %v", err)
@@ -43,15 +38,11 @@ client_ca_file = "pki/hosts-ca.crt"
 	if _, err := checkConfig(file, c, good.CertNotAfter.Add(time.Second)); err == nil {
 		t.Error("a certificate that has ended was found good")
 	}
-	if err := os.WriteFile(string(c.DataDir), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(string(c.DataDir), nil, 0o600))
 	if _, err := checkConfig(file, c, time.Now()); err == nil {
 		t.Error("a data_dir that is a file was found good")
 	}
-	if err := os.Remove(string(c.TLS.KeyFile)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Remove(string(c.TLS.KeyFile)))
 	if _, err := checkConfig(file, c, time.Now()); err == nil {
 		t.Error("a missing key was found good")
 	}

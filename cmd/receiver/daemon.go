@@ -6,19 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
-	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
 )
 
@@ -48,11 +45,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err := cli.BecomeServiceUser(c, state); err != nil {
 		return err
 	}
-	warnUnreadable(log, cfg, cli.CheckLine(c))
-	if err := cli.NoteConfig(o.config); err != nil {
-		log.Warn("configuration path not saved", "err", err,
-			"hint", "a check before a reload reads the default file")
-	}
+	reloads := &cli.Reloader{Log: log, Files: cfg.TrustConfig().Files(), Config: o.config, Check: cli.CheckLine(c)}
+	reloads.Prepare()
 	recovery := &recoveryProgress{log: log}
 	r, err := receiver.New(c.Context(), gate, cfg, cli.Version(), cli.LockHolder("receiver"), log, recovery.addBytes)
 	if err != nil {
@@ -72,45 +66,15 @@ func runDaemon(c *cobra.Command, o *options) error {
 		return fmt.Errorf("proxy.socket: %w", err)
 	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
-	reloads := &cli.Reloader{Log: log, Files: cfg.TrustConfig().Files(), Config: o.config, Check: cli.CheckLine(c), Load: r.Reload}
-	return serveUntilStopped(c, r, ln, proxy, reloads, hup)
-}
-
-// warnUnreadable warns of files that root could read at the start and that the
-// receiver's user cannot read at a reload.
-func warnUnreadable(log *slog.Logger, cfg receiver.Config, check string) {
-	if err := serviceuser.CheckReadable(cfg.TrustConfig().Files(), check); err != nil {
-		log.Warn("next reload will fail", "err", err)
-	}
-}
-
-// serveUntilStopped runs the daemon's parts until one fails or SIGTERM.
-func serveUntilStopped(c *cobra.Command, r *receiver.Receiver, ln, proxy net.Listener, reloads *cli.Reloader, hup <-chan os.Signal) error {
-	log := reloads.Log
-	cli.LogNotifyError(log, systemd.NotifyReady("listening on "+ln.Addr().String()))
-	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.RunWatchdog(ctx, r.Alive) })
-	g.Go(func() error {
-		reloads.Run(ctx, hup)
-		return nil
-	})
-	g.Go(func() error {
-		cli.RunDaily(ctx, func() { warnExpiry(log, r) })
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.NotifyStopping())
-		return nil
-	})
-	g.Go(func() error {
+	reloads.Load = r.Reload
+	daily := func() { warnExpiry(log, r) }
+	return reloads.RunDaemon(c.Context(), hup, "listening on "+ln.Addr().String(), r.Alive, daily, func(ctx context.Context) error {
 		if err := r.Run(ctx, ln, proxy); err != nil {
 			return err
 		}
 		log.Info("receiver stopped")
 		return nil
 	})
-	return g.Wait()
 }
 
 // expiresSoon is how long before its expiry the certificate is warned about. All hosts

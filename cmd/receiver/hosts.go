@@ -42,7 +42,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 				return err
 			}
 			if asJSON {
-				return printHostsJSON(c.OutOrStdout(), hosts)
+				return cli.WriteJSONList(c.OutOrStdout(), hosts)
 			}
 			return printHosts(c.OutOrStdout(), hosts)
 		},
@@ -193,15 +193,6 @@ func timeOf(t *time.Time) string {
 		return "-"
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-func printHostsJSON(w io.Writer, hosts []hostFacts) error {
-	for _, h := range hosts {
-		if err := cli.WriteJSON(w, h); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // printHosts prints the name last, since it may be long.

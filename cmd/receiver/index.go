@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,8 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// indexCommand returns "receiver index". paths returns the paths of the configuration; it is
-// called only if a flag does not set them.
-func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.Command {
+// indexCommand returns "receiver index".
+func indexCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "index",
 		Short:   "Repair or verify the index",
@@ -33,7 +33,7 @@ func indexCommand(paths func() (episodesRoot, index string, err error)) *cobra.C
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(backfillCommand(paths), verifyCommand(paths))
+	c.AddCommand(backfillCommand(o), verifyCommand(o))
 	return c
 }
 
@@ -51,21 +51,17 @@ func (f *indexFlags) addTo(c *cobra.Command) {
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per line")
 }
 
-// fsckOptions fills in flags that are not set from the configuration. If root runs the command,
-// it becomes the user that owns the directory of the index.
-func (f *indexFlags) fsckOptions(c *cobra.Command, paths func() (string, string, error)) (fsck.Options, error) {
+// fsckOptions fills in flags that are not set from the configuration, which it reads only then. If
+// root runs the command, it becomes the user that owns the directory of the index.
+func (f *indexFlags) fsckOptions(c *cobra.Command, from *options) (fsck.Options, error) {
 	o := f.opts
 	if o.EpisodesRoot == "" || o.Index == "" {
-		root, path, err := paths()
+		cfg, err := from.loadConfig()
 		if err != nil {
 			return o, err
 		}
-		if o.EpisodesRoot == "" {
-			o.EpisodesRoot = root
-		}
-		if o.Index == "" {
-			o.Index = path
-		}
+		root, path := cfg.Paths()
+		o.EpisodesRoot, o.Index = cmp.Or(o.EpisodesRoot, root), cmp.Or(o.Index, path)
 	}
 	if f.host != "" {
 		host, err := episode.ParseName(f.host)
@@ -101,7 +97,7 @@ func indexState(episodes, file string) serviceuser.State {
 	return s
 }
 
-func backfillCommand(paths func() (string, string, error)) *cobra.Command {
+func backfillCommand(o *options) *cobra.Command {
 	var f indexFlags
 	c := &cobra.Command{
 		Use:   "backfill",
@@ -119,7 +115,7 @@ others are processed, and the exit code is then 1.`,
 	f.addTo(c)
 	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended without writing it")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		opts, err := f.fsckOptions(c, paths)
+		opts, err := f.fsckOptions(c, o)
 		if err != nil {
 			return err
 		}
@@ -176,7 +172,7 @@ func printBackfill(w io.Writer, r fsck.BackfillReport, opts fsck.Options, asJSON
 	return out.Flush()
 }
 
-func verifyCommand(paths func() (string, string, error)) *cobra.Command {
+func verifyCommand(o *options) *cobra.Command {
 	var f indexFlags
 	c := &cobra.Command{
 		Use:   "verify",
@@ -198,7 +194,7 @@ With --deep, an archive is decoded to at most 128 times its size, unless a scrub
 has decoded it before; a note on stderr counts such archives. On a terminal
 --deep shows its progress.`
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		opts, err := f.fsckOptions(c, paths)
+		opts, err := f.fsckOptions(c, o)
 		if err != nil {
 			return err
 		}
@@ -294,10 +290,4 @@ func indexError(err error) error {
 		return cli.UsageError(err)
 	}
 	return err
-}
-
-// episodesOf returns the directory of the archives.
-func episodesOf(c receiver.Config) string {
-	episodes, _ := c.Paths()
-	return episodes
 }

@@ -61,16 +61,6 @@ receiver runs, 74 storage fault.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(o.indexPaths), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
-}
-
-// indexPaths returns where the receiver of the configuration keeps its data.
-func (o *options) indexPaths() (episodes, index string, err error) {
-	cfg, err := o.loadConfig()
-	if err != nil {
-		return "", "", err
-	}
-	episodes, index = cfg.Paths()
-	return episodes, index, nil
 }

@@ -145,7 +145,7 @@ func pkiListCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return errors.Join(printJSON(cmd.OutOrStdout(), list), err)
+				return errors.Join(cli.WriteJSONList(cmd.OutOrStdout(), list), err)
 			}
 			return errors.Join(printTable(cmd.OutOrStdout(), list), err)
 		},
@@ -183,10 +183,8 @@ certificates that were revoked since the backup become valid again.`,
 			if len(revoked) == 0 {
 				return err
 			}
-			return errors.Join(printf(cmd.OutOrStdout(), `%[1]s: certificates of host %[3]s revoked: %[2]d
-Next: copy it to the receiver as its crl_file, and reload the receiver:
-  systemctl reload cis490-receiver
-`, filepath.Join(dir, "hosts.crl"), len(revoked), args[0]), err)
+			return errors.Join(printf(cmd.OutOrStdout(), "%s: certificates of host %s revoked: %d\n"+copyNext,
+				filepath.Join(dir, "hosts.crl"), args[0], len(revoked), "crl_file"), err)
 		},
 	}
 	dirFlag(cmd, &dir)
@@ -233,11 +231,14 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 	if revoked.Already {
 		what = "was already revoked"
 	}
-	return printf(cmd.OutOrStdout(), `%s: certificate %s (%s) %s
-Next: copy it to the receiver as its crl_file, and reload the receiver:
-  systemctl reload cis490-receiver
-`, filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what)
+	return printf(cmd.OutOrStdout(), "%s: certificate %s (%s) %s\n"+copyNext,
+		filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what, "crl_file")
 }
+
+// copyNext says what to do with a new file of the receiver. It has a verb for the file's key.
+const copyNext = `Next: copy it to the receiver as its %s, and reload the receiver:
+  systemctl reload cis490-receiver
+`
 
 func pkiRenewCommand() *cobra.Command {
 	var dir string
@@ -262,10 +263,7 @@ changes for the hosts. Without --name, the names stay too.`,
 			if err != nil {
 				return err
 			}
-			return printf(cmd.OutOrStdout(), `%s is valid until %s
-Next: copy it to the receiver as its cert_file, and reload the receiver:
-  systemctl reload cis490-receiver
-`, filepath.Join(dir, "server.crt"), formatDate(ends))
+			return printf(cmd.OutOrStdout(), "%s is valid until %s\n"+copyNext, filepath.Join(dir, "server.crt"), formatDate(ends), "cert_file")
 		},
 	}
 	dirFlag(cmd, &dir)
@@ -348,15 +346,6 @@ func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 func printf(w io.Writer, format string, args ...any) error {
 	_, err := fmt.Fprintf(w, format, args...)
 	return err
-}
-
-func printJSON(w io.Writer, list []pki.Issued) error {
-	for _, i := range list {
-		if err := cli.WriteJSON(w, i); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // printTable prints the host last, since its name may be long.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // TestRecoveryExtendsItsTimeoutByProgress: in each 15 seconds in which bytes arrive, and not
@@ -15,9 +17,7 @@ import (
 func TestRecoveryExtendsItsTimeoutByProgress(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer conn.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
 	synctest.Test(t, func(t *testing.T) {
@@ -29,9 +29,7 @@ func TestRecoveryExtendsItsTimeoutByProgress(t *testing.T) {
 		time.Sleep(time.Hour)
 	})
 	var heard []string
-	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
 	buf := make([]byte, 4096)
 	for range 4 {
 		n, err := conn.Read(buf)

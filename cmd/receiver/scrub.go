@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -20,8 +19,9 @@ import (
 // scrubCommand returns "receiver scrub".
 func scrubCommand(o *options) *cobra.Command {
 	var opts scrub.Options
-	var perSecond, host string
+	var host string
 	var olderThan config.Duration
+	perSecond := config.TypedBytes(20 << 20)
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "scrub",
@@ -46,35 +46,24 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 			if err != nil {
 				return err
 			}
-			if opts.Rate, err = bytesOf(perSecond); err != nil {
-				return cli.UsageError(fmt.Errorf("--rate: %w", err))
-			}
-			opts.OlderThan = olderThan.Std()
+			opts.Rate, opts.OlderThan = int64(perSecond), olderThan.Std()
 			if host != "" {
 				if opts.Host, err = episode.ParseName(host); err != nil {
 					return cli.UsageError(fmt.Errorf("--host: %w", err))
 				}
 			}
-			noteUnknownHost(c, episodesOf(cfg), host)
+			episodes, _ := cfg.Paths()
+			noteUnknownHost(c, episodes, host)
 			return runScrub(c, cfg, opts, asJSON)
 		},
 	}
-	c.Flags().StringVar(&perSecond, "rate", "20MiB", "maximum `SIZE` per second; 0: none")
+	c.Flags().TextVar(&perSecond, "rate", perSecond, "maximum `SIZE` per second; 0: none")
 	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "skip if verified within `DURATION`")
 	c.Flags().StringVar(&host, "host", "", "only the archives of `HOST`")
 	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AliasFlag(c, "set-aside", "quarantine")
 	return c
-}
-
-func bytesOf(s string) (int64, error) {
-	if n, err := humanize.ParseBytes(s); err != nil || n > 1<<40 {
-		return 0, fmt.Errorf("%+q is not a size like 20MiB", s)
-	}
-	var n config.TypedBytes
-	err := n.UnmarshalText([]byte(s))
-	return int64(n), err
 }
 
 func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON bool) error {

@@ -5,14 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/receiver"
+	"cis490/internal/systemd"
 )
 
 // trustError gives an error of the certificates, the key or the lists its exit code and adds
@@ -60,4 +65,34 @@ func aboutPKI(err error, cfg receiver.Config) bool {
 	return ok && slices.Contains([]config.Path{
 		cfg.TLS.CertFile, cfg.TLS.KeyFile, cfg.TLS.ClientCAFile, cfg.TLS.CRLFile,
 	}, config.Path(at.Path))
+}
+
+// Waits of a recovery. The service manager ends the start after recoveryTimeout without
+// progress: TimeoutStartSec of the unit is the same.
+const (
+	recoveryTimeout  = 10 * time.Minute
+	recoveryInterval = 15 * time.Second
+)
+
+// recoveryProgress reports to the service manager that a recovery makes progress. Only bytes
+// read from the disk count, so that a start that hangs is ended.
+type recoveryProgress struct {
+	log    *slog.Logger
+	total  int64
+	sentAt time.Time // of the last message
+}
+
+// addBytes reports that more bytes were read from the disk.
+func (p *recoveryProgress) addBytes(bytes int) {
+	p.total += int64(bytes)
+	now := time.Now()
+	if p.sentAt.IsZero() {
+		p.sentAt = now // most recoveries end before they need more time
+	}
+	if now.Sub(p.sentAt) < recoveryInterval {
+		return
+	}
+	p.sentAt = now
+	cli.LogNotifyError(p.log, systemd.ExtendTimeout(recoveryTimeout))
+	cli.LogNotifyError(p.log, systemd.NotifyStatus("recovering interrupted uploads, read "+humanize.IBytes(uint64(p.total))))
 }

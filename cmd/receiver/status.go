@@ -67,7 +67,11 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "index\t%d torn tails were cut off and saved, the last as %s\n", t.Count, printable.Text(t.Last))
 	}
 	fmt.Fprintf(w, "store\t%s\n", storeLine(st.Store))
-	fmt.Fprintf(w, "hosts\t%s\n", disabledLine(st))
+	disabled := "the disabled ones are unknown"
+	if st.DisabledHosts != nil {
+		disabled = fmt.Sprintf("%d disabled", *st.DisabledHosts)
+	}
+	fmt.Fprintf(w, "hosts\t%s\n", disabled)
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
 		st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Undecodable, st.Scrub.Missing)
@@ -93,13 +97,6 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		fmt.Fprintf(w, "problem\t%s\n", printable.Text(p))
 	}
 	return w.Flush()
-}
-
-func disabledLine(st receiver.Status) string {
-	if st.DisabledHosts == nil {
-		return "the disabled ones are unknown"
-	}
-	return fmt.Sprintf("%d disabled", *st.DisabledHosts)
 }
 
 func scrubLine(st receiver.Status, now time.Time) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,7 @@ func printStore(to io.Writer, is datadir.Identity) error {
 	fmt.Fprintf(w, "store\t%s\n", is.ID)
 	fmt.Fprintf(w, "since\t%s\n", is.CreatedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintf(w, "index\t%s\n", indexLine(is))
-	fmt.Fprintf(w, "replaces\t%s\n", replacesLine(is))
+	fmt.Fprintf(w, "replaces\t%s\n", cmp.Or(strings.Join(is.Replaces, " "), "none"))
 	return w.Flush()
 }
 
@@ -130,13 +131,6 @@ func indexLine(is datadir.Identity) string {
 		line += ", created empty at " + is.CreatedAt.UTC().Format(time.DateTime) + " UTC"
 	}
 	return line
-}
-
-func replacesLine(is datadir.Identity) string {
-	if len(is.Replaces) == 0 {
-		return "none"
-	}
-	return strings.Join(is.Replaces, " ")
 }
 
 // storeLine is the store's line of 'receiver status'.

@@ -1,21 +1,23 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/hint"
 	"cis490/internal/hostdir"
 	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
-	"cis490/internal/systemd"
 	"cis490/internal/wire"
 )
 
@@ -66,13 +68,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
-	if err := serviceuser.CheckReadable(reloadedFiles(cfg), cli.CheckLine(c)); err != nil {
-		log.Warn("next reload will fail", "err", err)
-	}
-	if err := cli.NoteConfig(o.config); err != nil {
-		log.Warn("configuration path not saved", "err", err,
-			"hint", "a check before a reload reads the default file")
-	}
+	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
+	reloads.Prepare()
 	s, err := shipper.New(cfg, client, cli.LockHolder("shipper"), log)
 	if err != nil {
 		return startError(err, o.config)
@@ -80,44 +77,25 @@ func runDaemon(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
-	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	renewal := &credentialRenewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
 	s.Status, s.Renew = reloads.NotifyStatus, renewal.renewAfterRefusal
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
-	cli.LogNotifyError(log, systemd.NotifyReady("looking for episodes"))
-
-	g, ctx := errgroup.WithContext(c.Context())
-	g.Go(func() error { return systemd.RunWatchdog(ctx, s.IsAlive) })
-	g.Go(func() error {
-		cli.RunDaily(ctx, renewal.warnExpiry)
-		return nil
-	})
-	g.Go(func() error {
-		reloads.Load = func() error {
-			if err := creds.Reload(); err != nil {
-				return err
-			}
-			client.CloseIdle()
-			s.RequestPing()
-			renewal.warnExpiry()
-			return nil
+	reloads.Load = func() error {
+		if err := creds.Reload(); err != nil {
+			return err
 		}
-		reloads.Run(ctx, hup)
+		client.CloseIdle()
+		s.RequestPing()
+		renewal.warnExpiry()
 		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		cli.LogNotifyError(log, systemd.NotifyStopping())
-		return nil
-	})
-	g.Go(func() error {
+	}
+	return reloads.RunDaemon(c.Context(), hup, "looking for episodes", s.IsAlive, renewal.warnExpiry, func(ctx context.Context) error {
 		if err := s.Run(ctx); err != nil {
 			return err
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
 	})
-	return g.Wait()
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct
@@ -127,4 +105,68 @@ func startError(err error, file string) error {
 		return cli.UsageError(fmt.Errorf("%w; fix that or change %s", err, file))
 	}
 	return cli.StartError(err)
+}
+
+// credentialRenewal loads credentials that were renewed on disk and not reloaded.
+type credentialRenewal struct {
+	log     *slog.Logger
+	cfg     shipper.Config
+	creds   *pki.Client
+	client  *wire.Client
+	reloads *cli.Reloader
+}
+
+// renewAfterRefusal is [shipper.Shipper.Renew].
+func (r *credentialRenewal) renewAfterRefusal(refusal error) (renewed bool, advice string) {
+	own := r.creds.CheckValidity(r.cfg.HostID, time.Now())
+	if own == nil && !hint.BlamesCredentials(refusal) {
+		return false, ""
+	}
+	r.client.CloseIdle() // these connections use the old credentials
+	changed, err := r.reloadCredentials()
+	switch {
+	case err != nil:
+		return false, fmt.Sprintf("fix this, then 'systemctl reload cis490-shipper': the credentials on this host's disk, perhaps newer, cannot be loaded: %v", err)
+	case changed:
+		return true, ""
+	case own != nil:
+		return false, "this host's disk has no other certificate: " + own.Error()
+	}
+	return false, hint.For(refusal) + "; this host's disk has no other certificate, CA or token"
+}
+
+// reloadCredentials loads the credentials on disk, and reports whether they changed.
+func (r *credentialRenewal) reloadCredentials() (changed bool, err error) {
+	changed, err = r.creds.ReloadIfChanged()
+	if err != nil {
+		return false, serviceuser.Explain(err, r.reloads.Check)
+	}
+	if changed {
+		r.client.CloseIdle()
+		r.reloads.ClearFailure()
+		r.log.Info("loaded renewed certificates", "files", strings.Join(r.reloads.Files, " "), "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))
+	}
+	return changed, nil
+}
+
+// warnExpiry logs that the certificate expires or is refused, unless a newer one is on disk.
+func (r *credentialRenewal) warnExpiry() {
+	if r.expiresSoon() {
+		// A reload and the receiver's refusal report what cannot be loaded.
+		_, _ = r.reloadCredentials()
+	}
+	if err := r.creds.CheckValidity(r.cfg.HostID, time.Now()); err != nil {
+		r.log.Error("the receiver will refuse this host", "err", err)
+		return
+	}
+	if r.expiresSoon() {
+		left := time.Until(r.creds.NotAfter())
+		r.log.Warn("certificate expires soon", "file", string(r.cfg.Receiver.CertFile), "days", int(left.Hours()/24),
+			"hint", "issue a new one with 'receiver pki issue'")
+	}
+}
+
+// expiresSoon reports whether the certificate expires soon or is not valid now.
+func (r *credentialRenewal) expiresSoon() bool {
+	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
 }

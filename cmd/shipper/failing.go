@@ -124,34 +124,19 @@ const maxColumns = 80
 
 // wrapText returns a text as indented lines of at most [maxColumns] columns.
 func wrapText(text string) string {
-	const indent = "  "
-	var b strings.Builder
-	column := 0
-	for _, word := range strings.Fields(asciiText(text)) {
-		for {
-			space := maxColumns - column - 1
-			if column == 0 {
-				b.WriteString(indent)
-				column, space = len(indent), maxColumns-len(indent)
-			} else if len(word) <= space {
-				b.WriteByte(' ')
-				column++
-			}
-			if len(word) <= space {
-				b.WriteString(word)
-				column += len(word)
-				break
-			}
-			if column == len(indent) { // longer than a line
-				b.WriteString(word[:space])
-				word = word[space:]
-			}
-			b.WriteByte('\n')
-			column = 0
+	const width = maxColumns - len("  ")
+	var words []string
+	for word := range strings.FieldsSeq(asciiText(text)) {
+		for ; len(word) > width; word = word[width:] { // longer than a line
+			words = append(words, word[:width])
 		}
+		words = append(words, word)
 	}
-	if column > 0 {
-		b.WriteByte('\n')
+	var b strings.Builder
+	for _, line := range cli.WrapLine(strings.Join(words, " "), width) {
+		if line != "" {
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
 	}
 	return b.String()
 }

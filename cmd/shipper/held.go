@@ -46,10 +46,8 @@ type unshippableEpisode struct {
 
 // listHeld prints what [printHeld] shows, a line each.
 func listHeld(to io.Writer, st shipper.Status) error {
-	for _, h := range st.Held {
-		if err := cli.WriteJSON(to, h); err != nil {
-			return err
-		}
+	if err := cli.WriteJSONList(to, st.Held); err != nil {
+		return err
 	}
 	for _, u := range st.Unshippable {
 		if err := cli.WriteJSON(to, unshippableEpisode{"unshippable", u}); err != nil {

@@ -321,7 +321,7 @@ func finishJoin(c *cobra.Command, o *options, report joinReport) error {
 		}
 		return runPing(c, o)
 	}
-	cfg, client, creds, err := o.connectAsUser(c)
+	cfg, client, creds, err := o.connectAsUser(c, false)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -13,6 +14,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
 
@@ -42,21 +44,10 @@ func (o *options) openAsUser(cmd *cobra.Command) (shipper.Config, error) {
 	return c, cli.BecomeServiceUser(cmd, stateOf(c))
 }
 
-// connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate,
-// key and token first, which root may be able to read while the shipper's user is not.
-func (o *options) connectAsUser(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
-	return o.connectAs(cmd, false)
-}
-
-// connectToShip is connectAsUser for a command that makes the folders if they are missing.
-func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
-	if err := hostdir.CheckKernel(); err != nil {
-		return shipper.Config{}, nil, nil, err
-	}
-	return o.connectAs(cmd, true)
-}
-
-func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
+// connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate, key
+// and token first, which root may be able to read and the shipper's user not. With create, it makes
+// the folders if they are missing.
+func (o *options) connectAsUser(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
 	c, err := o.loadConfig()
 	if err != nil {
 		return c, nil, nil, err
@@ -70,6 +61,14 @@ func (o *options) connectAs(cmd *cobra.Command, create bool) (shipper.Config, *w
 		o.missing = cli.MissingDirs(c.EpisodesDir, c.OutboxDir, c.ShippedDir)
 	}
 	return c, client, credentials, cli.BecomeServiceUser(cmd, state)
+}
+
+// connectToShip is connectAsUser for a command that packs and sends.
+func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+	if err := hostdir.CheckKernel(); err != nil {
+		return shipper.Config{}, nil, nil, err
+	}
+	return o.connectAsUser(cmd, true)
 }
 
 // stateOf says where the shipper of a configuration keeps its state.
@@ -121,4 +120,32 @@ shipper runs, 74 storage fault.`,
 		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o))...)
 	root.AddCommand(joinCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
+}
+
+// failedInventory is an inventory client that cannot connect.
+type failedInventory struct{ err error }
+
+// Inventory returns the reason.
+func (u failedInventory) Inventory(context.Context, []wire.InventoryQuery, bool) ([]wire.InventoryEntry, *wire.Store, error) {
+	return nil, nil, u.err
+}
+
+// openToAsk is openAsUser for a command that may have to ask the receiver. Otherwise the command
+// works without certificate and key.
+func (o *options) openToAsk(cmd *cobra.Command, ask bool) (shipper.Config, uplink.InventoryClient, error) {
+	if !ask {
+		c, err := o.openAsUser(cmd)
+		return c, nil, err
+	}
+	c, err := o.loadConfig()
+	if err != nil {
+		return c, nil, err
+	}
+	var client uplink.InventoryClient
+	if connected, _, err := newClient(c); err != nil {
+		client = failedInventory{err}
+	} else {
+		client = connected
+	}
+	return c, client, cli.BecomeServiceUser(cmd, stateOf(c))
 }

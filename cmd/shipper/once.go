@@ -47,30 +47,32 @@ func runOnce(c *cobra.Command, o *options) error {
 	} else {
 		_, err = fmt.Fprintln(c.OutOrStdout(), tally)
 	}
-	if passErr != nil {
-		passErr = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, passErr)
-	}
 	if c.Context().Err() != nil {
 		return errors.Join(err, &cli.ExitError{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
 	}
-	return errors.Join(err, passError(tally, passErr))
+	return errors.Join(err, passError(cfg, tally, passErr))
 }
 
 // passError returns the error, with its exit code, for the result of a pass.
-func passError(t shipper.Tally, unreachable error) error {
+func passError(cfg shipper.Config, t shipper.Tally, unreachable error) error {
 	switch {
 	case unreachable != nil:
-		err := unreachable
-		if hint := hint.For(err); hint != "" {
-			err = fmt.Errorf("%w (%s)", err, hint)
-		}
-		return &cli.ExitError{Code: cli.Unreachable, Err: err}
+		return unreachableError(cfg, unreachable)
 	case t.Held+t.Conflicts > 0:
 		return &cli.ExitError{Code: cli.SomeHeld, Err: fmt.Errorf("%d episodes are held: see 'shipper status'", t.Held+t.Conflicts)}
 	case t.Transient > 0:
 		return &cli.ExitError{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: see the log", t.Transient)}
 	}
 	return nil
+}
+
+// unreachableError returns the error, with its exit code, for a receiver that cannot be asked.
+func unreachableError(cfg shipper.Config, err error) error {
+	err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
+	if hint := hint.For(err); hint != "" {
+		err = fmt.Errorf("%w (%s)", err, hint)
+	}
+	return &cli.ExitError{Code: cli.Unreachable, Err: err}
 }
 
 // showProgress draws a progress bar on a terminal until done is called.

@@ -37,7 +37,7 @@ type pingReport struct {
 
 // runPing tests the connection to the receiver and explains what is wrong.
 func runPing(c *cobra.Command, o *options) error {
-	cfg, client, creds, err := o.connectAsUser(c)
+	cfg, client, creds, err := o.connectAsUser(c, false)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,11 @@ deletes.`,
 				return err
 			}
 			if opts.Limit < 1 {
-				return cli.UsageError(errors.New("--limit: must be at least 1"))
+				name := "limit"
+				if c.Flags().Changed("most") {
+					name = "most"
+				}
+				return cli.UsageError(fmt.Errorf("--%s: must be at least 1", name))
 			}
 			given := shipped.RetentionConfig{MaxAge: maxAge, MaxBytes: config.Bytes(maxBytes), MinFree: config.Bytes(minFree)}
 			if given.IsEnabled() {
@@ -82,15 +86,15 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 		if o.json {
 			return cli.WriteJSON(out, p)
 		}
-		what := "deleted"
+		what, why := "deleted", p.Reason
 		switch {
 		case p.Kept != "":
-			what = "kept"
+			what, why = "kept", p.Reason+": "+asciiText(p.Kept)
 		case opts.DryRun:
 			what = "would delete"
 		}
-		_, err := fmt.Fprintf(out, "%-12s  %s  %s, %s, %s%s\n", what, p.Dir,
-			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), p.Reason, keptReason(p))
+		_, err := fmt.Fprintf(out, "%-12s  %s  %s, %s, %s\n", what, p.Dir,
+			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), why)
 		return err
 	}
 	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
@@ -110,11 +114,4 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 	}
 	_, err = fmt.Fprintf(out, "%s=%d bytes=%d kept=%d\n", did, report.Deleted, report.Bytes, report.Kept)
 	return err
-}
-
-func keptReason(p shipped.PruneResult) string {
-	if p.Kept == "" {
-		return ""
-	}
-	return ": " + asciiText(p.Kept)
 }

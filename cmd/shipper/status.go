@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -46,7 +47,11 @@ minutes; 'shipper --ping' asks it now.`,
 			} else {
 				err = printStatus(c.OutOrStdout(), st, time.Now())
 			}
-			return errors.Join(exitOf(st, err), exitOfStore(st))
+			err = exitOf(st, err)
+			if st.StoreProblem != "" { // a shipper would not start
+				err = errors.Join(err, &cli.ExitError{Code: cli.Failed})
+			}
+			return err
 		},
 	}
 }
@@ -72,14 +77,6 @@ func exitOf(st shipper.Status, err error) error {
 	return err
 }
 
-// exitOfStore returns the exit code of a status in which a shipper would not start.
-func exitOfStore(st shipper.Status) error {
-	if st.StoreProblem == "" {
-		return nil
-	}
-	return &cli.ExitError{Code: cli.Failed}
-}
-
 func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
@@ -87,7 +84,11 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(st, now))
 	fmt.Fprintf(w, "store\t%s\n", describeStore(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", describeUnfinished(st, now))
-	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, describeSettling(st.Settling))
+	settling := ""
+	if st.Settling > 0 {
+		settling = fmt.Sprintf(" (%d settling)", st.Settling)
+	}
+	fmt.Fprintf(w, "waiting\t%d to be packed, %d to be sent%s\n", st.Waiting, st.Sealed, settling)
 	fmt.Fprintf(w, "outbox\t%s to be sent\n", humanize.IBytes(uint64(st.SealedBytes)))
 	fmt.Fprintf(w, "shipped\t%d in the shipped directory%s\n", st.Shipped, describeChanges(st.Changed, now))
 	if st.Discarded > 0 {
@@ -133,14 +134,6 @@ func describeStore(st shipper.Status) string {
 		return "none adopted: the first receipt names it"
 	}
 	return fmt.Sprintf("%s, index %d bytes at least", asciiText(s.ID), s.IndexBytes)
-}
-
-// describeSettling describes how many waiting episodes changed too recently to be packed.
-func describeSettling(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (%d settling)", n)
 }
 
 // describeChanges describes how many retired episodes were found to have changed, and when.
@@ -215,4 +208,33 @@ func releaseEpisode(ctx context.Context, cfg shipper.Config, client uplink.Inven
 		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
 	}
 	return as, auditError(cfg, err)
+}
+
+// maxShown is the maximum number of entries that never ship in a table.
+const maxShown = 10
+
+// printOldest shows the unfinished episode that has not changed for longest.
+func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
+	if st.Oldest == nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(to, "\n%s\n  unfinished; a name in it last changed %s\n",
+		asciiText(st.Oldest.Entry), cli.FormatAgo(st.Oldest.ChangedAt, now))
+	return err
+}
+
+// printStrays shows the entries of the episodes directory that never ship.
+func printStrays(to io.Writer, st shipper.Status) error {
+	var b strings.Builder
+	for i, s := range st.Strays {
+		if i == maxShown {
+			break
+		}
+		fmt.Fprintf(&b, "\n%s\n%s", asciiText(s.Entry), wrapText(s.Reason))
+	}
+	if more := st.StraysTotal - maxShown; more > 0 {
+		fmt.Fprintf(&b, "\nand %d more that never ship: see --json\n", more)
+	}
+	_, err := io.WriteString(to, b.String())
+	return err
 }

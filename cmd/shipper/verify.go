@@ -10,7 +10,6 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
-	"cis490/internal/hint"
 	"cis490/internal/logging"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -54,7 +53,7 @@ refuses this host.`,
 }
 
 func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all bool) error {
-	cfg, client, _, err := o.connectAsUser(c)
+	cfg, client, _, err := o.connectAsUser(c, false)
 	if err != nil {
 		return err
 	}
@@ -124,11 +123,7 @@ func adviceFor(a shipped.VerifyResult) string {
 // auditError gives a receiver that could not be asked its exit code.
 func auditError(cfg shipper.Config, err error) error {
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); unreachable {
-		err = fmt.Errorf("receiver %s: %w", cfg.Receiver.URL, err)
-		if hint := hint.For(err); hint != "" {
-			err = fmt.Errorf("%w (%s)", err, hint)
-		}
-		return &cli.ExitError{Code: cli.Unreachable, Err: err}
+		return unreachableError(cfg, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
@@ -178,4 +173,31 @@ func receivedAt(t, now time.Time) string {
 		return "received " + old.Round(time.Minute).String() + " ago"
 	}
 	return "received " + old.Round(time.Hour).String() + " ago"
+}
+
+// retriedEpisode is the result of retry or resend for one episode.
+type retriedEpisode struct {
+	Episode string `json:"episode_id"`
+	Again   bool   `json:"again"`        // it will be retried or sent again
+	As      string `json:"as,omitempty"` // under this name
+	Error   string `json:"error,omitempty"`
+}
+
+// printMoved prints m as JSON, or what will be done if err is nil.
+func (o *options) printMoved(c *cobra.Command, m retriedEpisode, err error, what string) error {
+	if o.json {
+		if err != nil {
+			m.Error = err.Error()
+		}
+		return cli.WriteJSON(c.OutOrStdout(), m)
+	}
+	if err != nil {
+		return nil
+	}
+	as := ""
+	if m.As != "" {
+		as = ", as " + m.As
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s will be %s%s\n", asciiText(m.Episode), what, as)
+	return err
 }

@@ -81,9 +81,6 @@ func NewConns(uploads, uploadsPerHost int, openFiles uint64) (*Conns, error) {
 	return c, nil
 }
 
-// Max returns how many connections a listener may have.
-func (c *Conns) Max() int { return c.max }
-
 // LimitListener returns a listener that closes the connections over the bounds at once.
 func (c *Conns) LimitListener(ln net.Listener) net.Listener {
 	return &limitListener{Listener: ln, conns: c}
@@ -109,22 +106,13 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		}
 		tracked := &trackedConn{Conn: conn, listener: l}
 		if !l.shared {
-			tracked.address = addressOf(conn)
+			tracked.address, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
 		}
 		if l.conns.addConn(tracked) {
 			return tracked, nil
 		}
 		conn.Close() // nothing was said on it yet
 	}
-}
-
-// addressOf returns the address that a connection comes from, without the port.
-func addressOf(conn net.Conn) string {
-	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
-	if err != nil {
-		return ""
-	}
-	return host
 }
 
 // trackedConn is a connection that counts until it is closed.
@@ -234,15 +222,13 @@ func (c *Conns) BindHost(ctx context.Context, host episode.Name) (release func()
 	}
 	c.hosts[host]++
 	if t.listener.shared {
-		return func() { c.unbindHost(host) }, nil
+		return func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			decrementCount(c.hosts, host)
+		}, nil
 	}
 	t.host = host
 	c.markIdentifiedLocked(t)
 	return none, nil
-}
-
-func (c *Conns) unbindHost(host episode.Name) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	decrementCount(c.hosts, host)
 }

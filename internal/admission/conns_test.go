@@ -4,15 +4,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // TestOneAddressLeavesConnectionsToOthers, whatever is configured.
 func TestOneAddressLeavesConnectionsToOthers(t *testing.T) {
 	for _, uploads := range []int{1, 64, 512, 4096} {
 		c, err := NewConns(uploads, 8, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		if c.perAddress < minUnidentified || 4*c.perAddress > c.max {
 			t.Errorf("%d uploads: one address may have %d of %d connections", uploads, c.perAddress, c.max)
 		}
@@ -40,8 +40,8 @@ func TestConnectionsFitIntoTheLimitOfOpenFiles(t *testing.T) {
 			}
 			continue
 		}
-		if conns.Max() != c.want {
-			t.Errorf("%d uploads, %d files: %d connections, want %d", c.uploads, c.openFiles, conns.Max(), c.want)
+		if conns.max != c.want {
+			t.Errorf("%d uploads, %d files: %d connections, want %d", c.uploads, c.openFiles, conns.max, c.want)
 		}
 	}
 }
@@ -50,9 +50,7 @@ func TestConnectionsFitIntoTheLimitOfOpenFiles(t *testing.T) {
 func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := NewConns(64, 16, 4096)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		l := c.LimitListener(nil).(*limitListener)
 		connect := func(address string, times int) (admitted int) {
 			for range times {
@@ -81,9 +79,7 @@ func TestHandshakesOfAnAddressAreBounded(t *testing.T) {
 func TestAddressesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := NewConns(64, 16, 4096)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		l := c.LimitListener(nil).(*limitListener)
 		for i := range maxArrivals + 1 {
 			conn := &trackedConn{listener: l, address: string(rune(i + 1))}

@@ -130,10 +130,7 @@ type Reservation struct {
 
 // quotaCost is what the file takes of the quota at a size, beyond what it took before.
 func (r *Reservation) quotaCost(size int64) int64 {
-	if r.from == 0 {
-		return FileCost(size)
-	}
-	return FileCost(size) - FileCost(r.from)
+	return spaceFor(r.from, size).Bytes
 }
 
 // RecordWritten notes that n bytes more are written: the file system counts them now.

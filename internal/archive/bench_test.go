@@ -88,9 +88,7 @@ func cpuTime(b *testing.B) time.Duration {
 	var sum time.Duration
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
 		var u syscall.Rusage
-		if err := syscall.Getrusage(who, &u); err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, syscall.Getrusage(who, &u))
 		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	return sum
@@ -166,8 +164,6 @@ func BenchmarkVerify(b *testing.B) {
 	packed, s := l.pack()
 	b.SetBytes(s.Size)
 	for b.Loop() {
-		if err := archive.Verify(bytes.NewReader(packed)); err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, archive.Verify(bytes.NewReader(packed)))
 	}
 }

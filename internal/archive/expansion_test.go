@@ -9,6 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/archive"
+	"cis490/internal/fixture"
 )
 
 // packZeros returns an archive of one file of n zeros.
@@ -16,17 +17,13 @@ func packZeros(tb testing.TB, n int64) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	enc, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		tb.Fatal(err)
-	}
+	fixture.Must(tb, err)
 	w := tar.NewWriter(enc)
 	err = w.WriteHeader(&tar.Header{Name: "run-1/zeros", Mode: 0o644, Size: n})
 	if err == nil {
 		_, err = w.Write(make([]byte, n))
 	}
-	if err := errors.Join(err, w.Close(), enc.Close()); err != nil {
-		tb.Fatal(err)
-	}
+	fixture.Must(tb, errors.Join(err, w.Close(), enc.Close()))
 	return b.Bytes()
 }
 

@@ -120,14 +120,10 @@ func readMembers(t testing.TB, b []byte) (names []string, contents map[string]st
 	t.Helper()
 	contents = map[string]string{}
 	for m, err := range archive.Read(bytes.NewReader(b)) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		names = append(names, m.Name)
 		content, err := io.ReadAll(m.Content)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		contents[m.Name] = string(content)
 	}
 	return names, contents
@@ -211,15 +207,11 @@ func listTree(t testing.TB, root string, tick time.Duration, linkTimes bool) []s
 		lines = append(lines, fmt.Sprintf("%q %v %d %q", strings.TrimPrefix(path, root), info.Mode(), when, what))
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return lines
 }
 
 func mkfifo(t testing.TB, path string) {
 	t.Helper()
-	if err := syscall.Mkfifo(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, syscall.Mkfifo(path, 0o644))
 }

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"hash"
 	"time"
@@ -49,10 +48,6 @@ type markSums struct {
 	root, marker      time.Time // their ctimes
 	entries           int       // below the root
 	record            []byte    // scratch
-}
-
-func newMarkSums() markSums {
-	return markSums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
 }
 
 // addNode adds a node. Strings are preceded by their lengths, so that different trees give

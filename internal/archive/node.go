@@ -208,7 +208,7 @@ func fileError(op, path string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return changedError(path, "vanished")
 	case errors.Is(err, fs.ErrPermission):
-		return unreadableError(path, err)
+		return &UnpackableError{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", quotePath(path), err)}
 	}
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		err = at.Err // it has the same path, not quoted

@@ -123,16 +123,12 @@ func packHeaders(t testing.TB, window int, headers ...tar.Header) []byte {
 	var b bytes.Buffer
 	tw := tar.NewWriter(&b)
 	for _, h := range headers {
-		if err := tw.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, tw.WriteHeader(&h))
 		if _, err := tw.Write(make([]byte, h.Size)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, tw.Close())
 	return archive.Compressor(window)(b.Bytes())
 }
 

@@ -65,9 +65,7 @@ func setTime(t *testing.T, path string, at unix.Timespec) time.Time {
 		t.Fatalf("set the time of %s to %v: %v", path, at, err)
 	}
 	info, err := os.Lstat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return info.ModTime()
 }
 
@@ -148,13 +146,9 @@ func TestTheTarIsThatOfTheStandardWriter(t *testing.T) {
 		if err == nil {
 			_, err = io.Copy(tw, tr)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, tw.Close())
 	if again.String() != plain {
 		t.Error("another stream than archive/tar writes of the same entries")
 	}

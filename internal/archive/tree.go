@@ -66,8 +66,3 @@ func misplacedError(name episode.Name, what string) *UnpackableError {
 
 // Close closes the directory.
 func (t *Tree) Close() error { return t.dir.Close() }
-
-// unreadableError is the error for a path that the shipper may not read.
-func unreadableError(path string, err error) *UnpackableError {
-	return &UnpackableError{fmt.Sprintf("%s cannot be read (%v): give the shipper's user read access to the whole episode", quotePath(path), err)}
-}

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ type treeWalker struct {
 
 // walkTree walks the whole tree and returns the marks of the state that it saw.
 func (w *treeWalker) walkTree(ctx context.Context) (Marks, error) {
-	w.sums = newMarkSums()
+	w.sums = markSums{all: sha256.New(), below: sha256.New(), skips: sha256.New()}
 	w.entries = 1
 	root := &node{fd: int(w.tree.dir.Fd())} // owned by the tree: not closed here
 	if err := root.readStat(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/bandwidth"
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 )
 
 func TestTimetableSaysWhatHoldsWhen(t *testing.T) {
@@ -34,9 +35,7 @@ func TestTimetableSaysWhatHoldsWhen(t *testing.T) {
 			continue
 		}
 		clock, err := time.ParseInLocation("15:04", c.at, time.Local)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		now := day.Add(time.Duration(clock.Hour())*time.Hour + time.Duration(clock.Minute())*time.Minute)
 		if got := table.LimitAt(now); got != c.want {
 			t.Errorf("%q at %s: %v, want %v", c.table, c.at, got, c.want)
@@ -69,9 +68,7 @@ func FuzzTimetable(f *testing.F) {
 func TestAllSendersKeepToTheLimitTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var table bandwidth.Timetable
-		if err := table.UnmarshalText([]byte("1MiB")); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, table.UnmarshalText([]byte("1MiB")))
 		const each, senders = 4 << 20, 4
 		archive := bytes.NewReader(make([]byte, each))
 		limiter := bandwidth.NewLimiter(table)
@@ -84,9 +81,7 @@ func TestAllSendersKeepToTheLimitTogether(t *testing.T) {
 			}()
 		}
 		for range senders {
-			if err := <-done; err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, <-done)
 		}
 		if took := time.Since(startedAt); took < 15*time.Second || took > 17*time.Second {
 			t.Errorf("%d senders of %d bytes took %v at 1 MiB/s, want 16s", senders, each, took)

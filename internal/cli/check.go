@@ -187,7 +187,7 @@ func PrintRows(w io.Writer, rows []TableRow) error {
 	for _, r := range rows {
 		name := r.Name
 		for _, line := range r.Lines {
-			for _, part := range wrapLine(line, tableWidth-width) {
+			for _, part := range WrapLine(line, tableWidth-width) {
 				fmt.Fprintf(&b, "%-*s%s\n", width, name, part)
 				name = ""
 			}
@@ -197,8 +197,8 @@ func PrintRows(w io.Writer, rows []TableRow) error {
 	return err
 }
 
-// wrapLine splits a line at blanks into parts of at most width bytes.
-func wrapLine(line string, width int) []string {
+// WrapLine splits a line at blanks into parts of at most width bytes, unless a word is longer.
+func WrapLine(line string, width int) []string {
 	var lines []string
 	at := ""
 	for word := range strings.FieldsSeq(line) {

@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // run runs a program that has one command, do, and returns its output.
@@ -178,9 +179,7 @@ func hangUp(t *testing.T, reloads <-chan int) int {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for range 1000 {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
 		select {
 		case n := <-reloads:
 			return n

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/serviceuser"
 )
 
 // MissingDirs returns the directories that a start must create for paths, the outermost first. It
@@ -48,4 +50,43 @@ func LogFolders(log *slog.Logger, missing []string, literal []config.Path) {
 	for _, path := range literal {
 		log.Warn("path taken literally", "path", string(path), "hint", "nothing expands ~ and $ here: write the whole path")
 	}
+}
+
+// CheckDisks returns an error if a program cannot work on the file systems of its directories. It
+// probes the first directory on each file system. It must be called after [BecomeServiceUser],
+// because it creates a file, which root must not do where others can write. It notes what this user
+// cannot probe.
+func CheckDisks(c *cobra.Command, dirs ...string) error {
+	var seen []uint64
+	for _, path := range dirs {
+		device, err := checkDisk(path, seen)
+		switch {
+		case errors.Is(err, durable.ErrNoLinks):
+			return UsageError(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
+		case errors.Is(err, fs.ErrPermission):
+			fmt.Fprintf(c.ErrOrStderr(), "%s: note: the file system of %s was not tried: %v\n", c.Root().Name(), path, err)
+		case err != nil:
+			return err
+		default:
+			seen = append(seen, device)
+		}
+	}
+	return nil
+}
+
+// checkDisk probes the file system of a directory unless it is in seen.
+func checkDisk(path string, seen []uint64) (uint64, error) {
+	dir, err := serviceuser.OpenNearest(path)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	st, err := dir.Stat()
+	if err != nil || slices.Contains(seen, st.Device()) {
+		return st.Device(), err
+	}
+	if uid, _ := st.Owner(); os.Geteuid() == 0 && (uid != 0 || st.Perm()&0o022 != 0) {
+		return 0, fmt.Errorf("%s can be changed by others than root: %w", dir.Path(""), fs.ErrPermission)
+	}
+	return st.Device(), dir.CheckLinks()
 }

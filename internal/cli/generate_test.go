@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/fixture"
 )
 
 // generate runs "prog generate WHAT DIR" and returns the files by name.
@@ -19,13 +20,9 @@ func generate(t *testing.T, what string) map[string][]byte {
 	sub := &cobra.Command{Use: "held", Short: "Show what is held", Run: func(*cobra.Command, []string) {}}
 	root.AddCommand(sub, cli.GenerateCommand())
 	root.SetArgs([]string{"generate", what, dir})
-	if err := root.Execute(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, root.Execute())
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	files := map[string][]byte{}
 	for _, e := range entries {
 		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {

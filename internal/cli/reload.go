@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
@@ -35,6 +36,41 @@ type Reloader struct {
 	Load   func() error // after an error nothing must have changed
 
 	failure atomic.Pointer[string] // of the last reload, or nil
+}
+
+// Prepare warns of files that root could read at the start and that the daemon's user cannot read
+// at a reload, and records the configuration file for [UseConfigOfDaemon].
+func (r *Reloader) Prepare() {
+	if err := serviceuser.CheckReadable(r.Files, r.Check); err != nil {
+		r.Log.Warn("next reload will fail", "err", err)
+	}
+	if err := NoteConfig(r.Config); err != nil {
+		r.Log.Warn("configuration path not saved", "err", err, "hint", "a check before a reload reads the default file")
+	}
+}
+
+// RunDaemon runs serve, and beside it what both daemons do, until serve or one of the others fails
+// or ctx ends: reloads for each hangup, the watchdog with alive, and daily, now and then once a day.
+// Systemctl shows ready as the first status.
+func (r *Reloader) RunDaemon(ctx context.Context, hup <-chan os.Signal, ready string, alive func(context.Context) bool, daily func(), serve func(context.Context) error) error {
+	LogNotifyError(r.Log, systemd.NotifyReady(ready))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return systemd.RunWatchdog(ctx, alive) })
+	g.Go(func() error { return serve(ctx) })
+	g.Go(func() error {
+		r.Run(ctx, hup)
+		return nil
+	})
+	g.Go(func() error {
+		runDaily(ctx, daily)
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		LogNotifyError(r.Log, systemd.NotifyStopping())
+		return nil
+	})
+	return g.Wait()
 }
 
 // Run calls Load for each hangup until ctx ends.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/fixture"
 )
 
 // manager is the service manager's end of the notify socket.
@@ -22,9 +23,7 @@ func manager(t *testing.T) *net.UnixConn {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
 	return conn
@@ -32,14 +31,10 @@ func manager(t *testing.T) *net.UnixConn {
 
 func heard(t *testing.T, conn *net.UnixConn) string {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 	b := make([]byte, 4096)
 	n, err := conn.Read(b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return string(b[:n])
 }
 
@@ -99,9 +94,7 @@ func TestCheckBeforeAReloadReadsTheDaemonsConfiguration(t *testing.T) {
 		c := &cobra.Command{Use: "prog"}
 		file := ""
 		c.Flags().StringVar(&file, "config", "default", "")
-		if err := c.ParseFlags(flags); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, c.ParseFlags(flags))
 		cli.UseConfigOfDaemon(c, &file)
 		return file
 	}

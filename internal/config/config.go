@@ -50,7 +50,7 @@ func LoadSizes(path string, into any) (bare, err error) {
 		return nil, err
 	}
 	v := reflect.ValueOf(into).Elem()
-	d := decoder{path: path, folder: folder, doc: doc, refused: map[string]string{}, unknown: map[string]bool{}}
+	d := decoder{path: path, folder: folder, doc: doc, refused: map[string]string{}, unknown: map[string]string{}}
 	if err := d.decode(v); err != nil {
 		return nil, err
 	}

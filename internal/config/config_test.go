@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 
 	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
@@ -47,9 +48,7 @@ type settings struct {
 func write(t testing.TB, doc string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "x.toml")
-	if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(path, []byte(doc), 0o600))
 	return path
 }
 
@@ -64,9 +63,7 @@ receiver = { url = "https://r", ca_file = "pki/ca.crt" }
 ca_file = "../ca.crt"
 `)
 	got := settings{Workers: 3, Sync: true, Scan: 1, Receiver: remote{URL: "old"}}
-	if err := config.Load(path, &got); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, config.Load(path, &got))
 	dir := filepath.Dir(path)
 	in := func(p string) config.Path { return config.Path(filepath.Join(dir, p)) }
 	want := settings{
@@ -85,9 +82,7 @@ func TestRelativePathsStartAtTheFile(t *testing.T) {
 	dir := filepath.Dir(path)
 	t.Chdir(filepath.Dir(dir)) // so that the file's own path can be relative
 	got := settings{Receiver: remote{CA: "default.crt"}}
-	if err := config.Load(filepath.Join(filepath.Base(dir), "x.toml"), &got); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, config.Load(filepath.Join(filepath.Base(dir), "x.toml"), &got))
 	if want := config.Path(filepath.Join(dir, "default.crt")); got.Receiver.CA != want {
 		t.Errorf("ca_file = %q, want %q", got.Receiver.CA, want)
 	}
@@ -250,9 +245,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	path := filepath.Join(f.TempDir(), "x.toml")
 	f.Fuzz(func(t *testing.T, doc string) {
-		if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(path, []byte(doc), 0o600))
 		var got, plain settings
 		err := config.Load(path, &got)
 		if got.Scan < 0 || got.Floor < 0 {

@@ -26,7 +26,7 @@ type decoder struct {
 	md      toml.MetaData
 	root    map[string]toml.Primitive
 	refused map[string]string // what is wrong with the value of a key
-	unknown map[string]bool   // topmost keys without a field
+	unknown map[string]string // the same of topmost keys without a field
 	bare    []*BareSize       // sizes without a unit, not sorted
 }
 
@@ -48,7 +48,7 @@ func (d *decoder) decodeTable(values map[string]toml.Primitive, v reflect.Value,
 		key := childKey(at, name)
 		f, ok := known[name]
 		if !ok {
-			d.unknown[key.String()] = true
+			d.unknown[key.String()] = "unknown key"
 			continue
 		}
 		d.decodeValue(value, v.FieldByIndex(f.Index), key)
@@ -162,13 +162,13 @@ func (d *decoder) joinFaults(known []string) error {
 		if len(errs) > maxReported {
 			break
 		}
-		full, refused := key.String(), d.knownPrefix(key, d.refused)
+		full, refused := key.String(), prefixIn(d.refused, key)
 		switch {
 		case refused != "" && !told[refused]:
 			told[refused] = true
 			errs = append(errs, d.newFault(d.lineOf(key), printable.Clip(refused, maxShown)+": "+d.refused[refused]))
 		case refused != "" || told[full]:
-		case d.isUnknown(key) || undecoded[full]:
+		case prefixIn(d.unknown, key) != "" || undecoded[full]:
 			told[full] = true
 			if i+1 == len(keys) || !hasPrefix(keys[i+1], key) { // otherwise its own keys say more
 				errs = append(errs, d.newFault(d.lineOf(key), "unknown key "+describeUnknownKey(full, known)))
@@ -181,23 +181,14 @@ func (d *decoder) joinFaults(known []string) error {
 	return errors.Join(errs...)
 }
 
-// knownPrefix returns the leading part of key that is in set, or "".
-func (d *decoder) knownPrefix(key toml.Key, set map[string]string) string {
+// prefixIn returns the leading part of key that is in set, or "".
+func prefixIn(set map[string]string, key toml.Key) string {
 	for n := range len(key) {
 		if s := key[:n+1].String(); set[s] != "" {
 			return s
 		}
 	}
 	return ""
-}
-
-func (d *decoder) isUnknown(key toml.Key) bool {
-	for n := range len(key) {
-		if d.unknown[key[:n+1].String()] {
-			return true
-		}
-	}
-	return false
 }
 
 func (d *decoder) newFault(line int, what string) error {
@@ -279,4 +270,44 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+var errProbe = errors.New("probe")
+
+// probe refuses to be decoded, so that the TOML decoder returns its position.
+type probe struct{}
+
+func (*probe) UnmarshalTOML(any) error { return errProbe }
+
+// lineOf returns the line of key in the file, or 0. The TOML decoder returns the position of a
+// value only with an error, so this causes one. A scan for the key would be a second parser.
+func (d *decoder) lineOf(key toml.Key) int { return d.findLine(d.root, key) }
+
+func (d *decoder) findLine(values map[string]toml.Primitive, key toml.Key) int {
+	value, ok := values[key[0]]
+	if !ok {
+		return 0
+	}
+	if len(key) == 1 {
+		p, ok := errors.AsType[toml.ParseError](d.md.PrimitiveDecode(value, &probe{}))
+		if !ok || p.Position.Line == 0 {
+			return 0
+		}
+		// The decoder's own line is that of the end of the value.
+		return 1 + strings.Count(d.doc[:min(p.Position.Start, len(d.doc))], "\n")
+	}
+	var inner map[string]toml.Primitive
+	if err := d.md.PrimitiveDecode(value, &inner); err == nil && inner != nil {
+		return d.findLine(inner, key[1:])
+	}
+	var list []map[string]toml.Primitive
+	if err := d.md.PrimitiveDecode(value, &list); err != nil {
+		return 0
+	}
+	for _, inner := range list {
+		if n := d.findLine(inner, key[1:]); n != 0 {
+			return n
+		}
+	}
+	return 0
 }

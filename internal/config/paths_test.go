@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cis490/internal/config"
+	"cis490/internal/fixture"
 )
 
 // TestPathForAShellIsRefused: it would be created as written, in a place where no one looks.
@@ -39,13 +40,9 @@ func TestPathWithOtherMarksIsItself(t *testing.T) {
 // TestPathForAShellThatExistsIsTaken, with a warning.
 func TestPathForAShellThatExistsIsTaken(t *testing.T) {
 	file := write(t, "[receiver]\nca_file = \"~/later\"\n")
-	if err := os.Mkdir(filepath.Join(filepath.Dir(file), "~"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(filepath.Join(filepath.Dir(file), "~"), 0o755))
 	var s settings
-	if err := config.Load(file, &s); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, config.Load(file, &s))
 	want := config.Path(filepath.Join(filepath.Dir(file), "~", "later"))
 	if got := config.LiteralPaths(s); !slices.Equal(got, []config.Path{want}) || s.Receiver.CA != want {
 		t.Errorf("got %q, told of %q, want %q", s.Receiver.CA, got, want)

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"cis490/internal/digest"
+	"cis490/internal/fixture"
 )
 
 // FIPS 180-2, appendix B.1.
@@ -60,9 +61,7 @@ func FuzzParse(f *testing.F) {
 
 func TestBadTextLeavesTheDigestAsItWas(t *testing.T) {
 	d, err := digest.Parse(abc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if err := d.UnmarshalText([]byte("bad")); err == nil || d.String() != abc {
 		t.Errorf("%s, %v", d, err)
 	}

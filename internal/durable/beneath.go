@@ -40,7 +40,7 @@ func (d *Dir) openBeneath(name string) (*Dir, error) {
 	if err != nil {
 		return nil, opError("open", d.Path(name), err)
 	}
-	return newDir(os.NewFile(uintptr(fd), d.Path(name))), nil
+	return NewDir(os.NewFile(uintptr(fd), d.Path(name))), nil
 }
 
 // Contains reports whether other is d or below it, whatever paths they were opened by. It ignores

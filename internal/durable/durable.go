@@ -42,10 +42,8 @@ type Dir struct {
 	syncs *syncGroup
 }
 
-func newDir(f *os.File) *Dir { return &Dir{f, newSyncGroup()} }
-
 // NewDir returns a Dir for the open directory f, and takes ownership of f.
-func NewDir(f *os.File) *Dir { return newDir(f) }
+func NewDir(f *os.File) *Dir { return &Dir{f, newSyncGroup()} }
 
 // Open opens the directory at path and follows links. The path must come from the operator.
 func Open(path string) (*Dir, error) {
@@ -58,7 +56,7 @@ func Open(path string) (*Dir, error) {
 	case err != nil:
 		return nil, err
 	}
-	return newDir(f), nil
+	return NewDir(f), nil
 }
 
 // Create opens the directory at path. It first creates the directory and its parents if they are
@@ -120,7 +118,7 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDir(f), nil
+	return NewDir(f), nil
 }
 
 // MakeDir opens a directory in d. It first creates the directory, durably, if it is missing. It

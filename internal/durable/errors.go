@@ -89,9 +89,7 @@ func IsFull(err error) bool {
 // IsShortage reports whether err says that the machine is out of space, descriptors or memory. Such
 // an error does not concern the file, and a retry may succeed.
 func IsShortage(err error) bool {
-	return IsFull(err) || slices.ContainsFunc([]error{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS,
-	}, func(e error) bool { return errors.Is(err, e) })
+	return IsFull(err) || IsAny(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS)
 }
 
 // DanglingError says that a directory is missing because its path leads through a dangling link.
@@ -115,4 +113,9 @@ func findDangling(path string) error {
 			return nil
 		}
 	}
+}
+
+// IsAny reports whether err is one of several errors, as [errors.Is] does for one.
+func IsAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
 }

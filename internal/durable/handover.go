@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,14 +24,7 @@ type LayoutEntry struct {
 
 // MatchNames returns a function that matches exactly these names.
 func MatchNames(names ...string) func(string) bool {
-	return func(name string) bool {
-		for _, n := range names {
-			if n == name {
-				return true
-			}
-		}
-		return false
-	}
+	return func(name string) bool { return slices.Contains(names, name) }
 }
 
 // TempName returns the temporary name under which [Dir.WriteFile] writes the content of name.
@@ -50,11 +44,11 @@ func (d *Dir) HandOver(layout Layout, uid, gid int) error {
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		entry := layout.findEntry(e.Name())
-		if entry == nil {
+		i := slices.IndexFunc(layout, func(entry LayoutEntry) bool { return entry.Match(e.Name()) })
+		if i < 0 {
 			continue
 		}
-		err := d.handOver(e.Name(), entry, uid, gid)
+		err := d.handOver(e.Name(), &layout[i], uid, gid)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && len(errs) < maxHandOverErrors {
 			errs = append(errs, err)
 		}
@@ -64,15 +58,6 @@ func (d *Dir) HandOver(layout Layout, uid, gid int) error {
 
 // maxHandOverErrors bounds the errors that [Dir.HandOver] returns of one directory.
 const maxHandOverErrors = 10
-
-func (l Layout) findEntry(name string) *LayoutEntry {
-	for i := range l {
-		if l[i].Match(name) {
-			return &l[i]
-		}
-	}
-	return nil
-}
 
 // handOver hands over one entry and what is below it.
 func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
@@ -102,7 +87,7 @@ func (d *Dir) handOver(name string, entry *LayoutEntry, uid, gid int) error {
 	if err != nil {
 		return opError("hand over", d.Path(name), err)
 	}
-	sub := newDir(os.NewFile(uintptr(fd), d.Path(name)))
+	sub := NewDir(os.NewFile(uintptr(fd), d.Path(name)))
 	defer sub.Close()
 	return sub.handOverOpen(st, entry, uid, gid)
 }

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,11 +34,7 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	holder := e.Holder
-	if holder == "" {
-		holder = "another process"
-	}
-	return fmt.Sprintf("%s is locked by %s", e.Path, holder)
+	return fmt.Sprintf("%s is locked by %s", e.Path, cmp.Or(e.Holder, "another process"))
 }
 
 // Lock takes the lock called name in d and writes holder into its file, which only its owner may
@@ -275,7 +272,7 @@ func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 		}
 		f.Close()
 	}
-	if isForeign(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+	if isForeign(err) || IsAny(err, fs.ErrPermission, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return nil, err
@@ -284,12 +281,7 @@ func (d *Dir) openLegacyLock(name string) (*os.File, error) {
 // isForeign reports whether err says that a name cannot be the lock file of an older program,
 // because it is a link, a directory, a socket or a FIFO.
 func isForeign(err error) bool {
-	for _, e := range []error{errNotRegular, ErrLeased, unix.ELOOP, unix.EISDIR, unix.ENXIO} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return IsAny(err, errNotRegular, ErrLeased, unix.ELOOP, unix.EISDIR, unix.ENXIO)
 }
 
 // maxLockAttempts bounds the attempts to take a lock that is free when examined and taken when

@@ -119,7 +119,7 @@ func (l *Log) NoteTruncated(size int64) { l.synced.Store(min(l.synced.Load(), si
 // checkInPlace returns an error if the log was moved or replaced: readers would not see what is
 // appended.
 func (l *Log) checkInPlace() error {
-	ours, err := Inode(l.f)
+	ours, err := StatFile(l.f)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (l *Log) checkInPlace() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err != nil || st.Inode() != ours {
+	if err != nil || st.Inode() != ours.Inode() {
 		return faultError("append", l.f.Name(), errors.New("the file was moved or replaced; put it back, or start anew with the one that is there"))
 	}
 	return nil

@@ -22,9 +22,7 @@ x 36 0:42 / /letters rw - tmpfs tmpfs rw
 40 36 0:43 / /short
 `
 	var got []mountEntry
-	if err := eachMount(strings.NewReader(list), func(m mountEntry) { got = append(got, m) }); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, eachMount(strings.NewReader(list), func(m mountEntry) { got = append(got, m) }))
 	want := []mountEntry{
 		{36, "98:0", "/mnt1", "/mnt/a b\tc\\d\n", "ext3", "/dev/root"},
 		{37, "0:40", "/", "/data", "tmpfs", "a disk"},
@@ -40,9 +38,7 @@ func TestLongLineHidesNoMount(t *testing.T) {
 	long := strings.Repeat("lowerdir=/x:", maxMountLine/4)
 	list := "36 35 0:1 / /a rw - overlay " + long + " " + long + "\n37 35 0:2 / /b rw - tmpfs tmpfs rw\n"
 	var got []string
-	if err := eachMount(strings.NewReader(list), func(m mountEntry) { got = append(got, m.point) }); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, eachMount(strings.NewReader(list), func(m mountEntry) { got = append(got, m.point) }))
 	if want := []string{"/a", "/b"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -91,9 +87,7 @@ func TestMountBeneathOursIsFound(t *testing.T) {
 	fixture.RequireRoot(t)
 	dir := t.TempDir()
 	script := filepath.Join(dir, "script")
-	if err := os.WriteFile(script, []byte(twoNamespaces), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(script, []byte(twoNamespaces), 0o600))
 	c := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-eu", script, dir, os.Args[0])
 	out, err := c.CombinedOutput()
 	if err != nil {
@@ -131,19 +125,13 @@ wait "$inner"
 
 func watchUntilMoved(t *testing.T, path string) {
 	d, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	w, err := WatchPaths(d)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if err := w.Check(); err != nil {
 		t.Fatalf("at the beginning: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "began"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(filepath.Join(filepath.Dir(path), "began"), nil, 0o600))
 	os.Stdin.Read(make([]byte, 1)) // the other namespace has mounted
 	if err := d.CheckPath(); err != nil {
 		t.Fatalf("the path alone shows the mount, which is not what is tested: %v", err)

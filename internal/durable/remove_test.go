@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // makeHostileTree makes a directory with everything that a tree may hold except mounts, and
@@ -30,23 +31,17 @@ func makeHostileTree(t *testing.T, dir, outside string) {
 		os.WriteFile(filepath.Join(dir, "a", "read-only", "file"), nil, 0o400),
 		os.Chmod(filepath.Join(dir, "a", "read-only"), 0o555),
 	}
-	if err := errors.Join(all...); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(all...))
 }
 
 func TestRemovingFollowsNothing(t *testing.T) {
 	outside, trash := t.TempDir(), t.TempDir()
 	kept := filepath.Join(outside, "kept")
-	if err := os.WriteFile(kept, []byte("precious"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(kept, []byte("precious"), 0o644))
 	makeHostileTree(t, filepath.Join(trash, "one"), outside)
 	makeHostileTree(t, filepath.Join(trash, "two"), outside)
 	d, err := durable.Open(trash)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer d.Close()
 	for _, name := range []string{"one", "two"} {
 		if err := d.RemoveTree(t.Context(), name, removeAll); err != nil {
@@ -65,25 +60,19 @@ func TestRemovingFollowsNothing(t *testing.T) {
 func TestRemovingDoesNotCrossAMount(t *testing.T) {
 	trash, outside := t.TempDir(), t.TempDir()
 	at := filepath.Join(trash, "one", "sub", "mount")
-	if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(outside, "kept"), nil, 0o644), os.WriteFile(filepath.Join(trash, "one", "x"), nil, 0o644)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(outside, "kept"), nil, 0o644), os.WriteFile(filepath.Join(trash, "one", "x"), nil, 0o644)))
 	runtime.LockOSThread()
 	if err := unix.Mount(outside, at, "", unix.MS_BIND, ""); err != nil {
 		t.Skipf("needs root and mounts: %v", err)
 	}
 	top := filepath.Join(trash, "two") // one at the top
-	if err := errors.Join(os.Mkdir(top, 0o755), unix.Mount(outside, top, "", unix.MS_BIND, "")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(os.Mkdir(top, 0o755), unix.Mount(outside, top, "", unix.MS_BIND, "")))
 	t.Cleanup(func() {
 		unix.Unmount(top, unix.MNT_DETACH)
 		unix.Unmount(at, unix.MNT_DETACH)
 	})
 	d, err := durable.Open(trash)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer d.Close()
 	for _, name := range []string{"one", "two"} {
 		if err := d.RemoveTree(t.Context(), name, removeAll); err == nil || errors.Is(err, durable.ErrKept) {
@@ -100,9 +89,7 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 		t.Errorf("what is mounted counts for %d bytes, %v", n, err)
 	}
 	for _, mount := range []string{top, at} {
-		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, unix.Unmount(mount, unix.MNT_DETACH))
 	}
 	for _, name := range []string{"one", "two"} {
 		if err := d.RemoveTree(t.Context(), name, removeAll); err != nil {
@@ -118,14 +105,10 @@ func TestRemovingKeepsWhatItIsToldTo(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a/keep", "a/b/go", "go", "c/d/keep"} {
 		at := filepath.Join(dir, "one", name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(name), 0o644)); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(name), 0o644)))
 	}
 	d, err := durable.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer d.Close()
 	err = d.RemoveTree(t.Context(), "one", func(path string, s durable.Stat) bool {
 		if s.Size() != int64(len(path)) {
@@ -157,9 +140,7 @@ func TestRemovingTellsItsOwnUnlinkFromAWrite(t *testing.T) {
 			t.Fatal(err)
 		}
 		d, err := durable.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		st, err := d.Lstat("one")
 		if err != nil || !st.IsDir() {
 			t.Fatal(err)
@@ -173,13 +154,9 @@ func TestRemovingTellsItsOwnUnlinkFromAWrite(t *testing.T) {
 			}
 			if asked++; asked == 2 && write {
 				for now := ctime; now == ctime; { // until the kernel's clock has ticked
-					if err := os.Chmod(at(path), 0o600); err != nil {
-						t.Fatal(err)
-					}
+					fixture.Must(t, os.Chmod(at(path), 0o600))
 					var st unix.Stat_t
-					if err := unix.Stat(at(path), &st); err != nil {
-						t.Fatal(err)
-					}
+					fixture.Must(t, unix.Stat(at(path), &st))
 					now = st.Ctim
 				}
 			}
@@ -196,17 +173,11 @@ func TestTreeBytesCountsWhatIsThere(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	for i, size := range []int{100_000, 50_000} {
 		at := filepath.Join(dir, "one", fmt.Sprint(i))
-		if err := errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, "f"), make([]byte, size), 0o644)); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, errors.Join(os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, "f"), make([]byte, size), 0o644)))
 	}
-	if err := errors.Join(os.WriteFile(filepath.Join(outside, "big"), make([]byte, 1<<20), 0o644), os.Symlink(outside, filepath.Join(dir, "one", "link"))); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(os.WriteFile(filepath.Join(outside, "big"), make([]byte, 1<<20), 0o644), os.Symlink(outside, filepath.Join(dir, "one", "link"))))
 	d, err := durable.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer d.Close()
 	if n, err := d.TreeBytes(t.Context(), "one"); err != nil || n < 150_000 || n > 300_000 {
 		t.Errorf("got %d, %v", n, err)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // TestFileSystemOfNoSizeIsNotFull: /proc reports 0 blocks, as ramfs and some FUSE file
@@ -11,9 +12,7 @@ import (
 func TestFileSystemOfNoSizeIsNotFull(t *testing.T) {
 	for path, unknown := range map[string]bool{"/proc": true, t.TempDir(): false} {
 		dir, err := durable.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		defer dir.Close()
 		free, err := dir.FreeSpace()
 		if err != nil || free.IsUnknown() != unknown || free.Bytes <= 0 {

@@ -1,8 +1,6 @@
 package durable
 
 import (
-	"errors"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -58,10 +56,5 @@ func (f *File) startWriteback(off int64) error {
 // isUnsupported reports whether err says that this kernel, file system or sandbox does not support
 // sync_file_range. Any other error may be the disk's, which has many numbers for a failed write.
 func isUnsupported(err error) bool {
-	for _, e := range []error{unix.ENOSYS, unix.EINVAL, unix.ESPIPE, unix.EPERM} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return IsAny(err, unix.ENOSYS, unix.EINVAL, unix.ESPIPE, unix.EPERM)
 }

@@ -10,6 +10,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/hostdir"
 )
 
@@ -27,9 +28,7 @@ func newConfig(t *testing.T) hostdir.Config {
 func acquire(t *testing.T, c hostdir.Config) *hostdir.Dirs {
 	t.Helper()
 	dirs, err := hostdir.Acquire(c, "the test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { dirs.Close() })
 	return dirs
 }
@@ -53,12 +52,8 @@ func TestOnlyOneProcessHasTheLock(t *testing.T) {
 
 func TestDirectoriesMustBeDistinctAlsoByALink(t *testing.T) {
 	c := newConfig(t)
-	if err := os.Mkdir(string(c.Episodes), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("episodes", string(c.Shipped)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(string(c.Episodes), 0o755))
+	fixture.Must(t, os.Symlink("episodes", string(c.Shipped)))
 	_, err := hostdir.Acquire(c, "the test", slog.New(slog.DiscardHandler))
 	if _, refused := errors.AsType[*hostdir.ConfigError](err); !refused {
 		t.Errorf("got %v, want a ConfigError", err)
@@ -71,9 +66,7 @@ func TestMovedDirectoryIsNoticed(t *testing.T) {
 	if err := dirs.CheckPaths(); err != nil {
 		t.Fatalf("before: %v", err)
 	}
-	if err := os.Rename(string(c.Shipped), string(c.Shipped)+".x"); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(string(c.Shipped), string(c.Shipped)+".x"))
 	err := dirs.CheckPaths()
 	if moved, ok := errors.AsType[*durable.MovedError](err); !ok || moved.Path != string(c.Shipped) {
 		t.Errorf("got %v, want that %s was moved", err, c.Shipped)

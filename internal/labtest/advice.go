@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"cis490/internal/fixture"
 )
 
 // commandPatterns matches a command of a program in quotes, and what follows it.
@@ -69,9 +71,7 @@ func advisedLines(t testing.TB, root, program string) [][]string {
 			continue
 		}
 		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		for _, m := range commandPatterns[filepath.Ext(path)].FindAllStringSubmatch(string(text), -1) {
 			words := strings.Fields(m[1] + m[2])
 			if words[0] == program && len(words) > 1 {

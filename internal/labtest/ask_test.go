@@ -30,9 +30,7 @@ func startManager(t *testing.T, h *labtest.Host, url string) *serviceManager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	m := &serviceManager{}
 	go func() {
@@ -111,9 +109,7 @@ func TestAnIdleShipperNoticesAWrongPort(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	nobody := "https://" + ln.Addr().String()
 	ln.Close()
 	m := startManager(t, h, nobody)
@@ -147,9 +143,7 @@ func TestAnIdleShipperNoticesThatItIsShutOut(t *testing.T) {
 	c := h.Client(t)
 	labtest.Eventually(t, "the receiver knows", func() bool {
 		resp, err := c.Post(l.URL("/v1/ping"), "", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusForbidden
 	})
@@ -230,9 +224,7 @@ func TestARenewedCertificateThatTheServiceCannotReadIsSaid(t *testing.T) {
 	d := h.Daemon()
 	d.WaitLine(t, "receiver unavailable")
 	file := h.Path("pki", "lab-01.crt")
-	if err := errors.Join(os.Chown(file, 0, 0), os.Chmod(file, 0o600)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(os.Chown(file, 0, 0), os.Chmod(file, 0o600)))
 	makeCertificate(t, l.Path("pki"), h.Path("pki"), func(*x509.Certificate) {})
 	labtest.Eventually(t, "the hint is there", func() bool {
 		st := statusOf(t, h)

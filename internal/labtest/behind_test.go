@@ -40,9 +40,7 @@ func sendPing(t *testing.T, c *http.Client, url string, values ...string) (pingR
 	t.Helper()
 	var p pingResponse
 	req, err := http.NewRequest(http.MethodPost, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	for _, v := range values {
 		req.Header.Add("Client-Cert", v)
 	}
@@ -91,9 +89,7 @@ func TestBehindAProxyEpisodesArrive(t *testing.T) {
 		}
 		l.Settled(t)
 		first := l.RowOf(t, "lab-01", "small")
-		if err := os.Rename(h.Shipped("small"), h.Episodes("small")); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Rename(h.Shipped("small"), h.Episodes("small")))
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
 		if again := l.RowOf(t, "lab-01", "small"); again != first {
 			t.Errorf("the row changed from %+v to %+v", first, again)
@@ -132,15 +128,11 @@ func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
 		before := labtest.ReadTree(t, l.Path("data"))
 		for _, spelling := range []string{"Client-Cert", "client-cert", "Client_Cert"} {
 			req, err := http.NewRequest(http.MethodPut, f.url("/v1/episodes/lab-02/run-1"), strings.NewReader("x"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, err)
 			req.Header[spelling] = others[:1]
 			req.Header.Set("Repr-Digest", "sha-256=:LXEWQrcmsEQBYnyp++6wy9chTD7GQPMTbAiWHF5IaSM=:")
 			resp, err := c.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, err)
 			resp.Body.Close()
 			if resp.StatusCode != http.StatusForbidden {
 				t.Errorf("PUT for lab-02 with its certificate in %s: %d, want 403", spelling, resp.StatusCode)
@@ -323,9 +315,7 @@ func TestSocketIsForOwnerAndGroupAndIsReplaced(t *testing.T) {
 	t.Parallel()
 	l, _ := newLab(t, labtest.Set("proxy.socket", `"front/proxy.sock"`), labtest.Unstarted())
 	path := l.Path("front", "proxy.sock")
-	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(filepath.Dir(path), 0o755))
 	value := clientCertFields(t, l, "lab-01")[0]
 	for _, before := range []string{"none", "a killed receiver's", "a stopped receiver's"} {
 		l.Start()

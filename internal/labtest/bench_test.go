@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -71,9 +72,7 @@ func BenchmarkBacklog(b *testing.B) {
 	episodes := 20_000
 	if s := os.Getenv("LAB_BACKLOG"); s != "" {
 		n, err := strconv.Atoi(s)
-		if err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, err)
 		episodes = n
 	}
 	l := labtest.New(b)
@@ -102,9 +101,7 @@ func BenchmarkWakeUp(b *testing.B) {
 		name := fmt.Sprintf("run-%05d", n)
 		works[0].writeEpisode(b, h.Episodes("."+name), uint64(n))
 		b.StartTimer()
-		if err := os.Rename(h.Episodes("."+name), h.Episodes(name)); err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, os.Rename(h.Episodes("."+name), h.Episodes(name)))
 		for !h.IsShipped(name) {
 			time.Sleep(200 * time.Microsecond) // what the benchmark adds
 		}
@@ -122,26 +119,18 @@ func bypassProxy(l *labtest.Lab, h *labtest.Host) {
 func (w workload) writeEpisode(b *testing.B, dir string, seed uint64) {
 	b.Helper()
 	r := rand.New(rand.NewPCG(490, seed))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
+	fixture.Must(b, os.MkdirAll(dir, 0o755))
 	file := func(name string, size int64, line func(buf []byte) []byte) {
 		f, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, err)
 		to := bufio.NewWriterSize(f, 256<<10)
 		for buf := []byte(nil); size > 0; size -= int64(len(buf)) {
 			buf = line(buf[:0])
 			buf = buf[:min(int64(len(buf)), size)]
 			to.Write(buf)
 		}
-		if err := to.Flush(); err != nil {
-			b.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, to.Flush())
+		fixture.Must(b, f.Close())
 	}
 	meta := fmt.Sprintf(`{"code_version":{"commit":"%040x"}}`, seed)
 	file("meta.json", int64(len(meta)), func([]byte) []byte { return []byte(meta) })
@@ -176,14 +165,10 @@ var calls = []string{"NtOpenFile", "NtReadFile", "NtWriteVirtualMemory", "connec
 func peakOf(b testing.TB, pid int) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+	fixture.Must(b, err)
 	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
 	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		b.Fatal(err)
-	}
+	fixture.Must(b, err)
 	return kb / 1024
 }
 
@@ -191,17 +176,13 @@ func peakOf(b testing.TB, pid int) float64 {
 func cpuOf(b *testing.B, pid int) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
+	fixture.Must(b, err)
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	fields := strings.Fields(rest)
 	ticks := 0
 	for _, f := range fields[11:13] { // utime and stime
 		n, err := strconv.Atoi(f)
-		if err != nil {
-			b.Fatal(err)
-		}
+		fixture.Must(b, err)
 		ticks += n
 	}
 	return time.Duration(ticks) * (time.Second / 100)

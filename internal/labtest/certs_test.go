@@ -26,17 +26,11 @@ import (
 func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate)) {
 	t.Helper()
 	ca, err := x509.ParseCertificate(readPEM(t, filepath.Join(pki, "hosts-ca.crt")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	caKey, err := x509.ParsePKCS8PrivateKey(readPEM(t, filepath.Join(pki, "hosts-ca.key")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: "lab-01"},
@@ -48,19 +42,13 @@ func makeCertificate(t *testing.T, pki, dir string, spoil func(*x509.Certificate
 	}
 	spoil(c)
 	der, err := x509.CreateCertificate(rand.Reader, c, ca, key.Public(), caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	fixture.WriteFile(t, filepath.Join(dir, "lab-01.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	path := filepath.Join(dir, "lab-01.key")
 	fixture.WriteFile(t, path, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Chmod(path, 0o600))
 }
 
 func readPEM(t *testing.T, path string) []byte {
@@ -141,14 +129,10 @@ func TestRevokedHostIsRefusedOnItsKeptAliveConnection(t *testing.T) {
 	c := h.Client(t)
 	ping := func() (status int, reused bool) {
 		req, err := http.NewRequest(http.MethodPost, l.URL("/v1/ping"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
 		resp, err := c.Do(req.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		defer resp.Body.Close()
 		resp.Body.Read(make([]byte, 4096))
 		return resp.StatusCode, reused

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 // Row is a line of index.jsonl.
@@ -22,7 +24,6 @@ type Row struct {
 	Episode    string `json:"episode_id"`
 	SHA256     string `json:"sha256"`
 	Size       int64  `json:"size_bytes"`
-	Schema     int    `json:"schema_version"`
 	Commit     string `json:"commit"`
 	Backfilled bool   `json:"backfilled"`
 	Repaired   bool   `json:"repaired"`
@@ -187,9 +188,7 @@ func (l *Lab) storedPaths(t testing.TB) []string {
 func countLinks(t testing.TB, path string) int {
 	t.Helper()
 	var st syscall.Stat_t
-	if err := syscall.Lstat(path, &st); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, syscall.Lstat(path, &st))
 	return int(st.Nlink)
 }
 

@@ -89,16 +89,12 @@ func replaceFile(t *testing.T, path, text string) (back func()) {
 	had, aside := fixture.Exists(path), ""
 	if had {
 		aside = t.TempDir() + "/aside"
-		if err := os.Rename(path, aside); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Rename(path, aside))
 	}
 	dir := strings.TrimSuffix(path, "/done.marker")
 	made := dir != path && !fixture.Exists(dir)
 	if made {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Mkdir(dir, 0o755))
 	}
 	if text != "" {
 		fixture.WriteFile(t, path, text)
@@ -109,9 +105,7 @@ func replaceFile(t *testing.T, path, text string) (back func()) {
 			os.Remove(dir)
 		}
 		if had {
-			if err := os.Rename(aside, path); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, os.Rename(aside, path))
 		}
 	}
 }

@@ -21,13 +21,9 @@ import (
 func flipByte(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	b[len(b)/2] ^= 1
-	if err := os.WriteFile(path, b, 0o640); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(path, b, 0o640))
 }
 
 func TestStoreHealsFromTheHostsCopy(t *testing.T) {
@@ -39,9 +35,7 @@ func TestStoreHealsFromTheHostsCopy(t *testing.T) {
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
 	h.Run("verify").MustExit(t, 0)
 	flipByte(t, l.Archive(h.Name, "run-1"))
-	if err := os.Remove(l.Archive(h.Name, "run-2")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Remove(l.Archive(h.Name, "run-2")))
 	scrub := l.Receiver("--config", l.Path("receiver.toml"), "scrub", "--rate", "0")
 	scrub.MustExit(t, 1)
 	mustContain(t, "the scrub", scrub.Stdout, "damaged\tlab-01/run-1")
@@ -115,9 +109,7 @@ func TestPruneKeepsWhatWasWrittenAfterShipping(t *testing.T) {
 		h.Episode(name)
 	}
 	recorder, err := os.OpenFile(h.Episodes("w1", "meta.json"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer recorder.Close()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
 	if _, err := recorder.WriteString(" "); err != nil {
@@ -194,9 +186,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte(fixture.ReadFile(t, entry)))
 	copy(seal, sum[:])
-	if err := unix.Setxattr(entry, "user.cis490.seal", seal[:n], 0); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, unix.Setxattr(entry, "user.cis490.seal", seal[:n], 0))
 	l.Start()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 
@@ -212,12 +202,8 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	}
 
 	// As docs/operations.md says.
-	if err := os.MkdirAll(l.Path("data", "quarantine", "lab-01"), 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(l.Archive("lab-01", "run-1"), l.Path("data", "quarantine", "lab-01", "run-1~undecodable")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.MkdirAll(l.Path("data", "quarantine", "lab-01"), 0o750))
+	fixture.Must(t, os.Rename(l.Archive("lab-01", "run-1"), l.Path("data", "quarantine", "lab-01", "run-1~undecodable")))
 	h.Run("verify", "--heal").MustExit(t, 1)
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	h.Run("verify").MustExit(t, 0)
@@ -284,9 +270,7 @@ func TestStatusTellsOfTheStore(t *testing.T) {
 func TestDaemonScrubs(t *testing.T) {
 	t.Parallel()
 	l, _ := newLab(t, labtest.Unstarted())
-	if err := os.Mkdir(l.Path("data"), 0o750); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(l.Path("data"), 0o750))
 	fixture.WriteFile(t, l.Path("data", "scrub.json"), "not JSON")
 	l.Start().WaitLine(t, "scrub begins again")
 }

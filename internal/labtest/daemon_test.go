@@ -30,22 +30,16 @@ func TestDaemonShipsAtOnceWhatBecomesFinished(t *testing.T) {
 
 	elsewhere := h.Path("data", "moved") // renamed in with its marker
 	h.Draft("moved")
-	if err := os.Rename(h.Episodes("moved"), elsewhere); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Episodes("moved"), elsewhere))
 	fixture.WriteFile(t, elsewhere+"/done.marker", "")
 	h.Note("moved", elsewhere)
-	if err := os.Rename(elsewhere, h.Episodes("moved")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(elsewhere, h.Episodes("moved")))
 	h.WaitShipped("moved")
 
 	h.Draft("renamed") // its marker comes by a rename
 	fixture.WriteFile(t, h.Path("data", "marker"), "")
 	tree := labtest.ReadTree(t, h.Episodes("renamed"))
-	if err := os.Rename(h.Path("data", "marker"), h.Episodes("renamed", "done.marker")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Path("data", "marker"), h.Episodes("renamed", "done.marker")))
 	h.WaitShipped("renamed")
 	h.Note("renamed", h.Shipped("renamed"))
 	tree["done.marker"] = labtest.ReadTree(t, h.Shipped("renamed"))["done.marker"]

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"cis490/internal/fixture"
 )
 
 // Fate is what must happen to an episode.
@@ -41,8 +43,8 @@ var Evils = []Evil{
 	}},
 	{"sparse", IsHeld, func(h *Host, name string) {
 		h.Draft(name)
-		h.must(os.Truncate(h.Episodes(name, "empty.log"), 100<<30))
-		writeFile(h.t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 100 GiB
+		fixture.Must(h.t, os.Truncate(h.Episodes(name, "empty.log"), 100<<30))
+		fixture.WriteFile(h.t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 100 GiB
 	}},
 	{"new\nline \x1b[31m\xff", Named, func(h *Host, name string) { h.Episode(name) }},
 	{strings.Repeat("long", 40), Named, func(h *Host, name string) { h.Episode(name) }},
@@ -65,16 +67,9 @@ func (h *Host) secretPath() string {
 	h.t.Helper()
 	path := h.Path("data", "secret")
 	if _, err := os.Lstat(path); err != nil {
-		writeFile(h.t, path, Secret)
+		fixture.WriteFile(h.t, path, Secret)
 	}
 	return path
-}
-
-func (h *Host) must(err error) {
-	h.t.Helper()
-	if err != nil {
-		h.t.Fatal(err)
-	}
 }
 
 func evilNames(h *Host, name string) {
@@ -83,7 +78,7 @@ func evilNames(h *Host, name string) {
 		"new\nline", "latin-\xe9.csv", "\xff\xfe", "\x1b[2J\x1b]0;title\a", "\u202egnp.exe", "tab\t ", "back\\slash", "-rf", "=",
 		"12 path=x", "CON", strings.Repeat("n", 255), "meta.json ", ".. ", "...",
 	} {
-		writeFile(h.t, h.Episodes(name, "odd", s), "content of "+s)
+		fixture.WriteFile(h.t, h.Episodes(name, "odd", s), "content of "+s)
 	}
 	h.Finish(name)
 }
@@ -93,10 +88,10 @@ func evilLinks(h *Host, name string) {
 	for from, to := range map[string]string{
 		"absolute": h.secretPath(), "up": "../../secret", "folder": "..", "itself": "itself", "dangling": "nowhere\n", "root": "/", "proc": "/proc/self/environ",
 	} {
-		h.must(os.Symlink(to, h.Episodes(name, from)))
+		fixture.Must(h.t, os.Symlink(to, h.Episodes(name, from)))
 	}
-	h.must(os.Remove(h.Episodes(name, "meta.json")))
-	h.must(os.Symlink(h.secretPath(), h.Episodes(name, "meta.json")))
+	fixture.Must(h.t, os.Remove(h.Episodes(name, "meta.json")))
+	fixture.Must(h.t, os.Symlink(h.secretPath(), h.Episodes(name, "meta.json")))
 	h.Finish(name)
 }
 
@@ -107,7 +102,7 @@ func evilSpecials(h *Host, name string) {
 		modes["zero"] = unix.S_IFCHR
 	}
 	for file, mode := range modes {
-		h.must(unix.Mknod(h.Episodes(name, file), mode|0o644, int(unix.Mkdev(1, 5))))
+		fixture.Must(h.t, unix.Mknod(h.Episodes(name, file), mode|0o644, int(unix.Mkdev(1, 5))))
 	}
 	h.Finish(name)
 }
@@ -117,7 +112,7 @@ func evilTimes(h *Host, name string) {
 	h.Episode(name)
 	for i, path := range []string{"meta.json", "telemetry.jsonl", "net/flows.csv", "empty.log", "net", "done.marker", ""} {
 		at := unix.Timespec{Sec: []int64{-62135596800, 253402300800, -1 << 62, 1 << 62}[i%4], Nsec: 999_999_999}
-		h.must(unix.UtimesNanoAt(unix.AT_FDCWD, h.Episodes(name, path), []unix.Timespec{at, at}, 0))
+		fixture.Must(h.t, unix.UtimesNanoAt(unix.AT_FDCWD, h.Episodes(name, path), []unix.Timespec{at, at}, 0))
 	}
 }
 
@@ -125,5 +120,5 @@ func evilTimes(h *Host, name string) {
 func (h *Host) Discard(name string) {
 	h.t.Helper()
 	h.Forget(name)
-	h.must(os.RemoveAll(h.Episodes(name)))
+	fixture.Must(h.t, os.RemoveAll(h.Episodes(name)))
 }

@@ -112,13 +112,9 @@ func makeCrowdedEpisode(t *testing.T, h *labtest.Host, name string, entries int)
 	dir := h.Draft(name)
 	for i := range entries {
 		if i%1000 == 0 {
-			if err := os.Mkdir(filepath.Join(dir, fmt.Sprint(i/1000)), 0o755); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, os.Mkdir(filepath.Join(dir, fmt.Sprint(i/1000)), 0o755))
 		}
-		if err := unix.Mknod(filepath.Join(dir, fmt.Sprint(i/1000), fmt.Sprint(i)), unix.S_IFREG|0o644, 0); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, unix.Mknod(filepath.Join(dir, fmt.Sprint(i/1000), fmt.Sprint(i)), unix.S_IFREG|0o644, 0))
 	}
 	fixture.WriteFile(t, filepath.Join(dir, "done.marker"), "")
 	return name
@@ -133,16 +129,12 @@ func TestGiantEpisodesDelayNobody(t *testing.T) {
 	giants := []string{"a-giant", "a-giant-2", "a-giant-3"}
 	for _, name := range giants {
 		h.Draft(name)
-		if err := os.Truncate(h.Episodes(name, "empty.log"), 60<<30); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Truncate(h.Episodes(name, "empty.log"), 60<<30))
 		fixture.WriteFile(t, h.Episodes(name, "done.marker"), "") // a lab does not answer for 60 GiB
 	}
 	packed := func() []string { // or being packed
 		found, err := filepath.Glob(h.Outbox("a-giant*"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		return found
 	}
 	d := h.Daemon()
@@ -179,9 +171,7 @@ func TestSwapsUnderTheShipperNeverLeadOutside(t *testing.T) {
 	l, h := newLab(t)
 	outside := h.Path("data", "outside")
 	fixture.WriteFile(t, h.Path("data", "victim"), labtest.Secret)
-	if err := os.Mkdir(outside, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(outside, 0o755))
 	fixture.WriteFile(t, filepath.Join(outside, "victim"), labtest.Secret)
 	passes, shipped, transient := 0, 0, 0
 	// Whether a swap hits depends on the scheduler: the test continues until it saw both

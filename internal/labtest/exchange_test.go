@@ -55,9 +55,7 @@ func startExchange(t *testing.T, a, b string, reset func() error) *exchanger {
 func (x *exchanger) stopAndWait() {
 	x.t.Helper()
 	close(x.stop)
-	if err := <-x.ended; err != nil {
-		x.t.Fatal(err)
-	}
+	fixture.Must(x.t, <-x.ended)
 }
 
 // A unit is the part of a unit file that decides the rights of a command.
@@ -71,9 +69,7 @@ type unitFile struct {
 func readUnit(t *testing.T, l *labtest.Lab, name string) unitFile {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "etc", name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	known := map[string]uintptr{"CAP_CHOWN": unix.CAP_CHOWN, "CAP_FOWNER": unix.CAP_FOWNER, "CAP_DAC_READ_SEARCH": unix.CAP_DAC_READ_SEARCH}
 	var u unitFile
 	for line := range strings.Lines(string(text)) {
@@ -119,9 +115,7 @@ func (u unitFile) run(dir string) ([]byte, error) {
 func modeAndGroup(t *testing.T, path string) string {
 	t.Helper()
 	info, err := os.Lstat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	st := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("%04o %d:%d", st.Mode&0o7777, st.Uid, st.Gid)
 }

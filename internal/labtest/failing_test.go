@@ -41,9 +41,7 @@ type shipperStatus struct {
 func statusOf(t *testing.T, h *labtest.Host) shipperStatus {
 	t.Helper()
 	var st shipperStatus
-	if err := json.Unmarshal([]byte(h.Run("status", "--json").Stdout), &st); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, json.Unmarshal([]byte(h.Run("status", "--json").Stdout), &st))
 	return st
 }
 
@@ -145,9 +143,7 @@ func TestAMountForAnEpisodeIsHeld(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	dir := h.Episodes("run-1")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(dir, 0o755))
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
 		if os.Getuid() == 0 && os.Getenv("CI") != "" {
 			t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Fake replaces the receiver by another handler with the receiver's own certificate, such as a
@@ -14,9 +16,7 @@ import (
 func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(l.Path("pki", "server.crt"), l.Path("pki", "server.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	s := httptest.NewUnstartedServer(h)
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert}
 	s.StartTLS()
@@ -33,9 +33,7 @@ func (l *Lab) Fake(t testing.TB, h http.Handler) (restore func()) {
 func (h *Host) Client(t testing.TB) *http.Client {
 	t.Helper()
 	cert, err := tls.LoadX509KeyPair(h.Path("pki", h.Name+".crt"), h.Path("pki", h.Name+".key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return h.lab.newClient(t, cert)
 }
 
@@ -48,9 +46,7 @@ func (l *Lab) Stranger(t testing.TB) *http.Client {
 func (l *Lab) newClient(t testing.TB, certs ...tls.Certificate) *http.Client {
 	t.Helper()
 	ca, err := os.ReadFile(l.Path("pki", "ca.crt"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certs}}

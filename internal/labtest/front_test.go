@@ -89,9 +89,7 @@ func (f *frontProxy) start(t *testing.T) {
 	t.Helper()
 	for range 5 {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		f.addr = ln.Addr().String()
 		ln.Close()
 		f.run(t)
@@ -135,9 +133,7 @@ func (f *frontProxy) run(t *testing.T) {
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	f.end, f.ended, f.said = cancel, make(chan struct{}), new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = f.said, f.said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, cmd.Start())
 	ended, said := f.ended, f.said
 	go func() {
 		defer close(ended)

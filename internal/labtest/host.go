@@ -1,12 +1,15 @@
 package labtest
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Host is a lab host: its configuration, its certificate and its episodes.
@@ -56,9 +59,7 @@ func (l *Lab) Host(name string) *Host {
 		"receiver.key_file":  fmt.Sprintf("%q", "pki/"+name+".key"),
 	}
 	l.Receiver("pki", "issue", name, "--dir", l.Path("pki"), "--out", h.Path("pki")).MustExit(l.t, 0)
-	if err := os.MkdirAll(h.Path("data", "episodes"), 0o755); err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, os.MkdirAll(h.Path("data", "episodes"), 0o755))
 	h.writeConfig()
 	l.hosts = append(l.hosts, h)
 	return h
@@ -88,7 +89,9 @@ func (h *Host) Set(key, value string) {
 	h.writeConfig()
 }
 
-func (h *Host) writeConfig() { writeFile(h.t, h.Path("lab-host.toml"), h.settings.encodeTOML()) }
+func (h *Host) writeConfig() {
+	fixture.WriteFile(h.t, h.Path("lab-host.toml"), h.settings.encodeTOML())
+}
 
 // File is a file of an episode.
 type File struct{ Name, Body string }
@@ -125,11 +128,9 @@ func (h *Host) Draft(name string, files ...File) string {
 		files = defaultFiles(name)
 	}
 	dir := h.Episodes(name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, os.MkdirAll(dir, 0o755))
 	for _, f := range files {
-		writeFile(h.t, filepath.Join(dir, f.Name), f.Body)
+		fixture.WriteFile(h.t, filepath.Join(dir, f.Name), f.Body)
 	}
 	return dir
 }
@@ -140,18 +141,16 @@ func (h *Host) Draft(name string, files ...File) string {
 func (h *Host) Finish(name string) {
 	h.t.Helper()
 	tree := ReadTree(h.t, h.Episodes(name))
-	tree["done.marker"] = fileOf(nil)
+	tree["done.marker"] = fmt.Sprintf("file 0 %x", sha256.Sum256(nil))
 	h.expectTree(name, tree)
 	if h.lab.uid == 0 {
-		writeFile(h.t, h.Episodes(name, "done.marker"), "")
+		fixture.WriteFile(h.t, h.Episodes(name, "done.marker"), "")
 		return
 	}
 	draft := h.Path("done.marker")
-	writeFile(h.t, draft, "")
+	fixture.WriteFile(h.t, draft, "")
 	h.lab.chown(draft, h.lab.uid, h.lab.uid)
-	if err := os.Rename(draft, h.Episodes(name, "done.marker")); err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, os.Rename(draft, h.Episodes(name, "done.marker")))
 }
 
 // Note makes the lab check a finished episode that was made in another way, and is in dir now.
@@ -181,9 +180,7 @@ func (h *Host) Change(name string, change func(dir string)) {
 // tests that change the index by hand, which makes it another store.
 func (h *Host) ForgetStore() {
 	h.t.Helper()
-	if err := os.Remove(h.Outbox(".store.json")); err != nil {
-		h.t.Fatal(err)
-	}
+	fixture.Must(h.t, os.Remove(h.Outbox(".store.json")))
 }
 
 // Move makes the shipper run through a command that enters another namespace, from which the

@@ -12,12 +12,15 @@ package labtest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Lab is a receiver with its data, its certificates and its hosts, all in one directory that is
@@ -102,7 +105,7 @@ func (l *Lab) Set(key, value string) {
 	l.writeConfig()
 }
 
-func (l *Lab) writeConfig() { writeFile(l.t, l.Path("receiver.toml"), l.settings.encodeTOML()) }
+func (l *Lab) writeConfig() { fixture.WriteFile(l.t, l.Path("receiver.toml"), l.settings.encodeTOML()) }
 
 // Receiver runs a command of the receiver to its end.
 func (l *Lab) Receiver(args ...string) Result {
@@ -164,15 +167,8 @@ func (l *Lab) Process() *Process { return l.receiver }
 type settings map[string]string
 
 func (s settings) encodeTOML() string {
-	var keys []string
-	for key := range s {
-		keys = append(keys, key)
-	}
-	slices.SortFunc(keys, func(a, b string) int { // those of no table first
-		if c := strings.Count(a, ".") - strings.Count(b, "."); c != 0 {
-			return c
-		}
-		return strings.Compare(a, b)
+	keys := slices.SortedFunc(maps.Keys(s), func(a, b string) int { // those of no table first
+		return cmp.Or(strings.Count(a, ".")-strings.Count(b, "."), strings.Compare(a, b))
 	})
 	var b bytes.Buffer
 	table := ""
@@ -188,16 +184,6 @@ func (s settings) encodeTOML() string {
 		fmt.Fprintf(&b, "%s = %s\n", name, s[key])
 	}
 	return b.String()
-}
-
-func writeFile(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // logField returns the value of key in a line of the log.

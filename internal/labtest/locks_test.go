@@ -55,9 +55,7 @@ var groupReader = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 6553
 func makeReachable(t *testing.T, l *labtest.Lab) {
 	t.Helper()
 	for at := l.Dir; at != filepath.Clean(os.TempDir()) && at != "/"; at = filepath.Dir(at) {
-		if err := os.Chmod(at, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Chmod(at, 0o755))
 	}
 }
 
@@ -78,16 +76,10 @@ func startLocker(t *testing.T, l *labtest.Lab, dirs ...string) string {
 	c.Env = append(os.Environ(), lockerDirs+"="+strings.Join(dirs, string(filepath.ListSeparator)))
 	c.SysProcAttr = groupReader
 	in, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
+	fixture.Must(t, c.Start())
 	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
 	has := ""
 	for lines := bufio.NewScanner(out); lines.Scan(); has += lines.Text() + "\n" {
@@ -111,9 +103,7 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	older := []string{l.Path("data", ".lock"), h.Outbox(".lock")}
 	for _, path := range older {
 		fixture.WriteFile(t, path, "")
-		if err := os.Chmod(path, 0o640); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Chmod(path, 0o640))
 	}
 	makeReachable(t, l)
 	begun := time.Now()
@@ -224,9 +214,7 @@ func TestEveryLockFileIsItsOwnersUnderAnyUmask(t *testing.T) {
 			h.Outbox(".shipper.lock"), h.Outbox(".lock"), l.Path("pki", ".pki.lock"),
 		}
 		for _, path := range append(locks, l.Path("data", "index.jsonl")) {
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, os.Remove(path))
 		}
 		for _, argv := range [][]string{
 			append(receiver, "index", "backfill"),

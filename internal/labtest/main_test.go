@@ -102,19 +102,13 @@ func putArchive(t *testing.T, l *labtest.Lab, c *http.Client, path string, body 
 	t.Helper()
 	sum := sha256.Sum256(body)
 	req, err := http.NewRequest(http.MethodPut, l.URL(path), bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	req.Header.Set("Repr-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
 	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return resp.StatusCode, string(text)
 }
 
@@ -130,9 +124,7 @@ func copyTree(t *testing.T, from, to string) {
 func readHold(t *testing.T, h *labtest.Host, name string) (reason, cause string) {
 	t.Helper()
 	var held struct{ Reason, Cause string }
-	if err := json.Unmarshal([]byte(fixture.ReadFile(t, h.Outbox(name+".held"))), &held); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, json.Unmarshal([]byte(fixture.ReadFile(t, h.Outbox(name+".held"))), &held))
 	return held.Reason, held.Cause
 }
 

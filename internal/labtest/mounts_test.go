@@ -17,9 +17,7 @@ import (
 func bindMount(t *testing.T, path string) {
 	t.Helper()
 	fixture.RequireRoot(t)
-	if err := os.MkdirAll(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.MkdirAll(path, 0o755))
 	if err := syscall.Mount(path, path, "", syscall.MS_BIND, ""); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal(err)

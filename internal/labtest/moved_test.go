@@ -31,12 +31,8 @@ func wantEndedByMove(t *testing.T, p *labtest.Process, path string) {
 // moveAway moves a directory away and makes another.
 func moveAway(t *testing.T, path string) {
 	t.Helper()
-	if err := os.Rename(path, path+".x"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(path, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(path, path+".x"))
+	fixture.Must(t, os.Mkdir(path, 0o755))
 }
 
 // mountOver mounts a disk on a directory.
@@ -69,9 +65,7 @@ func TestShipperFollowsTheNameOfItsFolder(t *testing.T) {
 			move(t, h)
 			if what != "moved" {
 				h.Forget("run-1") // it is where the folder is
-				if err := os.MkdirAll(h.Episodes(), 0o755); err != nil {
-					t.Fatal(err)
-				}
+				fixture.Must(t, os.MkdirAll(h.Episodes(), 0o755))
 			}
 			h.Episode("run-2") // where the path leads
 			wantEndedByMove(t, d, h.Episodes())

@@ -158,14 +158,10 @@ func loseRow(t *testing.T, l *labtest.Lab, h *labtest.Host, staging bool) {
 	l.Kill()
 	archive := l.Archive("lab-01", "run-1")
 	bytes := fixture.ReadFile(t, archive)
-	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Remove(l.Path("data", "index.jsonl")))
 	h.ForgetStore()
 	if staging {
-		if err := os.Link(archive, l.Path("data/staging/lab-01/run-1~CRASH")); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Link(archive, l.Path("data/staging/lab-01/run-1~CRASH")))
 		return
 	}
 	if err := os.Remove(archive); err != nil { // and its attribute with it
@@ -189,9 +185,7 @@ func TestAlreadyPresentSyncsTheFolderBeforeItWritesARow(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	loseRow(t, l, h, false)
-	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
 	tr := receiverTrace(t, l, func() { h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1}) })
 	folder, row := tr.syncStep("the host's folder", hostDir), tr.eachStep("the row", written, indexFile+">")
 	wantOrder(t, folder, row, tr.eachStep("fdatasync of the index", "fdatasync", indexFile+">"), tr.answerStep(row))
@@ -249,9 +243,7 @@ func TestAcceptedEntryIsGoneForGood(t *testing.T) {
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().MustExit(t, 4)
 	h.Change("run-1", func(dir string) {
-		if err := os.WriteFile(filepath.Join(dir, "late.txt"), []byte("more"), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, "late.txt"), []byte("more"), 0o644))
 	})
 	l.Proxy.Always(labtest.Fault{})
 	h.Once().MustExit(t, 3)
@@ -304,9 +296,7 @@ func TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
 	for _, dir := range []string{l.Path("data"), h.Outbox(), h.Shipped()} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.MkdirAll(dir, 0o755))
 	}
 	h.Episode("run-1")
 	var shipper trace

@@ -50,9 +50,7 @@ func TestRoundTripThroughSystemZstdAndTar(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	dir := h.Draft("run-1")
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
 	fixture.WriteFile(t, filepath.Join(dir, "evil\n\x1b[2Jname"), "x")
 	fixture.WriteFile(t, filepath.Join(dir, strings.Repeat("long", 50)), "y")
 	h.Finish("run-1")
@@ -66,13 +64,9 @@ func TestRoundTripThroughSystemZstdAndTar(t *testing.T) {
 	unpacked := labtest.Unpack(t, l.Archive("lab-01", "run-1"))
 	for _, name := range []string{"meta.json", "net/flows.csv"} {
 		want, err := os.Lstat(h.Shipped("run-1", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		got, err := os.Lstat(filepath.Join(unpacked, "run-1", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		if got.ModTime().Unix() != want.ModTime().Unix() {
 			t.Errorf("%s has the time %v, want %v", name, got.ModTime(), want.ModTime())
 		}
@@ -85,9 +79,7 @@ func TestShippingTheSameAgainIsAlreadyPresent(t *testing.T) {
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	row := l.RowOf(t, "lab-01", "run-1")
-	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
 	if again := l.RowOf(t, "lab-01", "run-1"); again != row {
 		t.Errorf("the row changed from %+v to %+v", row, again)
@@ -125,9 +117,7 @@ func TestReceiverDownLosesNothingAndHeals(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
 	unused, err := net.Listen("tcp", "127.0.0.1:0") // a port without a listener
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	unused.Close()
 	through := "https://" + l.Proxy.Addr()
 	h.Set("receiver.url", `"https://`+unused.Addr().String()+`"`)
@@ -169,9 +159,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 			h.Set("receiver.token_file", `""`)
 			if c.token != "" {
 				fixture.WriteFile(t, h.Path("token"), c.token+"\n")
-				if err := os.Chmod(h.Path("token"), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				fixture.Must(t, os.Chmod(h.Path("token"), 0o600))
 				h.Set("receiver.token_file", `"token"`)
 			}
 			if r := h.Run("--ping"); r.Code != c.code {
@@ -202,9 +190,7 @@ func TestPartialLeftByACrashIsOverwritten(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")
-	if err := os.MkdirAll(h.Outbox(), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.MkdirAll(h.Outbox(), 0o755))
 	fixture.WriteFile(t, h.Outbox("run-1.tar.zst.partial"), strings.Repeat("torn", 100_000))
 	fixture.WriteFile(t, h.Outbox("gone.tar.zst.partial"), "torn")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})

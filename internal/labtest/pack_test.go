@@ -21,18 +21,12 @@ func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 	l, h := newLab(t)
 	elsewhere := l.Path("elsewhere")
 	h.Episode("real")
-	if err := os.Rename(h.Episodes("real"), elsewhere); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Episodes("real"), elsewhere))
 	h.Forget("real")
-	if err := os.Symlink(elsewhere, h.Episodes("linked")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Symlink(elsewhere, h.Episodes("linked")))
 	// Nor is a marker that is not a regular file.
 	h.Draft("marked")
-	if err := os.Symlink("/etc/passwd", h.Episodes("marked", "done.marker")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Symlink("/etc/passwd", h.Episodes("marked", "done.marker")))
 	h.Once().Must(t, 0, labtest.Tally{})
 	if !fixture.Exists(filepath.Join(elsewhere, "done.marker")) {
 		t.Error("what the link leads to was touched")
@@ -69,9 +63,7 @@ func TestSpecialsAreSkippedAndCounted(t *testing.T) {
 	l, h := newLab(t)
 	h.Draft("run-1")
 	for name, mode := range map[string]uint32{"qemu.sock": unix.S_IFSOCK, "pipe": unix.S_IFIFO, "net/monitor": unix.S_IFSOCK} {
-		if err := unix.Mknod(h.Episodes("run-1", name), mode|0o644, 0); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, unix.Mknod(h.Episodes("run-1", name), mode|0o644, 0))
 	}
 	h.Finish("run-1")
 	p := h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -88,12 +80,8 @@ func TestHardLinkToAnothersFileIsSkipped(t *testing.T) {
 	l, h := newLab(t)
 	h.Draft("run-1")
 	fixture.WriteFile(t, l.Path("secret"), "secret")
-	if err := os.Link(l.Path("secret"), h.Episodes("run-1", "mine")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Lchown(h.Episodes("run-1"), 4711, 4711); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Link(l.Path("secret"), h.Episodes("run-1", "mine")))
+	fixture.Must(t, os.Lchown(h.Episodes("run-1"), 4711, 4711))
 	h.Finish("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if row := l.RowOf(t, "lab-01", "run-1"); row.Skipped != 1 {
@@ -113,9 +101,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersShip(t *testing.T) {
 	h.Draft("a-empty-meta", labtest.File{Name: "meta.json"})
 	h.Finish("a-empty-meta")
 	h.Draft("b-sparse")
-	if err := os.Truncate(h.Episodes("b-sparse", "empty.log"), 1<<40); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Truncate(h.Episodes("b-sparse", "empty.log"), 1<<40))
 	fixture.WriteFile(t, h.Episodes("b-sparse", "done.marker"), "") // the lab does not check a terabyte
 	var many []labtest.File
 	for i := range 101 {
@@ -143,9 +129,7 @@ func TestEpisodesThatCannotBePackedAreHeldAndOthersShip(t *testing.T) {
 	h.Run("retry", "a-empty-meta").MustExit(t, 0)
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 3, Shipped: 1, Held: 2})
 	// Or rename it: a hold without an episode is dropped.
-	if err := os.Rename(h.Episodes("b-sparse"), h.Path("data", "b-sparse")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Episodes("b-sparse"), h.Path("data", "b-sparse")))
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
 	if fixture.Exists(h.Outbox("b-sparse.held")) {
 		t.Error("the hold of an episode that is gone stays")
@@ -172,9 +156,7 @@ func TestEpisodeThatIsStillWrittenIsNotSealed(t *testing.T) {
 	l, h := newLab(t)
 	makeLargeEpisode(t, h, "run-1", 24<<20) // so that packing takes longer than a writer may sleep
 	f, err := os.OpenFile(h.Episodes("run-1", "blob"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -28,22 +29,12 @@ func TestLinkedFoldersAreNotThree(t *testing.T) {
 			h.Episode("run-1")
 			if link.from == "episodes" {
 				h.Forget("run-1")
-				if err := os.RemoveAll(h.Episodes()); err != nil {
-					t.Fatal(err)
-				}
+				fixture.Must(t, os.RemoveAll(h.Episodes()))
 			}
-			if err := os.MkdirAll(h.Path("data", link.to), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(h.Path("data", link.to), h.Path("data", link.from)); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.MkdirAll(h.Outbox(), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.MkdirAll(h.Shipped(), 0o755); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, os.MkdirAll(h.Path("data", link.to), 0o755))
+			fixture.Must(t, os.Symlink(h.Path("data", link.to), h.Path("data", link.from)))
+			fixture.Must(t, os.MkdirAll(h.Outbox(), 0o755))
+			fixture.Must(t, os.MkdirAll(h.Shipped(), 0o755))
 			for name, said := range map[string]string{
 				"--once": h.Run("--once").MustExit(t, 2).Stderr,
 				"check":  h.Run("check").MustExit(t, 2).Stderr,
@@ -97,9 +88,7 @@ func TestCreatedFoldersAreTold(t *testing.T) {
 	if n := strings.Count(said, "created folder"); n != 4 {
 		t.Errorf("it tells of %d folders:\n%s", n, said)
 	}
-	if err := os.Mkdir(h.Path("~"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(h.Path("~"), 0o755))
 	h.Set("episodes_dir", `"~/episodes"`)
 	mustContain(t, "--once", h.Once().Must(t, 0, labtest.Tally{}).Stderr, "path taken literally")
 	mustContain(t, "check", h.Run("check").MustExit(t, 0).Stderr, "is taken literally")

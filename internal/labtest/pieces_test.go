@@ -188,16 +188,12 @@ func TestManyAnnouncementsCostLittle(t *testing.T) {
 func residentMemory(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
 	if m == nil {
 		t.Fatalf("no VmRSS in %s", status)
 	}
 	n, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return n << 10
 }

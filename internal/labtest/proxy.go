@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // Fault is what happens to a connection through a [Proxy]. The zero value passes all bytes on.
@@ -39,9 +41,7 @@ type Proxy struct {
 func newProxy(t testing.TB) *Proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	p := &Proxy{ln: ln, conns: make(map[net.Conn]bool)}
 	var all sync.WaitGroup
 	all.Go(func() { p.serve(&all) })

@@ -32,9 +32,7 @@ type codeBlock struct {
 func readSnippets(t *testing.T) map[string]codeBlock {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/index.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	found := map[string]codeBlock{}
 	for _, m := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllSubmatch(page, -1) {
 		s := codeBlock{language: string(m[1]), code: string(m[2])}
@@ -86,9 +84,7 @@ func writeIndex(t *testing.T, rows ...index.Row) readersIndex {
 		x.last[r.Key] = r
 	}
 	file = append(file, `{"commit": "6baa9455e3e70682c2094cac629f6fbed82c07cd", "episode_id": "torn", "host_id": "lab-0`...)
-	if err := os.WriteFile(filepath.Join(x.dir, "index.jsonl"), file, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(filepath.Join(x.dir, "index.jsonl"), file, 0o644))
 	return x
 }
 
@@ -264,9 +260,7 @@ func TestReadersFollowOverATornTail(t *testing.T) {
 		return index.Row{ReceivedAt: time.Unix(int64(n), 0), Key: episode.Key{Host: "lab-01", Name: episode.Name(fmt.Sprint("run-", n))}, SHA256: sha256.Sum256(nil)}.Append(nil)
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer file.Close()
 	put := func(b []byte) {
 		t.Helper()
@@ -279,12 +273,8 @@ func TestReadersFollowOverATornTail(t *testing.T) {
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
+	fixture.Must(t, cmd.Start())
 	defer cmd.Wait()
 	defer syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // tail would wait for ever
 	in := json.NewDecoder(out)
@@ -327,9 +317,7 @@ func TestReadersOfArchivesNoticeEachCutAndFlip(t *testing.T) {
 	t.Parallel()
 	_, archive := readersArchive(t)
 	whole, err := os.ReadFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	dir := t.TempDir()
 	random := rand.New(rand.NewPCG(7, 7))
 	damaged := map[string][]byte{"more": append(bytes.Clone(whole), 'x'), "twice": append(bytes.Clone(whole), whole...)}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -25,16 +26,12 @@ func TestRealRecordingIsDeliveredWhole(t *testing.T) {
 	h.Episode("small") // is not kept waiting by the others
 	dir := h.Draft("real", labtest.File{Name: "meta.json", Body: `{"code_version":{"commit":"` + labtest.Commit + `"}}`})
 	out, err := exec.Command("go", "env", "GOROOT").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	goroot := strings.TrimSpace(string(out))
 	copyTree(t, filepath.Join(goroot, "src/cmd"), filepath.Join(dir, "src"))
 	copyTree(t, filepath.Join(goroot, "bin"), filepath.Join(dir, "bin"))
 	writeTelemetry(t, filepath.Join(dir, "telemetry.jsonl"), 24<<20)
-	if err := os.Symlink("../../../../etc/passwd", filepath.Join(dir, "out-of-the-tree")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Symlink("../../../../etc/passwd", filepath.Join(dir, "out-of-the-tree")))
 	h.Finish("real")
 	files, size := measureTree(t, dir)
 	if size < 50<<20 {
@@ -54,9 +51,7 @@ func TestRealRecordingIsDeliveredWhole(t *testing.T) {
 func writeTelemetry(t *testing.T, path string, size int) {
 	t.Helper()
 	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	w := bufio.NewWriterSize(f, 1<<20)
 	random := rand.New(rand.NewPCG(1, 2))
 	calls := []string{"NtCreateFile", "NtOpenKey", "NtWriteFile", "openat", "mmap", "connect", "execve"}
@@ -65,12 +60,8 @@ func writeTelemetry(t *testing.T, path string, size int) {
 			written, random.IntN(4), random.IntN(5000), calls[random.IntN(len(calls))], random.IntN(1<<12), random.Uint32()&0xf)
 		written += n
 	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, w.Flush())
+	fixture.Must(t, f.Close())
 }
 
 func measureTree(t *testing.T, dir string) (files int, size int64) {
@@ -86,8 +77,6 @@ func measureTree(t *testing.T, dir string) (files int, size int64) {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return files, size
 }

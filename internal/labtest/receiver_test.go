@@ -46,9 +46,7 @@ func TestHostCannotReachAnothersPath(t *testing.T) {
 		}
 		answers = append(answers, body)
 		resp, err := mallory.Head(l.URL(path))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		resp.Body.Close()
 		if resp.StatusCode != http.StatusForbidden {
 			t.Errorf("HEAD %s: %d, want 403", path, resp.StatusCode)
@@ -83,16 +81,12 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 	}
 	for _, field := range []string{"", "sha-256=:AAAA:", "sha-256=:" + strings.Repeat("A", 43) + "=:", "sha-256=:Q" + strings.Repeat("A", 42) + "=:", "md5=:AAAA:"} {
 		req, err := http.NewRequest(http.MethodPut, l.URL("/v1/episodes/lab-01/run-1"), strings.NewReader("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		if field != "" {
 			req.Header.Set("Repr-Digest", field)
 		}
 		resp, err := c.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		resp.Body.Close()
 		if resp.StatusCode != 400 || resp.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("digest %q: %d %s, want 400 and a problem", field, resp.StatusCode, resp.Header.Get("Content-Type"))
@@ -160,9 +154,7 @@ func TestTornTailIsCutAndSaved(t *testing.T) {
 	for i, torn := range []string{`{"episode_id": "ru`, strings.Repeat("\x00", 4096)} {
 		l.Kill()
 		f, err := os.OpenFile(l.Path("data", "index.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		f.WriteString(torn)
 		f.Close()
 		l.Start()
@@ -193,9 +185,7 @@ func TestStagedFileWithTwoLinksGetsItsRowAtStart(t *testing.T) {
 	}
 	fixture.WriteFile(t, l.Path("data", "index.jsonl"), kept)
 	for _, name := range []string{"run-1", "run-2"} {
-		if err := os.Link(l.Archive("lab-01", name), l.Path("data/staging/lab-01", name+"~CRASH")); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Link(l.Archive("lab-01", name), l.Path("data/staging/lab-01", name+"~CRASH")))
 	}
 	fixture.WriteFile(t, l.Path("data/staging/lab-01", "run-3~CRASH"), "half an upload")
 	l.Check(t)
@@ -215,16 +205,12 @@ func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 	stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	l.Kill()
 	for _, path := range []string{l.Archive("lab-01", "run-1"), l.Path("data", "index.jsonl")} {
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Remove(path))
 	}
 	fixture.WriteFile(t, l.Archive("lab-01", "run-1"), stored)
 	h.ForgetStore()
 	l.Start()
-	if err := os.Rename(h.Shipped("run-1"), h.Episodes("run-1")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), h.Episodes("run-1")))
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1})
 	l.Settled(t)
 }
@@ -237,18 +223,14 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 	first := l.RowOf(t, "lab-01", "run-1")
 	good := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	f, err := os.OpenFile(l.Archive("lab-01", "run-1"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	f.WriteAt([]byte{good[40] ^ 0x40}, 40)
 	bad := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	if r := l.Receiver("index", "verify", "--deep", "--config", l.Path("receiver.toml")); r.Code == 0 {
 		t.Error("verify --deep finds nothing")
 	}
-	if err := os.Rename(h.Shipped("run-1"), dir); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), dir))
 	// The new bytes are stored, the corrupt ones quarantined, and a second row says so.
 	if p := h.Once(); p.Code != 0 || p.AlreadyPresent != 0 || p.Shipped != 1 {
 		t.Errorf("exit code %d, %+v", p.Code, p.Tally)
@@ -265,9 +247,7 @@ func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
 		t.Errorf("the rows are %+v", rows)
 	}
 	l.Settled(t)
-	if err := os.Rename(h.Shipped("run-1"), dir); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(h.Shipped("run-1"), dir))
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, AlreadyPresent: 1}) // no third row
 	if again := l.Rows(t); len(again) != 2 {
 		t.Errorf("%d rows, want 2", len(again))
@@ -292,9 +272,7 @@ func TestFileCopiedInByHandConflictsToo(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	packByHand(t, h, "run-1")
-	if err := os.MkdirAll(l.Path("data/episodes/lab-01"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.MkdirAll(l.Path("data/episodes/lab-01"), 0o755))
 	copyTree(t, l.Path("run-1.tar.zst"), l.Archive("lab-01", "run-1"))
 	stored := fixture.ReadFile(t, l.Archive("lab-01", "run-1"))
 	l.Receiver("index", "backfill", "--config", l.Path("receiver.toml")).MustExit(t, 0)
@@ -360,9 +338,7 @@ func TestReceiptAndRowSayTheSameTime(t *testing.T) {
 	first, rest, _ := strings.Cut(l.Index(t), "\n")
 	mustContain(t, "the first row", first, `"run-1"`)
 	fixture.WriteFile(t, l.Path("data", "index.jsonl"), rest)
-	if err := os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Link(l.Archive("lab-01", "run-1"), l.Path("data/staging/lab-01/run-1~CRASH")))
 	l.Start()
 	status, receipt := putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/run-1", []byte(fixture.ReadFile(t, l.Archive("lab-01", "run-1"))))
 	if status != http.StatusOK {

@@ -130,9 +130,7 @@ func TestDeadConnectionGivesItsUploadUp(t *testing.T) {
 func removeLocks(t *testing.T, h *labtest.Host) {
 	t.Helper()
 	for _, name := range []string{".shipper.lock", ".lock"} {
-		if err := os.Remove(h.Outbox(name)); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Remove(h.Outbox(name)))
 	}
 }
 

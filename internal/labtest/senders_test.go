@@ -30,9 +30,7 @@ func newAttacker(t *testing.T, l *labtest.Lab) *attacker {
 	t.Helper()
 	h := l.Host("mallory")
 	cert, err := tls.LoadX509KeyPair(h.Path("pki", "mallory.crt"), h.Path("pki", "mallory.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, l.Path("pki", "ca.crt"))))
 	addr := regexp.MustCompile(`listen=(\S+)`).FindStringSubmatch(l.Process().Output())
@@ -45,9 +43,7 @@ func (m *attacker) dial(t *testing.T, from string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	conn, err := d.Dial("tcp", m.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -131,9 +127,7 @@ func sendSlowly(to io.Writer, stop <-chan struct{}) {
 func countDescriptors(t *testing.T, pid int) int {
 	t.Helper()
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return len(fds)
 }
 
@@ -181,14 +175,10 @@ func TestNothingTellsOfAnothersEpisodes(t *testing.T) {
 		answers := make(map[string]string)
 		for _, name := range []string{"there", "elsewhere"} {
 			req, err := http.NewRequest(method, l.URL("/v1/episodes/lab-01/"+name), strings.NewReader("x"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, err)
 			req.Header.Set("Repr-Digest", sum)
 			resp, err := c.Do(req)
-			if err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, err)
 			body, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			resp.Header.Del("Date")

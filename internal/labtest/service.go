@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Service makes the daemons of a lab run as another user, which needs no name, under the umask
@@ -22,9 +24,7 @@ func Service(uid int) Option {
 		l.asDaemon = []string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--", "sh", "-c", `umask 027; exec "$@"`, "sh"}
 		l.asPerson = []string{"sh", "-c", `umask 077; exec "$@"`, "sh"}
 		for _, dir := range []string{l.bin, filepath.Dir(l.Dir), l.Dir} { // that user must get there
-			if err := os.Chmod(dir, 0o755); err != nil {
-				l.t.Fatal(err)
-			}
+			fixture.Must(l.t, os.Chmod(dir, 0o755))
 		}
 	}
 }
@@ -47,12 +47,8 @@ func (l *Lab) Own(paths ...string) {
 	l.t.Helper()
 	for _, path := range paths {
 		if _, err := os.Lstat(path); err != nil {
-			if err := os.MkdirAll(path, 0o755); err != nil {
-				l.t.Fatal(err)
-			}
-			if err := os.Chmod(path, 0o750); err != nil {
-				l.t.Fatal(err)
-			}
+			fixture.Must(l.t, os.MkdirAll(path, 0o755))
+			fixture.Must(l.t, os.Chmod(path, 0o750))
 		}
 		l.chown(path, l.uid, l.uid)
 	}
@@ -67,9 +63,7 @@ func (l *Lab) OwnTree(path string) {
 		paths = append(paths, path)
 		return err
 	})
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, err)
 	// The directory comes last: from then on a daemon may move it.
 	for _, path := range slices.Backward(paths) {
 		l.chown(path, l.uid, l.uid)
@@ -80,16 +74,12 @@ func (l *Lab) OwnTree(path string) {
 func (l *Lab) ShareKey(path string) {
 	l.t.Helper()
 	l.chown(path, 0, l.uid)
-	if err := os.Chmod(path, 0o640); err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, os.Chmod(path, 0o640))
 }
 
 func (l *Lab) chown(path string, uid, gid int) {
 	l.t.Helper()
-	if err := os.Lchown(path, uid, gid); err != nil {
-		l.t.Fatal(err)
-	}
+	fixture.Must(l.t, os.Lchown(path, uid, gid))
 }
 
 // CheckOwners fails the test for everything below a directory that does not belong to the user
@@ -113,9 +103,7 @@ func (l *Lab) CheckOwners(t testing.TB, dir string, skip func(rel string) bool) 
 		}
 		return l.checkOwner(t, path)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 }
 
 func (l *Lab) checkOwner(t testing.TB, path string) error {

@@ -132,9 +132,7 @@ func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCo
 	makeEpisodeAsService(l, h, "run-4")
 	h.WaitShipped("run-4")
 	h.WaitEmpty()
-	if err := os.RemoveAll(h.Shipped("run-4")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.RemoveAll(h.Shipped("run-4")))
 	h.Forget("run-4")
 	makeEpisodeAsService(l, h, "run-4", labtest.File{Name: "meta.json", Body: "{}"})
 	labtest.Eventually(t, "run-4 is held", func() bool { return fixture.Exists(h.Outbox("run-4.held")) })
@@ -208,20 +206,14 @@ func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 	t.Helper()
 	for _, pattern := range []string{h.Outbox(".*"), l.Path("data", ".*")} {
 		found, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		for _, path := range found {
-			if err := os.RemoveAll(path); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, os.RemoveAll(path))
 		}
 	}
 	damageFile(t, l.Archive("lab-01", "run-2"))
 	c.runAsRoot(t, l, h, 1, "receiver", "scrub", "--rate", "0", "--set-aside")
-	if err := os.Remove(l.Path("data", "index.jsonl")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Remove(l.Path("data", "index.jsonl")))
 	c.runAsRoot(t, l, h, 0, "receiver", "index backfill")
 
 	l.ByHand(true)
@@ -242,9 +234,7 @@ func runWithoutDaemons(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 func damageFile(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	if _, err := f.WriteAt([]byte{0xff, 0xff}, 30); err != nil {
 		t.Fatal(err)
@@ -317,9 +307,7 @@ func TestByHandAndThenTheService(t *testing.T) {
 func ownerOf(t *testing.T, path string) string {
 	t.Helper()
 	info, err := os.Lstat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	st := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
 }
@@ -331,9 +319,7 @@ func TestRootDoesNotVouchForTheDaemon(t *testing.T) {
 	chownToService(l, h)
 	l.Start()
 	closeKey := func(path string) {
-		if err := os.Chmod(path, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Chmod(path, 0o600))
 	}
 	closeKey(l.Path("pki", "server.key"))
 	closeKey(h.Path("pki", "lab-01.key"))

@@ -80,12 +80,8 @@ func finishedElsewhere(t *testing.T, name string) string {
 		{Name: "telemetry.jsonl", Body: strings.Repeat(`{"call":"openat","name":"`+name+"\"}\n", 20_000)},
 	} {
 		path := filepath.Join(dir, f.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(f.Body), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		fixture.Must(t, os.WriteFile(path, []byte(f.Body), 0o644))
 	}
 	return dir
 }
@@ -120,9 +116,7 @@ func copySlowly(t *testing.T, from, to string, pause time.Duration) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 }
 
 // longestGap returns the longest time without a change below a directory, between its first and
@@ -138,9 +132,7 @@ func longestGap(t *testing.T, dir string) time.Duration {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	slices.SortFunc(all, time.Time.Compare)
 	longest := time.Duration(0)
 	for i := range len(all) - 1 {

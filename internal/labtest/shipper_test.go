@@ -56,9 +56,7 @@ func TestChownAloneDoesNotHold(t *testing.T) {
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	for _, path := range []string{"", "meta.json", "net", "net/flows.csv", "done.marker"} {
-		if err := os.Lchown(h.Episodes("run-1", path), 4711, 4711); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Lchown(h.Episodes("run-1", path), 4711, 4711))
 	}
 	l.Proxy.Always(labtest.Fault{})
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -96,9 +94,7 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 5, Transient: 5})
 	for name, change := range changes {
 		h.Change(name, func(dir string) {
-			if err := change(dir); err != nil {
-				t.Fatal(err)
-			}
+			fixture.Must(t, change(dir))
 		})
 	}
 	l.Proxy.Always(labtest.Fault{})
@@ -130,9 +126,7 @@ func TestAChangedEpisodeIsKeptBeside(t *testing.T) {
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Once().Must(t, 4, labtest.Tally{Scanned: 1, Transient: 1})
 	packed := labtest.ReadTree(t, h.Episodes("run-1"))
-	if err := os.WriteFile(h.Episodes("run-1", "late.csv"), []byte("1\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(h.Episodes("run-1", "late.csv"), []byte("1\n"), 0o644))
 	l.Proxy.Always(labtest.Fault{})
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Held: 1})
 	var held struct {
@@ -144,9 +138,7 @@ func TestAChangedEpisodeIsKeptBeside(t *testing.T) {
 	}
 	text := fixture.ReadFile(t, h.Outbox("run-1.held"))
 	older := strings.Replace(text, "delivered_sha256", "nobody_knows", 1) // as an older shipper left it
-	if err := os.WriteFile(h.Outbox("run-1.held"), []byte(older), 0o640); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(h.Outbox("run-1.held"), []byte(older), 0o640))
 	l.Proxy.Always(labtest.Fault{Refuse: true})
 	h.Run("retry", "--beside", "run-1").MustExit(t, 4)
 	if fixture.ReadFile(t, h.Outbox("run-1.held")) != older || len(h.Run("held", "--json").Stdout) == 0 {

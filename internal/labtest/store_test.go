@@ -36,9 +36,7 @@ func storeID(t *testing.T, l *labtest.Lab) string {
 func adoptedStore(t *testing.T, h *labtest.Host) string {
 	t.Helper()
 	var st struct{ Store struct{ ID string } }
-	if err := json.Unmarshal([]byte(h.Run("status", "--json").MustExit(t, 0).Stdout), &st); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, json.Unmarshal([]byte(h.Run("status", "--json").MustExit(t, 0).Stdout), &st))
 	return st.Store.ID
 }
 
@@ -56,9 +54,7 @@ func swapData(t *testing.T, l *labtest.Lab, with string) (back func()) {
 	return func() {
 		t.Helper()
 		l.Stop()
-		if err := os.RemoveAll(l.Path("data")); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.RemoveAll(l.Path("data")))
 		renamePath(t, aside, l.Path("data"))
 		l.Start()
 	}
@@ -66,9 +62,7 @@ func swapData(t *testing.T, l *labtest.Lab, with string) (back func()) {
 
 func renamePath(t *testing.T, from, to string) {
 	t.Helper()
-	if err := os.Rename(from, to); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Rename(from, to))
 }
 
 // wantStoreRefused makes a pass, which must retire nothing, exit with 4 and log each of want.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -23,9 +24,7 @@ func setMtime(t *testing.T, path string, at unix.Timespec) {
 func readMtime(t *testing.T, path string) unix.Timespec {
 	t.Helper()
 	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, unix.Lstat(path, &st))
 	return st.Mtim
 }
 
@@ -41,16 +40,10 @@ func moveToMemory(t *testing.T, h *labtest.Host) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	for _, name := range []string{"episodes", "outbox", "shipped"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
-	if err := os.RemoveAll(h.Path("data")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(dir, h.Path("data")); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.RemoveAll(h.Path("data")))
+	fixture.Must(t, os.Symlink(dir, h.Path("data")))
 }
 
 // TestAnyTimeShips: malware sets the times of a file, a link, a directory or the marker far
@@ -77,9 +70,7 @@ func wantAnyTimeShipped(t *testing.T, place func(*testing.T, *labtest.Host)) {
 	paths := []string{"meta.json", "net/flows.csv", "link", "done.marker", "net", ""}
 	for i, at := range instants {
 		name := fmt.Sprintf("run-%d", i)
-		if err := os.Symlink("meta.json", filepath.Join(h.Draft(name), "link")); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Symlink("meta.json", filepath.Join(h.Draft(name), "link")))
 		h.Finish(name)
 		for _, path := range paths {
 			setMtime(t, h.Episodes(name, path), at)

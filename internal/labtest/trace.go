@@ -4,12 +4,13 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // Trace records a program's system calls in order, with strace.
@@ -23,12 +24,7 @@ const tracedCalls = "openat,write,pwrite64,writev,sendto,sendmsg,splice,sendfile
 // in the environment that is a failure.
 func NewTrace(t testing.TB) *Trace {
 	t.Helper()
-	if _, err := exec.LookPath("strace"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("strace is missing: %v", err)
-		}
-		t.Skip("strace is missing")
-	}
+	fixture.RequireTool(t, "strace")
 	return &Trace{path: t.TempDir() + "/trace"}
 }
 
@@ -90,9 +86,7 @@ var (
 func (tr *Trace) Calls(t testing.TB) []Call {
 	t.Helper()
 	f, err := os.Open(tr.path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	var calls []Call
 	open := make(map[string]Call) // by thread
@@ -117,9 +111,7 @@ func (tr *Trace) Calls(t testing.TB) []Call {
 			calls = append(calls, c)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, lines.Err())
 	return calls
 }
 

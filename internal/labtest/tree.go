@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"cis490/internal/fixture"
 )
 
 // Tree describes the content of a directory: each path below it, and what is there.
@@ -20,11 +22,6 @@ type Tree map[string]string
 
 // specialFile describes a socket, a FIFO or a device in a tree.
 const specialFile = "special"
-
-func fileOf(b []byte) string {
-	sum := sha256.Sum256(b)
-	return fmt.Sprintf("file %d %s", len(b), hex.EncodeToString(sum[:]))
-}
 
 // ReadTree reads a directory, without following a link.
 func ReadTree(t testing.TB, dir string) Tree {
@@ -120,9 +117,7 @@ func mergeTrees(a, b Tree) Tree {
 func Unpack(t testing.TB, archive string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(t.TempDir(), "unpacked-*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	cmd := exec.Command("tar", "--use-compress-program=zstd", "-xf", archive, "-C", dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("unpack %s: %v\n%s", archive, err, out)

@@ -16,6 +16,7 @@ import (
 	"testing/slogtest"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/logging"
 )
 
@@ -179,14 +180,10 @@ func parse(t *testing.T, line string) map[string]any {
 
 func TestFormFollowsTheStream(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	var stat syscall.Stat_t
-	if err := syscall.Fstat(int(f.Fd()), &stat); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, syscall.Fstat(int(f.Fd()), &stat))
 	for stream, want := range map[string]logging.Form{
 		"": logging.ForFile, "x": logging.ForFile,
 		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino):   logging.ForJournal,

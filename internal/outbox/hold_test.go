@@ -152,9 +152,7 @@ func FuzzHeld(f *testing.F) {
 	f.Add([]byte{0})
 	l := newLab(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(l.filePath("run-7.held"), content, 0o640); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(l.filePath("run-7.held"), content, 0o640))
 		if _, err := l.ReadHold(name); err != nil {
 			t.Errorf("the hold does not hold: %v", err)
 		}

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -44,9 +45,6 @@ const (
 	lockName       = ".shipper.lock"
 	formerLockName = ".lock"
 )
-
-// LockNames returns the names of the lock files, of this version and of older ones.
-func LockNames() []string { return []string{lockName, formerLockName, trashLock} }
 
 // sealAttr is the name of the attribute with a [Seal].
 const sealAttr = "seal"
@@ -104,12 +102,9 @@ func (o *Outbox) MeasureSize() error {
 		if err != nil {
 			return err
 		}
-		stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
-		held := false
-		if !sealed {
-			if stem, held = strings.CutSuffix(e.Name(), heldEnd); !held {
-				continue
-			}
+		stem, sealed, held := cutSuffix(e.Name())
+		if !sealed && !held {
+			continue
 		}
 		st, err := o.dir.Lstat(stem + sealedEnd)
 		switch {
@@ -124,6 +119,14 @@ func (o *Outbox) MeasureSize() error {
 	}
 	o.bytes.Store(sum + o.pending.Load())
 	return nil
+}
+
+// cutSuffix returns the name of a file without the suffix of an entry or a hold.
+func cutSuffix(file string) (stem string, sealed, held bool) {
+	if stem, sealed = strings.CutSuffix(file, sealedEnd); !sealed {
+		stem, held = strings.CutSuffix(file, heldEnd)
+	}
+	return stem, sealed, held
 }
 
 // Bytes returns the number of bytes that wait to be delivered.
@@ -164,15 +167,9 @@ func (o *Outbox) Names() iter.Seq2[episode.Name, error] {
 				yield("", err)
 				return
 			}
-			stem, sealed := strings.CutSuffix(e.Name(), sealedEnd)
-			if !sealed {
-				var held bool
-				if stem, held = strings.CutSuffix(e.Name(), heldEnd); !held {
-					continue
-				}
-			}
+			stem, sealed, held := cutSuffix(e.Name())
 			name, err := episode.ParseName(stem)
-			if err != nil {
+			if !sealed && !held || err != nil {
 				continue // not the shipper's
 			}
 			if !yield(name, nil) {
@@ -367,4 +364,32 @@ func (o *Outbox) Remove(name episode.Name) error {
 		}
 	}
 	return nil
+}
+
+// Layout lists the names that the shipper and its commands create in the outbox. A new name must be
+// added here, or a file that root created under it stays root's. The trash holds directories of the
+// experiments, whose owners stay.
+func Layout() durable.Layout {
+	return durable.Layout{
+		{Match: durable.MatchNames(lockName, formerLockName, trashLock), Perm: 0o600},
+		{Match: durable.MatchNames(trashName), Perm: 0o750, Dir: true},
+		{Match: durable.MatchNames(storeFile, durable.TempName(storeFile)), Perm: 0o640},
+		{Match: durable.MatchNames(reportName, durable.TempName(reportName)), Perm: 0o640},
+		{Match: isEpisodeFile, Perm: 0o640},
+		{Match: durable.IsProbe, Perm: 0o600},
+	}
+}
+
+// isEpisodeFile reports whether name is a file of one episode, or its temporary file.
+func isEpisodeFile(name string) bool {
+	if temp, isTemp := strings.CutPrefix(name, "."); isTemp {
+		if name, isTemp = strings.CutSuffix(temp, ".tmp"); !isTemp {
+			return false
+		}
+	}
+	return slices.ContainsFunc([]string{sealedEnd, partialEnd, sealEnd, heldEnd, acceptedEnd}, func(end string) bool {
+		stem, ours := strings.CutSuffix(name, end)
+		_, err := episode.ParseName(stem)
+		return ours && err == nil
+	})
 }

@@ -53,9 +53,7 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"written_at":"0000-01-01T00:00:00+23:59"}`))
 	l := newLab(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if err := os.WriteFile(l.filePath(".status.json"), content, 0o640); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(l.filePath(".status.json"), content, 0o640))
 		r, err := l.ReadReport()
 		if err != nil {
 			return

@@ -42,14 +42,11 @@ type StoreError struct {
 }
 
 func (e *StoreError) Error() string {
-	return fmt.Sprintf("the store that this host has adopted cannot be read: %s: %v%s", e.Path, e.Err, e.remedyText())
-}
-
-func (e *StoreError) remedyText() string {
+	remedy := "; restore it, or remove it: the next receipt names a store again"
 	if errors.Is(e.Err, fs.ErrPermission) {
-		return ""
+		remedy = ""
 	}
-	return "; restore it, or remove it: the next receipt names a store again"
+	return fmt.Sprintf("the store that this host has adopted cannot be read: %s: %v%s", e.Path, e.Err, remedy)
 }
 
 // Unwrap returns the cause.

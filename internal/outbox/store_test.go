@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 )
 
@@ -18,17 +19,13 @@ func FuzzStore(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := t.TempDir()
 		dir, err := durable.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, err)
 		o := outbox.New(dir)
 		defer o.Close()
 		if s, err := o.ReadStore(); err != nil || s != (outbox.Store{}) {
 			t.Fatalf("of no file: %+v, %v", s, err)
 		}
-		if err := os.WriteFile(filepath.Join(path, ".store.json"), b, 0o640); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(filepath.Join(path, ".store.json"), b, 0o640))
 		s, err := o.ReadStore()
 		if err != nil {
 			return
@@ -36,9 +33,7 @@ func FuzzStore(f *testing.F) {
 		if s.ID == "" || s.IndexBytes < 0 {
 			t.Fatalf("%q is %+v", b, s)
 		}
-		if err := o.AdoptStore(s); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, o.AdoptStore(s))
 		if again, err := o.ReadStore(); err != nil || again != s {
 			t.Fatalf("%+v comes back as %+v, %v", s, again, err)
 		}

@@ -138,31 +138,26 @@ func (d *Discarded) Restore(to *durable.Dir) (string, error) {
 	return d.trash.dir.RenameFree(d.name, to, formerName(d.name), maxRestored)
 }
 
-// Judgement says that an episode was compared with what was shipped. Files that have not changed
-// since ChangedAt, the latest ctime of all, may be deleted.
-type Judgement struct {
-	ChangedAt time.Time
-}
-
 // judgedMark precedes the judgement in a name. No episode has a ~ in its name.
 const judgedMark = "~judged-"
 
-// ReadJudgement returns the judgement of an episode, or false if there is none.
-func (d *Discarded) ReadJudgement() (Judgement, bool) {
+// ReadJudgement returns the time in the judgement of an episode, or false if there is none.
+func (d *Discarded) ReadJudgement() (changedAt time.Time, judged bool) {
 	_, text, judged := strings.Cut(d.name, judgedMark)
 	if !judged {
-		return Judgement{}, false
+		return time.Time{}, false
 	}
 	var sec, nsec int64
 	if _, err := fmt.Sscanf(text, "%d.%09d", &sec, &nsec); err != nil {
-		return Judgement{}, false
+		return time.Time{}, false
 	}
-	return Judgement{time.Unix(sec, nsec)}, true
+	return time.Unix(sec, nsec), true
 }
 
-// RecordJudgement records the judgement durably.
-func (d *Discarded) RecordJudgement(j Judgement) error {
-	name := fmt.Sprintf("%s%s%d.%09d", d.name, judgedMark, j.ChangedAt.Unix(), j.ChangedAt.Nanosecond())
+// RecordJudgement records durably that an episode was compared with what was shipped. Files that
+// have not changed since changedAt, the latest ctime of all, may be deleted.
+func (d *Discarded) RecordJudgement(changedAt time.Time) error {
+	name := fmt.Sprintf("%s%s%d.%09d", d.name, judgedMark, changedAt.Unix(), changedAt.Nanosecond())
 	if err := d.trash.dir.Rename(d.name, d.trash.dir, name); err != nil {
 		return err
 	}
@@ -170,22 +165,19 @@ func (d *Discarded) RecordJudgement(j Judgement) error {
 	return nil
 }
 
-// errNotJudged is a bug of the caller.
-var errNotJudged = errors.New("it was not judged")
-
 // Delete deletes a judged episode. It deletes the marker first, durably: what a crash leaves is no
 // finished episode, wherever it is moved. It keeps a file whose ctime is later than the
 // judgement's, or for which unchanged returns false; the error wraps [durable.ErrKept] then.
 // A crash between the unlinks of two names of one file leaves a later ctime, so the next call
 // keeps that file.
 func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
-	j, judged := d.ReadJudgement()
+	changedAt, judged := d.ReadJudgement()
 	if !judged {
-		return fmt.Errorf("delete %s: %w", d.name, errNotJudged)
+		return fmt.Errorf("delete %s: it was not judged", d.name) // a bug of the caller
 	}
 	may := func(_ string, s durable.Stat) bool {
 		_, ctime := s.Times()
-		return !time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)
+		return !time.Unix(ctime.Unix()).After(changedAt) && unchanged(s)
 	}
 	marker, err := d.Lstat(episode.Marker)
 	if err == nil && !may(episode.Marker, marker) {
@@ -212,13 +204,11 @@ func (o *Outbox) CountDiscarded() (int, error) {
 	}
 	defer dir.Close()
 	n := 0
-	for e, err := range dir.Names() {
+	for _, err := range (&Trash{dir: dir}).Names() {
 		if err != nil {
 			return n, err
 		}
-		if !durable.IsProbe(e.Name()) {
-			n++
-		}
+		n++
 	}
 	return n, nil
 }

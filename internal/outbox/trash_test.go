@@ -48,7 +48,7 @@ func (l *lab) discardEpisode(trash *outbox.Trash, from *durable.Dir) *outbox.Dis
 }
 
 // judgeNow returns a judgement that covers all files that exist.
-func judgeNow() outbox.Judgement { return outbox.Judgement{ChangedAt: time.Now().Add(time.Minute)} }
+func judgeNow() time.Time { return time.Now().Add(time.Minute) }
 
 func all(durable.Stat) bool { return true }
 
@@ -104,7 +104,7 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	st, err := d.Lstat("meta.json")
 	fixture.Must(l, err)
 	_, ctime := st.Times()
-	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(ctime.Unix()).Add(time.Hour)}))
+	fixture.Must(l, d.RecordJudgement(time.Unix(ctime.Unix()).Add(time.Hour)))
 	late := filepath.Join(l.filePath(".trash"), d.Name(), "sub", "late")
 	fixture.Must(l, os.WriteFile(late, nil, 0o644))
 	fixture.Must(l, d.Close())
@@ -113,7 +113,7 @@ func TestAFileThatChangedSinceTheJudgementIsKept(t *testing.T) {
 	fixture.Must(l, err)
 	defer d.Close()
 	j, judged := d.ReadJudgement()
-	if !judged || !j.ChangedAt.Equal(time.Unix(ctime.Unix()).Add(time.Hour)) {
+	if !judged || !j.Equal(time.Unix(ctime.Unix()).Add(time.Hour)) {
 		t.Errorf("judged %v: %v", judged, j)
 	}
 	err = d.Delete(t.Context(), func(s durable.Stat) bool { return s.Size() > 0 })
@@ -137,7 +137,7 @@ func TestAFileYoungerThanTheJudgementIsKept(t *testing.T) {
 	trash := l.openTrash()
 	from, _ := l.makeRetired()
 	d := l.discardEpisode(trash, from)
-	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: time.Unix(1, 0)}))
+	fixture.Must(l, d.RecordJudgement(time.Unix(1, 0)))
 	if err := d.Delete(t.Context(), all); !errors.Is(err, durable.ErrKept) {
 		t.Errorf("got %v, want that all was kept", err)
 	}

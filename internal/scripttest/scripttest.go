@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -33,9 +34,7 @@ func Main(m *testing.M, command func() *cobra.Command) {
 func Run(t *testing.T, program string, update bool) {
 	t.Helper()
 	bin := t.TempDir()
-	if err := labtest.Build(bin); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, labtest.Build(bin))
 	if err := os.Remove(filepath.Join(bin, program)); err != nil { // the scripts run this binary instead
 		t.Fatal(err)
 	}

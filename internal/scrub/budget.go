@@ -21,7 +21,6 @@ const busySlowdown = 8
 // used by one goroutine.
 type readBudget struct {
 	limiter *rate.Limiter
-	burst   int
 	busy    func() bool
 	// beforeWait, unless nil, is called before each wait, so that the position is saved
 	// during a long reading. It returns no error, which would be taken for one of the
@@ -32,11 +31,11 @@ type readBudget struct {
 
 // newBudget returns a budget of bytes per second. 0 means unlimited.
 func newBudget(perSecond int64, busy func() bool) *readBudget {
+	limit, burst := rate.Limit(perSecond), int(min(max(perSecond, 4<<10), 1<<20))
 	if perSecond <= 0 {
-		return &readBudget{limiter: rate.NewLimiter(rate.Inf, 0), burst: 1 << 30, busy: busy}
+		limit, burst = rate.Inf, 1<<30
 	}
-	burst := int(min(max(perSecond, 4<<10), 1<<20))
-	return &readBudget{limiter: rate.NewLimiter(rate.Limit(perSecond), burst), burst: burst, busy: busy}
+	return &readBudget{limiter: rate.NewLimiter(limit, burst), busy: busy}
 }
 
 // chargeBytes counts n bytes and does not wait.
@@ -52,7 +51,7 @@ func (b *readBudget) waitBytes(ctx context.Context, n int) error {
 		n *= busySlowdown
 	}
 	for n > 0 {
-		portion := min(n, b.burst)
+		portion := min(n, b.limiter.Burst())
 		if err := b.limiter.WaitN(ctx, portion); err != nil {
 			return errors.Join(ctx.Err(), err)
 		}

@@ -94,12 +94,8 @@ func (f *Folder) findCreator(wasRoot bool) error {
 
 // isRootsAlone reports whether only root can create a name in a directory.
 func isRootsAlone(path string) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Uid == 0 && st.Mode&0o022 == 0
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Uid == 0 && st.Mode&0o022 == 0
 }
 
 func isMissing(path string) bool {

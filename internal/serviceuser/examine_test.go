@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/serviceuser"
 )
 
@@ -15,18 +16,12 @@ import (
 func secret(t *testing.T, mode, folder fs.FileMode, uid, gid int) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "secret")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "server.key")
-	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode), os.Chmod(dir, folder)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode), os.Chmod(dir, folder)))
 	if uid >= 0 {
-		if err := os.Chown(path, uid, gid); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Chown(path, uid, gid))
 	}
 	return path
 }
@@ -89,9 +84,7 @@ func TestFolderSaysWhoMakesIt(t *testing.T) {
 		t.Errorf("it was made: %v", err)
 	}
 	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(file, nil, 0o600))
 	for _, path := range []string{file, filepath.Join(file, "in")} {
 		if _, err := serviceuser.ExamineFolder(path, false); err == nil {
 			t.Errorf("%s was found good", path)
@@ -103,9 +96,7 @@ func TestFolderSaysWhoMakesIt(t *testing.T) {
 func TestFolderOfOthersIsAnError(t *testing.T) {
 	dir := folder(t)
 	closed := filepath.Join(dir, "closed")
-	if err := os.Mkdir(closed, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.Mkdir(closed, 0o755))
 	for _, c := range []struct{ path, was, want string }{
 		{closed, "nobody", "permission denied; " + closed + " belongs to root"},
 		{filepath.Join(closed, "new"), "nobody", "is missing, and uid 4242 cannot make it: write in " + closed + ": permission denied"},

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,15 +80,11 @@ func findObstacle(path string) (obstacle, bool) {
 }
 
 func statObstacle(path string) (obstacle, bool) {
-	info, err := os.Stat(path)
-	if err != nil {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
 		return obstacle{}, false
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return obstacle{}, false
-	}
-	return obstacle{path: path, uid: int(st.Uid), mode: st.Mode & 0o7777, isDir: info.IsDir()}, true
+	return obstacle{path: path, uid: int(st.Uid), mode: st.Mode & 0o7777, isDir: st.Mode&unix.S_IFMT == unix.S_IFDIR}, true
 }
 
 // fixCommand returns the command that gives access.

@@ -87,7 +87,7 @@ func (p *pruneRun) deleteDiscarded(ctx context.Context, d *outbox.Discarded, r s
 		found.Kept = fmt.Sprintf("%s changed less than %v ago", trimQuotes(c.ChangedLast), quiet)
 		return err
 	}
-	if err := d.RecordJudgement(outbox.Judgement{ChangedAt: c.ChangedAt}); err != nil {
+	if err := d.RecordJudgement(c.ChangedAt); err != nil {
 		return keepFor(err, found)
 	}
 	return p.deleteJudged(ctx, d, found, func(s durable.Stat) bool {

@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -73,9 +74,7 @@ func TestEveryRefusalHasItsVerdict(t *testing.T) {
 
 func TestTheTableOfRefusalsIsComplete(t *testing.T) {
 	source, err := os.ReadFile("../wire/problem.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	declared := regexp.MustCompile(`(?m)^\t\w+ +Code = "([a-z-]+)"`).FindAllSubmatch(source, -1)
 	if len(declared) < 15 {
 		t.Fatalf("found only %d codes in the source", len(declared))

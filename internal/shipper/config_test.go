@@ -7,19 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 )
 
 func TestTheDefaultsNeedOnlyWhoAndWhere(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lab-host.toml")
 	const least = "host_id = \"lab-01\"\n[receiver]\nurl = \"https://r:1\"\ncert_file = \"c.crt\"\nkey_file = \"c.key\"\n"
-	if err := os.WriteFile(file, []byte(least), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(file, []byte(least), 0o600))
 	c, err := shipper.LoadConfig(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	// A receiver serves 16 uploads of one host, and queues as many.
 	if c.ScanInterval.Std() != 30*time.Second || c.Senders < 2 || c.Senders > 2*16 || c.Packers < 1 || c.MinFree < 1 {
 		t.Errorf("got %+v", c)

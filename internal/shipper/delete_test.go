@@ -96,7 +96,7 @@ func (l *lab) trashJudged(name string) (path string, at time.Time) {
 	fixture.Must(l, err)
 	defer d.Close()
 	at = time.Now()
-	fixture.Must(l, d.RecordJudgement(outbox.Judgement{ChangedAt: at}))
+	fixture.Must(l, d.RecordJudgement(at))
 	return l.path("outbox", ".trash", d.Name()), at
 }
 
@@ -247,9 +247,7 @@ func mountSmallDisk(t *testing.T) string {
 func fillDisk(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "ballast"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	for b := make([]byte, 4096); err == nil; {
 		_, err = f.Write(b)

@@ -148,8 +148,6 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 	if d.mayPing() && !now.Before(d.link.nextPing) {
 		pingc = d.pingc
 	}
-	alarm := time.NewTimer(d.nextWake(now))
-	defer alarm.Stop()
 	select {
 	case packc <- nextPack:
 		packQueue.pop()
@@ -165,12 +163,12 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 	case r := <-d.results:
 		return d.handleResult(r, d.finishWork(&r), time.Now())
 	case p := <-d.pingResults:
-		return d.handlePing(p)
+		d.handlePing(p)
 	case name := <-d.finishedc:
 		return d.enqueueNow(name, time.Now())
 	case answer := <-d.livenessProbes:
 		answer <- struct{}{}
-	case <-alarm.C:
+	case <-time.After(d.nextWake(now)):
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -212,9 +212,7 @@ func TestADamagedReportIsNoLoss(t *testing.T) {
 func setImmutable(t testing.TB, dir string, yes bool) {
 	t.Helper()
 	f, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer f.Close()
 	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
 	if err == nil {
@@ -347,17 +345,13 @@ func mountUnreadable(t *testing.T, text string, fill func(dir string)) (dir stri
 	fill(dir)
 	do("umount", dir)
 	b, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	at := bytes.Index(b, []byte(text))
 	if at < 0 {
 		t.Fatal("the text is not in the image")
 	}
 	f, err := os.OpenFile(image, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	if _, err := f.WriteAt([]byte{'?'}, int64(at)+1); err != nil {
 		t.Fatal(err)
 	}

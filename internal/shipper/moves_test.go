@@ -131,9 +131,7 @@ func TestFoldersThatAreNotThereAreNoAlarm(t *testing.T) {
 func TestEpisodeOfALowerLayerIsHeld(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
-		if err := os.Mkdir(dir+"/"+d, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Mkdir(dir+"/"+d, 0o755))
 	}
 	below := newLabAt(t, dir+"/lower")
 	below.finishEpisodes("run-1")

@@ -99,21 +99,13 @@ func setReceipt(dir *durable.Dir, r *Receipt, state State) error {
 
 // cannotStoreAttr reports whether err says that an attribute cannot be stored here.
 func cannotStoreAttr(err error) bool {
-	for _, e := range []error{durable.ErrNoAttr, fs.ErrPermission, unix.ENOSPC, unix.EDQUOT, unix.E2BIG} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return durable.IsAny(err, durable.ErrNoAttr, fs.ErrPermission, unix.ENOSPC, unix.EDQUOT, unix.E2BIG)
 }
 
 // ReceiptOf returns the receipt at the open directory of a retired episode, or false.
 func ReceiptOf(dir *durable.Dir) (Receipt, bool, error) {
 	b, err := durable.ReadAttr(dir.File(), receiptAttr)
-	if errors.Is(err, durable.ErrNoAttr) {
-		return Receipt{}, false, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, durable.ErrNoAttr) {
 		return Receipt{}, false, err
 	}
 	r, ok := parseReceipt(b)

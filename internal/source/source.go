@@ -108,8 +108,8 @@ func (s *Source) NameError(name string) error {
 	if err == nil {
 		return nil
 	}
-	if _, finished, ferr := s.readFinished(name); ferr != nil || !finished {
-		return ferr
+	if m, merr := s.readMarker(name); merr != nil || !m.isFinished() {
+		return merr
 	}
 	return err
 }
@@ -117,8 +117,8 @@ func (s *Source) NameError(name string) error {
 // IsFinished reports whether there is a finished episode of this name. It may be on another file
 // system: see [Source.OpenTree].
 func (s *Source) IsFinished(name episode.Name) (bool, error) {
-	_, finished, err := s.readFinished(string(name))
-	return finished, err
+	m, err := s.readMarker(string(name))
+	return m.isFinished(), err
 }
 
 // Finish says when an episode was finished.
@@ -137,11 +137,6 @@ func (s *Source) FinishedAt(name episode.Name) (at Finish, finished bool, err er
 		err = &StrayError{Entry: string(name), Reason: wrongMarker(m.Stat), Marked: true}
 	}
 	return m.finishTimes(), m.isFinished(), err
-}
-
-func (s *Source) readFinished(name string) (m marker, finished bool, err error) {
-	m, err = s.readMarker(name)
-	return m, m.isFinished(), err
 }
 
 // marker is what has the name of an episode's marker.
@@ -216,16 +211,6 @@ func (s *Source) InspectUnfinished(name string) (Unfinished, error) {
 		return Unfinished{}, durable.AsReadError(err)
 	}
 	return Unfinished{printable.Name(name), st.ChangedAt()}, nil
-}
-
-// MarkedAt returns the ctime of an episode's marker: when it came to this host, or was changed
-// last. It is zero without a marker.
-func (s *Source) MarkedAt(name episode.Name) time.Time {
-	m, err := s.readMarker(string(name))
-	if err != nil || !m.isFinished() {
-		return time.Time{}
-	}
-	return m.ChangedAt()
 }
 
 // OpenTree opens an episode for packing or comparing, or returns an error wrapping

@@ -237,23 +237,15 @@ func TestRetiringNothingIsNotExist(t *testing.T) {
 func TestOfAnotherUser(t *testing.T) {
 	fixture.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "source-test")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	binary, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	// go test keeps the binary where other users have no access.
 	child := filepath.Join(dir, "source.test")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
 	for _, name := range []string{"TestAsNobodyRetireExplainsWhatIsNotAllowed", "TestAsNobodyAnUnreadableDirectoryIsReported"} {
 		t.Run(name, func(t *testing.T) { runAsNobody(t, child, name) })
 	}
@@ -267,19 +259,13 @@ func runAsNobody(t *testing.T, binary, name string) {
 		t.Fatal(err)
 	}
 	for _, n := range []string{"foreign", "closed", "good"} {
-		if err := os.WriteFile(filepath.Join(lab, "episodes", n, episode.Marker), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(filepath.Join(lab, "episodes", n, episode.Marker), nil, 0o644))
 	}
 	for _, path := range []string{lab, filepath.Join(lab, "episodes"), filepath.Join(lab, "shipped"), filepath.Join(lab, "episodes", "good")} {
-		if err := os.Chown(path, nobody, nobody); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Chown(path, nobody, nobody))
 	}
 	for dir := lab; dir != os.TempDir(); dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.Chmod(dir, 0o755))
 	}
 	cmd := exec.Command(binary, "-test.run=^"+name+"$", "-test.v")
 	cmd.Dir = "/"
@@ -298,13 +284,9 @@ func nobodysLab(t *testing.T) *source.Source {
 		t.Skip("run by TestOfAnotherUser")
 	}
 	episodes, err := durable.Open(filepath.Join(dir, "episodes"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	shipped, err := durable.Open(filepath.Join(dir, "shipped"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	s := source.New(episodes, shipped, archive.DefaultLimits())
 	t.Cleanup(func() { s.Close() })
 	return s

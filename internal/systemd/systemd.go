@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -93,17 +94,11 @@ func InheritedListeners() ([]net.Listener, error) {
 	}
 	for i, l := range listeners {
 		if l == nil {
-			closeAll(listeners)
+			for _, open := range slices.DeleteFunc(listeners, func(l net.Listener) bool { return l == nil }) {
+				open.Close()
+			}
 			return nil, fmt.Errorf("socket %d of the service manager takes no connections: use ListenStream= in its unit", i+1)
 		}
 	}
 	return listeners, nil
-}
-
-func closeAll(listeners []net.Listener) {
-	for _, l := range listeners {
-		if l != nil {
-			l.Close()
-		}
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/systemd"
 )
 
@@ -28,9 +29,7 @@ func newManager(t *testing.T) manager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
 	return manager{t, conn}
@@ -40,9 +39,7 @@ func newManager(t *testing.T) manager {
 func (m manager) heard() []string {
 	m.t.Helper()
 	raw, err := m.conn.SyscallConn()
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	fixture.Must(m.t, err)
 	var all []string
 	buf := make([]byte, 4096)
 	err = raw.Read(func(fd uintptr) bool {
@@ -54,9 +51,7 @@ func (m manager) heard() []string {
 			all = append(all, string(buf[:n]))
 		}
 	})
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	fixture.Must(m.t, err)
 	return all
 }
 
@@ -73,9 +68,7 @@ func TestManagerHearsEachState(t *testing.T) {
 		{systemd.NotifyStopping, `STOPPING=1`},
 		{func() error { return systemd.ExtendTimeout(10 * time.Minute) }, `EXTEND_TIMEOUT_USEC=600000000`},
 	} {
-		if err := c.say(); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, c.say())
 		got := m.heard()
 		if len(got) != 1 || !regexp.MustCompile(`^`+c.want+`$`).MatchString(got[0]) {
 			t.Errorf("heard %q, want %s", got, c.want)
@@ -188,24 +181,16 @@ func TestListenersAreThoseOfTheUnit(t *testing.T) {
 		return
 	}
 	stream, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer stream.Close()
 	packet, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer packet.Close()
 	tcp, err := stream.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer tcp.Close()
 	udp, err := packet.(*net.UDPConn).File()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	defer udp.Close()
 	for _, c := range []struct {
 		files []*os.File

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"cis490/internal/fixture"
 	"cis490/internal/systemd"
 )
 
@@ -19,9 +20,7 @@ func TestUnitHasWhatSystemctlPrints(t *testing.T) {
 [ "$*" = "show --no-pager --property=Listen,LoadState -- a.socket" ] || exit 3
 printf 'LoadState=loaded\nListen=[::]:8443 (Stream)\nListen=/run/\033x=y (Stream)\n'
 `
-	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o700))
 	u, err := systemd.ShowUnit(t.Context(), "a.socket", "Listen", "LoadState")
 	want := systemd.UnitState{"LoadState": {"loaded"}, "Listen": {"[::]:8443 (Stream)", `/run/\x1bx=y (Stream)`}}
 	if diff := cmp.Diff(want, u); diff != "" || err != nil {

@@ -56,7 +56,7 @@ func IsOtherStore(err error) bool {
 // host knew when it sent the request: responses overtake one another, and an older one
 // reports a shorter index.
 type Adoption struct {
-	src    *source.Source
+	src    *source.Source // nil: nothing is retired
 	out    *outbox.Outbox
 	client InventoryClient
 	log    *slog.Logger

@@ -85,6 +85,9 @@ func (a *Adoption) checkKnowsRetired(ctx context.Context, reported *wire.Store) 
 		batch, pages = batch[:0], pages+1
 		return known, err
 	}
+	if a.src == nil {
+		return nil
+	}
 	for r, err := range a.src.AllRetired() {
 		if err != nil {
 			return err

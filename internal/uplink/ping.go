@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 
 	"cis490/internal/durable"
 	"cis490/internal/hostdir"
@@ -34,28 +35,14 @@ func AdoptedBy(c hostdir.Config) (outbox.Store, error) {
 // adopted one or, if none is adopted, one that the host of c would not adopt. It adopts
 // nothing.
 func Ping(ctx context.Context, c hostdir.Config, client PingClient, adopted outbox.Store) (wire.PingResponse, error) {
-	pong, err := client.Ping(withKnown(ctx, adopted))
-	switch {
-	case err != nil:
-		return pong, refusedFor(adopted, err)
-	case pong.Store == nil:
-		return pong, nil
-	case adopted.ID == "" && !pong.Store.Follows(wire.Unnamed):
-		return pong, checkKnowsRetiredOf(ctx, c, client, pong.Store)
-	}
-	return pong, (&Adoption{store: adopted}).checkStore(pong.Store, adopted)
-}
-
-// checkKnowsRetiredOf is [Adoption.checkKnowsRetired] for the host of c. A directory that does
-// not exist or cannot be read has no retired episodes.
-func checkKnowsRetiredOf(ctx context.Context, c hostdir.Config, client InventoryClient, reported *wire.Store) error {
+	a := &Adoption{store: adopted, client: client, log: slog.New(slog.DiscardHandler)}
 	dirs, err := hostdir.Open(c)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil
+	switch {
+	case err == nil:
+		defer dirs.Close()
+		a.src = dirs.Source
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // or there are no retired episodes
+		return wire.PingResponse{}, err
 	}
-	if err != nil {
-		return err
-	}
-	err = (&Adoption{src: dirs.Source, client: client}).checkKnowsRetired(ctx, reported)
-	return errors.Join(err, dirs.Close())
+	return a.Ping(ctx, client)
 }

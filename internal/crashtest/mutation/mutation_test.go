@@ -138,18 +138,14 @@ const red = "red"
 func (m mutant) overlayFlags(t *testing.T) string {
 	t.Helper()
 	o, err := crashtest.NewOverlay(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	for _, e := range m.edits {
 		if err := o.Edit("internal/"+e.file, e.old, e.text); err != nil {
 			t.Fatalf("%s: what it takes out has moved; give it its new place: %v", m.what, err)
 		}
 	}
 	flags, err := o.Flags()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fixture.Must(t, err)
 	return flags
 }
 

@@ -25,7 +25,7 @@ var ofPackages = []mutant{
 	{
 		"durable: another mount of one file system passes for the same",
 		killer{"durable", "TestTwoMountsOfOneFileSystemAreSeparate"},
-		[]edit{{"durable/moves.go", "if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {", "if errors.Is(err, unix.EIO) {"}},
+		[]edit{{"durable/probe.go", "if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EIO) {", "if errors.Is(err, unix.EIO) {"}},
 	},
 	{
 		"store: no sync at start of what a killed process made", receiverStart,
@@ -471,7 +471,7 @@ var ofPackages = []mutant{
 		killer{"archive", "TestTimesArePackedAsTheyAre"},
 		[]edit{
 			{
-				"archive/header.go",
+				"archive/pack.go",
 				"first := h.ModTime.IsZero()",
 				"first := h.ModTime.IsZero() && false",
 			},
@@ -482,7 +482,7 @@ var ofPackages = []mutant{
 		killer{"archive", "TestANameCannotPassForATime"},
 		[]edit{
 			{
-				"archive/header.go",
+				"archive/pack.go",
 				"		records = records[size:]\n",
 				"		records = records[1:]\n",
 			},
@@ -630,7 +630,7 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestAFailingDiskEndsTheDaemon"},
 		[]edit{
 			{
-				"shipper/action.go",
+				"shipper/result.go",
 				"errors.Is(err, durable.ErrFault) || ",
 				"errors.Is(err, durable.ErrFault) && false || ",
 			},
@@ -685,8 +685,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"outbox/trash.go",
-				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
-				"(unchanged(s) && ctime.Sec != j.ChangedAt.Unix()-1)",
+				"!time.Unix(ctime.Unix()).After(changedAt) && unchanged(s)",
+				"(unchanged(s) && ctime.Sec != changedAt.Unix()-1)",
 			},
 		},
 	},
@@ -696,8 +696,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"outbox/trash.go",
-				"!time.Unix(ctime.Unix()).After(j.ChangedAt) && unchanged(s)",
-				"!time.Unix(ctime.Unix()).After(j.ChangedAt)",
+				"!time.Unix(ctime.Unix()).After(changedAt) && unchanged(s)",
+				"!time.Unix(ctime.Unix()).After(changedAt)",
 			},
 		},
 	},
@@ -708,7 +708,7 @@ var ofPackages = []mutant{
 			{
 				"shipped/delete.go",
 				"	if judged {\n",
-				"	if d.RecordJudgement(outbox.Judgement{ChangedAt: p.startedAt}) == nil {\n",
+				"	if d.RecordJudgement(p.startedAt) == nil {\n",
 			},
 		},
 	},

@@ -95,9 +95,7 @@ func (s *site) verifyAndPrune(t *testing.T, i int) {
 	late := filepath.Join(h.Shipped(name), "late.txt")
 	if name != "" {
 		s.faults["late write"]++
-		if err := os.WriteFile(late, []byte("written after it was shipped"), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		fixture.Must(t, os.WriteFile(late, []byte("written after it was shipped"), 0o644))
 	}
 	h.Run("prune", "--max-age", "1ns").MustExit(t, 0)
 	if name != "" {

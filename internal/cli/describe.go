@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -16,4 +17,12 @@ func FormatAgo(at, now time.Time) string {
 		return "just now"
 	}
 	return humanize.RelTime(at, now, "ago", "")
+}
+
+// DescribeHolder describes the process that holds the lock of a daemon, for a status.
+func DescribeHolder(holder string, unknown bool, daemon string) string {
+	if unknown {
+		return "unknown: only root and the " + daemon + "'s user can read the lock"
+	}
+	return cmp.Or(holder, "no")
 }
