@@ -223,7 +223,7 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 		}
 		revoked, err = pki.RevokeSerial(dir, number, time.Now(), recordsFor(dir))
 	}
-	if err != nil {
+	if revoked.Serial == "" {
 		return err
 	}
 	whose, what := "host unknown", "revoked"
@@ -233,10 +233,10 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 	if revoked.Already {
 		what = "was already revoked"
 	}
-	return printf(cmd.OutOrStdout(), `%s: certificate %s (%s) %s
+	return errors.Join(printf(cmd.OutOrStdout(), `%s: certificate %s (%s) %s
 Next: copy it to the receiver as its crl_file, and reload the receiver:
   systemctl reload cis490-receiver
-`, filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what)
+`, filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what), err)
 }
 
 func pkiRenewCommand() *cobra.Command {
