@@ -49,8 +49,16 @@ func TestOnlyJoiningNeedsNoCertificate(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		j.open.Store(open)
 		for _, protocols := range [][]string{
-			nil, {"http/1.1"}, {joinProtocol, "http/1.1"}, {"http/1.1", joinProtocol},
-			{joinProtocol, joinProtocol}, {joinProtocol, "x"}, {"cis490-join/2"}, {"CIS490-JOIN/1"}, {joinProtocol + " "}, {"h2"},
+			nil,
+			{"http/1.1"},
+			{joinProtocol, "http/1.1"},
+			{"http/1.1", joinProtocol},
+			{joinProtocol, joinProtocol},
+			{joinProtocol, "x"},
+			{"cis490-join/2"},
+			{"CIS490-JOIN/1"},
+			{joinProtocol + " "},
+			{"h2"},
 		} {
 			if got, err := j.handshake(protocols...); err == nil || got == joinProtocol {
 				t.Errorf("open %v, %q: got %q, %v; want a refusal", open, protocols, got, err)

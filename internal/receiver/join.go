@@ -116,7 +116,10 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 		return nil, wire.Refuse(wire.TokenRefused, "%v", refused)
 	}
 	if err != nil {
-		return nil, err
+		return nil, d.receiver.noteFault(err)
+	}
+	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {
+		return nil, p // it asks again for a certificate that it got before
 	}
 	chain, err := d.issuer.Chain(used.Use.Serial)
 	if err != nil {
