@@ -58,7 +58,7 @@ old certificates end when the new one is first used.`,
 	}
 	c.Flags().DurationVar(&i.valid, "valid", invite.DefaultValid, "make the token valid for a `DURATION`")
 	c.Flags().BoolVar(&i.again, "again", false, "let a known host join again")
-	c.Flags().StringSliceVar(&i.urls, "url", nil, "`URLS` of the receiver, instead of those from its certificate")
+	c.Flags().StringSliceVar(&i.urls, "url", nil, "`URLS` of the receiver (default: from its certificate)")
 	c.Flags().BoolVar(&i.list, "list", false, "list the invitations")
 	c.Flags().StringVar(&i.revoke, "revoke", "", "end the open invitations of a `HOST`")
 	c.Flags().BoolVar(&i.json, "json", false, "print JSON")
