@@ -221,7 +221,7 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 		}
 		revoked, err = pki.RevokeSerial(dir, number, time.Now(), recordsFor(dir))
 	}
-	if err != nil {
+	if revoked.Serial == "" {
 		return err
 	}
 	whose, what := "host unknown", "revoked"
@@ -231,8 +231,8 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 	if revoked.Already {
 		what = "was already revoked"
 	}
-	return printf(cmd.OutOrStdout(), "%s: certificate %s (%s) %s\n"+copyNext,
-		filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what, "crl_file")
+	return errors.Join(printf(cmd.OutOrStdout(), "%s: certificate %s (%s) %s\n"+copyNext,
+		filepath.Join(dir, "hosts.crl"), revoked.Serial, whose, what, "crl_file"), err)
 }
 
 // copyNext says what to do with a new file of the receiver. It has a verb for the file's key.

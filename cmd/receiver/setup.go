@@ -43,7 +43,7 @@ With --offline, nothing here can sign for hosts: issue their certificates with
 	c.Flags().StringSliceVar(&init.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
 	c.Flags().StringVar(&init.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
 	c.Flags().BoolVar(&init.Offline, "offline", false, "create no CA that can sign for hosts here")
-	c.Flags().StringVar(&dir, "pki", "", "directory `DIR` of the CAs (default: pki beside the configuration)")
+	c.Flags().StringVar(&dir, "pki", "", "directory `DIR` of the CAs (default: beside the file)")
 	c.Flags().StringVar(&listen, "listen", receiver.DefaultConfig().Listen, "`ADDRESS` in a new configuration")
 	mustMark(c.MarkFlagRequired("name"))
 	return c

@@ -186,7 +186,7 @@ func request(ctx context.Context, conn net.Conn, addr string, root *x509.Certifi
 		return nil, err
 	}
 	chain, err := wire.Join(ctx, conn, addr, wire.JoinRequest{Invitation: token.ID, Secret: token.Secret, CSR: pending.Request})
-	if _, refused := errors.AsType[*wire.Problem](err); refused {
+	if errors.Is(err, wire.TokenRefused) { // after any other error, the certificate may have been issued
 		return nil, errors.Join(err, pending.Discard())
 	}
 	if err != nil {

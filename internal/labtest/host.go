@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"cis490/internal/fixture"
@@ -63,6 +64,32 @@ func (l *Lab) Host(name string) *Host {
 	h.writeConfig()
 	l.hosts = append(l.hosts, h)
 	return h
+}
+
+// Newcomer is a host without certificate and configuration, which joins.
+func (l *Lab) Newcomer(name string) *Host {
+	l.t.Helper()
+	h := &Host{Name: name, Dir: l.Path(name), lab: l, t: l.t, made: make(map[string][]*madeEpisode)}
+	if err := os.MkdirAll(h.Path("data", "episodes"), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	l.hosts = append(l.hosts, h)
+	return h
+}
+
+// Invite returns a token with which a host can join by way of the proxy. The lab's receiver must
+// have been set up: see [Lab.SetUp].
+func (l *Lab) Invite(host string, args ...string) string {
+	l.t.Helper()
+	args = append([]string{"--config", l.Path("receiver.toml"), "invite", host, "--url", "https://" + l.Proxy.Addr()}, args...)
+	words := strings.Fields(l.Receiver(args...).MustExit(l.t, 0).Stdout)
+	return words[len(words)-1]
+}
+
+// SetUp lets hosts join. The receiver must be started after it.
+func (l *Lab) SetUp() {
+	l.t.Helper()
+	l.Receiver("--config", l.Path("receiver.toml"), "setup", "--name", l.names).MustExit(l.t, 0)
 }
 
 // Path returns a path below the host's directory.

@@ -47,6 +47,10 @@ func DialJoin(ctx context.Context, dial Dial, addr, protocol string, rootHash [s
 		_ = raw.Close() // the handshake's error is the one to return
 		return nil, nil, explainJoin(addr, err)
 	}
+	if conn.ConnectionState().NegotiatedProtocol != protocol { // a server that knows no ALPN agrees to anything
+		_ = raw.Close()
+		return nil, nil, fmt.Errorf("%s answers with the receiver's certificate, but hosts cannot join there: is it a proxy that ends TLS? Join at the receiver's own port", addr)
+	}
 	return conn, root, nil
 }
 

@@ -36,13 +36,18 @@ type HostRecord struct {
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
 	Joined      *Joined    `json:"joined,omitempty"`
+	// ReplacedBefore ends the certificates that were valid from then on or earlier, except the one
+	// with the serial number ReplacedBy and the joined one: the host joined again then, and has used
+	// the certificate that it got.
+	ReplacedBefore *time.Time `json:"replaced_before,omitempty"`
+	ReplacedBy     string     `json:"replaced_by,omitempty"`
 }
 
 // Joined is the certificate that a host got when it joined.
 type Joined struct {
 	Serial    string    `json:"serial"`
 	NotBefore time.Time `json:"not_before"`
-	// Again says that certificates from before NotBefore give no access once this one was used.
+	// Again says that certificates from before NotBefore end when this one is first used.
 	Again     bool       `json:"again,omitempty"`
 	FirstUsed *time.Time `json:"first_used,omitempty"`
 }
@@ -52,7 +57,9 @@ type HostRecords struct {
 	dir *durable.Dir
 	log *slog.Logger
 
-	mu    sync.Mutex // guards hosts, and is held while a record is written
+	writing sync.Mutex // held from the change of a record until it is written
+
+	mu    sync.Mutex // guards hosts; a slow disk must not delay who only reads them
 	hosts map[episode.Name]HostRecord
 }
 
@@ -133,29 +140,51 @@ func (h *HostRecords) Close() error { return h.dir.Close() }
 // SetJoined records the certificate of a host that joins. It must be called before the host gets
 // the certificate.
 func (h *HostRecords) SetJoined(i Issued, again bool) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r, known := h.hosts[i.Host]
-	if !known && len(h.hosts) >= maxHostRecords {
-		return fmt.Errorf("there are records of %d hosts, the maximum; remove old files from %s", len(h.hosts), h.dir.Path(""))
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	r, known, count := h.get(i.Host)
+	if !known && count >= maxHostRecords {
+		return fmt.Errorf("there are records of %d hosts, the maximum; remove old files from %s", count, h.dir.Path(""))
 	}
 	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}
-	return h.save(i.Host, r)
+	if err := h.write(i.Host, &r); err != nil {
+		return err
+	}
+	h.set(r)
+	return nil
+}
+
+// get returns the record of a host, and how many hosts have one.
+func (h *HostRecords) get(host episode.Name) (r HostRecord, known bool, count int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r, known = h.hosts[host]
+	return r, known, len(h.hosts)
+}
+
+func (h *HostRecords) set(r HostRecord) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hosts[r.Host] = r
 }
 
 // EndOthers makes the certificate with which a host joined the only one of its certificates that
 // gives access, without waiting for its first use.
-func (h *HostRecords) EndOthers(host episode.Name, now time.Time) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := h.hosts[host]
+func (h *HostRecords) EndOthers(host episode.Name) error {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	r, _, _ := h.get(host)
 	if r.Joined == nil {
 		return fmt.Errorf("host %s has not joined", host)
 	}
-	now = now.UTC().Truncate(time.Second)
-	joined := *r.Joined
-	joined.Again, joined.FirstUsed, r.Joined = true, &now, &joined
-	return h.save(host, r)
+	r.endOthers()
+	h.set(r)
+	return h.write(host, &r)
+}
+
+// endOthers ends the certificates of the host that are as old as the joined one, or older.
+func (r *HostRecord) endOthers() {
+	r.ReplacedBefore, r.ReplacedBy = &r.Joined.NotBefore, r.Joined.Serial
 }
 
 // checkReplaced returns an error if a certificate of host was replaced by a newer one.
@@ -163,46 +192,61 @@ func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) e
 	if h == nil {
 		return nil
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	j := h.hosts[host].Joined
-	if j == nil || !j.Again || j.FirstUsed == nil || !cert.NotBefore.Before(j.NotBefore) {
+	r, _, _ := h.get(host)
+	serial := formatSerial(cert.SerialNumber)
+	switch {
+	case r.ReplacedBefore == nil || cert.NotBefore.After(*r.ReplacedBefore) || serial == r.ReplacedBy:
+		return nil
+	case r.Joined != nil && r.Joined.Serial == serial: // the clock was set back before the host joined
 		return nil
 	}
-	return fmt.Errorf("the certificate %s ended when host %s joined again and used its new one, on %s",
-		formatSerial(cert.SerialNumber), host, formatTime(*j.FirstUsed))
+	return fmt.Errorf("the certificate %s ended when host %s joined again and used its new one", serial, host)
 }
 
 // NoteContact records a request of a host that has access.
 func (h *HostRecords) NoteContact(c Caller, now time.Time) {
-	if h == nil || len(c.peer) == 0 {
+	if h == nil || len(c.peer) == 0 || !h.isNew(c, now) {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r, known := h.hosts[c.Host]
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	if !h.isNew(c, now) { // another request was faster
+		return
+	}
+	r, _, _ := h.get(c.Host)
 	serial := formatSerial(c.peer[0].SerialNumber)
-	first := r.Joined != nil && r.Joined.FirstUsed == nil && r.Joined.Serial == serial
-	recent := r.LastContact != nil && now.Sub(*r.LastContact).Abs() < contactInterval && r.Serial == serial
-	if recent && !first || !known && len(h.hosts) >= maxHostRecords {
-		return
-	}
 	now = now.UTC().Truncate(time.Second)
 	ends := c.NotAfter
-	r.LastContact, r.Serial, r.NotAfter = &now, serial, &ends
-	if first {
+	r.Host, r.LastContact, r.Serial, r.NotAfter = c.Host, &now, serial, &ends
+	if r.isFirstUse(serial) {
 		joined := *r.Joined
 		joined.FirstUsed, r.Joined = &now, &joined
+		if joined.Again {
+			r.endOthers()
+		}
 	}
-	if err := h.save(c.Host, r); err != nil {
+	h.set(r) // first, so that the former certificates end even if the disk is full
+	if err := h.write(c.Host, &r); err != nil {
 		h.log.Warn("host record not written", "host", c.Host, "err", err)
 	}
 }
 
-// save keeps a record in memory, and writes it. The caller must hold h.mu.
-func (h *HostRecords) save(host episode.Name, r HostRecord) error {
+// isFirstUse reports whether a certificate is the joined one, which was not used before.
+func (r HostRecord) isFirstUse(serial string) bool {
+	return r.Joined != nil && r.Joined.FirstUsed == nil && r.Joined.Serial == serial
+}
+
+// isNew reports whether a request says more than the record of its host.
+func (h *HostRecords) isNew(c Caller, now time.Time) bool {
+	r, known, count := h.get(c.Host)
+	serial := formatSerial(c.peer[0].SerialNumber)
+	recent := r.LastContact != nil && now.Sub(*r.LastContact).Abs() < contactInterval && r.Serial == serial
+	return (!recent || r.isFirstUse(serial)) && (known || count < maxHostRecords)
+}
+
+// write writes a record. The caller must hold h.writing.
+func (h *HostRecords) write(host episode.Name, r *HostRecord) error {
 	r.Version, r.Host = 1, host
-	h.hosts[host] = r
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err

@@ -69,10 +69,34 @@ func (c ClientConfig) loadJoined() (credentialSet, error) {
 	if err != nil {
 		return credentialSet{}, err
 	}
-	if id, err := idOf(pair.Leaf); err != nil || c.Host != "" && id.Host != c.Host {
-		return credentialSet{}, fmt.Errorf("%s: the certificate is of host %s, but the configuration says host_id = %q", path, id.Host, c.Host)
+	if err := checkBlocks(path); err != nil {
+		return credentialSet{}, fmt.Errorf("%w; join again, or remove the file", err)
+	}
+	id, err := idOf(pair.Leaf)
+	if err != nil {
+		return credentialSet{}, fmt.Errorf("%s: %w; join again, or remove the file", path, err)
+	}
+	if c.Host != "" && id.Host != c.Host {
+		return credentialSet{}, fmt.Errorf("%s: the certificate is of host %s, but the configuration says host_id = %q; join again, or remove the file", path, id.Host, c.Host)
 	}
 	return credentialSet{pair, path, path, roots}, nil
+}
+
+// checkBlocks returns an error if a block of a PEM file cannot be read. Package tls leaves it out, and
+// the receiver refuses a chain that ends early.
+func checkBlocks(path string) error {
+	data, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	begun, found := bytes.Count(data, []byte("-----BEGIN ")), 0
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		found++
+	}
+	if found != begun {
+		return fmt.Errorf("%s: %d of %d PEM blocks can be read", path, found, begun)
+	}
+	return nil
 }
 
 // Pending is a host's request for a certificate, by an invitation.

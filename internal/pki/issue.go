@@ -135,11 +135,22 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 // signHost signs the certificate of a host.
 func (a authority) signHost(host episode.Name, domain string, key crypto.PublicKey, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	return a.signCertificate(&x509.Certificate{
-		// For people only: X.520 allows 64 characters, and the URI is the identity.
-		Subject:     pkix.Name{CommonName: string(host[:min(len(host), 64)])},
+		Subject:     pkix.Name{CommonName: commonName(host)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
 	}, key, now, orDefault(valid, DefaultLeafValid))
+}
+
+// commonName returns the subject for a host. It is for people only: the URI is the identity.
+//
+// OpenSSL, and so nginx, takes a common name with a dot for a DNS name if the certificate has none,
+// and the issuing CA may sign no DNS name. A space makes it none.
+func commonName(host episode.Name) string {
+	name := string(host)
+	if strings.Contains(name, ".") {
+		name = "host " + name
+	}
+	return name[:min(len(name), 64)] // what X.520 allows
 }
 
 // recordCertificate writes a copy of a certificate, before anyone else gets it, so that [RevokeHost]
@@ -291,7 +302,7 @@ func describeIssued(cert *x509.Certificate, now time.Time, revoked *revocations)
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, State: Valid,
 	}
 	switch {
-	case revoked.has(cert.SerialNumber):
+	case revoked.has(cert):
 		i.State = Revoked
 	case now.After(cert.NotAfter):
 		i.State = Expired

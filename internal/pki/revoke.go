@@ -31,22 +31,21 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 	if len(certs) == 0 {
 		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.path), broken)
 	}
-	for _, cert := range certs {
-		signer := revoked.signerOf(cert)
-		if signer < 0 {
-			broken = errors.Join(broken, fmt.Errorf("the certificate %s was signed by no CA of %s", formatSerial(cert.SerialNumber), f.path))
-			continue
-		}
-		if err := revoked.add(signer, cert.SerialNumber, orNow(now)); err != nil {
-			return nil, err
-		}
-	}
-	if err := revoked.write(); err != nil {
-		return nil, err
-	}
 	var list []Issued
 	for _, cert := range certs {
-		list = append(list, describeIssued(cert, now, revoked))
+		err := revoked.addCert(cert, orNow(now))
+		if err == nil {
+			list = append(list, describeIssued(cert, now, revoked))
+			continue
+		}
+		if orNow(now).Before(cert.NotAfter) { // an expired one gives no access anyway
+			broken = errors.Join(broken, fmt.Errorf("the certificate %s: %w", formatSerial(cert.SerialNumber), err))
+		}
+	}
+	if len(list) > 0 {
+		if err := revoked.write(); err != nil {
+			return nil, err
+		}
 	}
 	if broken != nil {
 		broken = fmt.Errorf("host %s may hold a certificate that is not revoked: %w", host, broken)
@@ -147,16 +146,33 @@ func (r *revocations) signerOf(cert *x509.Certificate) int {
 	return slices.IndexFunc(r.cas, func(ca revocationCA) bool { return cert.CheckSignatureFrom(ca.cert) == nil })
 }
 
-// has reports whether a list has a serial number. Those of this package are random, so that it does
-// not matter which CA's list it is.
-func (r *revocations) has(serial *big.Int) bool {
-	return r != nil && slices.ContainsFunc(r.cas, func(ca revocationCA) bool { return isRevoked(ca.list, serial) })
+// has reports whether the list of the CA that signed a certificate has it.
+func (r *revocations) has(cert *x509.Certificate) bool {
+	if r == nil {
+		return false
+	}
+	signer := r.signerOf(cert)
+	return signer >= 0 && isRevoked(r.cas[signer].list, cert.SerialNumber)
 }
 
-// add adds a serial number to the list of a CA, whose key must be in the directory.
+// addCert adds a certificate to the list of the CA that signed it.
+func (r *revocations) addCert(cert *x509.Certificate, now time.Time) error {
+	signer := r.signerOf(cert)
+	if signer < 0 {
+		return fmt.Errorf("no CA of %s signed it", r.dir.path)
+	}
+	return r.add(signer, cert.SerialNumber, now)
+}
+
+// add adds a serial number to the list of a CA. Unless it is there, the CA's key must be in the
+// directory.
 func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 	ca := &r.cas[signer]
+	already := isRevoked(ca.list, serial)
 	key, err := loadRevoker(r.dir, ca.name)
+	if already && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -168,7 +184,7 @@ func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 			number.Add(number, ca.list.Number)
 		}
 	}
-	if !isRevoked(ca.list, serial) {
+	if !already {
 		entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
 	}
 	der, err := signCRL(key, entries, number, now)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -118,20 +119,28 @@ func readLeaf(path string) (*x509.Certificate, error) {
 }
 
 // revoke adds a certificate to the list of the CA that signed it. If that is not known (-1), it adds
-// the serial number to all lists, and needs the keys of all CAs: a certificate that is only said to
-// be revoked is worse than an error.
+// the serial number to the list of each CA whose key is in the directory, and returns an error with
+// the result if there is another CA.
 func (r *revocations) revoke(result Revocation, signer int, serial *big.Int, now time.Time) (Revocation, error) {
-	if r.has(serial) {
-		result.Already = true
+	lists := make([]int, 0, len(r.cas))
+	for i := range r.cas {
+		if signer < 0 || signer == i {
+			lists = append(lists, i)
+		}
+	}
+	result.Already = true
+	var missing []error
+	for _, i := range lists {
+		result.Already = result.Already && isRevoked(r.cas[i].list, serial)
+		if err := r.add(i, serial, now); err != nil {
+			missing = append(missing, fmt.Errorf("if %s.crt signed the certificate, it still has access: %w", r.cas[i].name, err))
+		}
+	}
+	switch {
+	case len(missing) == len(lists):
+		return Revocation{}, errors.Unwrap(missing[0])
+	case result.Already:
 		return result, nil
 	}
-	for i := range r.cas {
-		if signer >= 0 && i != signer {
-			continue
-		}
-		if err := r.add(i, serial, now); err != nil {
-			return Revocation{}, err
-		}
-	}
-	return result, r.write()
+	return result, errors.Join(append(missing, r.write())...)
 }

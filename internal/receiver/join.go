@@ -111,7 +111,10 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 		return nil, wire.Refuse(wire.TokenRefused, "%v", refused)
 	}
 	if err != nil {
-		return nil, err
+		return nil, d.receiver.noteFault(err)
+	}
+	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {
+		return nil, p // it asks again for a certificate that it got before
 	}
 	chain, err := d.issuer.Chain(used.Use.Serial)
 	if err != nil {
@@ -136,7 +139,7 @@ func (d *joinDoor) sign(ctx context.Context, request pki.Request, i invite.Invit
 	if err := d.records.SetJoined(issued, i.Again); err != nil || !removed {
 		return issued.Serial, err
 	}
-	if err := d.records.EndOthers(i.Host, now); err != nil {
+	if err := d.records.EndOthers(i.Host); err != nil {
 		return "", err
 	}
 	return issued.Serial, datadir.ReadmitHost(ctx, string(d.receiver.cfg.DataDir), i.Host, d.holder)
