@@ -40,7 +40,7 @@ func TempName(name string) string { return "." + name + ".tmp" }
 // them. The process must be root. HandOver changes only what layout describes, and only directories
 // and regular files with one link that belong to root. It follows no link and crosses no mount,
 // even if other users can write in d. It continues after an entry that it cannot hand over, and returns all
-// errors.
+// errors. It syncs nothing: what power loss undoes, the next command of root does again.
 //
 // It also hands over a file of root that d's owner renamed to a name of the layout: root should
 // keep no files in a directory of another user.

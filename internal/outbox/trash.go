@@ -176,6 +176,8 @@ var errNotJudged = errors.New("it was not judged")
 // Delete deletes a judged episode. It deletes the marker first, durably: what a crash leaves is no
 // finished episode, wherever it is moved. It keeps a file whose ctime is later than the
 // judgement's, or for which unchanged returns false; the error wraps [durable.ErrKept] then.
+// A crash between the unlinks of two names of one file leaves a later ctime, so the next call
+// keeps that file.
 func (d *Discarded) Delete(ctx context.Context, unchanged func(durable.Stat) bool) error {
 	j, judged := d.ReadJudgement()
 	if !judged {
