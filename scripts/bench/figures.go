@@ -11,7 +11,6 @@ func storedBytes(r row) float64 { return float64(r.Stored) }
 func syncTime(r row) float64    { return r.Sync }
 func foreign(r row) float64     { return r.Foreign }
 func rate(r row) float64        { return float64(r.Requests) / r.Wall }
-func throughput(r row) float64  { return float64(r.Input) / 1e6 / r.Wall }
 func serverPerGB(r row) float64 { return r.ServerCPU / float64(r.Input) * 1e9 }
 func endsPerGB(r row) float64   { return (r.ServerCPU + r.KernelCPU) / float64(r.Input) * 1e9 }
 func allPerGB(r row) float64    { return r.AllCPU / float64(r.Input) * 1e9 }

@@ -16,18 +16,21 @@ func graphs(o options, b book) error {
 	if o.full() && o.doc != "" {
 		to, page = filepath.Dir(o.doc), o.doc
 	}
+	pass := []column{figures("wall s", wall), figures("CPU s", clientCPU, serverCPU), figures("MiB", clientMiB, serverMiB)}
+	starts := []column{figures("start ms", startTime), figures("PUT ms, median/99 %", middle, slow), figures("receiver MiB", serverMiB)}
+	members := []column{figures("episodes/s", perSecond), pass[1], pass[2]}
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "%s\n\n", facts())
+	fmt.Fprintf(&out, "%s\n%s\nCPU and MiB are those of shipper/receiver.\n\n", facts(), b.conditions())
 	for _, g := range []struct {
 		file  string
 		chart chart
 		table string
 	}{
-		{"growth-backlog-time.svg", b.backlogTime(), b.table("backlog", "episodes", "with the receiver")},
-		{"growth-backlog-memory.svg", b.backlogMemory(), b.table("away", "episodes", "with the receiver unreachable")},
-		{"growth-rows-time.svg", b.rowsTime(), b.table("rows", "rows", "")},
+		{"growth-backlog-time.svg", b.backlogTime(), b.table("backlog", "episodes", pass...)},
+		{"growth-backlog-memory.svg", b.backlogMemory(), b.table("away", "episodes, receiver unreachable", pass...)},
+		{"growth-rows-time.svg", b.rowsTime(), b.table("rows", "rows", starts...)},
 		{"growth-rows-memory.svg", b.rowsMemory(), ""},
-		{"growth-hosts.svg", b.hosts(), b.table("hosts", "hosts", "")},
+		{"growth-hosts.svg", b.hosts(), b.table("hosts", "hosts", members...)},
 	} {
 		if !g.chart.drawn() {
 			continue
@@ -35,7 +38,7 @@ func graphs(o options, b book) error {
 		if err := os.WriteFile(filepath.Join(to, g.file), g.chart.svg(), 0o644); err != nil {
 			return err
 		}
-		fmt.Fprintf(&out, "### %s\n\n![%s](%s)\n\n%s", g.chart.title, g.chart.title, g.file, g.table)
+		fmt.Fprintf(&out, "### %s\n\n![graph](%s)\n\n%s", g.chart.title, g.file, g.table)
 	}
 	if _, err := os.Stdout.Write(out.Bytes()); err != nil || page == "" {
 		return err
@@ -124,27 +127,21 @@ func (s section) at(size int) section {
 }
 
 // table has the figures behind a graph.
-func (b book) table(name, what, of string) string {
+func (b book) table(name, what string, columns ...column) string {
 	s, found := b[name]
 	if !found {
 		return ""
 	}
 	var out bytes.Buffer
-	if of != "" {
-		of = " " + of
-	}
-	fmt.Fprintf(&out, "%s, commit %s, %d runs%s, on %s.\n\n", s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs, of, s.Disk)
-	columns := slices.DeleteFunc(figures(), func(c column) bool { return s.median(ours, c.figure) == 0 && c.name != "foreign cores" })
-	fmt.Fprintf(&out, "| %s |", what)
+	fmt.Fprintf(&out, "%s.\n\n| %s |", s.source(), what)
 	for _, c := range columns {
 		out.WriteString(" " + c.name + " |")
 	}
 	out.WriteString("\n|" + strings.Repeat("---|", len(columns)+1) + "\n")
 	for _, size := range s.sizes() {
-		at := s.at(size)
 		fmt.Fprintf(&out, "| %s |", si(float64(size)))
 		for _, c := range columns {
-			out.WriteString(" " + number(at.median(ours, c.figure)) + " |")
+			out.WriteString(" " + c.of(s.at(size)) + " |")
 		}
 		out.WriteString("\n")
 	}
@@ -152,23 +149,21 @@ func (b book) table(name, what, of string) string {
 	return out.String()
 }
 
-// column is a figure in a table of growth; one that a curve has not is left out.
+// column is one of a table of growth: figures with slashes between them.
 type column struct {
-	name   string
-	figure func(row) float64
+	name    string
+	figures []func(row) float64
 }
 
-func figures() []column {
-	return []column{
-		{"wall s", wall},
-		{"episodes/s", perSecond},
-		{"CPU s of the client", clientCPU},
-		{"CPU s of the receiver", serverCPU},
-		{"MiB of the client", clientMiB},
-		{"MiB of the receiver", serverMiB},
-		{"start ms", startTime},
-		{"PUT ms, median", middle},
-		{"PUT ms, 99 %", slow},
-		{"foreign cores", foreign},
+func figures(name string, of ...func(row) float64) column { return column{name, of} }
+
+// of writes the medians of a section. A receiver that is not there has none.
+func (c column) of(s section) string {
+	var all []string
+	for _, figure := range c.figures {
+		if m := s.median(ours, figure); m != 0 {
+			all = append(all, number(m))
+		}
 	}
+	return strings.Join(all, "/")
 }

@@ -30,7 +30,7 @@ type system struct {
 const ours = "cis490"
 
 // pageCache is what a server promises that only writes.
-const pageCache = "nothing: page cache; the bytes are not checked"
+const pageCache = "nothing (page cache), unchecked"
 
 // systems are run in this order, round by round.
 func systems() []system { return append(archivers(), copiers()...) }
@@ -40,10 +40,10 @@ func archivers() []system {
 	return []system{
 		{
 			name: ours, server: "receiver", archives: true,
-			title:  "shipper --once, with `settle` at \"0s\"",
+			title:  "`shipper --once`",
 			client: `exec "$BIN/shipper" --config "$CONF" --once`,
 			unpack: untar,
-			keeps:  "each archive and its row, sha256 checked and fsynced; a receipt for each on the host",
+			keeps:  "archives and rows, sha256 checked; a receipt per episode on the host",
 		},
 		{
 			name: "shell", server: "nginx", archives: true,
@@ -62,7 +62,7 @@ printf '%s\n' * | xargs -P2 -I{} sh -c 'tar -cf - "$1" | zstd -q -3 -T0 | $args 
 		},
 		{
 			name: "shell-batch", server: "nginx", archives: true,
-			title: "packed to an outbox two at once, then one curl with 2 connections",
+			title: "packed two at once, then one curl with 2 connections",
 			client: packAll + curl + `cd "$OUT"
 for f in *; do printf 'upload-file = "%s"\nurl = "%s/%s"\n' "$f" "$URL" "$f"; done | "${curl[@]}" --parallel --parallel-max 2 --config - >/dev/null`,
 			unpack: untar,
@@ -70,14 +70,14 @@ for f in *; do printf 'upload-file = "%s"\nurl = "%s/%s"\n' "$f" "$URL" "$f"; do
 		},
 		{
 			name: "original", server: "receiver", archives: true,
-			title:  "the original's steps in Python: tar, zstd -3, hash in a second pass, PUT, one after another",
+			title:  "the original in Python, but at level 3 instead of 19: tar, zstd, hash, PUT, one at a time",
 			client: `exec python3 -c "$ORIGINAL"`,
 			unpack: untar,
-			keeps:  "as cis490 on the receiver, which is cis490's; nothing on the host",
+			keeps:  "as cis490 on its receiver; nothing on the host",
 		},
 		{
 			name: "rclone", server: "webdav", archives: true,
-			title:  "packed as for shell-batch, then `rclone copy` to its WebDAV server",
+			title:  "packed as by shell-batch, `rclone copy` to its WebDAV server; its pacer waits 10 ms per call",
 			client: packAll + `rclone copy "$OUT" :webdav: --webdav-url "$URL" --webdav-vendor other --ca-cert "$CA" --client-cert "$CRT" --client-key "$KEY"`,
 			unpack: untar,
 			keeps:  pageCache,
@@ -93,14 +93,14 @@ func copiers() []system {
 			title:  "`rsync -az` (zstd) to its daemon, no TLS",
 			client: rsync,
 			unpack: `cp -a "$DATA/." "$TO"`,
-			keeps:  "nothing: page cache; files, not archives",
+			keeps:  "nothing (page cache); files, not archives",
 		},
 		{
 			name: "rsync-fsync", server: "rsync",
 			title:  "the same with `--fsync`",
 			client: rsync + ` --fsync`,
 			unpack: `cp -a "$DATA/." "$TO"`,
-			keeps:  "the bytes of each file, not the names: no directory is fsynced",
+			keeps:  "bytes of files, not their names",
 		},
 		{
 			name: "restic", server: "restic",
@@ -108,7 +108,7 @@ func copiers() []system {
 			prepare: restic + `restic init --repository-version 2`,
 			client:  restic + `cd "$SRC"; restic backup .`,
 			unpack:  restic + `restic restore latest --target "$TO"`,
-			keeps:   "nothing: no fsync; one snapshot of all episodes, deduplicated and encrypted",
+			keeps:   "nothing (page cache); one snapshot, deduplicated and encrypted",
 		},
 	}
 }
@@ -117,7 +117,7 @@ func copiers() []system {
 func diskAlone() system {
 	return system{
 		name:   custody,
-		title:  "the disk operations of cis490 alone, in one process: nothing is found, read, packed, hashed or sent",
+		title:  "the disk operations of cis490 alone, in one process",
 		client: `exec "$BENCH" custody -data "$DATA" -src "$SRC" -shipped "$SHIPPED" -outbox "$OUT"`,
 		keeps:  "as cis490",
 	}
@@ -130,7 +130,7 @@ const oursSettled = "cis490-settle"
 func settledOurs() system {
 	return system{
 		name: oursSettled, server: "receiver",
-		title:  "cis490 with the default `settle`; all episodes are finished when the clock starts",
+		title:  "cis490 with the default `settle`; all episodes finished at the start",
 		client: `sed /^settle/d "$CONF" >"$CONF.default"; touch "$SRC"/*/done.marker; exec "$BIN/shipper" --config "$CONF.default" --once`,
 		keeps:  "as cis490",
 	}

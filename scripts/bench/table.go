@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"slices"
@@ -45,11 +46,11 @@ func splice(page, command string, generated []byte) error {
 }
 
 func (b book) render(out *bytes.Buffer) {
-	fmt.Fprintf(out, "%s\n%s\n\n", facts(), versions())
-	fmt.Fprintf(out, `CPU is user and system time of the process trees. *kernel* is the CPU of kernel threads, such as
-writeback, until a last sync ends; *sync* is the length of that. *foreign* is other load of the
-machine, in cores. Rows above %g are left out if two others remain, else marked with a *. Ratios are
-medians of those within a round. MiB is resident memory of client and server.
+	fmt.Fprintf(out, "%s\n%s\n%s\n\n", facts(), versions(), b.conditions())
+	fmt.Fprintf(out, `CPU is user and system time of client+server+kernel. *kernel* are threads such as writeback, until a
+last sync ends, which takes *sync*. MiB is peak resident memory of client/server; of several
+processes the sum of their shares (PSS). Ratios are medians of those within a round. Rows beside
+other load above %g cores are left out if two others remain, else marked *.
 
 `, tooBusy)
 	b.targets(out)
@@ -59,26 +60,17 @@ medians of those within a round. MiB is resident memory of client and server.
 			s.way(out, name)
 		}
 	}
-	noted := false
-	for _, l := range loads(options{scale: 1}) {
-		if s, found := b[l.name]; found {
-			if !noted {
-				out.WriteString(loadNote)
-				noted = true
-			}
-			s.loadTable(out, l.name)
-		}
-	}
+	b.loadTable(out)
 	if s, found := b["idle"]; found {
-		s.head(out, "Idle")
+		fmt.Fprintf(out, "### Idle\n\n%s.\n\n", s.source())
 		r := s.Rows[len(s.Rows)-1]
-		fmt.Fprintf(out, "Over %.0f s with %d retired episodes, nothing to do: shipper %s ms and receiver %s ms of CPU (median), %.0f and %.0f MiB.\n\n",
+		fmt.Fprintf(out, "CPU over %.0f s with %d retired episodes and nothing to do: shipper %s ms, receiver %s ms; %.0f and %.0f MiB.\n\n",
 			r.Wall, r.Episodes, number(1000*s.median(ours, clientCPU)), number(1000*s.median(ours, serverCPU)), s.median(ours, clientMiB), s.median(ours, serverMiB))
 	}
 	if s, found := b["wake-up"]; found {
-		s.head(out, "Wake-up")
+		fmt.Fprintf(out, "### Wake-up\n\n%s.\n\n", s.source())
 		all := s.wakes()
-		fmt.Fprintf(out, "With `settle` at \"0s\", from `done.marker` of a 40 KiB episode to the retired episode, whose row is durable before: median %s ms, worst %s ms of %d.\n\n",
+		fmt.Fprintf(out, "From `done.marker` of a 40 KiB episode to the retired episode, whose row is durable before: median %s ms, worst %s ms of %d.\n\n",
 			number(all.median()), number(all.quantile(1)), len(all))
 	}
 }
@@ -93,12 +85,34 @@ func (s section) wakes() samples {
 	return all
 }
 
-func (s section) head(out *bytes.Buffer, title string) {
-	fmt.Fprintf(out, "### %s\n\n%s, commit %s, %d runs in turn, on %s", title, s.When.Format("2006-01-02 15:04 MST"), s.Commit, s.Runs, s.Disk)
+// source says of when and what a section is.
+func (s section) source() string {
+	text := fmt.Sprintf("%s, commit %s, %d runs", s.When.Format("2006-01-02"), s.Commit, s.Runs)
 	if s.Scale != 1 {
-		fmt.Fprintf(out, ", at scale %g: no figures, only a proof that it runs", s.Scale)
+		text += fmt.Sprintf(", at scale %g: no figures, only a proof that it runs", s.Scale)
 	}
-	out.WriteString(".\n\n")
+	return text
+}
+
+// conditions says what the sections ran on, and beside how much other load.
+func (b book) conditions() string {
+	var disks []string
+	busiest := 0.0
+	for _, name := range slices.Sorted(maps.Keys(b)) {
+		s := b[name]
+		if !slices.Contains(disks, s.Disk) {
+			disks = append(disks, s.Disk)
+		}
+		if name == "idle" || name == "wake-up" { // their CPU is that of two processes
+			continue
+		}
+		for _, size := range s.sizes() {
+			for _, sys := range s.names() {
+				busiest = max(busiest, s.at(size).median(sys, foreign))
+			}
+		}
+	}
+	return fmt.Sprintf("On %s; other load at most %.2f cores.", strings.Join(disks, " or "), busiest)
 }
 
 // legend describes each system that the tables of M, S and L name.
@@ -112,7 +126,7 @@ func (b book) legend(out *bytes.Buffer) {
 	if len(named) == 0 {
 		return
 	}
-	out.WriteString("### Systems\n\n| system | what it is | what is durable when it ends |\n|---|---|---|\n")
+	out.WriteString("### Systems\n\n| system | what it is | durable at its end |\n|---|---|---|\n")
 	for _, sys := range append(systems(), diskAlone(), settledOurs()) {
 		if named[sys.name] {
 			fmt.Fprintf(out, "| %s | %s | %s |\n", sys.name, sys.title, sys.keeps)
@@ -124,44 +138,53 @@ func (b book) legend(out *bytes.Buffer) {
 // way is the table of the whole way, host to server.
 func (s section) way(out *bytes.Buffer, name string) {
 	r := s.Rows[0]
-	s.head(out, fmt.Sprintf("%s: %d episodes, %.4g MB each", name, r.Episodes, float64(r.Input)/float64(r.Episodes)/1e6))
-	out.WriteString("| system | wall s, median [min-max] | × cis490 | episodes/s | CPU s, client + server | CPU × cis490 | kernel s | MiB | stored MB | sync s | foreign |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(out, "### %s: %d episodes, %.4g MB each\n\n%s.\n\n", name, r.Episodes, float64(r.Input)/float64(r.Episodes)/1e6, s.source())
+	out.WriteString("| system | wall s [min-max] | × cis490 | CPU s | MiB | stored MB | sync s |\n|---|---|---|---|---|---|---|\n")
 	for _, sys := range s.names() {
 		rows, spoiled := s.of(sys)
 		walls := each(rows, wall)
-		fmt.Fprintf(out, "| %s%s | %s [%s-%s] | %s | %s | %s + %s | %s | %s | %.0f / %.0f | %s | %s | %.2f |\n",
-			sys, star(spoiled), number(walls.median()), number(slices.Min(walls)), number(slices.Max(walls)),
-			number(s.ratio(sys, ours, wall)), number(float64(r.Episodes)/walls.median()),
-			number(s.median(sys, clientCPU)), number(s.median(sys, serverCPU)), number(s.ratio(sys, ours, row.cpu)), number(s.median(sys, kernelCPU)),
-			s.median(sys, clientMiB), s.median(sys, serverMiB), number(s.median(sys, storedBytes)/1e6), number(s.median(sys, syncTime)), s.median(sys, foreign))
+		fmt.Fprintf(out, "| %s%s | %s [%s-%s] | %s | %s+%s+%s | %.0f/%.0f | %s | %s |\n",
+			sys, star(spoiled), number(walls.median()), number(slices.Min(walls)), number(slices.Max(walls)), number(s.ratio(sys, ours, wall)),
+			number(s.median(sys, clientCPU)), number(s.median(sys, serverCPU)), number(s.median(sys, kernelCPU)),
+			s.median(sys, clientMiB), s.median(sys, serverMiB), number(s.median(sys, storedBytes)/1e6), number(s.median(sys, syncTime)))
 	}
 	out.WriteString("\n")
 }
 
-// loadNote stands before the tables of the receivers alone.
-const loadNote = `In the next tables, cis490 checks the sha256 and fsyncs archive and row before it answers; nginx does
-neither. *All but the client* is the CPU of the whole machine without the client of the load. It
-includes a last sync and foreign load.
-
-`
-
 // loadTable is the table of the receivers alone.
-func (s section) loadTable(out *bytes.Buffer, name string) {
-	s.head(out, fmt.Sprintf("A receiver alone: %s at once, %d uploads", name, s.Rows[0].Requests))
-	out.WriteString("| receiver | requests/s [min-max] | × cis490 | MB/s | server CPU s/GB | server and kernel | all but the client | × cis490 | MiB | p50 / p99 ms | sync s | foreign |\n" +
-		"|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+func (b book) loadTable(out *bytes.Buffer) {
+	var sources, rows bytes.Buffer
+	for _, l := range loads(options{scale: 1}) {
+		if s, found := b[l.name]; found {
+			fmt.Fprintf(&sources, "- %s: %d uploads; %s.\n", l.name, s.Rows[0].Requests, s.source())
+			s.loadRows(&rows, l.name)
+		}
+	}
+	if rows.Len() == 0 {
+		return
+	}
+	fmt.Fprintf(out, `### A receiver alone
+
+%s
+cis490 checks the sha256 and fsyncs archive and row before it answers; nginx does neither. CPU is
+that of the server / with the kernel's threads / of the whole machine without the client, a last
+sync and other load included.
+
+| uploads at once | receiver | requests/s [min-max] | × cis490 | CPU s/GB | MiB | ms, p50/p99 | sync s |
+|---|---|---|---|---|---|---|---|
+%s
+`, sources.String(), rows.String())
+}
+
+func (s section) loadRows(out *bytes.Buffer, load string) {
 	for _, sys := range s.names() {
 		rows, spoiled := s.of(sys)
 		rates := each(rows, rate)
-		fmt.Fprintf(out, "| %s%s | %s [%s-%s] | %s | %s | %s | %s | %s | %s | %.0f | %s / %s | %s | %.2f |\n",
-			sys, star(spoiled), number(rates.median()), number(slices.Min(rates)), number(slices.Max(rates)), number(s.ratio(sys, ours, rate)),
-			number(s.median(sys, throughput)), number(s.median(sys, serverPerGB)), number(s.median(sys, endsPerGB)), number(s.median(sys, allPerGB)),
-			number(s.ratio(sys, ours, allPerGB)), s.median(sys, serverMiB),
-			number(s.median(sys, middle)), number(s.median(sys, slow)),
-			number(s.median(sys, syncTime)), s.median(sys, foreign))
+		fmt.Fprintf(out, "| %s | %s%s | %s [%s-%s] | %s | %s/%s/%s | %.0f | %s/%s | %s |\n",
+			load, sys, star(spoiled), number(rates.median()), number(slices.Min(rates)), number(slices.Max(rates)), number(s.ratio(sys, ours, rate)),
+			number(s.median(sys, serverPerGB)), number(s.median(sys, endsPerGB)), number(s.median(sys, allPerGB)),
+			s.median(sys, serverMiB), number(s.median(sys, middle)), number(s.median(sys, slow)), number(s.median(sys, syncTime)))
 	}
-	out.WriteString("\n")
 }
 
 func star(spoiled bool) string {

@@ -49,17 +49,17 @@ func (b book) wayTargets() []target {
 	m, s, l := b["M"], b["S"], b["L"]
 	fastest, cheapest := m.best(wall, func(system) bool { return true }), m.best(row.cpu, func(s system) bool { return s.archives })
 	return []target{
-		{"M", fmt.Sprintf("wall at most 0.75 of the best peer's (%s)", fastest), m.ratio(ours, fastest, wall), "", 0.75, false, false},
-		{"M", "stored bytes at most 1.02 of `zstd -3`'s", m.ratio(ours, "shell", storedBytes), "", 1.02, false, false},
-		{"M", fmt.Sprintf("CPU of both ends at most 0.8 of the best per-episode peer's (%s)", cheapest), m.ratio(ours, cheapest, row.cpu), "", 0.8, false, false},
-		{"S", "wall at most 0.5 of shell-batch's", s.ratio(ours, "shell-batch", wall), "", 0.5, false, false},
-		{"S", "more episodes/s than rsync without fsync", s.ratio("rsync", ours, wall), " times", 1, true, false},
-		{"S", "more episodes/s than restic", s.ratio("restic", ours, wall), " times", 1, true, true},
-		{"S", "at least 3 times the episodes/s of rsync with fsync", s.ratio("rsync-fsync", ours, wall), " times", 3, true, false},
-		{"L", "wall at most that of `tar \\| zstd -3 \\| curl`", l.ratio(ours, "shell", wall), "", 1, false, false},
-		{"L", "wall at most 0.8 of it", l.ratio(ours, "shell", wall), "", 0.8, false, true},
-		{"L", "shipper at most 96 MiB resident", l.worst(clientMiB), " MiB", 96, false, false},
-		{"L", "receiver at most 48 MiB resident", l.worst(serverMiB), " MiB", 48, false, false},
+		{"M", fmt.Sprintf("wall ≤ 0.75 × %s's, the best peer's", fastest), m.ratio(ours, fastest, wall), "", 0.75, false, false},
+		{"M", "stored bytes ≤ 1.02 × `zstd -3`'s", m.ratio(ours, "shell", storedBytes), "", 1.02, false, false},
+		{"M", fmt.Sprintf("CPU of both ends ≤ 0.8 × %s's, the best with archives", cheapest), m.ratio(ours, cheapest, row.cpu), "", 0.8, false, false},
+		{"S", "wall ≤ 0.5 × shell-batch's", s.ratio(ours, "shell-batch", wall), "", 0.5, false, false},
+		{"S", "episodes/s > rsync's", s.ratio("rsync", ours, wall), " times", 1, true, false},
+		{"S", "episodes/s > restic's", s.ratio("restic", ours, wall), " times", 1, true, true},
+		{"S", "episodes/s ≥ 3 × rsync-fsync's", s.ratio("rsync-fsync", ours, wall), " times", 3, true, false},
+		{"L", "wall ≤ shell's", l.ratio(ours, "shell", wall), "", 1, false, false},
+		{"L", "wall ≤ 0.8 × shell's", l.ratio(ours, "shell", wall), "", 0.8, false, true},
+		{"L", "shipper ≤ 96 MiB", l.worst(clientMiB), " MiB", 96, false, false},
+		{"L", "receiver ≤ 48 MiB", l.worst(serverMiB), " MiB", 48, false, false},
 	}
 }
 
@@ -67,12 +67,12 @@ func (b book) loadTargets() []target {
 	shapes := loads(options{scale: 1})
 	bulk := b[shapes[0].name]
 	all := []target{
-		{shapes[0].name, "CPU s/GB of all but the client at most 1.6 of nginx's (foreign load draws it to 1)", bulk.ratio(ours, "nginx", allPerGB), "", 1.6, false, false},
-		{shapes[0].name, "CPU s/GB of the server and the kernel's threads too", bulk.ratio(ours, "nginx", endsPerGB), "", 1.6, false, false},
-		{shapes[0].name, "at most 32 MiB resident", bulk.worst(serverMiB), " MiB", 32, false, false},
+		{shapes[0].name, "CPU of all but the client ≤ 1.6 × nginx's (other load draws it to 1)", bulk.ratio(ours, "nginx", allPerGB), "", 1.6, false, false},
+		{shapes[0].name, "CPU of server and kernel ≤ 1.6 × nginx's", bulk.ratio(ours, "nginx", endsPerGB), "", 1.6, false, false},
+		{shapes[0].name, "≤ 32 MiB", bulk.worst(serverMiB), " MiB", 32, false, false},
 	}
 	for _, shape := range shapes[1:] {
-		all = append(all, target{shape.name, "at least nginx's requests/s", b[shape.name].ratio(ours, "nginx", rate), " times", 1, true, false})
+		all = append(all, target{shape.name, "requests/s ≥ nginx's", b[shape.name].ratio(ours, "nginx", rate), " times", 1, true, false})
 	}
 	return all
 }
@@ -85,9 +85,9 @@ func (b book) idleTargets() []target {
 	idle, wakes := b["idle"], b["wake-up"].wakes()
 	share := idle.median(ours, func(r row) float64 { return r.cpu() / r.Wall })
 	return []target{
-		{"idle", "no measurable CPU with the retired episodes there (under 0.05 % of a core)", share * 100, " %", unmeasurable * 100, false, false},
-		{"wake-up", "marker to durable row under 50 ms", wakes.median(), " ms", 50, false, false},
-		{"wake-up", "the worst of them too", wakes.quantile(1), " ms", 50, false, true},
+		{"idle", "CPU ≤ 0.05 % of a core", share * 100, " %", unmeasurable * 100, false, false},
+		{"wake-up", "median ≤ 50 ms from marker to durable row", wakes.median(), " ms", 50, false, false},
+		{"wake-up", "worst ≤ 50 ms", wakes.quantile(1), " ms", 50, false, true},
 	}
 }
 
