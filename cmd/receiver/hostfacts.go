@@ -111,7 +111,7 @@ func (h hostFacts) withState() hostFacts {
 	})
 	isValid := func(c certificateFacts) bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
 	switch {
-	case h.State == datadir.HostDisabled:
+	case h.State == datadir.HostDisabled || h.State == datadir.HostRemoved:
 	case h.InvitedUntil != nil && len(h.Certificates) == 0 && !h.Stored:
 		h.State = hostInvited
 	case len(h.Certificates) > 0 && !slices.ContainsFunc(h.Certificates, isValid):

@@ -21,7 +21,7 @@ func hostsCommand(o *options) *cobra.Command {
 	asJSON := false
 	c := &cobra.Command{
 		Use:   "hosts",
-		Short: "List, disable and enable hosts",
+		Short: "List, disable, enable and remove hosts",
 		Long: `Hosts lists the hosts that are invited, have joined, have stored archives or are
 disabled. A host is "expired" if all its certificates that are known here have
 expired. The last contact may have been up to 10 minutes later than shown.
@@ -48,7 +48,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
-	c.AddCommand(disableCommand(o), enableCommand(o))
+	c.AddCommand(disableCommand(o), enableCommand(o), removeCommand(o))
 	return c
 }
 
@@ -81,7 +81,37 @@ that was revoked or has expired is still refused.`,
 		Args:    hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
-				return datadir.EnableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts enable"))
+				changes, err := datadir.EnableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts enable"))
+				return changes, errors.Join(err, checkEnabled(changes))
+			})
+		},
+	}
+}
+
+// checkEnabled returns an error for each host that was removed, and so not enabled.
+func checkEnabled(changes []datadir.HostChange) error {
+	var errs []error
+	for _, h := range changes {
+		if h.State == datadir.HostRemoved {
+			errs = append(errs, fmt.Errorf("host %s was removed: it can only join again, with 'receiver invite %s --again'", h.Host, h.Host))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME...",
+		Short: "Refuse hosts until they join again",
+		Long: `Remove refuses hosts as 'receiver hosts disable' does, and for good: none of their
+certificates is accepted again, and enable does not revert it. Stored archives
+stay. To use a name for another machine, or again, invite it:
+'receiver invite NAME --again'.`,
+		Example: `  receiver hosts remove lab-07`,
+		Args:    hostNames,
+		RunE: func(c *cobra.Command, args []string) error {
+			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
+				return datadir.RemoveHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts remove"), time.Now())
 			})
 		},
 	}
@@ -141,6 +171,10 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 func printChange(c *cobra.Command, h datadir.HostChange) error {
 	out := c.OutOrStdout()
 	switch {
+	case h.State == datadir.HostRemoved && h.Changed:
+		return printf(out, "%s: removed\n", h.Host)
+	case h.State == datadir.HostRemoved:
+		return printf(out, "%s: already removed, since %s\n", h.Host, timeOf(h.Since))
 	case h.State == datadir.HostDisabled && h.Changed:
 		if !h.Known {
 			fmt.Fprintf(c.ErrOrStderr(), "receiver: note: host %s has stored nothing here yet; is the name right?\n", h.Host)

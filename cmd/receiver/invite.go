@@ -152,6 +152,9 @@ func checkInvited(cfg receiver.Config, host episode.Name, again bool) error {
 			return fmt.Errorf("host %s is disabled and could not join: first run 'receiver hosts enable %s'", host, host)
 		}
 		known = "it has stored archives"
+		if h.State == datadir.HostRemoved {
+			known = "it was removed"
+		}
 	}
 	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
 	if err != nil {

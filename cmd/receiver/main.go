@@ -52,6 +52,7 @@ Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 5 another
 receiver runs, 74 storage fault.`,
 		Example: `  sudo receiver setup --name receiver.lab,10.0.0.1
   sudo receiver invite lab-01
+  receiver pki init --dir pki --name receiver.lab,10.0.0.1
   receiver --config ./receiver.toml
   receiver index verify --deep`,
 		Args: cobra.NoArgs,

@@ -220,7 +220,7 @@ func planConfig(path string, token invite.Token) (*configPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.config, err = shipper.LoadConfig(path); err != nil {
+	if p.config, err = shipper.LoadForJoin(path); err != nil {
 		return nil, cli.UsageError(err)
 	}
 	p.identity = string(p.config.IdentityDir)

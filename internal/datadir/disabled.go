@@ -32,8 +32,8 @@ const (
 // refused: a disabled one must not get access because a file is damaged.
 var ErrDisabledList = errors.New("the list of disabled hosts cannot be used")
 
-// disabledHosts has the time since when each host is disabled.
-type disabledHosts map[episode.Name]time.Time
+// disabledHosts has the hosts that are disabled or removed.
+type disabledHosts map[episode.Name]disabledEntry
 
 // disabledList is the content of the file.
 type disabledList struct {
@@ -44,6 +44,9 @@ type disabledList struct {
 type disabledEntry struct {
 	Host  episode.Name `json:"host_id"`
 	Since time.Time    `json:"since"`
+	// Removed says that the host can only join again. Older programs ignore it: to them, the host
+	// is disabled.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // loadDisabled reads the list and returns it with the state of its file. If there is no
@@ -89,7 +92,7 @@ func parseDisabled(b []byte) (disabledHosts, error) {
 		if _, twice := hosts[e.Host]; twice {
 			return nil, fmt.Errorf("host %s is in it twice", e.Host)
 		}
-		hosts[e.Host] = e.Since
+		hosts[e.Host] = e
 	}
 	return hosts, nil
 }
@@ -98,7 +101,7 @@ func parseDisabled(b []byte) (disabledHosts, error) {
 func (h disabledHosts) save(data *durable.Dir) error {
 	list := disabledList{Version: 1, Disabled: []disabledEntry{}}
 	for _, host := range slices.Sorted(maps.Keys(h)) {
-		list.Disabled = append(list.Disabled, disabledEntry{host, h[host]})
+		list.Disabled = append(list.Disabled, h[host])
 	}
 	return writeJSON(data, disabledFile, list)
 }
@@ -128,6 +131,9 @@ func (s *DisabledSnapshot) Has(host episode.Name) bool {
 	_, disabled := s.hosts[host]
 	return disabled
 }
+
+// IsRemoved reports whether a host can only join again.
+func (s *DisabledSnapshot) IsRemoved(host episode.Name) bool { return s.hosts[host].Removed }
 
 // WatchDisabled reads the list. The error wraps [ErrDisabledList].
 func WatchDisabled(data *durable.Dir, log *slog.Logger) (*DisabledWatch, error) {

@@ -22,6 +22,7 @@ type HostState string
 const (
 	HostActive   HostState = "active"
 	HostDisabled HostState = "disabled"
+	HostRemoved  HostState = "removed" // disabled, and can only join again
 )
 
 // Host is what the data directory says of a host.
@@ -32,7 +33,8 @@ type Host struct {
 	Stored        bool         `json:"stored"` // it has a folder of archives
 }
 
-// ListHosts returns the hosts that have stored something or are disabled, sorted by name. It
+// ListHosts returns the hosts that have stored something, are disabled or were removed, sorted by
+// name. It
 // changes nothing, and may run beside a live receiver.
 func ListHosts(dir string) ([]Host, error) {
 	data, err := durable.Open(dir)
@@ -45,8 +47,12 @@ func ListHosts(dir string) ([]Host, error) {
 		return nil, err
 	}
 	all := make(map[episode.Name]Host)
-	for name, since := range disabled {
-		all[name] = Host{Host: name, State: HostDisabled, DisabledSince: &since}
+	for name, e := range disabled {
+		h := Host{Host: name, State: HostDisabled, DisabledSince: &e.Since}
+		if e.Removed {
+			h.State = HostRemoved
+		}
+		all[name] = h
 	}
 	if err := addStored(dir, all); err != nil {
 		return nil, err
@@ -108,22 +114,54 @@ func DisableHosts(ctx context.Context, dir string, names []episode.Name, holder 
 	since := now.UTC().Truncate(time.Second)
 	return changeHosts(ctx, dir, names, holder, func(list disabledHosts, change *HostChange) {
 		change.State = HostDisabled
-		if at, already := list[change.Host]; already {
-			change.Since = &at
+		if e, already := list[change.Host]; already {
+			change.Since = &e.Since
 			return
 		}
-		list[change.Host] = since
+		list[change.Host] = disabledEntry{Host: change.Host, Since: since}
 		change.Changed, change.Since = true, &since
 	})
 }
 
-// EnableHosts reverts [DisableHosts]. A certificate that is revoked or expired stays so.
+// RemoveHosts makes the receiver refuse hosts until they join again with a new certificate. What
+// they have stored stays. Otherwise it is as [DisableHosts].
+func RemoveHosts(ctx context.Context, dir string, names []episode.Name, holder string, now time.Time) ([]HostChange, error) {
+	since := now.UTC().Truncate(time.Second)
+	return changeHosts(ctx, dir, names, holder, func(list disabledHosts, change *HostChange) {
+		change.State = HostRemoved
+		e, disabled := list[change.Host]
+		if !disabled {
+			e = disabledEntry{Host: change.Host, Since: since}
+		}
+		change.Changed, change.Since = !e.Removed, &e.Since
+		e.Removed = true
+		list[change.Host] = e
+	})
+}
+
+// ReadmitHost serves a removed host again. Its certificates of before must already be refused.
+func ReadmitHost(ctx context.Context, dir string, name episode.Name, holder string) error {
+	_, err := changeHosts(ctx, dir, []episode.Name{name}, holder, func(list disabledHosts, change *HostChange) {
+		if list[name].Removed {
+			delete(list, name)
+			change.Changed = true
+		}
+	})
+	return err
+}
+
+// EnableHosts reverts [DisableHosts]. A certificate that is revoked or expired stays so, and a host
+// that was removed stays removed.
 func EnableHosts(ctx context.Context, dir string, names []episode.Name, holder string) ([]HostChange, error) {
 	return changeHosts(ctx, dir, names, holder, func(list disabledHosts, change *HostChange) {
 		change.State = HostActive
-		if at, disabled := list[change.Host]; disabled {
+		e, disabled := list[change.Host]
+		switch {
+		case e.Removed:
+			change.State, change.Since = HostRemoved, &e.Since
+		case disabled:
 			delete(list, change.Host)
-			change.Changed, change.Since = true, &at
+			change.Changed, change.Since = true, &e.Since
 		}
 	})
 }

@@ -142,15 +142,19 @@ func createCAs(f *pemDir, o InitOptions) error {
 		if err != nil {
 			return err
 		}
-		// The receiver, or a proxy, may get the certificate of a host without the chain.
-		if err := f.writeCert(hostsCA+certSuffix, issuing.chainOf(hostsAuthority.cert)); err != nil {
-			return err
-		}
 		template, err := serverIssuingTemplate(domain, o.Names)
 		if err != nil {
 			return err
 		}
 		if signer, err = below.create(serverIssuing, template, serverAuthority); err != nil {
+			return err
+		}
+		// Each end, a proxy and a check with openssl may see a leaf without its chain.
+		err = errors.Join(
+			f.writeCert(hostsCA+certSuffix, issuing.chainOf(hostsAuthority.cert)),
+			f.writeCert(serverCA+certSuffix, signer.chainOf(serverAuthority.cert)),
+		)
+		if err != nil {
 			return err
 		}
 	}

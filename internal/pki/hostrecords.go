@@ -143,6 +143,21 @@ func (h *HostRecords) SetJoined(i Issued, again bool) error {
 	return h.save(i.Host, r)
 }
 
+// EndOthers makes the certificate with which a host joined the only one of its certificates that
+// gives access, without waiting for its first use.
+func (h *HostRecords) EndOthers(host episode.Name, now time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.hosts[host]
+	if r.Joined == nil {
+		return fmt.Errorf("host %s has not joined", host)
+	}
+	now = now.UTC().Truncate(time.Second)
+	joined := *r.Joined
+	joined.Again, joined.FirstUsed, r.Joined = true, &now, &joined
+	return h.save(host, r)
+}
+
 // checkReplaced returns an error if a certificate of host was replaced by a newer one.
 func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) error {
 	if h == nil {

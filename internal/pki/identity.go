@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"cis490/internal/episode"
@@ -234,4 +235,14 @@ func (p *Pending) checkChain(host episode.Name, chain []byte) (*x509.Certificate
 		return nil, fmt.Errorf("the certificate is for host %s, not %s", id.Host, host)
 	}
 	return leaf, nil
+}
+
+// MayHaveJoined reports whether an identity directory has the certificate of a host. If this user
+// may not know, it reports true.
+func MayHaveJoined(identity string) bool {
+	if identity == "" {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(identity, hostFile))
+	return !errors.Is(err, fs.ErrNotExist)
 }

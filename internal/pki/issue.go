@@ -47,7 +47,7 @@ func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issue
 	if err := f.lock(); err != nil {
 		return Issued{}, err
 	}
-	ca, err := hostsSigner(f)
+	ca, err := loadAuthority(f, hostsCA)
 	if err != nil {
 		return Issued{}, err
 	}

@@ -82,23 +82,6 @@ func serverSigner(f *pemDir, names []string) (authority, error) {
 	return root, nil
 }
 
-// hostsSigner returns the CA that signs the certificates of hosts: the root if its key is here, and
-// otherwise the issuing CA.
-func hostsSigner(f *pemDir) (authority, error) {
-	root, err := f.exists(hostsCA + keySuffix)
-	if err != nil {
-		return authority{}, err
-	}
-	issuing, err := f.exists(hostsIssuing + keySuffix)
-	if err != nil {
-		return authority{}, err
-	}
-	if !root && issuing {
-		return loadAuthority(f, hostsIssuing)
-	}
-	return loadAuthority(f, hostsCA)
-}
-
 // permitsNames returns an error unless an issuing CA may sign a receiver's certificate with the
 // given names.
 func permitsNames(ca *x509.Certificate, names []string) error {

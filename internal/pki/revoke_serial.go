@@ -118,26 +118,20 @@ func readLeaf(path string) (*x509.Certificate, error) {
 }
 
 // revoke adds a certificate to the list of the CA that signed it. If that is not known (-1), it adds
-// the serial number to the list of each CA whose key is in the directory.
+// the serial number to all lists, and needs the keys of all CAs: a certificate that is only said to
+// be revoked is worse than an error.
 func (r *revocations) revoke(result Revocation, signer int, serial *big.Int, now time.Time) (Revocation, error) {
 	if r.has(serial) {
 		result.Already = true
 		return result, nil
 	}
-	if signer >= 0 {
-		if err := r.add(signer, serial, now); err != nil {
+	for i := range r.cas {
+		if signer >= 0 && i != signer {
+			continue
+		}
+		if err := r.add(i, serial, now); err != nil {
 			return Revocation{}, err
 		}
-		return result, r.write()
-	}
-	var missing []error
-	for i := range r.cas {
-		if err := r.add(i, serial, now); err != nil {
-			missing = append(missing, err)
-		}
-	}
-	if len(missing) == len(r.cas) {
-		return Revocation{}, missing[0]
 	}
 	return result, r.write()
 }

@@ -23,8 +23,8 @@ type Config struct {
 	// MinFreeInodes is the same for inodes, but at most an eighth of those of the file system.
 	// It does not apply to file systems that create inodes on demand.
 	MinFreeInodes int64 `toml:"min_free_inodes"`
-	// IdentityDir has the issuing CA, invitations, and what is known of hosts. [LoadConfig] sets it
-	// if the file does not: see [pki.IdentityDir].
+	// IdentityDir has the issuing CA, invitations, and what is known of hosts. Its default is
+	// that of [pki.IdentityDir]. Empty means that no host can join, and nothing is recorded.
 	IdentityDir config.Path  `toml:"identity_dir"`
 	TLS         TLSConfig    `toml:"tls"`
 	Auth        AuthConfig   `toml:"auth"`
@@ -95,11 +95,9 @@ func DefaultConfig() Config {
 
 // LoadConfig reads a configuration file over the defaults and checks it.
 func LoadConfig(path string) (Config, error) {
-	c, err := config.LoadValid(path, DefaultConfig())
-	if c.IdentityDir == "" {
-		c.IdentityDir = config.Path(pki.IdentityDir(path))
-	}
-	return c, err
+	c := DefaultConfig()
+	c.IdentityDir = config.Path(pki.IdentityDir(path))
+	return config.LoadValid(path, c)
 }
 
 // BareSizes returns the sizes of a configuration file that have no unit, joined: see

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"cis490/internal/datadir"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -30,6 +31,7 @@ type joinDoor struct {
 	book     *invite.Book
 	issuer   *pki.Issuer // nil if there is no issuing CA
 	records  *pki.HostRecords
+	holder   string // describes this process to others that wait for a lock
 	slots    chan struct{}
 	limit    *rate.Limiter
 }
@@ -49,7 +51,7 @@ func (r *Receiver) openJoin(holder string) error {
 	}
 	r.gate.UseRecords(records)
 	r.join = &joinDoor{
-		receiver: r, records: records,
+		receiver: r, records: records, holder: holder,
 		slots: make(chan struct{}, maxJoins),
 		limit: rate.NewLimiter(rate.Every(time.Hour/joinsPerHour), maxJoinsBurst),
 	}
@@ -103,14 +105,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	}
 	now := d.receiver.gate.Now()
 	used, err := d.book.Redeem(ctx, j.Invitation, j.Secret, request.KeySHA256, now, func(i invite.Invitation) (string, error) {
-		if p := refuseDisabled(d.receiver.access.disabled.Current(), i.Host); p != nil {
-			return "", p
-		}
-		issued, err := d.issuer.SignHost(request, i.Host, now)
-		if err != nil {
-			return "", err
-		}
-		return issued.Serial, d.records.SetJoined(issued, i.Again)
+		return d.sign(ctx, request, i, now)
 	})
 	if refused, ok := errors.AsType[*invite.RefusedError](err); ok {
 		return nil, wire.Refuse(wire.TokenRefused, "%v", refused)
@@ -124,4 +119,25 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	}
 	d.receiver.log.Info("host joined", "host", used.Host, "remote", remote, "serial", used.Use.Serial)
 	return chain, nil
+}
+
+// sign signs the certificate of an invited host, and records it. A host that was removed is served
+// again, with this certificate alone.
+func (d *joinDoor) sign(ctx context.Context, request pki.Request, i invite.Invitation, now time.Time) (serial string, err error) {
+	disabled := d.receiver.access.disabled.Current()
+	removed := disabled.IsRemoved(i.Host)
+	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {
+		return "", p
+	}
+	issued, err := d.issuer.SignHost(request, i.Host, now)
+	if err != nil {
+		return "", err
+	}
+	if err := d.records.SetJoined(issued, i.Again); err != nil || !removed {
+		return issued.Serial, err
+	}
+	if err := d.records.EndOthers(i.Host, now); err != nil {
+		return "", err
+	}
+	return issued.Serial, datadir.ReadmitHost(ctx, string(d.receiver.cfg.DataDir), i.Host, d.holder)
 }

@@ -26,8 +26,8 @@ type Config struct {
 	EpisodesDir config.Path  `toml:"episodes_dir"`
 	OutboxDir   config.Path  `toml:"outbox_dir"`
 	ShippedDir  config.Path  `toml:"shipped_dir"`
-	// IdentityDir has the certificate that the host got when it joined. [LoadConfig] sets it if the
-	// file does not: see [pki.IdentityDir].
+	// IdentityDir has the certificate that the host got when it joined. Its default is that of
+	// [pki.IdentityDir]. Empty means that only the configured certificate is used.
 	IdentityDir  config.Path     `toml:"identity_dir"`
 	ScanInterval config.Duration `toml:"scan_interval"`
 	// Settle is for how long nothing in a finished episode must have changed before it is packed. It
@@ -95,12 +95,27 @@ func DefaultConfig() Config {
 
 // LoadConfig reads a configuration file over the defaults and validates it.
 func LoadConfig(path string) (Config, error) {
-	c, err := config.LoadValid(path, DefaultConfig())
-	if c.IdentityDir == "" {
-		c.IdentityDir = config.Path(pki.IdentityDir(path))
-	}
-	return c, err
+	return config.LoadValid(path, defaultsFor(path))
 }
+
+// LoadForJoin is [LoadConfig] for a host that may have no certificate yet.
+func LoadForJoin(path string) (Config, error) {
+	c, err := config.LoadValid(path, joining(defaultsFor(path)))
+	return Config(c), err
+}
+
+// defaultsFor returns the defaults for a configuration file.
+func defaultsFor(path string) Config {
+	c := DefaultConfig()
+	c.IdentityDir = config.Path(pki.IdentityDir(path))
+	return c
+}
+
+// joining is a configuration that is valid without a certificate.
+type joining Config
+
+// Validate returns everything that is wrong with c.
+func (c joining) Validate() error { return errors.Join(Config(c).validate()...) }
 
 // DirsConfig returns the configuration of the directories.
 func (c Config) DirsConfig() hostdir.Config {
@@ -128,6 +143,22 @@ func isWithin(a, b config.Path) bool {
 
 // Validate returns everything that is wrong with c.
 func (c Config) Validate() error {
+	errs := c.validate()
+	r := c.Receiver
+	if r.CertFile == "" && r.KeyFile == "" && pki.MayHaveJoined(string(c.IdentityDir)) {
+		return errors.Join(errs...)
+	}
+	if r.CertFile == "" {
+		errs = append(errs, config.InvalidValue("receiver.cert_file", "is missing: run 'shipper join TOKEN', or name this host's certificate"))
+	}
+	if r.KeyFile == "" {
+		errs = append(errs, config.InvalidValue("receiver.key_file", "is missing"))
+	}
+	return errors.Join(errs...)
+}
+
+// validate returns everything that is wrong with c, but for certificate and key.
+func (c Config) validate() []error {
 	var errs []error
 	needs := func(key, value string) {
 		if value == "" {
@@ -139,12 +170,7 @@ func (c Config) Validate() error {
 	needs("outbox_dir", string(c.OutboxDir))
 	needs("shipped_dir", string(c.ShippedDir))
 	needs("receiver.url", c.Receiver.URL)
-	// Without all three, the host must have joined. Whether it has, the start finds out.
-	if r := c.Receiver; r.CertFile != "" || r.KeyFile != "" {
-		needs("receiver.ca_file", string(r.CAFile))
-		needs("receiver.cert_file", string(r.CertFile))
-		needs("receiver.key_file", string(r.KeyFile))
-	}
+	needs("receiver.ca_file", string(c.Receiver.CAFile))
 	if isWithin(c.EpisodesDir, c.ShippedDir) || isWithin(c.EpisodesDir, c.OutboxDir) || isWithin(c.OutboxDir, c.ShippedDir) {
 		errs = append(errs, config.InvalidValue("episodes_dir", "outbox_dir and shipped_dir must be three folders, none within another"))
 	}
@@ -169,5 +195,5 @@ func (c Config) Validate() error {
 	if c.Limits.EpisodeBytes < 1 || c.Limits.EpisodeEntries < 1 {
 		errs = append(errs, config.InvalidValue("limits", "must be above 0"))
 	}
-	return errors.Join(errs...)
+	return errs
 }
