@@ -102,6 +102,9 @@ func runInvite(c *cobra.Command, o *options, host episode.Name, i inviteOptions)
 			return err
 		}
 	}
+	if err := invite.CheckURLs(urls); err != nil {
+		return cli.UsageError(fmt.Errorf("%w: choose some with --url", err))
+	}
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
 		return err
 	}
@@ -160,8 +163,11 @@ func checkInvited(cfg receiver.Config, host episode.Name, again bool) error {
 	if err != nil {
 		return err
 	}
-	if r := records[host]; r.Joined != nil {
+	switch r := records[host]; {
+	case r.Joined != nil:
 		known = "it joined on " + formatDate(r.Joined.NotBefore)
+	case r.LastContact != nil: // with a certificate that was brought by hand
+		known = "it was here on " + formatDate(*r.LastContact)
 	}
 	if known == "" || again {
 		return nil
@@ -237,10 +243,7 @@ func runInvitations(c *cobra.Command, o *options, i inviteOptions) error {
 		return errors.Join(printInvitations(c.OutOrStdout(), list, now), err)
 	}
 	revoked, err := book.Revoke(c.Context(), i.revoke, now)
-	if err != nil {
-		return err
-	}
-	if len(revoked) == 0 {
+	if err == nil && len(revoked) == 0 {
 		return fmt.Errorf("%s has no open invitation; see 'receiver invite --list'", i.revoke)
 	}
 	for _, r := range revoked {

@@ -40,9 +40,12 @@ type Book struct {
 	dir    *durable.Dir
 	holder string // describes this process to others that wait for the lock
 
-	mu     sync.Mutex // guards the fields below
-	readAt time.Time  // when latest was read; zero if never
-	latest time.Time  // when the last invitation that can be answered expires
+	changing sync.Mutex // held with the lock, so that the goroutines of a process wait in turn
+
+	mu      sync.Mutex // guards the fields below
+	changed time.Time  // when the directory had changed when latest was read; zero if never
+	readAt  time.Time  // when latest was read
+	latest  time.Time  // when the last invitation that can be answered expires
 }
 
 // OpenBook opens the invitations below a directory, which only the receiver's user may write to.
@@ -181,8 +184,9 @@ func (b *Book) HasOpen(now time.Time) bool {
 	if err != nil {
 		return false
 	}
-	if !st.ChangedAt().Before(b.readAt.Add(-timeGranularity)) {
-		b.readAt, b.latest = time.Now(), time.Time{}
+	// Any other time counts, not only a later one: the clock may have been set back.
+	if at := st.ChangedAt(); !at.Equal(b.changed) || !at.Before(b.readAt.Add(-timeGranularity)) {
+		b.changed, b.readAt, b.latest = at, time.Now(), time.Time{}
 		all, _ := b.List() // an unreadable invitation is not answered; [Book.Redeem] says why
 		for _, i := range all {
 			if i.answers(now) && i.Expires.After(b.latest) {
@@ -264,6 +268,8 @@ func (b *Book) admit(i Invitation, secret, keySHA256 string, now time.Time) (Inv
 	switch state := i.State(now); {
 	case state == Used && i.Use.KeySHA256 != keySHA256:
 		return i, &RefusedError{State: Used, Host: i.Host}
+	case state == Used && i.Wrong >= maxWrong:
+		return i, &RefusedError{State: Burnt, Host: i.Host}
 	case state == Used && !now.Before(i.Expires):
 		return i, &RefusedError{State: Expired, Host: i.Host}
 	case !i.answers(now):
@@ -273,8 +279,8 @@ func (b *Book) admit(i Invitation, secret, keySHA256 string, now time.Time) (Inv
 }
 
 func (b *Book) withLock(ctx context.Context, do func() error) error {
-	b.mu.Lock() // the lock of a file does not exclude goroutines of one process
-	defer b.mu.Unlock()
+	b.changing.Lock()
+	defer b.changing.Unlock()
 	lock, err := b.parent.WaitLock(ctx, bookLock, b.holder)
 	if err != nil {
 		return err
@@ -303,7 +309,7 @@ func (b *Book) load(id string) (Invitation, error) {
 		err = i.check()
 	}
 	if err != nil {
-		return i, fmt.Errorf("%s: %w", b.dir.Path(id+suffix), err)
+		return i, fmt.Errorf("%s is not an invitation: %w; remove it, and its token is worth nothing", b.dir.Path(id+suffix), err)
 	}
 	return i, nil
 }

@@ -57,7 +57,7 @@ type Invitation struct {
 	// used.
 	Again bool `json:"again,omitempty"`
 
-	SecretSHA256 string `json:"secret_sha256"` // of the secret's text, in hex
+	SecretSHA256 string `json:"secret_sha256,omitempty"` // of the secret's text, in hex
 	// Wrong counts the wrong secrets that came with this id.
 	Wrong     int        `json:"wrong,omitempty"`
 	RevokedAt *time.Time `json:"revoked,omitempty"`

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ const (
 	tokenPrefix   = "cis490_join_"
 	maxToken      = 4 << 10 // of its text
 	maxURLs       = 16
+	maxURLBytes   = 2 << 10 // of all URLs, so that a token with them is shorter than maxToken
 	checksumBytes = 4
 
 	// maxClockSkew is how far a host's clock may be behind the receiver's. The receiver's
@@ -82,12 +85,18 @@ func ParseToken(text string) (Token, error) {
 	if !bytes.Equal(sum[:checksumBytes], data[len(content):]) {
 		return Token{}, errDamaged
 	}
-	var raw tokenJSON
-	if err := json.Unmarshal(content, &raw); err != nil || raw.Version < 1 {
+	var version struct {
+		Version int `json:"v"`
+	}
+	if err := json.Unmarshal(content, &version); err != nil || version.Version < 1 {
 		return Token{}, errDamaged
 	}
-	if raw.Version != 1 {
+	if version.Version != 1 {
 		return Token{}, errors.New("the token was made by a newer receiver: upgrade the shipper first")
+	}
+	var raw tokenJSON
+	if err := json.Unmarshal(content, &raw); err != nil {
+		return Token{}, errDamaged
 	}
 	return raw.token()
 }
@@ -107,13 +116,8 @@ func (raw tokenJSON) token() (Token, error) {
 		return Token{}, errDamaged
 	}
 	copy(t.CA[:], raw.CA)
-	if len(t.URLs) == 0 || len(t.URLs) > maxURLs {
-		return Token{}, errDamaged
-	}
-	for _, u := range t.URLs {
-		if _, err := Address(u); err != nil {
-			return Token{}, fmt.Errorf("the token is not valid: %w", err)
-		}
+	if err := CheckURLs(t.URLs); err != nil {
+		return Token{}, fmt.Errorf("the token is not valid: %w", err)
 	}
 	return t, nil
 }
@@ -133,16 +137,39 @@ func (t Token) CheckClock(now time.Time) error {
 	return nil
 }
 
+// CheckURLs returns an error unless a token can have these URLs of a receiver.
+func CheckURLs(urls []string) error {
+	if len(urls) == 0 {
+		return errors.New("the receiver needs a URL")
+	}
+	if size := len(strings.Join(urls, "")); len(urls) > maxURLs || size > maxURLBytes {
+		return fmt.Errorf("%d URLs of a receiver with %d bytes are more than a token can have, which is %d with %d bytes",
+			len(urls), size, maxURLs, maxURLBytes)
+	}
+	for _, u := range urls {
+		if _, err := Address(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// urlGrammar describes the URL of a receiver. It is stricter than package url, which accepts
+// characters that a terminal would obey.
+var urlGrammar = regexp.MustCompile(`^https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/*$`)
+
 // Address returns the host and port of a receiver's URL, which has nothing else.
 func Address(text string) (string, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		strings.Trim(u.Path, "/") != "" {
+	if err != nil || !urlGrammar.MatchString(text) {
 		return "", errors.New("a receiver's URL must be https://NAME:PORT")
 	}
 	port := u.Port()
 	if port == "" {
 		port = "443"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return "", errors.New("the port of a receiver's URL must be 1 to 65535")
 	}
 	return net.JoinHostPort(u.Hostname(), port), nil
 }

@@ -13,8 +13,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"cis490/internal/printable"
 )
 
 // JoinProtocol is the ALPN name of a connection on which a machine without a certificate asks for
@@ -78,7 +76,7 @@ func (h *JoinHandler) readAndIssue(ctx context.Context, conn net.Conn) ([]byte, 
 	limited := &io.LimitedReader{R: conn, N: maxJoinHeader + maxJoinRequest}
 	r, err := http.ReadRequest(bufio.NewReader(limited))
 	if err != nil {
-		return nil, Refuse(BadRequest, "the request cannot be read: %s", printable.Text(err.Error()))
+		return nil, Refuse(BadRequest, "the request is not one of HTTP/1.1") // err may quote the secret, and is logged
 	}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
