@@ -188,6 +188,9 @@ func refuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Pro
 	if list.Err != nil {
 		return wire.Refuse(wire.Internal, "the receiver cannot read its list of disabled hosts; its log says why")
 	}
+	if list.IsRemoved(host) {
+		return wire.Refuse(wire.Forbidden, "host %s was removed; to let it join again, run 'receiver invite %s --again' on the receiver", host, host)
+	}
 	if list.Has(host) {
 		return wire.Refuse(wire.Forbidden, "host %s is disabled; enable it on the receiver with 'receiver hosts enable %s'", host, host)
 	}
