@@ -63,8 +63,8 @@ func (o InitOptions) Validate() error {
 	return err
 }
 
-// InitCA creates both CAs and the receiver's certificate in dir, which it creates if it is missing.
-// It never replaces a CA, because that would invalidate all certificates in use.
+// InitCA creates both roots and the receiver's certificate in dir, which it creates if it is
+// missing. It never replaces a CA, because that would invalidate all certificates in use.
 //
 // Unless the options say Offline, it also creates an issuing CA below each, so that the keys of the
 // roots can be kept elsewhere. What it signs is limited to one side: certificates of hosts within

@@ -1,11 +1,17 @@
 // Package pki issues the lab's certificates and authenticates the other end of a connection.
 //
-// There are two certificate authorities, so that neither side can impersonate the other. The hosts
-// trust ca.crt, which signs the receiver's certificate. The receiver trusts hosts-ca.crt, which
-// signs the hosts' certificates and is constrained to one trust domain. [InitCA], [IssueHost],
-// [RenewServer], [RevokeHost] and [ListIssued] work on a directory that has both. The identity of a
-// host is the one URI in its certificate, in the format of [ID]. Certificates of other tools work
-// as well if they have that URI.
+// There are two roots, so that neither side can impersonate the other. The hosts trust ca.crt,
+// which vouches for the receiver's certificate. The receiver trusts hosts-ca.crt, which vouches for
+// the hosts' certificates and is constrained to one trust domain. Below each there may be an
+// issuing CA, so that the root's key can be kept offline. [InitCA], [IssueHost], [RenewServer],
+// [RevokeHost] and [ListIssued] work on a directory that has all of them. The identity of a host is
+// the one URI in its certificate, in the format of [ID]. Certificates of other tools work as well
+// if they have that URI.
+//
+// A host that joins gets its certificate from the receiver itself. What that needs and writes is in
+// the identity directory of each end. The receiver's has a copy of the hosts' issuing CA ([Issuer])
+// and what is known of each host ([HostRecords]), the host's its key and certificate ([Pending]). A
+// host finds the receiver by the hash of its root alone: see [DialJoin].
 //
 // [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
 // keep the old ones if the new ones are not valid.

@@ -14,6 +14,8 @@
 //	POST    /v1/ping                        check the connection; writes nothing
 //	POST    /v1/inventory                   are these episodes still on the disk?
 //
+// A host without a certificate asks for one on a connection of its own: see [JoinProtocol].
+//
 // Names of hosts and episodes must be valid for [episode.ParseName], after the path is
 // unescaped once. The host in the path must be the host in the certificate. A receiver that
 // requires tokens also checks the bearer token in Authorization (RFC 6750).
