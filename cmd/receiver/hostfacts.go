@@ -20,6 +20,7 @@ import (
 const (
 	hostInvited datadir.HostState = "invited" // it has no certificate yet
 	hostExpired datadir.HostState = "expired" // all its certificates on record have expired
+	hostRevoked datadir.HostState = "revoked" // and at least one of them was revoked or replaced
 )
 
 // hostFacts is what the receiver knows of a host.
@@ -35,7 +36,12 @@ type certificateFacts struct {
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
 	State    pki.State `json:"state"`
+
+	notBefore time.Time // zero if not known
 }
+
+// stateReplaced says that a certificate ended when its host joined again.
+const stateReplaced pki.State = "replaced"
 
 // listHosts returns all hosts that the data directory, the certificates on record, the records of
 // contacts or an invitation name, sorted by name.
@@ -64,7 +70,7 @@ func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now ti
 	for _, i := range list {
 		h := all[i.Host]
 		h.Host.Host = i.Host
-		h.Certificates = append(h.Certificates, certificateFacts{i.Serial, i.NotAfter, i.State})
+		h.Certificates = append(h.Certificates, certificateFacts{i.Serial, i.NotAfter, i.State, i.NotBefore})
 		all[i.Host] = h
 	}
 	return err
@@ -81,7 +87,12 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 			if now.After(*r.NotAfter) {
 				state = pki.Expired
 			}
-			h.Certificates = append(h.Certificates, certificateFacts{r.Serial, *r.NotAfter, state})
+			h.Certificates = append(h.Certificates, certificateFacts{Serial: r.Serial, NotAfter: *r.NotAfter, State: state})
+		}
+		for i, c := range h.Certificates {
+			if c.State == pki.Valid && r.HasReplaced(c.Serial, c.notBefore) {
+				h.Certificates[i].State = stateReplaced
+			}
 		}
 		all[name] = h
 	}
@@ -109,26 +120,34 @@ func (h hostFacts) withState() hostFacts {
 		}
 		return strings.Compare(a.Serial, b.Serial)
 	})
-	isValid := func(c certificateFacts) bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
 	switch {
 	case h.State == datadir.HostDisabled || h.State == datadir.HostRemoved:
 	case h.InvitedUntil != nil && len(h.Certificates) == 0 && !h.Stored:
 		h.State = hostInvited
-	case len(h.Certificates) > 0 && !slices.ContainsFunc(h.Certificates, isValid):
+	case len(h.Certificates) > 0 && !slices.ContainsFunc(h.Certificates, certificateFacts.isValid):
 		h.State = hostExpired
+		if slices.ContainsFunc(h.Certificates, func(c certificateFacts) bool { return c.State != pki.Expired }) {
+			h.State = hostRevoked
+		}
 	default:
 		h.State = datadir.HostActive
 	}
 	return h
 }
 
-// certUntil returns when the last certificate expires.
+// certUntil returns when the last certificate that gives access expires, or else the last one.
 func (h hostFacts) certUntil() string {
 	if len(h.Certificates) == 0 {
 		return "-"
 	}
-	return formatDate(h.Certificates[0].NotAfter)
+	last := h.Certificates[0]
+	if i := slices.IndexFunc(h.Certificates, certificateFacts.isValid); i >= 0 {
+		last = h.Certificates[i]
+	}
+	return formatDate(last.NotAfter)
 }
+
+func (c certificateFacts) isValid() bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
 
 func (h hostFacts) contact() string {
 	if h.LastContact == nil {

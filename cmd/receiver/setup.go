@@ -82,14 +82,20 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 	if err := errors.Join(done(file, wrote), done(dir, made)); err != nil {
 		return err
 	}
-	if err := installIdentity(c, cfg, dir, done); err != nil {
+	installed, signs, err := installIdentity(cfg, dir)
+	if err := errors.Join(err, done(string(cfg.IdentityDir), installed)); err != nil {
 		return err
 	}
-	started, err := startService(c.Context(), file)
+	started, err := startService(c.Context(), file, wrote || made || installed)
 	if err != nil {
 		return err
 	}
-	return finishSetup(c, o, started)
+	invite := "invite HOST"
+	if !signs {
+		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join\n")
+		invite = fmt.Sprintf("pki issue HOST --dir %s --out HOST", dir)
+	}
+	return finishSetup(c, o, started, invite)
 }
 
 // writeConfig writes a configuration if there is none.
@@ -139,31 +145,35 @@ func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool
 	return true, pki.ShareKey(dir, stateOf(cfg))
 }
 
-// installIdentity lets the service sign for hosts, if there is a CA for that.
-func installIdentity(c *cobra.Command, cfg receiver.Config, dir string, done func(string, bool) error) error {
+// installIdentity lets the service sign for hosts, if there is a CA for that. It reports whether it
+// changed anything, and whether the service can sign.
+func installIdentity(cfg receiver.Config, dir string) (changed, signs bool, err error) {
 	identity := string(cfg.IdentityDir)
+	_, missing := os.Lstat(identity)
 	if err := pki.CreateIdentityDir(identity); err != nil {
-		return err
+		return false, false, err
 	}
-	changed, err := pki.InstallIssuing(dir, identity)
+	changed, err = pki.InstallIssuing(dir, identity)
 	if errors.Is(err, pki.ErrNoIssuing) || errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: %s has no issuing CA, so hosts cannot join: use 'receiver pki issue HOST' for each\n", dir)
-		err = nil
+		err = nil // there is none, or its key was moved offline after it was installed
 	}
-	if err := errors.Join(err, serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))); err != nil {
-		return err
-	}
-	return done(identity, changed)
+	_, serr := pki.OpenIssuer(identity)
+	err = errors.Join(err, serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...)))
+	return changed || missing != nil, serr == nil, err
 }
 
 // startService enables and starts the service of the default configuration. It reports false where
-// no service is managed.
-func startService(ctx context.Context, file string) (bool, error) {
+// no service is managed. A running one is restarted only if something changed.
+func startService(ctx context.Context, file string, changed bool) (bool, error) {
+	last := "start"
+	if changed {
+		last = "restart"
+	}
 	if os.Geteuid() != 0 || file != receiver.DefaultConfigFile || !systemd.IsRunning() {
 		return false, nil
 	}
 	for _, step := range []struct{ action, unit string }{
-		{"enable", socketUnit}, {"enable", serviceUnit}, {"start", socketUnit}, {"restart", serviceUnit},
+		{"enable", socketUnit}, {"enable", serviceUnit}, {"start", socketUnit}, {last, serviceUnit},
 	} {
 		if err := systemd.Control(ctx, step.action, step.unit); err != nil {
 			return false, err
@@ -173,7 +183,7 @@ func startService(ctx context.Context, file string) (bool, error) {
 }
 
 // finishSetup checks what was set up, and says what to do next.
-func finishSetup(c *cobra.Command, o *options, started bool) error {
+func finishSetup(c *cobra.Command, o *options, started bool, invite string) error {
 	next := "receiver"
 	if o.config != receiver.DefaultConfigFile {
 		next = "receiver --config " + o.config
@@ -182,7 +192,7 @@ func finishSetup(c *cobra.Command, o *options, started bool) error {
 	if !started {
 		state = "next     start it: " + next
 	}
-	if err := printf(c.OutOrStdout(), "%s\nnext     for each host: %s invite HOST\n\n", state, next); err != nil {
+	if err := printf(c.OutOrStdout(), "%s\nnext     for each host: %s %s\n\n", state, next, invite); err != nil {
 		return err
 	}
 	return runCheck(c, o, false, true)

@@ -55,7 +55,7 @@ so that it appears neither in the process list nor in the shell's history.`,
   shipper join --config ./lab-host.toml --token-file token.txt`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if (len(args) == 1) == (file != "") {
-				return errors.New("requires either a TOKEN or --token-file FILE")
+				return errors.New("requires a TOKEN, '-' or --token-file FILE")
 			}
 			return nil
 		},
@@ -149,10 +149,11 @@ func getCertificate(ctx context.Context, plan *configPlan, token invite.Token) (
 		if err == nil {
 			return leaf.NotAfter, url, nil
 		}
-		failed = append(failed, fmt.Errorf("%s: %w", url, err))
-		if _, refused := errors.AsType[*wire.Problem](err); refused {
-			return time.Time{}, "", errors.Join(failed...)
+		err = fmt.Errorf("%s: %w", url, err)
+		if _, unanswered := errors.AsType[*unansweredError](err); !unanswered {
+			return time.Time{}, "", err
 		}
+		failed = append(failed, err)
 	}
 	err := errors.Join(failed...)
 	if advice := hint.For(failed[0]); advice != "" {
@@ -160,6 +161,12 @@ func getCertificate(ctx context.Context, plan *configPlan, token invite.Token) (
 	}
 	return time.Time{}, "", &cli.ExitError{Code: cli.Unreachable, Err: err}
 }
+
+// unansweredError says that an address gave no answer. Another address may.
+type unansweredError struct{ error }
+
+// Unwrap returns the reason.
+func (e *unansweredError) Unwrap() error { return e.error }
 
 // askFor asks at one address.
 func askFor(ctx context.Context, url string, plan *configPlan, token invite.Token) (*x509.Certificate, error) {
@@ -169,7 +176,7 @@ func askFor(ctx context.Context, url string, plan *configPlan, token invite.Toke
 	}
 	conn, root, err := pki.DialJoin(ctx, wire.Dial, addr, wire.JoinProtocol, token.CA, time.Now())
 	if err != nil {
-		return nil, err
+		return nil, &unansweredError{err}
 	}
 	defer conn.Close()
 	leaf, err := request(ctx, conn, addr, root, plan.identity, token)
@@ -189,8 +196,11 @@ func request(ctx context.Context, conn net.Conn, addr string, root *x509.Certifi
 	if errors.Is(err, wire.TokenRefused) { // after any other error, the certificate may have been issued
 		return nil, errors.Join(err, pending.Discard())
 	}
-	if err != nil {
+	if _, refused := errors.AsType[*wire.Problem](err); refused {
 		return nil, err
+	}
+	if err != nil {
+		return nil, &unansweredError{err}
 	}
 	return pending.Install(token.Host, chain, root)
 }
@@ -260,6 +270,9 @@ func (p *configPlan) planNew(token invite.Token) error {
 	dir, err := filepath.Abs(filepath.Dir(p.path))
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return cli.UsageError(fmt.Errorf("the configuration %s cannot be written: %w", p.path, err))
 	}
 	p.config = shipper.DefaultConfig()
 	p.identity = pki.IdentityDir(filepath.Join(dir, filepath.Base(p.path)))

@@ -211,7 +211,7 @@ func (e *RefusedError) Error() string {
 	}
 	switch e.State {
 	case Used:
-		return "the token was already used by another machine or key" + again
+		return fmt.Sprintf("the token was already used by another machine or key: if that was wrong, run 'receiver invite %s --again' on the receiver", e.Host)
 	case Expired:
 		return "the token has expired" + again
 	case Burnt:

@@ -164,6 +164,25 @@ func (g *Gate) RecheckCaller(c Caller) (Caller, error) {
 	return g.checkCaller(g.current.Load(), c)
 }
 
+// CheckIssued returns an error if a certificate that an [Issuer] has just signed gives no access: the
+// issuing CA was revoked, say, or is not below the configured CAs.
+func (g *Gate) CheckIssued(chain []byte) error {
+	ders, err := decodeBlocks(chain, "the chain", pemCertificate)
+	if err != nil {
+		return err
+	}
+	var certs []*x509.Certificate
+	for _, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		certs = append(certs, cert)
+	}
+	_, _, err = g.current.Load().authorizePeer(certs, g.now())
+	return err
+}
+
 // Now returns the gate's clock.
 func (g *Gate) Now() time.Time { return g.now() }
 

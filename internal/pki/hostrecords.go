@@ -194,13 +194,17 @@ func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) e
 	}
 	r, _, _ := h.get(host)
 	serial := formatSerial(cert.SerialNumber)
-	switch {
-	case r.ReplacedBefore == nil || cert.NotBefore.After(*r.ReplacedBefore) || serial == r.ReplacedBy:
-		return nil
-	case r.Joined != nil && r.Joined.Serial == serial: // the clock was set back before the host joined
+	if !r.HasReplaced(serial, cert.NotBefore) {
 		return nil
 	}
 	return fmt.Errorf("the certificate %s ended when host %s joined again and used its new one", serial, host)
+}
+
+// HasReplaced reports whether a certificate of the host ended when the host joined again.
+func (r HostRecord) HasReplaced(serial string, notBefore time.Time) bool {
+	isKept := serial == r.ReplacedBy ||
+		r.Joined != nil && r.Joined.Serial == serial // also if the clock was set back before the host joined
+	return r.ReplacedBefore != nil && !notBefore.After(*r.ReplacedBefore) && !isKept
 }
 
 // NoteContact records a request of a host that has access.

@@ -120,6 +120,9 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	if err != nil {
 		return nil, err
 	}
+	if err := d.receiver.gate.CheckIssued(chain); err != nil {
+		return nil, wire.Refuse(wire.Internal, "the receiver would refuse the certificate that it signs; its CAs and lists do not fit its issuing CA: %v", err)
+	}
 	d.receiver.log.Info("host joined", "host", used.Host, "remote", remote, "serial", used.Use.Serial)
 	return chain, nil
 }
