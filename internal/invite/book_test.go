@@ -128,7 +128,7 @@ func TestTenWrongSecretsEndAnInvitation(t *testing.T) {
 	}
 }
 
-// The host may ask again with the right secret while somebody else guesses.
+// The host may ask again with the right secret while another user guesses.
 func TestWrongSecretsEndAUsedInvitationToo(t *testing.T) {
 	l := newLab(t)
 	i, secret := l.create("lab-07")
@@ -185,7 +185,7 @@ func TestEndedInvitationIsRefused(t *testing.T) {
 	l.wantIssued(0)
 }
 
-// A used invitation whose answer was lost is worth a certificate to who has key and secret; the
+// A used invitation whose answer was lost is worth a certificate to the holder of key and secret; the
 // operator can end that.
 func TestUsedInvitationCanBeRevoked(t *testing.T) {
 	l := newLab(t)
@@ -240,7 +240,7 @@ func TestWrongSecretsAtTheSameTimeAreAllCounted(t *testing.T) {
 	l.wantRefused(err, invite.Burnt)
 }
 
-// A failed issue leaves the invitation open: nobody got anything.
+// A failed issue leaves the invitation open: no certificate was handed out.
 func TestFailedIssueLeavesTheInvitationOpen(t *testing.T) {
 	l := newLab(t)
 	i, secret := l.create("lab-07")

@@ -36,7 +36,7 @@ func content(t *testing.T, token invite.Token) map[string]any {
 	return fields
 }
 
-// encode returns a token with any content and the right checksum, as anybody can make one.
+// encode returns a token with any content and the right checksum, as any sender can make one.
 func encode(t *testing.T, fields any) string {
 	t.Helper()
 	data, err := json.Marshal(fields)

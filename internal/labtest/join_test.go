@@ -158,7 +158,7 @@ func listenAddr(t *testing.T, l *labtest.Lab) string {
 	return addr
 }
 
-// The answer is lost on the way, wherever the connection is cut: the same token goes on.
+// The answer is lost on the way, wherever the connection is cut: the same token continues.
 func TestJoinGoesOnAfterAnyCut(t *testing.T) {
 	l, h := newJoinLab(t)
 	token := l.Invite("lab-07")

@@ -107,7 +107,7 @@ func verifyServer(t testing.TB, dir string, leaf *x509.Certificate, name string,
 	return err
 }
 
-// With the key of the receiver's issuing CA nobody can be another server.
+// The key of the receiver's issuing CA signs for no other server.
 func TestIssuingCAOfTheReceiverSignsItsNamesOnly(t *testing.T) {
 	for _, test := range []struct {
 		names []string
@@ -219,7 +219,7 @@ func TestExpiredCertificateOfTheRootIsNotInTheWayOfARevocation(t *testing.T) {
 	}
 }
 
-// Without a record nobody knows who signed a certificate. If a list cannot be signed, revoking by
+// Without a record it is not known which CA signed a certificate. If a list cannot be signed, revoking by
 // serial number must not claim success, and must be possible later.
 func TestRevokingASerialSaysWhichListIsMissing(t *testing.T) {
 	l := newJoinLab(t)
@@ -248,7 +248,7 @@ func TestRevokingASerialSaysWhichListIsMissing(t *testing.T) {
 	}
 }
 
-// The root can end its issuing CA, and with it all that it signed.
+// The root can end its issuing CA, and with it each certificate of that CA.
 func TestRevokedIssuingCAEndsItsCertificates(t *testing.T) {
 	l := newJoinLab(t)
 	h := l.join("lab-01", false, time.Now())

@@ -42,8 +42,8 @@ func (j *joinLab) handshake(protocols ...string) (string, error) {
 	return conn.ConnectionState().NegotiatedProtocol, err
 }
 
-// Everything on the port demands a certificate, but for a hello that offers joining and nothing
-// else while somebody is invited.
+// Everything on the port demands a certificate, except a hello that offers joining and nothing
+// else while an invitation is open.
 func TestOnlyJoiningNeedsNoCertificate(t *testing.T) {
 	j := newJoinLab(t)
 	for _, open := range []bool{false, true} {
