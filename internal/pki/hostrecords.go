@@ -36,8 +36,8 @@ type HostRecord struct {
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
 	Joined      *Joined    `json:"joined,omitempty"`
-	// ReplacedBefore ends the certificates from before it, but not the joined one: the host joined
-	// again then, and has used the certificate that it got.
+	// ReplacedBefore ends the certificates that became valid by then, but not the joined one: the host
+	// joined again, and has used the certificate that it got.
 	ReplacedBefore *time.Time `json:"replaced_before,omitempty"`
 }
 
@@ -53,7 +53,6 @@ type Joined struct {
 // HostRecords are the records of a running receiver, which alone writes them.
 type HostRecords struct {
 	dir *durable.Dir
-	log *slog.Logger
 
 	writing sync.Mutex // held from the change of a record until it is written
 
@@ -77,7 +76,7 @@ func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
 	if err != nil {
 		log.Warn("host record unreadable", "err", err)
 	}
-	return &HostRecords{dir: dir, log: log, hosts: hosts}, nil
+	return &HostRecords{dir: dir, hosts: hosts}, nil
 }
 
 // ListHostRecords returns the records of an identity directory, which may be missing.
@@ -174,23 +173,24 @@ func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) e
 	r, _, _ := h.get(host)
 	serial := formatSerial(cert.SerialNumber)
 	switch {
-	case r.ReplacedBefore == nil || !cert.NotBefore.Before(*r.ReplacedBefore):
+	case r.ReplacedBefore == nil || cert.NotBefore.After(*r.ReplacedBefore):
 		return nil
-	case r.Joined != nil && r.Joined.Serial == serial: // the clock was set back before the host joined
+	case r.Joined != nil && r.Joined.Serial == serial: // also if the clock was set back before the host joined
 		return nil
 	}
 	return fmt.Errorf("the certificate %s ended when host %s joined again and used its new one", serial, host)
 }
 
-// NoteContact records a request of a host that has access.
-func (h *HostRecords) NoteContact(c Caller, now time.Time) {
+// NoteContact records a request of a host that has access. An error leaves the record changed in
+// memory.
+func (h *HostRecords) NoteContact(c Caller, now time.Time) error {
 	if h == nil || len(c.peer) == 0 || !h.isNew(c, now) {
-		return
+		return nil
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	if !h.isNew(c, now) { // another request was faster
-		return
+		return nil
 	}
 	r, _, _ := h.get(c.Host)
 	serial := formatSerial(c.peer[0].SerialNumber)
@@ -205,9 +205,7 @@ func (h *HostRecords) NoteContact(c Caller, now time.Time) {
 		}
 	}
 	h.set(r) // first, so that the former certificates end even if the disk is full
-	if err := h.write(c.Host, &r); err != nil {
-		h.log.Warn("host record not written", "host", c.Host, "err", err)
-	}
+	return h.write(c.Host, &r)
 }
 
 // isFirstUse reports whether a certificate is the joined one, which was not used before.

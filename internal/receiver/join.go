@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"cis490/internal/durable"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -78,6 +79,22 @@ func (d *joinDoor) close() error {
 		err = errors.Join(err, d.book.Close())
 	}
 	return err
+}
+
+// noteContact records a request of a host. A host is served also if that cannot be written, unless
+// the storage cannot be trusted any more.
+func (r *Receiver) noteContact(caller pki.Caller) {
+	if r.join == nil {
+		return
+	}
+	err := r.join.records.NoteContact(caller, r.gate.Now())
+	if err == nil {
+		return
+	}
+	r.log.Warn("host record not written", "host", caller.Host, "err", err)
+	if errors.Is(err, durable.ErrFault) {
+		r.recordFault(err)
+	}
 }
 
 // serveConn is for http.Server.TLSNextProto: it answers the one request of a connection.
