@@ -88,7 +88,8 @@ func TestTokenIsGoodForOneMachine(t *testing.T) {
 	if p := h.Once(); p.Code == 0 {
 		t.Errorf("the replaced machine still ships: %+v", p.Tally)
 	}
-	mustContain(t, "the replaced machine", h.Run("--ping").Stderr, "joined again")
+	h.Run("--ping").MustExit(t, 4)
+	mustContain(t, "the receiver", l.Process().Output(), "ended when host lab-07 joined again and used its new one")
 	h.Forget("run-1")
 }
 
@@ -241,7 +242,9 @@ func TestJoiningPrintsJSON(t *testing.T) {
 		State   string `json:"state"`
 		Secret  string `json:"secret_sha256"`
 	}
-	list := func() string { return l.Receiver("--config", config, "invite", "--list", "--json").MustExit(t, 0).Stdout }
+	list := func() string {
+		return l.Receiver("--config", config, "invite", "--list", "--json").MustExit(t, 0).Stdout
+	}
 	decodeJSON(t, list(), &listed)
 	if listed.Host != "lab-07" || listed.State != "open" || listed.Version != 1 || strings.Contains(list(), "secret") {
 		t.Errorf("got %s", list())
