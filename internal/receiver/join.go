@@ -19,9 +19,9 @@ import (
 // Limits of requests to join, of all machines together. Connections of one address are limited as
 // all that have no identity yet are: see [admission.Conns].
 const (
-	maxJoins      = 4  // at once
-	joinsPerHour  = 60 // more than a lab sets up, and few enough for the log and the disk
-	maxJoinsBurst = 30
+	maxJoins         = 4  // at once
+	refusalsPerHour  = 60 // that are explained and logged
+	maxRefusalsBurst = 30
 )
 
 // joinDoor lets hosts join: it turns invitations into certificates. It exists while the identity
@@ -52,7 +52,7 @@ func (r *Receiver) openJoin(holder string) error {
 	r.join = &joinDoor{
 		receiver: r, records: records,
 		slots: make(chan struct{}, maxJoins),
-		limit: rate.NewLimiter(rate.Every(time.Hour/joinsPerHour), maxJoinsBurst),
+		limit: rate.NewLimiter(rate.Every(time.Hour/refusalsPerHour), maxRefusalsBurst),
 	}
 	if r.join.issuer, err = pki.OpenIssuer(path); errors.Is(err, pki.ErrNoIssuing) {
 		return nil
@@ -103,6 +103,15 @@ func (d *joinDoor) serveConn(_ *http.Server, conn *tls.Conn, _ http.Handler) {
 	h.ServeConn(d.receiver.baseCtx, conn)
 }
 
+// refuse returns p, or that too many others were refused. Anybody can cause refusals while somebody is
+// invited: they must neither fill the log nor keep out a host with a good token.
+func (d *joinDoor) refuse(p *wire.Problem) error {
+	if d.limit.Allow() {
+		return p
+	}
+	return &wire.Problem{Code: wire.Busy, Detail: "too many requests to join were refused; try again in a minute", RetryAfter: time.Minute}
+}
+
 // issue returns the certificate chain for a request, or refuses it.
 func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string) ([]byte, error) {
 	select {
@@ -111,12 +120,9 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	default:
 		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many hosts join at once", RetryAfter: 5 * time.Second}
 	}
-	if !d.limit.Allow() {
-		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many requests to join; try again in a minute", RetryAfter: time.Minute}
-	}
 	request, err := pki.ParseRequest(j.CSR)
 	if err != nil {
-		return nil, wire.Refuse(wire.BadRequest, "%v", err)
+		return nil, d.refuse(wire.Refuse(wire.BadRequest, "%v", err))
 	}
 	now := d.receiver.gate.Now()
 	used, err := d.book.Redeem(ctx, j.Invitation, j.Secret, request.KeySHA256, now, func(i invite.Invitation) (string, error) {
@@ -130,7 +136,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 		return issued.Serial, d.records.SetJoined(issued, i.Again)
 	})
 	if refused, ok := errors.AsType[*invite.RefusedError](err); ok {
-		return nil, wire.Refuse(wire.TokenRefused, "%v", refused)
+		return nil, d.refuse(wire.Refuse(wire.TokenRefused, "%v", refused))
 	}
 	if err != nil {
 		return nil, d.receiver.noteFault(err)
