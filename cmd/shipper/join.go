@@ -150,7 +150,8 @@ func getCertificate(ctx context.Context, plan *configPlan, token invite.Token) (
 			return leaf.NotAfter, url, nil
 		}
 		failed = append(failed, fmt.Errorf("%s: %w", url, err))
-		if _, refused := errors.AsType[*wire.Problem](err); refused {
+		_, refused := errors.AsType[*wire.Problem](err)
+		if _, local := errors.AsType[*localError](err); local || refused {
 			return time.Time{}, "", errors.Join(failed...)
 		}
 	}
@@ -179,11 +180,16 @@ func askFor(ctx context.Context, url string, plan *configPlan, token invite.Toke
 	return leaf, err
 }
 
+// localError is an error of this machine, which no other address of the receiver helps with.
+type localError struct{ error }
+
+func (e *localError) Unwrap() error { return e.error }
+
 // request sends the request over a connection, and installs the answer.
 func request(ctx context.Context, conn net.Conn, addr string, root *x509.Certificate, identity string, token invite.Token) (*x509.Certificate, error) {
 	pending, err := pki.OpenPending(identity, token.ID)
 	if err != nil {
-		return nil, err
+		return nil, &localError{err}
 	}
 	chain, err := wire.Join(ctx, conn, addr, wire.JoinRequest{Invitation: token.ID, Secret: token.Secret, CSR: pending.Request})
 	if errors.Is(err, wire.TokenRefused) { // after any other error, the certificate may have been issued
@@ -192,7 +198,11 @@ func request(ctx context.Context, conn net.Conn, addr string, root *x509.Certifi
 	if err != nil {
 		return nil, err
 	}
-	return pending.Install(token.Host, chain, root)
+	leaf, err := pending.Install(token.Host, chain, root)
+	if err != nil {
+		return nil, &localError{err}
+	}
+	return leaf, nil
 }
 
 // configPlan says what joining does to the configuration file.

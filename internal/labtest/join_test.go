@@ -221,6 +221,20 @@ func TestReceiverRestoredFromABackupServesWhoJoinedSince(t *testing.T) {
 	ship(t, l, h, "run-3")
 }
 
+// A host that cannot write sends nothing, and the token stays good.
+func TestFullDiskKeepsTheTokenGood(t *testing.T) {
+	l, h := newJoinLab(t)
+	token := l.Invite("lab-07")
+	fixture.WriteFile(t, h.Path("identity"), "not a directory")
+	h.Run("join", token).MustExit(t, 1)
+	fixture.Must(t, os.Remove(h.Path("identity")))
+	if found, _ := filepath.Glob(l.Path("identity", "issued", "*.crt")); len(found) > 0 {
+		t.Errorf("%q were issued", found)
+	}
+	h.Run("join", token).MustExit(t, 0)
+	ship(t, l, h, "run-1")
+}
+
 // The outputs for programs.
 func TestJoiningPrintsJSON(t *testing.T) {
 	l, h := newJoinLab(t)
