@@ -71,7 +71,7 @@ Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
 		},
 	}
 	dirFlag(cmd, &dir)
-	cmd.Flags().BoolVar(&o.Offline, "offline", false, "create no issuing CAs")
+	cmd.Flags().BoolVar(&o.Offline, "offline", false, "create no issuing CAs: only the roots can sign")
 	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
 	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make server.crt valid for `N` days")
@@ -85,8 +85,8 @@ func issuingFiles(offline bool) string {
 	if offline {
 		return ""
 	}
-	return `  ca-issuing and hosts-ca-issuing (.crt, .key), CAs below the other two: while
-                they are here, ca.key and hosts-ca.key may be kept offline
+	return `  ca-issuing and hosts-ca-issuing (.crt, .key), CAs below the other two:
+                with them, ca.key and hosts-ca.key can be kept offline
 `
 }
 

@@ -86,6 +86,12 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 	if err := errors.Join(err, done(string(cfg.IdentityDir), installed)); err != nil {
 		return err
 	}
+	// Not only if the key is new: an earlier setup may have been interrupted before this.
+	if (made || installed) && cfg.TLS.KeyFile == config.Path(filepath.Join(dir, "server.key")) {
+		if err := pki.ShareKey(dir, stateOf(cfg)); err != nil {
+			return err
+		}
+	}
 	started, err := startService(c.Context(), file, wrote || made || installed)
 	if err != nil {
 		return err
@@ -136,13 +142,14 @@ func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool
 	if _, err := os.Stat(string(cfg.TLS.CertFile)); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if err := pki.InitCA(dir, init); err != nil {
-		return false, err
+	switch {
+	case cfg.TLS.CertFile != config.Path(filepath.Join(dir, "server.crt")):
+		return false, cli.UsageError(fmt.Errorf("the configuration says cert_file = %q, which does not exist: name %s there, or its directory with --pki",
+			cfg.TLS.CertFile, filepath.Join(dir, "server.crt")))
+	case cfg.Auth.TrustDomain != init.TrustDomain:
+		return false, cli.UsageError(fmt.Errorf("the configuration says trust_domain = %q, but --trust-domain is %s: make them the same", cfg.Auth.TrustDomain, init.TrustDomain))
 	}
-	if cfg.TLS.CertFile != config.Path(filepath.Join(dir, "server.crt")) {
-		return true, cli.UsageError(fmt.Errorf("the configuration says cert_file = %q: name the files in %s there, then run this again", cfg.TLS.CertFile, dir))
-	}
-	return true, pki.ShareKey(dir, stateOf(cfg))
+	return true, pki.InitCA(dir, init)
 }
 
 // installIdentity lets the service sign for hosts, if there is a CA for that. It reports whether it

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,7 +89,8 @@ func TestTokenIsGoodForOneMachine(t *testing.T) {
 	if p := h.Once(); p.Code == 0 {
 		t.Errorf("the replaced machine still ships: %+v", p.Tally)
 	}
-	mustContain(t, "the replaced machine", h.Run("--ping").Stderr, "joined again")
+	h.Run("--ping").MustExit(t, 4)
+	mustContain(t, "the receiver", l.Process().Output(), "ended when host lab-07 joined again and used its new one")
 	h.Forget("run-1")
 }
 
@@ -219,6 +221,20 @@ func TestReceiverRestoredFromABackupServesWhoJoinedSince(t *testing.T) {
 	ship(t, l, h, "run-3")
 }
 
+// A host that cannot write sends nothing, and the token stays good.
+func TestFullDiskKeepsTheTokenGood(t *testing.T) {
+	l, h := newJoinLab(t)
+	token := l.Invite("lab-07")
+	fixture.WriteFile(t, h.Path("identity"), "not a directory")
+	h.Run("join", token).MustExit(t, 1)
+	fixture.Must(t, os.Remove(h.Path("identity")))
+	if found, _ := filepath.Glob(l.Path("identity", "issued", "*.crt")); len(found) > 0 {
+		t.Errorf("%q were issued", found)
+	}
+	h.Run("join", token).MustExit(t, 0)
+	ship(t, l, h, "run-1")
+}
+
 // The outputs for programs.
 func TestJoiningPrintsJSON(t *testing.T) {
 	l, h := newJoinLab(t)
@@ -316,4 +332,37 @@ func TestSetupTwiceChangesNothing(t *testing.T) {
 	if strings.Contains(out, "created") || read() != before {
 		t.Errorf("it changed something: %s", out)
 	}
+}
+
+// A host that joined at the receiver's own port ships by way of a proxy, which gets its chain and
+// hands over the certificate alone. So does one whose name looks like a DNS name, which OpenSSL
+// would compare with the issuing CA's constraints.
+func TestJoinedHostShipsBehindAProxy(t *testing.T) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *frontProxy) {
+		l.SetUp()
+		l.Restart()
+		for _, name := range []string{"lab-07", "lab-08.example.org"} {
+			h := l.Newcomer(name)
+			h.Run("join", l.Invite(name)).MustExit(t, 0)
+			path := h.Path("lab-host.toml")
+			fixture.WriteFile(t, path, strings.Replace(fixture.ReadFile(t, path), l.Proxy.Addr(), f.addr, 1))
+			mustContain(t, "ping", h.Run("--ping").MustExit(t, 0).Stdout, name+` by "proxy"`)
+			ship(t, l, h, "run-1")
+			l.Receiver("--config", l.Path("receiver.toml"), "pki", "revoke", name, "--dir", l.Path("pki")).MustExit(t, 0)
+			l.Process().Signal(t, syscall.SIGHUP)
+			labtest.Eventually(t, name+" is shut out", func() bool { return h.Run("--ping").Code == 4 })
+		}
+	})
+}
+
+// Joining by way of a proxy that ends TLS sends nothing, and says where to join.
+func TestJoiningThroughAProxyThatEndsTLSSendsNothing(t *testing.T) {
+	forEachProxy(t, func(t *testing.T, l *labtest.Lab, _ *labtest.Host, f *frontProxy) {
+		l.SetUp()
+		l.Restart()
+		h := l.Newcomer("lab-07")
+		l.Proxy.Forward(f.addr)
+		h.Run("join", l.Invite("lab-07")).MustExit(t, 4)
+		mustBeEmpty(t, h)
+	})
 }

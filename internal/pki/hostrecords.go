@@ -55,7 +55,6 @@ type Joined struct {
 // HostRecords are the records of a running receiver, which alone writes them.
 type HostRecords struct {
 	dir *durable.Dir
-	log *slog.Logger
 
 	writing sync.Mutex // held from the change of a record until it is written
 
@@ -79,7 +78,7 @@ func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
 	if err != nil {
 		log.Warn("host record unreadable", "err", err)
 	}
-	return &HostRecords{dir: dir, log: log, hosts: hosts}, nil
+	return &HostRecords{dir: dir, hosts: hosts}, nil
 }
 
 // ListHostRecords returns the records of an identity directory, which may be missing.
@@ -207,15 +206,16 @@ func (r HostRecord) HasReplaced(serial string, notBefore time.Time) bool {
 	return r.ReplacedBefore != nil && !notBefore.After(*r.ReplacedBefore) && !isKept
 }
 
-// NoteContact records a request of a host that has access.
-func (h *HostRecords) NoteContact(c Caller, now time.Time) {
+// NoteContact records a request of a host that has access. An error leaves the record changed in
+// memory.
+func (h *HostRecords) NoteContact(c Caller, now time.Time) error {
 	if h == nil || len(c.peer) == 0 || !h.isNew(c, now) {
-		return
+		return nil
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	if !h.isNew(c, now) { // another request was faster
-		return
+		return nil
 	}
 	r, _, _ := h.get(c.Host)
 	serial := formatSerial(c.peer[0].SerialNumber)
@@ -230,9 +230,7 @@ func (h *HostRecords) NoteContact(c Caller, now time.Time) {
 		}
 	}
 	h.set(r) // first, so that the former certificates end even if the disk is full
-	if err := h.write(c.Host, &r); err != nil {
-		h.log.Warn("host record not written", "host", c.Host, "err", err)
-	}
+	return h.write(c.Host, &r)
 }
 
 // isFirstUse reports whether a certificate is the joined one, which was not used before.

@@ -107,3 +107,8 @@ func (r *Receiver) ReviewRequests() { r.access.reviewDue() }
 
 // PortHandler returns the handler of the TLS port.
 func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.IdentifyCaller).Handler }
+
+// Join answers a request to join.
+func (r *Receiver) Join(ctx context.Context, j wire.JoinRequest) ([]byte, error) {
+	return r.join.issue(ctx, j, "the test")
+}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"cis490/internal/datadir"
+	"cis490/internal/durable"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -19,9 +20,9 @@ import (
 // Limits of requests to join, of all machines together. Connections of one address are limited
 // like all connections without an identity: see [admission.Conns].
 const (
-	maxJoins      = 4  // at once
-	joinsPerHour  = 60 // more than a lab sets up, and few enough for the log and the disk
-	maxJoinsBurst = 30
+	maxJoins         = 4  // at once
+	refusalsPerHour  = 60 // that are explained and logged
+	maxRefusalsBurst = 30
 )
 
 // joinDoor lets hosts join: it turns invitations into certificates. It exists while the identity
@@ -53,7 +54,7 @@ func (r *Receiver) openJoin(holder string) error {
 	r.join = &joinDoor{
 		receiver: r, records: records, holder: holder,
 		slots: make(chan struct{}, maxJoins),
-		limit: rate.NewLimiter(rate.Every(time.Hour/joinsPerHour), maxJoinsBurst),
+		limit: rate.NewLimiter(rate.Every(time.Hour/refusalsPerHour), maxRefusalsBurst),
 	}
 	if r.join.issuer, err = pki.OpenIssuer(path); errors.Is(err, pki.ErrNoIssuing) {
 		return nil
@@ -82,10 +83,35 @@ func (d *joinDoor) close() error {
 	return err
 }
 
+// noteContact records a request of a host. A host is served also if that cannot be written, unless
+// the storage cannot be trusted any more.
+func (r *Receiver) noteContact(caller pki.Caller) {
+	if r.join == nil {
+		return
+	}
+	err := r.join.records.NoteContact(caller, r.gate.Now())
+	if err == nil {
+		return
+	}
+	r.log.Warn("host record not written", "host", caller.Host, "err", err)
+	if errors.Is(err, durable.ErrFault) {
+		r.recordFault(err)
+	}
+}
+
 // serveConn is for http.Server.TLSNextProto: it answers the one request of a connection.
 func (d *joinDoor) serveConn(_ *http.Server, conn *tls.Conn, _ http.Handler) {
 	h := wire.JoinHandler{Issue: d.issue, Log: d.receiver.log}
 	h.ServeConn(d.receiver.baseCtx, conn)
+}
+
+// refuse returns p, or that too many others were refused. Any machine can cause refusals while an
+// invitation is open: they must neither fill the log nor keep out a host with a valid token.
+func (d *joinDoor) refuse(p *wire.Problem) error {
+	if d.limit.Allow() {
+		return p
+	}
+	return &wire.Problem{Code: wire.Busy, Detail: "too many requests to join were refused; try again in a minute", RetryAfter: time.Minute}
 }
 
 // issue returns the certificate chain for a request, or refuses it.
@@ -96,19 +122,16 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	default:
 		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many hosts join at once", RetryAfter: 5 * time.Second}
 	}
-	if !d.limit.Allow() {
-		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many requests to join; try again in a minute", RetryAfter: time.Minute}
-	}
 	request, err := pki.ParseRequest(j.CSR)
 	if err != nil {
-		return nil, wire.Refuse(wire.BadRequest, "%v", err)
+		return nil, d.refuse(wire.Refuse(wire.BadRequest, "%v", err))
 	}
 	now := d.receiver.gate.Now()
 	used, err := d.book.Redeem(ctx, j.Invitation, j.Secret, request.KeySHA256, now, func(i invite.Invitation) (string, error) {
 		return d.sign(ctx, request, i, now)
 	})
 	if refused, ok := errors.AsType[*invite.RefusedError](err); ok {
-		return nil, wire.Refuse(wire.TokenRefused, "%v", refused)
+		return nil, d.refuse(wire.Refuse(wire.TokenRefused, "%v", refused))
 	}
 	if err != nil {
 		return nil, d.receiver.noteFault(err)

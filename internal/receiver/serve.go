@@ -158,9 +158,7 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 	if err != nil {
 		return wire.Caller{Host: caller.Host}, refuseCaller(err)
 	}
-	if r.join != nil {
-		r.join.records.NoteContact(caller, r.gate.Now())
-	}
+	r.noteContact(caller)
 	return wire.Caller{
 		Host: caller.Host,
 		Auth: wire.Auth{Method: caller.Method, CertNotAfter: caller.NotAfter},

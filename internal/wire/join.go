@@ -35,6 +35,7 @@ const (
 	maxJoinRequest = 16 << 10 // bytes of a body
 	maxJoinAnswer  = 64 << 10
 	joinTimeout    = 20 * time.Second // for all of a connection after its handshake
+	maxLinger      = 2 * time.Second  // after the answer
 )
 
 // JoinRequest asks for a certificate by an invitation.
@@ -69,6 +70,19 @@ func (h *JoinHandler) ServeConn(ctx context.Context, conn net.Conn) {
 		w.body.Write(chain)
 	}
 	w.writeTo(conn) // an error means that the host is gone, and it asks again
+	lingerClose(conn)
+}
+
+// lingerClose says that nothing follows, and waits until the host has closed its end. Closing with
+// unread bytes, or before a middlebox has passed the answer on, may reset the connection, and the
+// host would lose the answer.
+func lingerClose(conn net.Conn) {
+	c, ok := conn.(interface{ CloseWrite() error })
+	if !ok || c.CloseWrite() != nil {
+		return
+	}
+	conn.SetDeadline(time.Now().Add(maxLinger))
+	io.Copy(io.Discard, io.LimitReader(conn, maxJoinRequest))
 }
 
 // readAndIssue reads a request and returns the answer.

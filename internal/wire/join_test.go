@@ -191,19 +191,50 @@ func TestSlowJoinEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newJoinLab()
 				client, server := net.Pipe()
-				go func() {
-					if err := write(client); err != nil {
-						t.Error(err)
-					}
-				}()
+				done := make(chan error)
+				go func() { done <- write(client) }()
 				began := time.Now()
 				l.ServeConn(t.Context(), server)
 				server.Close()
 				if took := time.Since(began); took > 20*time.Second || len(l.asked) > 0 {
 					t.Errorf("it took %v, and asked for %+v", took, l.asked)
 				}
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
+	}
+}
+
+// A host that sends more than is read gets its answer nevertheless, over TCP, where closing with
+// unread bytes resets a connection.
+func TestRefusalArrivesBeforeTheConnectionEnds(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fixture.Must(t, err)
+	defer ln.Close()
+	l := newJoinLab()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			l.ServeConn(context.Background(), conn)
+			conn.Close()
+		}
+	}()
+	sent := joinRequest(joinToken, joinType, "Content-Length: 17000") + strings.Repeat("x", 17000)
+	for range 20 {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		fixture.Must(t, err)
+		_, err = io.WriteString(conn, sent)
+		fixture.Must(t, err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Fatalf("got %+v, %v", resp, err)
+		}
+		conn.Close()
 	}
 }
 

@@ -58,6 +58,8 @@ var scenarios = []scenario{
 	{name: "shipper ships", whole: true, lab: withReceiver(newFreshLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
 	{name: "shipper holds", lab: withReceiver(newUnpackableLab), work: runPass, dir: hostDir, code: 3, shipper: true},
 	{name: "shipper prunes", lab: newVerifiedLab, work: runPrune, after: pruneToEnd, dir: hostDir, rows: 1, shipper: true, ill: true},
+	{name: "shipper joins", whole: true, lab: newInvitedLab, work: runJoin, after: joinToEnd, dir: hostDir, rows: 1, shipper: true},
+	{name: "receiver lets a host join", lab: unstarted(newInvitedLab), work: runReceiverAndJoin, after: joinToEnd, dir: receiverDir, rows: 1},
 	{name: "shipper drops an orphan", lab: withReceiver(newOrphanLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
 }
 
@@ -107,6 +109,45 @@ func runPass(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
 		h.Kill(p) // what is delivered may still be in the outbox
 	}
 	return code
+}
+
+// newInvitedLab returns a lab with a host that is invited, has a waiting episode, and nothing else.
+func newInvitedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l := labtest.New(t, labtest.Unstarted())
+	l.SetUp()
+	h := l.Newcomer("lab-01")
+	h.Episode("run-1")
+	fixture.WriteFile(t, h.Path("token"), l.Invite("lab-01"))
+	l.Start()
+	return l, h
+}
+
+// unstarted kills the receiver of a lab.
+func unstarted(lab func(t *testing.T) (*labtest.Lab, *labtest.Host)) func(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	return func(t *testing.T) (*labtest.Lab, *labtest.Host) {
+		l, h := lab(t)
+		l.Kill()
+		return l, h
+	}
+}
+
+// runJoin lets the host join.
+func runJoin(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+	return h.Launch("join", "--token-file", h.Path("token")).Wait(t)
+}
+
+// runReceiverAndJoin starts a receiver, and lets the host join.
+func runReceiverAndJoin(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
+	return runReceiverAfter(t, l, h, ends, func() { h.Run("join", "--token-file", h.Path("token")) })
+}
+
+// joinToEnd joins again with the same token, which must give the host a certificate whatever
+// failed before.
+func joinToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	l.Restart() // a receiver whose turn to fail has not come would fail now
+	h.Run("join", "--token-file", h.Path("token")).MustExit(t, 0)
+	text := fixture.ReadFile(t, h.Path("lab-host.toml"))
+	fixture.WriteFile(t, h.Path("lab-host.toml"), "settle = \"0s\"\n"+text)
 }
 
 // runPrune deletes the retired episodes.

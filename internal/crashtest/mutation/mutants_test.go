@@ -25,7 +25,9 @@ const (
 )
 
 // mutants returns all mutants, in the order of the table.
-func mutants() []mutant { return slices.Concat(ofDurable, ofLocks, ofPackages, ofReadings, ofStores) }
+func mutants() []mutant {
+	return slices.Concat(ofDurable, ofJoining, ofLocks, ofPackages, ofReadings, ofStores)
+}
 
 // ofDurable are the mutants of the packages that all others use.
 var ofDurable = []mutant{

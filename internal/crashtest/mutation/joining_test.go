@@ -1,0 +1,131 @@
+package mutation_test
+
+// Killers of several mutants of joining.
+var (
+	oneCertificate = killer{"invite", "TestInvitationGivesOneKeyItsCertificate"}
+	replacedEnds   = killer{"pki", "TestCertificateEndsWithTheFirstUseOfItsSuccessor"}
+	strangerAtCA   = killer{"pki", "TestOtherCAGetsNothing"}
+)
+
+// ofJoining are the mutants of what a stranger must not get past.
+var ofJoining = []mutant{
+	{
+		"invite: any secret is right",
+		killer{"invite", "TestTenWrongSecretsEndAnInvitation"},
+		[]edit{{"invite/invite.go", "return err == nil && subtle.ConstantTimeCompare(sum[:], want) == 1", "return err == nil && subtle.ConstantTimeCompare(sum[:], want) >= 0"}},
+	},
+	{
+		"invite: secrets may be guessed for ever",
+		killer{"invite", "TestTenWrongSecretsEndAnInvitation"},
+		[]edit{{"invite/invite.go", "	case i.Wrong >= maxWrong:\n", "	case i.Wrong >= 1000*maxWrong:\n"}},
+	},
+	{
+		"invite: wrong secrets are not written down",
+		killer{"invite", "TestTenWrongSecretsEndAnInvitation"},
+		[]edit{{"invite/book.go", "			i.Wrong++\n			if err := b.write(i); err != nil {\n				return i, err\n			}\n", "			i.Wrong++\n"}},
+	},
+	{
+		"invite: another key gets the certificate too", oneCertificate,
+		[]edit{{"invite/book.go", "	case state == Used && i.Use.KeySHA256 != keySHA256:\n		return i, &RefusedError{State: Used, Host: i.Host}\n", ""}},
+	},
+	{
+		"invite: a use is not written down", oneCertificate,
+		[]edit{{"invite/book.go", "		return b.write(used)\n", "		return nil\n"}},
+	},
+	{
+		"invite: two machines are served at once",
+		killer{"invite", "TestOneTokenAtTheSameTimeGivesOneCertificate"},
+		[]edit{{"invite/book.go", "	lock, err := b.parent.WaitLock(ctx, bookLock, b.holder)\n", "	lock, err := b.parent.WaitLock(ctx, bookLock+randomWord(idBytes), b.holder)\n"}},
+	},
+	{
+		"invite: an expired token is good",
+		killer{"invite", "TestEndedInvitationIsRefused"},
+		[]edit{{"invite/invite.go", "	case !now.Before(i.Expires):\n		return Expired\n", ""}},
+	},
+	{
+		"invite: any clock is right",
+		killer{"invite", "TestWrongClockIsNamedBeforeAnythingIsSent"},
+		[]edit{{"invite/token.go", "	case now.Before(t.Created.Add(-maxClockSkew)):\n", "	case false:\n"}},
+	},
+	{
+		"invite: a clock that was set back hides an invitation",
+		killer{"invite", "TestDoorOpensAfterTheClockWasSetBack"},
+		[]edit{{"invite/book.go", "!at.Equal(b.changed) || !at.Before(", "b.changed.IsZero() || !at.Before("}},
+	},
+	{
+		"pki: joining beside another protocol needs no certificate",
+		killer{"pki", "TestOnlyJoiningNeedsNoCertificate"},
+		[]edit{{"pki/gate.go", "slices.Equal(hello.SupportedProtos, []string{g.join.Protocol})", "slices.Contains(hello.SupportedProtos, g.join.Protocol)"}},
+	},
+	{
+		"pki: the door is always open",
+		killer{"pki", "TestOnlyJoiningNeedsNoCertificate"},
+		[]edit{{"pki/gate.go", "[]string{g.join.Protocol}) && g.join.IsOpen()", "[]string{g.join.Protocol})"}},
+	},
+	{
+		"pki: any CA is the one of the token", strangerAtCA,
+		[]edit{{"pki/dialjoin.go", "return cert.IsCA && HashKey(cert) == rootHash", "return cert.IsCA || HashKey(cert) == rootHash"}},
+	},
+	{
+		"pki: the CA of the token need not have signed", strangerAtCA,
+		[]edit{{"pki/dialjoin.go", "	return chain[at], err\n", "	_ = err\n	return chain[at], nil\n"}},
+	},
+	{
+		"pki: a server that agrees to nothing gets the token",
+		killer{"pki", "TestServerThatKnowsNoALPNGetsNothing"},
+		[]edit{{"pki/dialjoin.go", "conn.ConnectionState().NegotiatedProtocol != protocol {", "false {"}},
+	},
+	{
+		"pki: a replaced certificate stays", replacedEnds,
+		[]edit{{"pki/hostrecords.go", "		if joined.Again {\n			r.endOthers()\n		}\n", ""}},
+	},
+	{
+		"pki: a certificate ends before its successor is used", replacedEnds,
+		[]edit{{"pki/hostrecords.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n	r.ReplacedBefore = &i.NotBefore\n"}},
+	},
+	{
+		"pki: another invitation brings an ended certificate back",
+		killer{"pki", "TestEndedCertificateStaysEndedWhenTheHostJoinsOnceMore"},
+		[]edit{{"pki/hostrecords.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined, r.ReplacedBefore = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}, nil\n"}},
+	},
+	{
+		"pki: a host takes the certificate of another key",
+		killer{"pki", "TestInstallRefusesWhatIsNotForThisHostAndKey"},
+		[]edit{{"pki/identity.go", "	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n", "	if false && bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n"}},
+	},
+	{
+		"pki: a request need not have the key",
+		killer{"pki", "TestRequestCountsOnlyByItsKey"},
+		[]edit{{"pki/issuer.go", "	if err := csr.CheckSignature(); err != nil {\n", "	if err := csr.CheckSignature(); false && err != nil {\n"}},
+	},
+	{
+		"pki: the issuing CA may sign DNS names",
+		killer{"pki", "TestIssuingCAOfHostsVouchesForHostsOnly"},
+		[]edit{{"pki/issuing.go", "		ExcludedDNSDomains:          []string{anyName},\n", ""}},
+	},
+	{
+		"pki: a certificate is not on record",
+		killer{"receiver", "TestCertificateIsOnRecordBeforeItIsHandedOut"},
+		[]edit{{"pki/issuer.go", "	if err := recordCertificate(RecordsIn(i.path), cert); err != nil {\n		return Issued{}, err\n	}\n	return describe", "	return describe"}},
+	},
+	{
+		"receiver: a host's record is not written",
+		killer{"receiver", "TestCertificateIsOnRecordBeforeItIsHandedOut"},
+		[]edit{{"receiver/join.go", "	if err := d.records.SetJoined(issued, i.Again); err != nil || !removed {\n		return issued.Serial, err\n	}\n", "	if !removed {\n		return issued.Serial, nil\n	}\n"}},
+	},
+	{
+		"receiver: a disabled host joins",
+		killer{"receiver", "TestDisabledHostGetsNoCertificate"},
+		[]edit{{"receiver/join.go", "	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {\n		return \"\", p\n	}\n", ""}, {"receiver/join.go", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {\n", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); false && p != nil {\n"}},
+	},
+	{
+		"receiver: strangers keep a host out",
+		killer{"receiver", "TestStrangersNeitherKeepOutAHostNorFillTheLog"},
+		[]edit{{"receiver/join.go", "	request, err := pki.ParseRequest(j.CSR)\n", "	if !d.limit.Allow() {\n		return nil, wire.Refuse(wire.Busy, \"\")\n	}\n	request, err := pki.ParseRequest(j.CSR)\n"}},
+	},
+	{
+		"wire: a sender of drops holds a connection",
+		killer{"wire", "TestSlowJoinEnds"},
+		[]edit{{"wire/join.go", "	conn.SetDeadline(time.Now().Add(joinTimeout))\n	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()\n	w :=", "	conn.SetDeadline(time.Now().Add(joinTimeout + time.Hour))\n	w :="}},
+	},
+}
