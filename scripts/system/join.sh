@@ -95,23 +95,12 @@ others() {
 modes_of_receiver() {
   same "of others" "$(others receiver)" ''
   on receiver test -s "$identity/hosts-issuing.pem" -a -s "$identity/server-ca.crt" -a -s "$identity/hosts/$host.json"
-  diff <(on receiver find /etc/cis490 ! -path '*/issued/*' -printf '%P %m %u:%g\n' | sort) - <<'END'
- 755 root:root
-pki 750 root:cis490
-pki/.lock 600 root:root
-pki/ca.crt 644 root:root
-pki/ca.key 600 root:root
-pki/hosts-ca.crt 644 root:root
-pki/hosts-ca.key 600 root:root
-pki/hosts-issuing.crt 644 root:root
-pki/hosts-issuing.key 600 root:root
-pki/hosts.crl 644 root:root
-pki/server-issuing.crt 644 root:root
-pki/server-issuing.key 600 root:root
-pki/server.crt 644 root:root
-pki/server.key 640 root:cis490
-receiver.toml 644 root:root
-END
+  # The service reads one key; those of the CAs are root's alone.
+  same "/etc/cis490" "$(on receiver stat -c '%a %U:%G' /etc/cis490 /etc/cis490/pki /etc/cis490/pki/server.key /etc/cis490/receiver.toml)" \
+    $'755 root:root\n750 root:cis490\n640 root:cis490\n644 root:root'
+  same "other keys" "$(on receiver find /etc/cis490 -name '*.key' ! -name server.key \( ! -user root -o ! -group root -o ! -perm 0600 \))" ''
+  same "keys" "$(on receiver find /etc/cis490 -name '*.key' | wc -l)" 5
+  same "other files" "$(on receiver find /etc/cis490 -type f ! -name '*.key' ! -name .lock \( ! -user root -o ! -group root -o ! -perm 0644 \))" ''
 }
 
 modes_of_host() {
