@@ -103,7 +103,7 @@ modes_of_receiver() {
     $'755 root:root\n750 root:cis490\n640 root:cis490\n644 root:root'
   same "other keys" "$(on receiver find /etc/cis490 -name '*.key' ! -name server.key \( ! -user root -o ! -group root -o ! -perm 0600 \))" ''
   same "keys" "$(on receiver find /etc/cis490 -name '*.key' | wc -l)" 5
-  same "other files" "$(on receiver find /etc/cis490 -type f ! -name '*.key' ! -name .lock \( ! -user root -o ! -group root -o ! -perm 0644 \))" ''
+  same "other files" "$(on receiver find /etc/cis490 -type f ! -name '*.key' ! -name '.*' \( ! -user root -o ! -group root -o ! -perm 0644 \))" ''
 }
 
 modes_of_host() {
