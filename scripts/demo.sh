@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Ships one episode end to end on this machine over mutual TLS: a temporary CA, both
-# daemons on loopback, some hundred megabytes of real files and telemetry, and a
-# comparison of the stored archive with the original. Run it with `make demo`. KEEP=1
-# keeps the directory.
+# Ships one episode end to end on this machine over mutual TLS: a receiver is set up, a
+# host joins it, both daemons run on loopback, with some hundred megabytes of real files
+# and telemetry, and a comparison of the stored archive with the original. Run it with
+# `make demo`. KEEP=1 keeps the directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,8 @@ readonly timeout=60 # seconds
 bin=$PWD/bin
 lab=$(mktemp -d "${TMPDIR:-/tmp}/cis490-demo.XXXXXX")
 data=$lab/host/data
-index=$lab/receiver/index.jsonl
+store=$lab/receiver/data
+index=$store/index.jsonl
 receiver_pid='' shipper_pid=''
 
 say() { printf '\n== %s\n' "$*"; }
@@ -89,45 +90,33 @@ require_space() {
     die "$lab has $((free / 1024)) MiB free, but 1500 are needed: use a larger disk with TMPDIR=DIR make demo"
 }
 
-make_credentials() {
-  "$bin/receiver" pki init --dir "$lab/pki" --name localhost,127.0.0.1 >/dev/null
-  "$bin/receiver" pki issue "$host" --dir "$lab/pki" --out "$lab/host" >/dev/null
-  echo "a CA for the receiver, one for the hosts, a certificate for $host"
+set_up_receiver() {
+  mkdir "$lab/receiver"
+  "$bin/receiver" --config "$lab/receiver/receiver.toml" setup --name localhost,127.0.0.1 --listen 127.0.0.1:0
 }
 
 start_receiver() {
-  cat >"$lab/receiver.toml" <<EOF
-listen   = "127.0.0.1:0"
-data_dir = "receiver"
-min_free = "64MiB"
-[tls]
-cert_file      = "pki/server.crt"
-key_file       = "pki/server.key"
-client_ca_file = "pki/hosts-ca.crt"
-crl_file       = "pki/hosts.crl"
-EOF
-  "$bin/receiver" --config "$lab/receiver.toml" 2>"$lab/receiver.log" &
+  "$bin/receiver" --config "$lab/receiver/receiver.toml" 2>"$lab/receiver.log" &
   receiver_pid=$!
   until_true "the receiver to listen" grep -q 'listen=127.0.0.1:' "$lab/receiver.log"
   port=$(sed -n 's/.*listen=127\.0\.0\.1:\([0-9]*\).*/\1/p' "$lab/receiver.log")
   echo "receiver, pid $receiver_pid, listens on 127.0.0.1:$port"
 }
 
+# invite leaves the line for the host in a file: only the host should see the token.
+invite() {
+  (umask 077 && "$bin/receiver" --config "$lab/receiver/receiver.toml" invite "$host" --url "https://localhost:$port" >"$lab/line")
+  sed 's/\(cis490_join_.\{8\}\).*/\1.../' "$lab/line"
+}
+
+join() {
+  mkdir "$lab/host"
+  "$bin/shipper" --config "$lab/host/lab-host.toml" join - <"$lab/line"
+}
+
 start_shipper() {
   mkdir -p "$data/episodes" "$data/outbox" "$data/shipped"
-  cat >"$lab/lab-host.toml" <<EOF
-host_id      = "$host"
-episodes_dir = "host/data/episodes"
-outbox_dir   = "host/data/outbox"
-shipped_dir  = "host/data/shipped"
-min_free     = "64MiB"
-[receiver]
-url       = "https://localhost:$port"
-ca_file   = "host/ca.crt"
-cert_file = "host/$host.crt"
-key_file  = "host/$host.key"
-EOF
-  "$bin/shipper" --config "$lab/lab-host.toml" 2>"$lab/shipper.log" &
+  "$bin/shipper" --config "$lab/host/lab-host.toml" 2>"$lab/shipper.log" &
   shipper_pid=$!
   until_true "the shipper to start" grep -q 'shipper started' "$lab/shipper.log"
   echo "shipper, pid $shipper_pid, watches $data/episodes"
@@ -166,7 +155,7 @@ show_row() {
 }
 
 compare_trees() {
-  local archive=$lab/receiver/episodes/$host/$episode.tar.zst
+  local archive=$store/episodes/$host/$episode.tar.zst
   [ -f "$archive" ] || die "$archive is missing"
   grep -q "\"sha256\": \"$(sha256sum "$archive" | cut -d ' ' -f 1)\"" "$index" || die "the sha256 of the row differs from that of the file"
   if ! command -v zstd >/dev/null || ! command -v tar >/dev/null; then
@@ -186,15 +175,16 @@ command -v go >/dev/null || die "go is missing"
 require_space
 commit=$(git rev-parse --verify -q HEAD 2>/dev/null || printf '%040d' 490)
 
-say "certificates"
-make_credentials
-
-say "two daemons"
+say "receiver setup"
+set_up_receiver
 start_receiver
-start_shipper
 
-say "shipper --ping"
-"$bin/shipper" --config "$lab/lab-host.toml" --ping
+say "receiver invite $host"
+invite
+
+say "shipper join, on the host"
+join
+start_shipper
 
 say "an episode is recorded in episodes/$episode"
 record
@@ -214,7 +204,7 @@ say "compare the stored archive with the episode"
 compare_trees
 
 say "receiver index verify --deep"
-"$bin/receiver" --config "$lab/receiver.toml" index verify --deep
+"$bin/receiver" --config "$lab/receiver/receiver.toml" index verify --deep
 
 say "stop both with SIGTERM"
 stop

@@ -8,6 +8,7 @@
 # be run again, and a second run prints "no change".
 
 readonly bin=/usr/local/bin share=/usr/local/share units=/etc/systemd/system config_dir=/etc/cis490
+readonly identity=/var/lib/cis490-identity # what receiver setup and shipper join wrote
 readonly unit=cis490-$role_program config=$config_dir/$role_config
 readonly oldest_systemd=252
 readonly released=1767225600 # 2026-01-01: a clock before it is wrong
@@ -397,7 +398,7 @@ remove() {
     systemctl reset-failed "${role_units[@]}" 2>/dev/null || true
   fi
   print_changes
-  say "kept: $config_dir (configuration and keys), /var/lib/cis490 (recordings), the users"
+  say "kept: $config_dir (configuration and keys), /var/lib/cis490 (recordings), $identity (keys), the users"
 }
 
 gone() {

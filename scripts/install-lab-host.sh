@@ -9,9 +9,10 @@ usage() {
   cat <<'EOF'
 Sets up this machine as a lab host, or upgrades it. Run it as root. It can be run
 again at any time: it changes only what differs, and never an existing
-configuration.
+configuration. Afterwards run the line that `receiver invite HOST` printed on the
+receiver: sudo shipper join TOKEN. With --credentials, joining is not needed.
 
-  install-lab-host.sh [--host-id NAME] [--receiver URL] [--credentials DIR]
+  install-lab-host.sh [--host-id NAME --receiver URL --credentials DIR]
 
   --host-id NAME     host_id of a new configuration
   --receiver URL     receiver.url of a new configuration
@@ -21,6 +22,7 @@ configuration.
   --dry-run          print the changes without making them
   --uninstall        remove program and units; keep configuration, keys, recordings
 
+Example: install-lab-host.sh
 Example: install-lab-host.sh --host-id lab-01 --receiver https://10.0.0.1:8443 --credentials ./lab-01
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 4 installed, but the receiver
@@ -112,13 +114,14 @@ role_finish() {
     return
   fi
   key=$(path_setting "$config" key_file)
-  if [ ! -f "$key" ]; then
+  if [ ! -f "$key" ] && [ ! -f "$identity/host.pem" ]; then
     print_changes
     cat <<EOF
-installed; not started, because $key is missing
-Next, where the CA is:    receiver pki issue $host_id --dir /etc/cis490/pki --out $host_id
-copy that directory here: $0 --credentials $host_id
-(first check host_id, url and the files in $config)
+installed; not started, because this host has no certificate
+Next, on the receiver:  receiver invite HOST
+and here:               the line that it prints: sudo shipper join TOKEN
+Or, with the files of 'receiver pki issue' in DIR, and host_id and url set in $config:
+                        $0 --credentials DIR
 EOF
     return
   fi

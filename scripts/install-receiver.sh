@@ -13,8 +13,9 @@ configuration or certificate.
 
   install-receiver.sh [--name NAME[,IP...]]
 
-  --name NAMES     create both CAs and the receiver's certificate in /etc/cis490/pki,
-                   unless they exist, for the names by which hosts reach this machine
+  --name NAMES     run 'receiver setup' unless this machine has a certificate: create the
+                   CAs and the receiver's certificate in /etc/cis490/pki, for the names
+                   by which hosts reach this machine, and let hosts join
   --from DIR       directory of the program (default: bin/ or bin/arm64/ next to scripts/)
   --prefix DIR     put the files below DIR; start no service, create no user
   --dry-run        print the changes without making them
@@ -69,12 +70,30 @@ check_port() {
 role_credentials() {
   step='creating the certificates'
   if live && [ -n "$names" ] && [ ! -e "$config_dir/pki/server.crt" ]; then
-    change "create the CAs and the receiver's certificate for $names" create_credentials
+    change "create the CAs and the receiver's certificate for $names, and let hosts join" set_up
   fi
   if live && [ -f "$config" ]; then own_key "$(path_setting "$config" key_file)"; fi
 }
 
-create_credentials() { "$bin/$unit" pki init --dir "$config_dir/pki" --name "$names" >/dev/null; }
+# set_up also enables and starts the units, so that nothing needs a restart.
+set_up() {
+  systemctl daemon-reload && "$bin/$unit" setup --name "$names" >/dev/null && restart=''
+}
+
+# next_command prints how a host gets its certificate.
+next_command() {
+  if [ -f "$identity/hosts-issuing.pem" ]; then
+    cat <<EOF
+receiver invite HOST
+and on the host:      scripts/install-lab-host.sh, then the line that 'receiver invite' printed
+EOF
+    return
+  fi
+  cat <<EOF
+receiver pki issue HOST --dir $config_dir/pki --out HOST
+and on the host:      scripts/install-lab-host.sh --host-id HOST --receiver https://NAME:8443 --credentials HOST
+EOF
+}
 
 role_finish() {
   local key
@@ -100,8 +119,7 @@ EOF
   systemctl is-active --quiet cis490-receiver.socket cis490-receiver.service || die 'it is not running: journalctl -u cis490-receiver'
   cat <<EOF
 the receiver runs
-Next, for each host:  receiver pki issue HOST --dir $config_dir/pki --out HOST
-and on the host:      scripts/install-lab-host.sh --host-id HOST --receiver https://NAME:8443 --credentials HOST
+Next, for each host:  $(next_command)
 EOF
 }
 

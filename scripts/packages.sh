@@ -23,6 +23,8 @@ role() {
     shipper)
       summary='uploads finished lab episodes to the receiver'
       config=/etc/cis490/lab-host.toml key=/etc/cis490/pki/lab-01.key script=install-lab-host.sh
+      joined=/var/lib/cis490-identity/host.pem
+      next="run 'receiver invite HOST' on the receiver, and the line that it prints here (shipper join TOKEN)"
       enabled='cis490-shipper.service'
       units=(cis490-shipper.service cis490-shipper-once.service cis490-shipper-once.timer
         cis490-episodes.path cis490-episodes.service cis490-orchestrator.service)
@@ -31,6 +33,8 @@ role() {
     receiver)
       summary='receives and stores lab episodes'
       config=/etc/cis490/receiver.toml key=/etc/cis490/pki/server.key script=install-receiver.sh
+      joined=$key # a receiver has no other certificate
+      next="receiver setup --name NAME,IP, with the names by which hosts reach this machine"
       enabled='cis490-receiver.socket cis490-receiver.service'
       units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
       conf=(receiver.toml)
@@ -41,7 +45,7 @@ role() {
 # fill replaces the @...@ of a file: fill SOURCE DESTINATION.
 fill() {
   sed -e "s|@UNIT@|$unit|g" -e "s|@UNITS@|$enabled|g" -e "s|@UNITS_ALL@|${units[*]}|g" -e "s|@PROGRAM@|$program|g" \
-    -e "s|@CONFIG@|$config|g" -e "s|@KEY@|$key|g" -e "s|@SCRIPT@|$script|g" -e "s|@SUMMARY@|$summary|g" \
+    -e "s|@CONFIG@|$config|g" -e "s|@KEY@|$key|g" -e "s|@JOINED@|$joined|g" -e "s|@NEXT@|$next|g" -e "s|@SCRIPT@|$script|g" -e "s|@SUMMARY@|$summary|g" \
     -e "s|@VERSION@|$version|g" -e "s|@MTIME@|$mtime|g" -e "s|@STAGE@|$at|g" -e "s|@BIN@|$bin|g" -e "s|@ARCH@|$arch|g" -e "s|@MAINTAINER@|$maintainer|g" "$1" >"$2"
 }
 

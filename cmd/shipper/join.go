@@ -234,7 +234,9 @@ func planConfig(path string, token invite.Token) (*configPlan, error) {
 		return nil, cli.UsageError(err)
 	}
 	p.identity = string(p.config.IdentityDir)
-	example := p.config.HostID == exampleHost && p.config.Receiver.URL == exampleURL && isMissing(string(p.config.Receiver.CertFile))
+	// The install script may have set host_id alone.
+	unset := p.config.HostID == exampleHost || p.config.HostID == token.Host
+	example := unset && p.config.Receiver.URL == exampleURL && isMissing(string(p.config.Receiver.CertFile))
 	switch {
 	case example:
 		p.text = func(url string) []byte { return fillIn(text, string(token.Host), url) }
@@ -292,8 +294,7 @@ url = %q
 	return nil
 }
 
-// write writes the planned configuration, and creates the directories of one that is not the
-// service's.
+// write writes the planned configuration.
 func (p *configPlan) write(url string) error {
 	if p.text == nil {
 		return nil

@@ -92,7 +92,7 @@ func alertHint(alert string) string {
 	case strings.Contains(alert, "unknown certificate authority"), strings.Contains(alert, "certificate required"):
 		return "the receiver does not trust the CA of receiver.cert_file: issue it with the receiver's own 'pki issue'"
 	case strings.Contains(alert, "bad certificate"), strings.Contains(alert, "access denied"):
-		return "the receiver refuses this host's certificate: it is revoked, of another trust domain, or was replaced when the host joined again"
+		return "the receiver refuses this host's certificate: it is revoked, was replaced when the host joined again, or is of another trust domain"
 	}
 	return "the receiver refused the TLS connection: its journal says why"
 }

@@ -60,7 +60,7 @@ func writeTmpfiles(t *testing.T, conf, lib string) {
 	fixture.Must(t, err)
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1], "/var/lib/cis490") {
+		if fields := strings.Fields(line); len(fields) > 1 && strings.HasPrefix(fields[1]+"/", "/var/lib/cis490/") {
 			line = strings.ReplaceAll(line, "/var/lib/cis490", lib)
 			line = strings.ReplaceAll(line, " cis490-lab", " 4243")
 			line = strings.NewReplacer(" cis490 ", " 4242 ", "user:cis490:", "user:4242:").Replace(line)

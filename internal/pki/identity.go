@@ -101,10 +101,11 @@ func checkBlocks(path string) error {
 
 // Pending is a host's request for a certificate, by an invitation.
 type Pending struct {
-	dir     string
-	key     *ecdsa.PrivateKey
-	created bool   // by this process
-	Request []byte // PKCS#10 in DER
+	dir      string
+	key      *ecdsa.PrivateKey
+	created  bool   // by this process
+	replaced []byte // the content of the file before; nil if there was none
+	Request  []byte // PKCS#10 in DER
 }
 
 // invitationHeader names the invitation that a key was created for, in its PEM block.
@@ -120,7 +121,7 @@ func OpenPending(identity, invitation string) (*Pending, error) {
 	}
 	defer f.Close()
 	p := &Pending{dir: identity}
-	if p.key, err = f.readPending(invitation); err != nil {
+	if p.key, p.replaced, err = f.readPending(invitation); err != nil {
 		return nil, err
 	}
 	if p.key == nil {
@@ -135,26 +136,26 @@ func OpenPending(identity, invitation string) (*Pending, error) {
 	return p, nil
 }
 
-// readPending returns the key for an invitation, or nil if there is none. A file that cannot be
-// parsed is no key of a certificate either.
-func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, error) {
+// readPending returns the key for an invitation, or nil if there is none, and the content of the
+// file. A file that cannot be parsed is no key of a certificate either.
+func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, []byte, error) {
 	data, err := f.read(pendingFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	block, _ := pem.Decode(data)
 	if block == nil || block.Headers[invitationHeader] != invitation {
-		return nil, nil
+		return nil, data, nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, nil
+		return nil, data, nil
 	}
 	ec, _ := key.(*ecdsa.PrivateKey)
-	return ec, nil
+	return ec, data, nil
 }
 
 func (f *pemDir) createPending(invitation string) (*ecdsa.PrivateKey, error) {
@@ -170,8 +171,8 @@ func (f *pemDir) createPending(invitation string) (*ecdsa.PrivateKey, error) {
 	return key, f.WriteFile(pendingFile, pem.EncodeToMemory(block), 0o600)
 }
 
-// Discard removes the key of a request that was refused, unless an earlier attempt created it: that
-// one may have been answered.
+// Discard takes back what [OpenPending] wrote for a request that was refused. It keeps a key of an
+// earlier attempt, for this invitation or another: that one may have been answered.
 func (p *Pending) Discard() error {
 	if !p.created {
 		return nil
@@ -181,6 +182,9 @@ func (p *Pending) Discard() error {
 		return err
 	}
 	defer f.Close()
+	if p.replaced != nil {
+		return f.WriteFile(pendingFile, p.replaced, 0o600)
+	}
 	return f.Remove(pendingFile)
 }
 

@@ -24,6 +24,7 @@ write-opt EROFS
 write-etc EROFS
 write-var EROFS
 write-data done
+write-identity done
 write-tmp done
 socket-inet done
 socket-inet6 done
@@ -34,6 +35,7 @@ socket-vsock EAFNOSUPPORT
 socket-alg EAFNOSUPPORT
 execute-shell EACCES
 execute-from-data EACCES
+execute-from-identity EACCES
 execute-from-tmp EACCES
 execute-from-shm EACCES
 map-write-and-execute EPERM
@@ -66,7 +68,7 @@ CONF
   on "$machine" journalctl --sync
   said=$(on "$machine" journalctl -q --no-pager -o cat -u "$unit" --after-cursor "$since")
   drop_out "$machine" "$unit" probe
-  rm -f "$dir$3/probe.txt"
+  rm -f "$dir$3/probe.txt" "$dir/var/lib/cis490-identity/probe.txt"
   on "$machine" systemctl reset-failed "$unit" || true
   on receiver systemctl start cis490-receiver
   on lab systemctl start cis490-shipper
@@ -74,6 +76,11 @@ CONF
   # openat2, by which the shipper opens hostile trees, does not work with RestrictSUIDSGID=:
   # the shipper's unit says so.
   if [ "$machine" = lab ]; then wanted=${expected/make-setuid EPERM/make-setuid done}; fi
+  # The shipper only reads what joining wrote.
+  if [ "$machine" = lab ]; then
+    wanted=${wanted/write-identity done/write-identity EROFS}
+    wanted=${wanted/execute-from-identity EACCES/execute-from-identity EROFS}
+  fi
   # systemd 254 and later make the kernel refuse it, with another errno.
   if [ "$suite" != bookworm ]; then wanted=${wanted/map-write-and-execute EPERM/map-write-and-execute EACCES}; fi
   diff <(echo "$wanted") <(grep -E '^[a-z0-9-]+ [A-Za-z]+$' <<<"$said" | head -n "$(wc -l <<<"$wanted")")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One cell of the table Debian version x way of installing (script, package, upgrade
-# of an old package): run.sh starts it in namespaces of its own. It builds two
+# One cell of the table Debian version x way of installing (script, package, package and
+# join, upgrade of an old package): run.sh starts it in namespaces of its own. It builds two
 # machines, wires them, and runs its scenarios in order; each finds the lab as the one
 # before left it.
 #
@@ -21,6 +21,8 @@ source "$here/machine.sh"
 source "$here/lab.sh"
 # shellcheck source=scripts/system/install.sh
 source "$here/install.sh"
+# shellcheck source=scripts/system/join.sh
+source "$here/join.sh"
 # shellcheck source=scripts/system/daily.sh
 source "$here/daily.sh"
 # shellcheck source=scripts/system/people.sh
@@ -50,6 +52,10 @@ trap 'exit 143' TERM INT
 
 if [ "$way" = upgrade ]; then
   upgrade_scenarios
+  exit
+fi
+if [ "$way" = join ]; then
+  join_scenarios
   exit
 fi
 install_scenarios

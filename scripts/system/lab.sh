@@ -2,6 +2,7 @@
 # The lab's own checks: an episode is recorded, has arrived; nothing is lost.
 
 readonly data=/var/lib/cis490/data store=/var/lib/cis490
+host=lab-01 # the name of the lab host at the receiver
 
 # the_store is where the receiver keeps its data now, seen from here.
 the_store() { echo "$(root receiver)$store"; }
@@ -23,7 +24,7 @@ record() {
 arrived() {
   local dir
   dir=$(the_store)
-  [ -f "$dir/episodes/lab-01/$1.tar.zst" ] || { echo "$1 is not in the store"; return 1; }
+  [ -f "$dir/episodes/$host/$1.tar.zst" ] || { echo "$1 is not in the store"; return 1; }
   same "rows of $1" "$(rows "$1")" 1 || return 1 # eventually goes on after an error
   [ -e "$(root lab)$data/shipped/$1/done.marker" ] || { echo "$1 is not in shipped/"; return 1; }
   [ ! -e "$(root lab)$data/episodes/$1" ] || { echo "$1 is still in episodes/"; return 1; }
@@ -60,7 +61,7 @@ nothing_on_the_way() {
 
 # uploading reports whether some of an episode, but not all, is with the receiver.
 uploading() {
-  [ -n "$(find "$(the_store)/staging/lab-01" -type f -size "+${1:-64}k" -print -quit 2>/dev/null)" ]
+  [ -n "$(find "$(the_store)/staging/$host" -type f -size "+${1:-64}k" -print -quit 2>/dev/null)" ]
 }
 
 # property prints one of a unit's properties: property MACHINE UNIT NAME
