@@ -20,7 +20,7 @@ import (
 )
 
 // deadline bounds all scripts of a program: it ends a daemon that a script started by mistake.
-const deadline = 3 * time.Minute
+const deadline = 8 * time.Minute
 
 // Main is the TestMain of a program.
 func Main(m *testing.M, command func() *cobra.Command) {
