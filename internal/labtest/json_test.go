@@ -27,10 +27,12 @@ func jsonRuns(pki string) map[string][]aJSONRun {
 		"shipper verify":          {{"--all", 0, 3}},
 		"shipper prune":           {{"--dry-run --max-age 1ns", 0, 3}},
 		"shipper resend":          {{"run-1 none", 1, 2}},
+		"shipper join":            {{"garbage", 2, 0}},
 		"shipper version":         {{"", 0, 1}},
 		"receiver check":          {{"", 0, 1}, {"--reload", 0, 1}},
 		"receiver status":         {{"", 0, 1}},
-		"receiver hosts":          {{"", 0, 1}},
+		"receiver hosts":          {{"", 0, 2}},
+		"receiver invite":         {{"lab-09 --url https://127.0.0.1:8443", 0, 1}, {"--list", 0, 1}, {"--revoke lab-08", 1, 0}},
 		"receiver store":          {{"", 0, 1}},
 		"receiver scrub":          {{"--rate 0", 0, 1}},
 		"receiver index verify":   {{"", 0, 1}},
@@ -54,6 +56,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 		many = append(many, labtest.File{Name: fmt.Sprint("file-", i)})
 	}
 	h.Episode("run-3", many...)
+	l.SetUp()
 	run := func(command string, args ...string) labtest.Result {
 		program, words, _ := strings.Cut(command, " ")
 		args = append(strings.Fields(words), args...)
@@ -68,7 +71,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 	runs := jsonRuns(l.Path("pki"))
 	for _, command := range []string{
 		"shipper", "shipper check", "shipper status", "shipper held", "shipper retry", "shipper verify", "shipper prune",
-		"shipper resend", "shipper version", "receiver check", "receiver status", "receiver hosts", "receiver store",
+		"shipper resend", "shipper join", "shipper version", "receiver check", "receiver invite", "receiver status", "receiver hosts", "receiver store",
 		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
 	} {
 		for _, want := range runs[command] {

@@ -46,6 +46,11 @@ func makeEpisodeAsService(l *labtest.Lab, h *labtest.Host, name string, files ..
 func checkOwners(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	t.Helper()
 	l.CheckOwners(t, l.Path("data"), nil)
+	for _, identity := range []string{l.Path("identity"), h.Path("identity")} {
+		if fixture.Exists(identity) {
+			l.CheckOwners(t, identity, nil)
+		}
+	}
 	l.CheckOwners(t, h.Path("data"), func(rel string) bool { // the content of an episode belongs to the experiments
 		return strings.Count(rel, "/") == 1 && !strings.HasPrefix(rel, "outbox/")
 	})
@@ -71,9 +76,10 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	t.Parallel()
 	l, h := newServiceLab(t)
 	chownToService(l, h)
+	c := commandCoverage{}
+	c.runAsRoot(t, l, h, 0, "receiver", "setup", "--name", "localhost,127.0.0.1")
 	l.Start()
 	d := h.Daemon()
-	c := commandCoverage{}
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
 		makeEpisodeAsService(l, h, name)
 		h.WaitShipped(name)
@@ -148,6 +154,14 @@ func runBesideShipper(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCo
 	h.Forget("run-4")
 	found, _ := filepath.Glob(h.Shipped("run-4.conflict-*"))
 	h.Note(filepath.Base(found[0]), found[0])
+
+	// The daemon, whose certificate ends with that, loads the new one.
+	invited := c.runAsRoot(t, l, h, 0, "receiver", "invite", h.Name, "--again", "--url", "https://"+l.Proxy.Addr())
+	words := strings.Fields(invited.Stdout)
+	c.runAsRoot(t, l, h, 0, "shipper", "join", words[len(words)-1])
+	makeEpisodeAsService(l, h, "run-6")
+	h.WaitShipped("run-6")
+	h.WaitEmpty()
 }
 
 // runBesideReceiver runs the receiver's commands while its daemon runs.
@@ -159,6 +173,7 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 	c.runAsRoot(t, l, h, 0, "receiver", "hosts disable", "lab-09")
 	c.runAsRoot(t, l, h, 0, "receiver", "hosts")
 	c.runAsRoot(t, l, h, 0, "receiver", "hosts enable", "lab-09")
+	c.runAsRoot(t, l, h, 0, "receiver", "hosts remove", "lab-09")
 	c.runAsRoot(t, l, h, 0, "receiver", "store")
 	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "OLD1")
 	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "--rewound")

@@ -45,10 +45,13 @@ func TestRequestIsRepeatedWithTheSameKey(t *testing.T) {
 		t.Error("the key of an earlier attempt was discarded")
 	}
 	fixture.Must(t, second.Discard())
+	if _, back := open("a"); back != key {
+		t.Error("the key for the former invitation is lost")
+	}
+	fixture.Must(t, first.Discard())
 	if fixture.Exists(filepath.Join(identity, "host-request.pem")) {
 		t.Error("the refused key is left")
 	}
-	_ = first
 }
 
 func TestDamagedRequestIsMadeAnew(t *testing.T) {
