@@ -48,8 +48,8 @@ make_tree() {
   mkdir -p "$cache"
   if [ ! -f "$tree" ]; then
     echo "making $tree (once)"
-    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$tree.new.tar"
-    mv "$tree.new.tar" "$tree"
+    mmdebstrap --quiet --variant=minbase --include="$packages" "$suite" "$tree.$$.tar"
+    mv "$tree.$$.tar" "$tree"
   fi
   ln -sf "${tree##*/}" "$cache/$suite.tar"
 }
