@@ -162,7 +162,7 @@ func TestFactsFitATerminal(t *testing.T) {
 	}
 }
 
-// TestStartWarnsOfListenThatIsNotUsed: most files have the default, which is no reason to warn.
+// TestStartWarnsOfListenThatIsNotUsed, but not of the default, which most files have.
 func TestStartWarnsOfListenThatIsNotUsed(t *testing.T) {
 	at := &net.TCPAddr{IP: net.IPv6unspecified, Port: 9000}
 	for listen, warns := range map[string]bool{":8443": false, ":9000": false, "0.0.0.0:9000": false, "10.0.0.1:9000": true, ":9001": true} {

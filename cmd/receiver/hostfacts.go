@@ -29,6 +29,8 @@ type hostFacts struct {
 	Certificates []certificateFacts `json:"certificates,omitempty"` // the last to expire first
 	LastContact  *time.Time         `json:"last_contact,omitempty"`
 	InvitedUntil *time.Time         `json:"invited_until,omitempty"`
+
+	joined *time.Time // when it joined last
 }
 
 // certificateFacts describes a certificate that was issued or used here.
@@ -44,17 +46,15 @@ type certificateFacts struct {
 const stateReplaced pki.State = "replaced"
 
 // listHosts returns all hosts that the data directory, the certificates on record, the records of
-// contacts or an invitation name, sorted by name.
+// contacts or an invitation name, sorted by name. Its error is of those that cannot be read: the
+// list has the others.
 func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 	known, err := datadir.ListHosts(string(cfg.DataDir))
-	if err != nil {
-		return nil, explainNoDataDir(err)
-	}
 	all := make(map[episode.Name]hostFacts)
 	for _, h := range known {
 		all[h.Host] = hostFacts{Host: h}
 	}
-	err = errors.Join(addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now))
+	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now))
 	list := make([]hostFacts, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		list = append(list, all[name].withState())
@@ -81,6 +81,9 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 	for name, r := range records {
 		h := all[name]
 		h.Host.Host, h.LastContact = name, r.LastContact
+		if r.Joined != nil {
+			h.joined = &r.Joined.NotBefore
+		}
 		onRecord := func(c certificateFacts) bool { return c.Serial == r.Serial }
 		if r.NotAfter != nil && !slices.ContainsFunc(h.Certificates, onRecord) {
 			state := pki.Valid
@@ -135,8 +138,25 @@ func (h hostFacts) withState() hostFacts {
 	return h
 }
 
-// certUntil returns when the last certificate that gives access expires, or else the last one.
-func (h hostFacts) certUntil() string {
+// reasonKnown returns how the receiver knows a host other than by an invitation, or "".
+func (h hostFacts) reasonKnown() string {
+	switch {
+	case h.State == datadir.HostRemoved:
+		return "it was removed"
+	case h.joined != nil:
+		return "it joined on " + formatDate(*h.joined)
+	case h.LastContact != nil:
+		return "its last contact was on " + formatDate(*h.LastContact)
+	case h.Stored:
+		return "it has stored archives"
+	case len(h.Certificates) > 0:
+		return "a certificate was issued to it"
+	}
+	return ""
+}
+
+// formatExpiry returns when the last certificate that gives access expires, or else the last one.
+func (h hostFacts) formatExpiry() string {
 	if len(h.Certificates) == 0 {
 		return "-"
 	}
@@ -149,7 +169,7 @@ func (h hostFacts) certUntil() string {
 
 func (c certificateFacts) isValid() bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
 
-func (h hostFacts) contact() string {
+func (h hostFacts) formatContact() string {
 	if h.LastContact == nil {
 		return "-"
 	}

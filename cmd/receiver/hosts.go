@@ -204,7 +204,7 @@ func printHosts(w io.Writer, hosts []hostFacts) error {
 		if h.Stored {
 			archives = "yes"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", h.State, timeOf(h.DisabledSince), archives, h.certUntil(), h.contact(), h.Host.Host)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", h.State, timeOf(h.DisabledSince), archives, h.formatExpiry(), h.formatContact(), h.Host.Host)
 	}
 	return table.Flush()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/invite"
@@ -22,7 +24,7 @@ import (
 
 // inviteOptions are the flags of "receiver invite".
 type inviteOptions struct {
-	valid  time.Duration
+	valid  config.Duration
 	again  bool
 	urls   []string
 	list   bool
@@ -32,7 +34,7 @@ type inviteOptions struct {
 
 // inviteCommand returns "receiver invite".
 func inviteCommand(o *options) *cobra.Command {
-	var i inviteOptions
+	i := inviteOptions{valid: config.Duration(invite.DefaultValid)}
 	c := &cobra.Command{
 		Use:   "invite {HOST | --list | --revoke HOST}",
 		Short: "Let a host join",
@@ -48,7 +50,7 @@ old certificates end when the new one is first used.`,
 		Example: `  sudo receiver invite lab-07
   sudo receiver invite lab-07 --again --valid 2h
   sudo receiver invite --list`,
-		Args: func(c *cobra.Command, args []string) error { return i.check(c, args) },
+		Args: func(c *cobra.Command, args []string) error { return i.validate(c, args) },
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return runInvite(c, o, episode.Name(args[0]), i)
@@ -56,16 +58,16 @@ old certificates end when the new one is first used.`,
 			return runInvitations(c, o, i)
 		},
 	}
-	c.Flags().DurationVar(&i.valid, "valid", invite.DefaultValid, "make the token valid for a `DURATION`")
+	c.Flags().TextVar(&i.valid, "valid", i.valid, "make the token valid for a `DURATION`")
 	c.Flags().BoolVar(&i.again, "again", false, "let a known host join again")
-	c.Flags().StringSliceVar(&i.urls, "url", nil, "`URLS` of the receiver (default: from its certificate)")
+	c.Flags().StringSliceVar(&i.urls, "url", nil, "`URL` of the receiver (default: from its certificate)")
 	c.Flags().BoolVar(&i.list, "list", false, "list the invitations")
 	c.Flags().StringVar(&i.revoke, "revoke", "", "end the open invitations of a `HOST`")
 	c.Flags().BoolVar(&i.json, "json", false, "print JSON")
 	return c
 }
 
-func (i inviteOptions) check(c *cobra.Command, args []string) error {
+func (i inviteOptions) validate(c *cobra.Command, args []string) error {
 	chosen := len(args)
 	for _, flag := range []string{"list", "revoke"} {
 		if c.Flags().Changed(flag) {
@@ -86,7 +88,7 @@ func (i inviteOptions) check(c *cobra.Command, args []string) error {
 	if err := hostArg(c, args); err != nil {
 		return err
 	}
-	return invite.CheckValid(i.valid)
+	return invite.CheckValid(i.valid.Std())
 }
 
 // runInvite creates an invitation.
@@ -120,7 +122,7 @@ func runInvite(c *cobra.Command, o *options, host episode.Name, i inviteOptions)
 		return err
 	}
 	defer book.Close()
-	made, secret, err := book.Create(c.Context(), host, invite.CreateOptions{Valid: i.valid, Again: i.again}, time.Now())
+	made, secret, err := book.Create(c.Context(), host, invite.CreateOptions{Valid: i.valid.Std(), Again: i.again}, time.Now())
 	if err != nil {
 		return err
 	}
@@ -142,41 +144,26 @@ func openIssuer(cfg receiver.Config) (*pki.Issuer, error) {
 // checkInvited returns an error for a host that is disabled, or that is known and was not invited
 // again.
 func checkInvited(cfg receiver.Config, host episode.Name, again bool) error {
-	hosts, err := datadir.ListHosts(string(cfg.DataDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	hosts, err := listHosts(cfg, time.Now())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the receiver may not have run yet
 		return err
 	}
-	known := ""
-	for _, h := range hosts {
-		if h.Host != host {
-			continue
-		}
-		if h.State == datadir.HostDisabled {
-			return fmt.Errorf("host %s is disabled and could not join: first run 'receiver hosts enable %s'", host, host)
-		}
-		known = "it has stored archives"
-		if h.State == datadir.HostRemoved {
-			known = "it was removed"
-		}
+	at := slices.IndexFunc(hosts, func(h hostFacts) bool { return h.Host.Host == host })
+	if at < 0 {
+		return nil
 	}
-	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
-	if err != nil {
-		return err
+	if hosts[at].State == datadir.HostDisabled {
+		return fmt.Errorf("host %s is disabled and could not join: first run 'receiver hosts enable %s'", host, host)
 	}
-	switch r := records[host]; {
-	case r.Joined != nil:
-		known = "it joined on " + formatDate(r.Joined.NotBefore)
-	case r.LastContact != nil: // with a certificate that was brought by hand
-		known = "it was here on " + formatDate(*r.LastContact)
-	}
+	known := hosts[at].reasonKnown()
 	if known == "" || again {
 		return nil
 	}
 	return fmt.Errorf("host %s is known: %s; to replace its certificate run 'receiver invite %s --again', or choose another name for a new machine", host, known, host)
 }
 
-// receiverURLs returns the URLs of the names in the receiver's certificate. A name that only this
-// machine understands is left out unless there is no other.
+// receiverURLs returns the URLs of the names in the receiver's certificate. Names that lead back to
+// the machine itself, such as localhost, are used only if there are no others.
 func receiverURLs(cfg receiver.Config, address string) ([]string, error) {
 	trust, err := pki.LoadTrust(cfg.TrustConfig())
 	if err != nil {
@@ -254,7 +241,7 @@ func runInvitations(c *cobra.Command, o *options, i inviteOptions) error {
 
 func printInvitationsJSON(w io.Writer, list []invite.Invitation, now time.Time) error {
 	for _, i := range list {
-		i.SecretSHA256 = "" // of no use to anyone, and best kept in one place
+		i.SecretSHA256 = "" // is left out
 		if err := cli.WriteJSON(w, struct {
 			invite.Invitation
 			State invite.State `json:"state"`

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
@@ -37,7 +40,7 @@ With --offline, nothing here can sign for hosts: issue their certificates with
 'receiver pki issue' where the keys are.`,
 		Example: `  sudo receiver setup --name receiver.lab,10.0.0.1
   receiver setup --name localhost --config ./receiver.toml`,
-		Args: checkArgs(cobra.NoArgs, func([]string) error { return init.Validate() }),
+		Args: checkArgs(cobra.NoArgs, func([]string) error { return errors.Join(init.Validate(), checkListen(listen)) }),
 		RunE: func(c *cobra.Command, _ []string) error { return runSetup(c, o, dir, listen, init) },
 	}
 	c.Flags().StringSliceVar(&init.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
@@ -47,6 +50,14 @@ With --offline, nothing here can sign for hosts: issue their certificates with
 	c.Flags().StringVar(&listen, "listen", receiver.DefaultConfig().Listen, "`ADDRESS` in a new configuration")
 	mustMark(c.MarkFlagRequired("name"))
 	return c
+}
+
+// checkListen returns an error unless an address has a host, which may be empty, and a port.
+func checkListen(listen string) error {
+	if _, _, err := net.SplitHostPort(listen); err != nil {
+		return fmt.Errorf("--listen %s: must be \"ADDRESS:PORT\" or \":PORT\"", printable.Quote(listen, 200))
+	}
+	return nil
 }
 
 // runSetup does one step after the other. Each leaves alone what exists, so that an interrupted
@@ -79,11 +90,15 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 	if err != nil {
 		return err
 	}
+	noteUnused(c, cfg, listen, init)
 	if err := errors.Join(done(file, wrote), done(dir, made)); err != nil {
 		return err
 	}
 	installed, signs, err := installIdentity(cfg, dir)
-	if err := errors.Join(err, done(string(cfg.IdentityDir), installed)); err != nil {
+	if err == nil && cfg.IdentityDir != "" {
+		err = done(string(cfg.IdentityDir), installed)
+	}
+	if err != nil {
 		return err
 	}
 	// Not only if the key is new: an earlier setup may have been interrupted before this.
@@ -96,12 +111,34 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 	if err != nil {
 		return err
 	}
-	invite := "invite HOST"
+	next := "invite HOST"
 	if !signs {
 		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join\n")
-		invite = fmt.Sprintf("pki issue HOST --dir %s --out HOST", dir)
+		next = fmt.Sprintf("pki issue HOST --dir %s --out HOST", dir)
 	}
-	return finishSetup(c, o, started, invite)
+	return finishSetup(c, o, started, next)
+}
+
+// noteUnused names the flags that what was kept does not follow.
+func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init pki.InitOptions) {
+	note := func(format string, args ...any) {
+		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: "+format+"\n", args...)
+	}
+	if c.Flags().Changed("listen") && listen != cfg.Listen {
+		note("--listen %s is not used: the configuration says listen = %q", listen, cfg.Listen)
+	}
+	if c.Flags().Changed("trust-domain") && init.TrustDomain != cfg.Auth.TrustDomain {
+		note("--trust-domain %s is not used: the configuration says trust_domain = %q", init.TrustDomain, cfg.Auth.TrustDomain)
+	}
+	trust, err := pki.LoadTrust(cfg.TrustConfig())
+	if err != nil {
+		return // the check at the end says why
+	}
+	for _, name := range init.Names {
+		if !slices.Contains(trust.Names(), name) {
+			note("%s does not have the name %s: add it with 'receiver pki renew --name', which takes all names", cfg.TLS.CertFile, name)
+		}
+	}
 }
 
 // writeConfig writes a configuration if there is none.
@@ -156,6 +193,9 @@ func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool
 // changed anything, and whether the service can sign.
 func installIdentity(cfg receiver.Config, dir string) (changed, signs bool, err error) {
 	identity := string(cfg.IdentityDir)
+	if identity == "" { // no host may join
+		return false, false, nil
+	}
 	_, missing := os.Lstat(identity)
 	if err := pki.CreateIdentityDir(identity); err != nil {
 		return false, false, err
@@ -172,12 +212,12 @@ func installIdentity(cfg receiver.Config, dir string) (changed, signs bool, err 
 // startService enables and starts the service of the default configuration. It reports false where
 // no service is managed. A running one is restarted only if something changed.
 func startService(ctx context.Context, file string, changed bool) (bool, error) {
+	if os.Geteuid() != 0 || file != receiver.DefaultConfigFile || !systemd.IsRunning() {
+		return false, nil
+	}
 	last := "start"
 	if changed {
 		last = "restart"
-	}
-	if os.Geteuid() != 0 || file != receiver.DefaultConfigFile || !systemd.IsRunning() {
-		return false, nil
 	}
 	for _, step := range []struct{ action, unit string }{
 		{"enable", socketUnit}, {"enable", serviceUnit}, {"start", socketUnit}, {last, serviceUnit},
@@ -189,17 +229,17 @@ func startService(ctx context.Context, file string, changed bool) (bool, error) 
 	return true, nil
 }
 
-// finishSetup checks what was set up, and says what to do next.
-func finishSetup(c *cobra.Command, o *options, started bool, invite string) error {
-	next := "receiver"
+// finishSetup checks what was set up, and says what to do next: first, and then for each host.
+func finishSetup(c *cobra.Command, o *options, started bool, forHosts string) error {
+	program := "receiver"
 	if o.config != receiver.DefaultConfigFile {
-		next = "receiver --config " + o.config
+		program = "receiver --config " + o.config
 	}
 	state := "started  the service"
 	if !started {
-		state = "next     start it: " + next
+		state = "next     start it: " + program
 	}
-	if err := printf(c.OutOrStdout(), "%s\nnext     for each host: %s %s\n\n", state, next, invite); err != nil {
+	if err := printf(c.OutOrStdout(), "%s\nnext     for each host: %s %s\n\n", state, program, forHosts); err != nil {
 		return err
 	}
 	return runCheck(c, o, false, true)

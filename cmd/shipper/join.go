@@ -22,7 +22,6 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/hint"
 	"cis490/internal/invite"
-	"cis490/internal/outbox"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -72,7 +71,7 @@ so that it appears neither in the process list nor in the shell's history.`,
 }
 
 func readToken(in io.Reader, file string, args []string) (invite.Token, error) {
-	text := ""
+	name := "standard input"
 	switch {
 	case file != "":
 		f, err := os.Open(file)
@@ -80,26 +79,20 @@ func readToken(in io.Reader, file string, args []string) (invite.Token, error) {
 			return invite.Token{}, err
 		}
 		defer f.Close()
-		b, err := durable.ReadAtMost(f, file, maxTokenLen)
-		if err != nil {
-			return invite.Token{}, err
-		}
-		text = string(b)
-	case args[0] == "-":
-		b, err := durable.ReadAtMost(in, "standard input", maxTokenLen)
-		if err != nil {
-			return invite.Token{}, err
-		}
-		text = string(b)
-	default:
-		text = args[0]
+		in, name = f, file
+	case args[0] != "-":
+		in = strings.NewReader(args[0])
 	}
-	// The whole line that 'receiver invite' printed is as good as the token alone.
-	words := strings.Fields(text)
-	if len(words) > 0 {
-		text = words[len(words)-1]
+	text, err := durable.ReadAtMost(in, name, maxTokenLen)
+	if err != nil {
+		return invite.Token{}, err
 	}
-	return invite.ParseToken(text)
+	// Users paste the whole line that 'receiver invite' printed. The token is its last word.
+	words := strings.Fields(string(text))
+	if len(words) == 0 {
+		return invite.ParseToken("")
+	}
+	return invite.ParseToken(words[len(words)-1])
 }
 
 // joinReport is what join --json prints.
@@ -127,7 +120,7 @@ func runJoin(c *cobra.Command, o *options, token invite.Token) error {
 	if err != nil {
 		return err
 	}
-	if err := plan.write(url); err != nil {
+	if err := plan.writeConfig(url); err != nil {
 		return fmt.Errorf("the certificate is installed, but the configuration is not: %w", err)
 	}
 	report := joinReport{Host: string(token.Host), URL: url, NotAfter: notAfter.UTC(), Config: o.config, Written: plan.text != nil}
@@ -179,15 +172,15 @@ func askFor(ctx context.Context, url string, plan *configPlan, token invite.Toke
 		return nil, &unansweredError{err}
 	}
 	defer conn.Close()
-	leaf, err := request(ctx, conn, addr, root, plan.identity, token)
+	leaf, err := requestCertificate(ctx, conn, addr, root, plan.identity, token)
 	if _, serr := os.Stat(plan.identity); serr == nil { // root's files are the service's, also after an error
 		err = errors.Join(err, serviceuser.GiveDir(stateOf(plan.config), plan.identity, pki.IdentityLayout()))
 	}
 	return leaf, err
 }
 
-// request sends the request over a connection, and installs the answer.
-func request(ctx context.Context, conn net.Conn, addr string, root *x509.Certificate, identity string, token invite.Token) (*x509.Certificate, error) {
+// requestCertificate sends the request over a connection, and installs the answer.
+func requestCertificate(ctx context.Context, conn net.Conn, addr string, root *x509.Certificate, identity string, token invite.Token) (*x509.Certificate, error) {
 	pending, err := pki.OpenPending(identity, token.ID)
 	if err != nil {
 		return nil, err
@@ -223,22 +216,25 @@ const (
 // host.
 func planConfig(path string, token invite.Token) (*configPlan, error) {
 	p := &configPlan{path: path}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return p, p.planNew(token)
 	}
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if p.config, err = shipper.LoadForJoin(path); err != nil {
 		return nil, cli.UsageError(err)
 	}
-	p.identity = string(p.config.IdentityDir)
+	if p.identity = string(p.config.IdentityDir); p.identity == "" {
+		return nil, cli.UsageError(fmt.Errorf("%s says identity_dir = \"\", so that nothing can be kept of joining: remove that line, or name a directory", path))
+	}
 	// The install script may have set host_id alone.
 	unset := p.config.HostID == exampleHost || p.config.HostID == token.Host
 	example := unset && p.config.Receiver.URL == exampleURL && isMissing(string(p.config.Receiver.CertFile))
 	switch {
 	case example:
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
 		p.text = func(url string) []byte { return fillIn(text, string(token.Host), url) }
 	case p.config.HostID != token.Host:
 		return nil, cli.UsageError(fmt.Errorf("%s says host_id = %q, but the token is for host %s: change host_id there, or ask for a token with 'receiver invite %s'",
@@ -294,8 +290,8 @@ url = %q
 	return nil
 }
 
-// write writes the planned configuration.
-func (p *configPlan) write(url string) error {
+// writeConfig writes the planned configuration, unless that is what the file has.
+func (p *configPlan) writeConfig(url string) error {
 	if p.text == nil {
 		return nil
 	}
@@ -335,13 +331,12 @@ func finishJoin(c *cobra.Command, o *options, report joinReport) error {
 		}
 		return runPing(c, o)
 	}
-	cfg, client, creds, err := o.connectAsUser(c, false)
+	p, err := pingReceiver(c, o)
 	if err != nil {
 		return err
 	}
-	_, _, err = measurePing(c.Context(), client, creds, cfg, outbox.Store{})
-	report.Reachable = err == nil
-	return cli.WriteJSON(c.OutOrStdout(), report)
+	report.Reachable = p.err == nil
+	return errors.Join(cli.WriteJSON(c.OutOrStdout(), report), p.exitError())
 }
 
 func printJoin(c *cobra.Command, o *options, report joinReport) error {

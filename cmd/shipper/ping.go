@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,46 +36,70 @@ type pingReport struct {
 	Receiver  *wire.PingResponse `json:"receiver,omitempty"`
 }
 
+// pingResult is what a test of the connection found.
+type pingResult struct {
+	cfg      shipper.Config
+	creds    *pki.Client
+	adopted  bool // this host has adopted a store
+	response wire.PingResponse
+	skew     time.Duration
+	err      error
+	hint     string // what to do about err
+}
+
+// exitError returns the error of the test as a command reports it, or nil.
+func (p *pingResult) exitError() error {
+	if p.err == nil {
+		return nil
+	}
+	err := p.err
+	if p.hint != "" {
+		err = fmt.Errorf("%w\n  hint: %s", err, p.hint)
+	}
+	return &cli.ExitError{Code: cli.Unreachable, Err: fmt.Errorf("ping %s: %w", p.cfg.Receiver.URL, err)}
+}
+
 // runPing tests the connection to the receiver and explains what is wrong.
 func runPing(c *cobra.Command, o *options) error {
-	cfg, client, creds, err := o.connectAsUser(c, false)
+	p, err := pingReceiver(c, o)
 	if err != nil {
 		return err
 	}
+	if !o.json {
+		if p.err != nil {
+			return p.exitError()
+		}
+		return printPing(c, p)
+	}
+	r := pingReport{OK: p.err == nil, URL: p.cfg.Receiver.URL, Hint: p.hint, ClockSkew: p.skew.Seconds()}
+	if p.err != nil {
+		r.Error = p.err.Error()
+	}
+	if p.response.Status != "" {
+		r.Receiver = &p.response
+	}
+	return errors.Join(cli.WriteJSON(c.OutOrStdout(), r), p.exitError())
+}
+
+// pingReceiver tests the connection. It returns an error if the test cannot begin.
+func pingReceiver(c *cobra.Command, o *options) (*pingResult, error) {
+	cfg, client, creds, err := o.connectAsUser(c, false)
+	if err != nil {
+		return nil, err
+	}
 	if err := serviceuser.CheckReadable(reloadedFiles(cfg), cli.CheckLine(c)); err != nil {
-		return cli.UsageError(err)
+		return nil, cli.UsageError(err)
 	}
 	adopted, err := uplink.AdoptedBy(cfg.DirsConfig())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, skew, err := measurePing(c.Context(), client, creds, cfg, adopted)
-	if err == nil {
-		err = resp.Storage.Err()
+	p := &pingResult{cfg: cfg, creds: creds, adopted: adopted.ID != ""}
+	if p.response, p.skew, p.err = measurePing(c.Context(), client, creds, cfg, adopted); p.err == nil {
+		p.err = p.response.Storage.Err()
 	}
-	hint := hint.For(err)
-	if o.json {
-		r := pingReport{OK: err == nil, URL: cfg.Receiver.URL, Hint: hint, ClockSkew: skew.Seconds()}
-		if err != nil {
-			r.Error = err.Error()
-		}
-		if resp.Status != "" {
-			r.Receiver = &resp
-		}
-		if jerr := cli.WriteJSON(c.OutOrStdout(), r); jerr != nil {
-			return jerr
-		}
-	}
-	if err != nil {
-		if hint != "" {
-			err = fmt.Errorf("%w\n  hint: %s", err, hint)
-		}
-		return &cli.ExitError{Code: cli.Unreachable, Err: fmt.Errorf("ping %s: %w", cfg.Receiver.URL, err)}
-	}
-	if o.json {
-		return nil
-	}
-	return printPing(c, cfg, creds, resp, skew, adopted.ID != "")
+	p.hint = hint.For(p.err)
+	return p, nil
 }
 
 // measurePing pings the receiver and returns how far the local clock is ahead of it.
@@ -96,7 +121,8 @@ func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cf
 	return resp, sent.Add(time.Since(sent) / 2).Sub(resp.Time), nil
 }
 
-func printPing(c *cobra.Command, cfg shipper.Config, creds *pki.Client, resp wire.PingResponse, skew time.Duration, adopted bool) error {
+func printPing(c *cobra.Command, p *pingResult) error {
+	cfg, creds, resp := p.cfg, p.creds, p.response
 	row := func(name, format string, args ...any) cli.TableRow {
 		return cli.TableRow{Name: name, Lines: []string{fmt.Sprintf(format, args...)}}
 	}
@@ -104,9 +130,9 @@ func printPing(c *cobra.Command, cfg shipper.Config, creds *pki.Client, resp wir
 		row("receiver", "%s, version %+q", cfg.Receiver.URL, resp.Receiver.Version),
 		row("this host", "%s by %+q", resp.Host, resp.Auth.Method),
 		row("certificate", "valid until %s, %s", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter())),
-		row("clock", "%s", clockText(skew)),
+		row("clock", "%s", clockText(p.skew)),
 		row("storage", "%s available to this host", sizeOrUnknown(resp.Storage.FreeBytes)),
-		row("store", "%s", storeOf(resp.Store, adopted)),
+		row("store", "%s", storeOf(resp.Store, p.adopted)),
 		row("limits", "%s per archive, %d concurrent uploads", humanize.IBytes(uint64(max(resp.Limits.MaxSize, 0))), resp.Limits.UploadsPerHost),
 		row("ok", "the receiver accepts episodes from this host"),
 	})

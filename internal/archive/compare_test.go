@@ -100,7 +100,7 @@ func TestEveryDifferenceIsFound(t *testing.T) {
 	}
 }
 
-// TestComparedArchiveMustBeWhole: a torn copy is no reason to delete an episode.
+// TestComparedArchiveMustBeWhole: a truncated copy does not permit deleting an episode.
 func TestComparedArchiveMustBeWhole(t *testing.T) {
 	l := newUsualLab(t)
 	packed, _ := l.pack()

@@ -136,7 +136,7 @@ func (d *Disk) Detach() error {
 	if d.cache == nil {
 		return nil
 	}
-	err := d.cache.removeFile()
+	err := d.cache.unmountFile()
 	d.cache = nil
 	return err
 }

@@ -111,7 +111,7 @@ func newVolatile(grain int64, medium, file string) (*volatileDisk, error) {
 	defer unix.Close(dev)
 	rights := unix.UnixRights(dev, int(m.Fd()), ends[1])
 	if err := unix.Sendmsg(workshopFD, strconv.AppendInt(nil, grain, 10), rights, nil, 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.removeFile())
+		return nil, errors.Join(fmt.Errorf("send a disk to the parent: %w", err), v.unmountFile())
 	}
 	return v, nil
 }
@@ -126,8 +126,8 @@ func (v *volatileDisk) takePower(seed uint64) (Fates, error) {
 	return f, err
 }
 
-// removeFile removes the file once it is no longer mounted.
-func (v *volatileDisk) removeFile() error {
+// unmountFile also ends the process that serves the file.
+func (v *volatileDisk) unmountFile() error {
 	return errors.Join(unmount(v.file), v.control.Close())
 }
 

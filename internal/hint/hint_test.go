@@ -216,7 +216,7 @@ func TestNetworkFailuresAreExplained(t *testing.T) {
 func TestRefusalsOfTheHostAreExplained(t *testing.T) {
 	for code, want := range map[wire.Code]string{
 		wire.TokenRefused: "tokens_file", wire.Forbidden: "pki issue", wire.HostMismatch: "host_id", wire.Full: "disk",
-		wire.Busy: "mends itself", wire.HostBusy: "second shipper", wire.Draining: "restarting", wire.Damaged: "verify", wire.Internal: "journal",
+		wire.Busy: "retries by itself", wire.HostBusy: "second shipper", wire.Draining: "restarting", wire.Damaged: "verify", wire.Internal: "journal",
 	} {
 		wantAdvice(t, fmt.Errorf("put: %w", wire.Refuse(code, "x")), want)
 	}

@@ -1,6 +1,7 @@
 package invite
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -91,18 +92,14 @@ func (b *Book) Create(ctx context.Context, host episode.Name, o CreateOptions, n
 		if err := b.makeRoom(host, now); err != nil {
 			return err
 		}
-		return b.write(made)
+		return b.writeInvitation(made)
 	})
 	return made, secret, err
 }
 
-// makeRoom revokes the open invitations of a host, and removes those that expired
-// long ago.
+// makeRoom revokes the open invitations of a host, and removes those that expired long ago.
 func (b *Book) makeRoom(host episode.Name, now time.Time) error {
-	all, err := b.List()
-	if err != nil {
-		return err
-	}
+	all, _ := b.List() // one that cannot be read is not answered, and must not prevent others
 	kept := 0
 	for _, i := range all {
 		switch {
@@ -113,7 +110,7 @@ func (b *Book) makeRoom(host episode.Name, now time.Time) error {
 			continue
 		case i.Host == host && i.State(now) == Open:
 			i.RevokedAt = &now
-			if err := b.write(i); err != nil {
+			if err := b.writeInvitation(i); err != nil {
 				return err
 			}
 		}
@@ -138,7 +135,7 @@ func (b *Book) List() ([]Invitation, error) {
 		if !ok || !idGrammar.MatchString(id) { // a temporary file that power loss left
 			continue
 		}
-		i, err := b.load(id)
+		i, err := b.loadInvitation(id)
 		if err != nil {
 			broken = append(broken, err)
 			continue
@@ -146,10 +143,7 @@ func (b *Book) List() ([]Invitation, error) {
 		all = append(all, i)
 	}
 	slices.SortFunc(all, func(x, y Invitation) int {
-		if c := x.Created.Compare(y.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(x.ID, y.ID)
+		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.ID, y.ID))
 	})
 	return all, errors.Join(broken...)
 }
@@ -165,7 +159,7 @@ func (b *Book) Revoke(ctx context.Context, hostOrID string, now time.Time) ([]In
 				continue
 			}
 			i.RevokedAt = &now
-			if werr := b.write(i); werr != nil {
+			if werr := b.writeInvitation(i); werr != nil {
 				return errors.Join(err, werr)
 			}
 			revoked = append(revoked, i)
@@ -219,7 +213,7 @@ func (e *RefusedError) Error() string {
 	case Revoked:
 		return "the token was revoked" + again
 	}
-	return "the receiver does not know this token: it is of another receiver, was removed, or was altered; ask for another, with 'receiver invite'"
+	return "the receiver does not know this token: it was made by another receiver, was removed, or was altered; ask for another, with 'receiver invite'"
 }
 
 // Redeem uses an invitation. It calls issue, which must make the certificate for a key durable
@@ -234,14 +228,14 @@ func (b *Book) Redeem(ctx context.Context, id, secret string, keySHA256 string, 
 	}
 	var used Invitation
 	err := b.withLock(ctx, func() error {
-		i, err := b.load(id)
+		i, err := b.loadInvitation(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			return &RefusedError{}
 		}
 		if err != nil {
 			return err
 		}
-		if used, err = b.admit(i, secret, keySHA256, now); err != nil || used.Use != nil {
+		if used, err = b.admitRequest(i, secret, keySHA256, now); err != nil || used.Use != nil {
 			return err
 		}
 		serial, err := issue(i)
@@ -249,17 +243,17 @@ func (b *Book) Redeem(ctx context.Context, id, secret string, keySHA256 string, 
 			return err
 		}
 		used.Use = &Use{At: now.UTC().Truncate(time.Second), KeySHA256: keySHA256, Serial: serial}
-		return b.write(used)
+		return b.writeInvitation(used)
 	})
 	return used, err
 }
 
-// admit returns i if a request with this secret and key may have a certificate by it.
-func (b *Book) admit(i Invitation, secret, keySHA256 string, now time.Time) (Invitation, error) {
+// admitRequest returns i if a request with this secret and key may have a certificate by it.
+func (b *Book) admitRequest(i Invitation, secret, keySHA256 string, now time.Time) (Invitation, error) {
 	if !i.hasSecret(secret) {
 		if i.answers(now) {
 			i.Wrong++
-			if err := b.write(i); err != nil {
+			if err := b.writeInvitation(i); err != nil {
 				return i, err
 			}
 		}
@@ -288,7 +282,7 @@ func (b *Book) withLock(ctx context.Context, do func() error) error {
 	return errors.Join(do(), lock.Unlock())
 }
 
-func (b *Book) load(id string) (Invitation, error) {
+func (b *Book) loadInvitation(id string) (Invitation, error) {
 	var i Invitation
 	f, err := b.dir.Open(id + suffix)
 	if err != nil {
@@ -314,7 +308,7 @@ func (b *Book) load(id string) (Invitation, error) {
 	return i, nil
 }
 
-func (b *Book) write(i Invitation) error {
+func (b *Book) writeInvitation(i Invitation) error {
 	data, err := json.MarshalIndent(i, "", "  ")
 	if err != nil {
 		return err
@@ -332,8 +326,11 @@ func Layout() []durable.LayoutEntry {
 }
 
 // List returns the invitations below a directory, as [Book.List] does. It creates nothing: the
-// directory may be missing.
+// directory may be missing, or path empty.
 func List(path string) ([]Invitation, error) {
+	if path == "" {
+		return nil, nil
+	}
 	dir, err := durable.Open(filepath.Join(path, bookDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -142,7 +142,7 @@ func TestWrongSecretsEndAUsedInvitationToo(t *testing.T) {
 	l.wantRefused(err, invite.Burnt)
 }
 
-// Whoever does not have the secret learns nothing of an invitation.
+// A sender without the secret learns nothing about an invitation.
 func TestRefusalTellsOnlyWhoHasTheSecret(t *testing.T) {
 	l := newLab(t)
 	unknown := strings.Repeat("z", 16)
@@ -315,6 +315,7 @@ func TestUnreadableInvitationDoesNotHideOthers(t *testing.T) {
 	}
 	_, err := l.redeem(good.ID, secret, "k", made)
 	l.wantRefused(err, invite.Revoked)
+	l.create("lab-03")
 }
 
 // What power loss leaves is neither an invitation nor in the way of one.

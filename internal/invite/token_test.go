@@ -146,7 +146,7 @@ func TestTokenErrorsNeverShowTheSecret(t *testing.T) {
 func TestWrongClockIsNamedBeforeAnythingIsSent(t *testing.T) {
 	for _, test := range []struct {
 		now  time.Time
-		want string // "" is no error
+		want string // "" means no error
 	}{
 		{time.Unix(0, 0), "set the clock"},
 		{made.Add(-31 * time.Minute), "set the clock"},

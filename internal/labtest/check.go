@@ -89,7 +89,7 @@ func (l *Lab) RowOf(t testing.TB, host, name string) Row {
 func (l *Lab) Check(t testing.TB) {
 	t.Helper()
 	if l.receiver != nil && l.receiver.Running() {
-		Eventually(t, "the receiver has ended what was under way", func() bool { return !slices.ContainsFunc(l.Staged(), isInProgress) })
+		Eventually(t, "the receiver has ended what was in flight", func() bool { return !slices.ContainsFunc(l.Staged(), isInProgress) })
 	}
 	l.checkStore(t)
 	if _, err := os.Lstat(l.Path("data", "index.jsonl")); err == nil {

@@ -14,7 +14,7 @@ import (
 
 const movedSays = "; the next start takes what is there"
 
-// wantEndedByMove checks that a daemon ended because its folder is no longer at path.
+// wantEndedByMove checks that a daemon ended because its directory is no longer at path.
 func wantEndedByMove(t *testing.T, p *labtest.Process, path string) {
 	t.Helper()
 	if code := p.Wait(t); code != 1 {

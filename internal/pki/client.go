@@ -30,8 +30,8 @@ type ClientConfig struct {
 	Host        episode.Name
 }
 
-// Files returns the files that [LoadClient] uses now. If there is no certificate yet, they are the
-// configured ones.
+// Files returns the files that [LoadClient] uses now: the configured ones until the host has a
+// certificate.
 func (c ClientConfig) Files() []string {
 	set, err := c.choose()
 	if err != nil || set.certificate.Leaf == nil {

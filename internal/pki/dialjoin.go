@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// ErrOtherCA says that whoever answers is not the receiver that a token is from.
+// ErrOtherCA says that the machine that answers is not the receiver that made the token.
 var ErrOtherCA = errors.New("another machine answers at this address, or the receiver has a new CA: its CA is not the one that the token names; the token was not sent")
 
-// DialJoin opens a connection for protocol to a receiver of which only the [HashKey] of its root is
-// known, and returns it with the root. The name or address in addr must be in the receiver's
-// certificate. It sends nothing but the handshake, and no certificate.
+// DialJoin opens a connection for protocol to a receiver, and returns it with the receiver's root. It
+// recognizes the receiver by the [HashKey] of the root, and by the name or address in addr, which must
+// be in the receiver's certificate. It sends nothing but the handshake, and no certificate.
 func DialJoin(ctx context.Context, dial Dial, addr, protocol string, rootHash [sha256.Size]byte, now time.Time) (net.Conn, *x509.Certificate, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -57,7 +57,7 @@ func DialJoin(ctx context.Context, dial Dial, addr, protocol string, rootHash [s
 // explainJoin adds what the alert of a receiver means that does not serve the protocol.
 func explainJoin(addr string, err error) error {
 	if strings.Contains(err.Error(), "no application protocol") {
-		return fmt.Errorf("%s answers, but nobody is invited: the invitation was used, revoked or has expired, or the receiver was not restarted after 'receiver setup'", addr)
+		return fmt.Errorf("%s answers, but has no open invitation: this one was revoked or has expired, or the receiver was not restarted after 'receiver setup'", addr)
 	}
 	if errors.Is(err, ErrOtherCA) {
 		return ErrOtherCA

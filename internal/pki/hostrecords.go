@@ -55,6 +55,9 @@ type Joined struct {
 // HostRecords are the records of a running receiver, which alone writes them.
 type HostRecords struct {
 	dir *durable.Dir
+	// damaged has the hosts whose record cannot be read. They get no access, and the file is not
+	// replaced: it may say which of their certificates have ended.
+	damaged map[episode.Name]error
 
 	writing sync.Mutex // held from the change of a record until it is written
 
@@ -63,7 +66,7 @@ type HostRecords struct {
 }
 
 // OpenHostRecords reads the records of an identity directory, and creates their directory if it is
-// missing. It leaves out and logs those that it cannot read.
+// missing. It logs those that it cannot read: their hosts get no access.
 func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
 	parent, err := durable.Open(identity)
 	if err != nil {
@@ -74,15 +77,23 @@ func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := readHostRecords(dir)
+	hosts, damaged, err := readHostRecords(dir)
 	if err != nil {
-		log.Warn("host record unreadable", "err", err)
+		return nil, errors.Join(err, dir.Close())
 	}
-	return &HostRecords{dir: dir, hosts: hosts}, nil
+	for host, err := range damaged {
+		log.Error("host is refused", "host", host, "err", err,
+			"hint", "restore its record, or remove it, which gives access to certificates that joining again has ended; then restart")
+	}
+	return &HostRecords{dir: dir, hosts: hosts, damaged: damaged}, nil
 }
 
-// ListHostRecords returns the records of an identity directory, which may be missing.
+// ListHostRecords returns the records of an identity directory, which may be missing or "". If some
+// cannot be read, it returns an error with the others.
 func ListHostRecords(identity string) (map[episode.Name]HostRecord, error) {
+	if identity == "" {
+		return nil, nil
+	}
 	dir, err := durable.Open(filepath.Join(identity, hostsDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -91,15 +102,19 @@ func ListHostRecords(identity string) (map[episode.Name]HostRecord, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	return readHostRecords(dir)
+	hosts, damaged, err := readHostRecords(dir)
+	for _, reason := range damaged {
+		err = errors.Join(err, reason)
+	}
+	return hosts, err
 }
 
-func readHostRecords(dir *durable.Dir) (map[episode.Name]HostRecord, error) {
-	hosts := make(map[episode.Name]HostRecord)
-	var broken []error
+// readHostRecords returns the records of a directory, and why others cannot be read.
+func readHostRecords(dir *durable.Dir) (hosts map[episode.Name]HostRecord, damaged map[episode.Name]error, err error) {
+	hosts, damaged = make(map[episode.Name]HostRecord), make(map[episode.Name]error)
 	for entry, err := range dir.Names() {
 		if err != nil {
-			return hosts, errors.Join(append(broken, err)...)
+			return hosts, damaged, err
 		}
 		name, ok := strings.CutSuffix(entry.Name(), ".json")
 		if _, err := episode.ParseName(name); !ok || err != nil {
@@ -107,12 +122,12 @@ func readHostRecords(dir *durable.Dir) (map[episode.Name]HostRecord, error) {
 		}
 		r, err := readHostRecord(dir, episode.Name(name))
 		if err != nil {
-			broken = append(broken, err)
+			damaged[episode.Name(name)] = err
 			continue
 		}
 		hosts[r.Host] = r
 	}
-	return hosts, errors.Join(broken...)
+	return hosts, damaged, nil
 }
 
 func readHostRecord(dir *durable.Dir, host episode.Name) (HostRecord, error) {
@@ -141,6 +156,9 @@ func (h *HostRecords) Close() error { return h.dir.Close() }
 func (h *HostRecords) SetJoined(i Issued, again bool) error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
+	if err := h.damaged[i.Host]; err != nil {
+		return err
+	}
 	r, known, count := h.get(i.Host)
 	if !known && count >= maxHostRecords {
 		return fmt.Errorf("there are records of %d hosts, the maximum; remove old files from %s", count, h.dir.Path(""))
@@ -186,10 +204,14 @@ func (r *HostRecord) endOthers() {
 	r.ReplacedBefore, r.ReplacedBy = &r.Joined.NotBefore, r.Joined.Serial
 }
 
-// checkReplaced returns an error if a certificate of host was replaced by a newer one.
+// checkReplaced returns an error if a certificate of host was replaced by a newer one, or if that is
+// not known.
 func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) error {
 	if h == nil {
 		return nil
+	}
+	if h.damaged[host] != nil { // the reason is the operator's: it names files
+		return fmt.Errorf("the receiver cannot read its record of host %s; its log says why", host)
 	}
 	r, _, _ := h.get(host)
 	serial := formatSerial(cert.SerialNumber)

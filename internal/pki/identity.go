@@ -137,7 +137,7 @@ func OpenPending(identity, invitation string) (*Pending, error) {
 }
 
 // readPending returns the key for an invitation, or nil if there is none, and the content of the
-// file. A file that cannot be parsed is no key of a certificate either.
+// file. A file that cannot be parsed counts as none: no certificate can belong to it.
 func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, []byte, error) {
 	data, err := f.read(pendingFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -188,8 +188,13 @@ func (p *Pending) Discard() error {
 	return f.Remove(pendingFile)
 }
 
+var errNoIdentityDir = errors.New("identity_dir is empty: name a directory in the configuration, or remove that line")
+
 // createIdentityDir opens an identity directory, and creates it for its user alone if it is missing.
 func createIdentityDir(path string) (*pemDir, error) {
+	if path == "" { // it would be the working directory
+		return nil, errNoIdentityDir
+	}
 	f, err := openPEMDir(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err

@@ -3,6 +3,7 @@ package pki_test
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -234,6 +235,34 @@ func TestDamagedIssuingCAIsNamed(t *testing.T) {
 	}
 }
 
+// A damaged record may be the one that ends a stolen certificate: its host is refused, no other, and
+// the file stays as it is.
+func TestHostWhoseRecordIsDamagedIsRefused(t *testing.T) {
+	j := newJoinLab(t)
+	old := j.join("lab-01", false, time.Now().Add(-2*time.Second))
+	h := j.join("lab-01", true, time.Now())
+	fixture.Must(t, j.note(h))
+	other := j.join("lab-02", false, time.Now())
+	path := filepath.Join(j.identity, "hosts", "lab-01.json")
+	for _, text := range []string{"", "{", `{"schema_version": 2, "host_id": "lab-01"}`, `{"schema_version": 1, "host_id": "lab-03"}`} {
+		writeFile(t, path, []byte(text))
+		j.reopen()
+		for name, c := range map[string]joined{"ended": old, "new": h} {
+			if r := c.call(); r.status == 200 {
+				t.Errorf("%q: the %s certificate gives access", text, name)
+			}
+		}
+		other.wantAccess("lab-02 mtls")
+		fixture.Must(t, j.note(other))
+		if err := j.records.SetJoined(h.issued, true); err == nil {
+			t.Errorf("%q: the host may join", text)
+		}
+		if got := fixture.ReadFile(t, path); got != text {
+			t.Errorf("the record %q was replaced by %q", text, got)
+		}
+	}
+}
+
 // Power loss may leave a temporary file of any of them.
 func TestLeftoversInAnIdentityAreNotInTheWay(t *testing.T) {
 	j := newJoinLab(t)
@@ -256,4 +285,24 @@ func TestLeftoversInAnIdentityAreNotInTheWay(t *testing.T) {
 	}
 	_, err := pki.OpenPending(h.identity, "next")
 	fixture.Must(t, err)
+}
+
+// An empty identity_dir must not become the working directory.
+func TestEmptyIdentityDirIsNoDirectory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := pki.CreateIdentityDir(""); err == nil {
+		t.Error("CreateIdentityDir: got no error")
+	}
+	if _, err := pki.OpenPending("", "a"); err == nil {
+		t.Error("OpenPending: got no error")
+	}
+	if _, err := pki.OpenIssuer(""); !errors.Is(err, pki.ErrNoIssuing) {
+		t.Errorf("OpenIssuer: got %v, want ErrNoIssuing", err)
+	}
+	if records, err := pki.ListHostRecords(""); records != nil || err != nil {
+		t.Errorf("ListHostRecords: got %v, %v", records, err)
+	}
+	if left, err := filepath.Glob("*"); err != nil || len(left) > 0 {
+		t.Errorf("written to the working directory: %q, %v", left, err)
+	}
 }

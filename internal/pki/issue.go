@@ -240,7 +240,7 @@ func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 // each of which may be missing, and an error for those that cannot be read.
 func readAllRecords(f *pemDir, more []string) ([]*x509.Certificate, error) {
 	certs, broken := readRecords(f.Path(issuedDir))
-	for _, path := range more {
+	for _, path := range nonEmpty(slices.Clone(more)...) {
 		found, err := readRecords(path)
 		certs, broken = append(certs, found...), errors.Join(broken, err)
 	}

@@ -123,6 +123,9 @@ type Issuer struct {
 // OpenIssuer loads the issuing CA of an identity directory. The error wraps [ErrNoIssuing] if there
 // is none.
 func OpenIssuer(identity string) (*Issuer, error) {
+	if identity == "" {
+		return nil, fmt.Errorf("%w: %w", ErrNoIssuing, errNoIdentityDir)
+	}
 	f, err := openPEMDir(identity)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrNoIssuing, err)
@@ -213,8 +216,14 @@ func (i *Issuer) SignHost(r Request, host episode.Name, now time.Time) (Issued, 
 	return describeIssued(cert, now, nil), nil
 }
 
-// RecordsIn returns the directory of the certificates that an [Issuer] signed.
-func RecordsIn(identity string) string { return filepath.Join(identity, issuedDir) }
+// RecordsIn returns the directory of the certificates that an [Issuer] signed, or "" without an
+// identity directory.
+func RecordsIn(identity string) string {
+	if identity == "" {
+		return ""
+	}
+	return filepath.Join(identity, issuedDir)
+}
 
 // Chain returns a certificate on record as PEM, followed by the issuing CA.
 func (i *Issuer) Chain(serial string) ([]byte, error) {

@@ -70,8 +70,8 @@ func TestOnlyJoiningNeedsNoCertificate(t *testing.T) {
 		}
 		if err == nil {
 			conn.Close()
-		} else if !strings.Contains(err.Error(), "nobody is invited") {
-			t.Errorf("got %v, want it to say that nobody is invited", err)
+		} else if !strings.Contains(err.Error(), "has no open invitation") {
+			t.Errorf("got %v, want it to say that it has no open invitation", err)
 		}
 	}
 	if n := j.served.Load(); n > 0 {

@@ -206,7 +206,7 @@ altered_tokens() {
   altered --arg other "$(sed 's/.*cis490_join_//' "$work/line" | sha256sum | tr '0189' 'abcd' | cut -c -32)" '.s = $other' >"$work/other-secret"
   refused 1 'the receiver does not know this token' "$work/other-secret"
   on receiver receiver invite --revoke "$host"
-  refused 4 'nobody is invited' "$work/line"
+  refused 4 'has no open invitation' "$work/line"
 }
 
 known_host() {

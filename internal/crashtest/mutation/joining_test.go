@@ -22,7 +22,7 @@ var ofJoining = []mutant{
 	{
 		"invite: wrong secrets are not written down",
 		killer{"invite", "TestTenWrongSecretsEndAnInvitation"},
-		[]edit{{"invite/book.go", "			i.Wrong++\n			if err := b.write(i); err != nil {\n				return i, err\n			}\n", "			i.Wrong++\n"}},
+		[]edit{{"invite/book.go", "			i.Wrong++\n			if err := b.writeInvitation(i); err != nil {\n				return i, err\n			}\n", "			i.Wrong++\n"}},
 	},
 	{
 		"invite: another key gets the certificate too", oneCertificate,
@@ -30,7 +30,7 @@ var ofJoining = []mutant{
 	},
 	{
 		"invite: a use is not written down", oneCertificate,
-		[]edit{{"invite/book.go", "		return b.write(used)\n", "		return nil\n"}},
+		[]edit{{"invite/book.go", "		return b.writeInvitation(used)\n", "		return nil\n"}},
 	},
 	{
 		"invite: two machines are served at once",
@@ -117,6 +117,11 @@ var ofJoining = []mutant{
 		"receiver: a disabled host joins",
 		killer{"receiver", "TestDisabledHostGetsNoCertificate"},
 		[]edit{{"receiver/join.go", "	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {\n		return \"\", p\n	}\n", ""}, {"receiver/join.go", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {\n", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); false && p != nil {\n"}},
+	},
+	{
+		"pki: a host with a damaged record has access",
+		killer{"pki", "TestHostWhoseRecordIsDamagedIsRefused"},
+		[]edit{{"pki/hostrecords.go", "	if h.damaged[host] != nil {", "	if false {"}},
 	},
 	{
 		"receiver: strangers keep a host out",

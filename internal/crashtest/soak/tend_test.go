@@ -50,7 +50,7 @@ func (s *site) corruptAndHeal(t *testing.T, i int) {
 }
 
 // wantAllStored checks that the receiver has all episodes for which the host has a receipt.
-// There is no receipt if the disk was full when an episode was retired.
+// An episode that was retired while the disk was full has no receipt.
 func wantAllStored(t *testing.T, verify labtest.Result) {
 	t.Helper()
 	if !strings.Contains(verify.Stdout, " stored=0 missing=0 damaged=0 undecodable=0 divergent=0 ") {
