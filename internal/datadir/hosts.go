@@ -34,8 +34,7 @@ type Host struct {
 }
 
 // ListHosts returns the hosts that have stored something, are disabled or were removed, sorted by
-// name. It
-// changes nothing, and may run beside a live receiver.
+// name. It changes nothing, and may run beside a live receiver.
 func ListHosts(dir string) ([]Host, error) {
 	data, err := durable.Open(dir)
 	if err != nil {

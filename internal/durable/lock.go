@@ -70,8 +70,10 @@ func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 	return l, nil
 }
 
-// lockRetry is how often [Dir.WaitLock] tries again.
-const lockRetry = 20 * time.Millisecond
+const (
+	maxLockWait = 10 * time.Second      // for [Dir.WaitLock]
+	lockRetry   = 20 * time.Millisecond // how often it tries
+)
 
 // WaitLock is Lock for a lock that is only held for moments: it waits up to maxLockWait.
 func (d *Dir) WaitLock(ctx context.Context, name, holder string) (*Lock, error) {
@@ -89,9 +91,6 @@ func (d *Dir) WaitLock(ctx context.Context, name, holder string) (*Lock, error) 
 		}
 	}
 }
-
-// maxLockWait is how long [Dir.WaitLock] waits.
-const maxLockWait = 10 * time.Second
 
 // writeHolder writes holder into the lock files. It ignores errors, because the text is only
 // information.

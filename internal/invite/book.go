@@ -303,7 +303,7 @@ func (b *Book) loadInvitation(id string) (Invitation, error) {
 		err = i.check()
 	}
 	if err != nil {
-		return i, fmt.Errorf("%s is not an invitation: %w; remove it, and its token is worth nothing", b.dir.Path(id+suffix), err)
+		return i, fmt.Errorf("%s is not an invitation: %w; remove it: its token is not valid any more", b.dir.Path(id+suffix), err)
 	}
 	return i, nil
 }

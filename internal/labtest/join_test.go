@@ -72,7 +72,7 @@ func TestHostJoinsWithOneLine(t *testing.T) {
 	ship(t, l, h, "run-2")
 }
 
-func TestTokenIsGoodForOneMachine(t *testing.T) {
+func TestTokenGivesOneMachineItsCertificate(t *testing.T) {
 	l, h := newJoinLab(t)
 	token := l.Invite("lab-07")
 	other := l.Newcomer("lab-08")
@@ -104,7 +104,7 @@ func mustBeEmpty(t *testing.T, h *labtest.Host) {
 	}
 }
 
-func TestTokenThatIsNotGoodChangesNothing(t *testing.T) {
+func TestInvalidTokenChangesNothing(t *testing.T) {
 	l, h := newJoinLab(t)
 	other := labtest.New(t, labtest.Unstarted())
 	other.SetUp()
@@ -161,7 +161,7 @@ func listenAddr(t *testing.T, l *labtest.Lab) string {
 }
 
 // The answer is lost on the way, wherever the connection is cut: the same token continues.
-func TestJoinGoesOnAfterAnyCut(t *testing.T) {
+func TestJoinContinuesAfterAnyCut(t *testing.T) {
 	l, h := newJoinLab(t)
 	token := l.Invite("lab-07")
 	for _, f := range []labtest.Fault{
@@ -222,7 +222,7 @@ func TestReceiverRestoredFromABackupServesWhoJoinedSince(t *testing.T) {
 }
 
 // A host that cannot write sends nothing, and the token stays good.
-func TestFullDiskKeepsTheTokenGood(t *testing.T) {
+func TestFullDiskKeepsTheTokenValid(t *testing.T) {
 	l, h := newJoinLab(t)
 	token := l.Invite("lab-07")
 	fixture.WriteFile(t, h.Path("identity"), "not a directory")

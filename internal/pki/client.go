@@ -33,7 +33,7 @@ type ClientConfig struct {
 // Files returns the files that [LoadClient] uses now: the configured ones until the host has a
 // certificate.
 func (c ClientConfig) Files() []string {
-	set, err := c.choose()
+	set, err := c.chooseCredentials()
 	if err != nil || set.certificate.Leaf == nil {
 		return nonEmpty(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
 	}
@@ -95,7 +95,7 @@ func (p *credentials) equal(q *credentials) bool {
 }
 
 func loadCredentials(c ClientConfig) (*credentials, error) {
-	set, err := c.choose()
+	set, err := c.chooseCredentials()
 	if err != nil {
 		return nil, err
 	}

@@ -30,9 +30,9 @@ type credentialSet struct {
 	certFile, keyFile, caFile string
 }
 
-// choose returns the credentials to use: of the configured ones and those in the identity directory,
+// chooseCredentials returns the credentials to use: of the configured ones and those in the identity directory,
 // the ones that became valid later.
-func (c ClientConfig) choose() (credentialSet, error) {
+func (c ClientConfig) chooseCredentials() (credentialSet, error) {
 	joined, jerr := c.loadJoined()
 	if jerr != nil && !errors.Is(jerr, fs.ErrNotExist) {
 		return credentialSet{}, jerr

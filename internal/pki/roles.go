@@ -23,7 +23,7 @@ func (c Config) CheckRoles() error {
 
 // CheckRoles is [Config.CheckRoles] for a host.
 func (c ClientConfig) CheckRoles() error {
-	set, err := c.choose()
+	set, err := c.chooseCredentials()
 	if err != nil {
 		return err
 	}

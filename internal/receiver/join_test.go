@@ -46,7 +46,12 @@ func newJoinLab(t *testing.T) *joinLab {
 
 func (j *joinLab) invite(host episode.Name) wire.JoinRequest {
 	j.Helper()
-	i, secret, err := j.book.Create(j.Context(), host, invite.CreateOptions{}, time.Now())
+	return j.inviteWith(host, invite.CreateOptions{})
+}
+
+func (j *joinLab) inviteWith(host episode.Name, o invite.CreateOptions) wire.JoinRequest {
+	j.Helper()
+	i, secret, err := j.book.Create(j.Context(), host, o, time.Now())
 	fixture.Must(j, err)
 	return wire.JoinRequest{Invitation: i.ID, Secret: secret, CSR: j.newCSR()}
 }
@@ -67,7 +72,7 @@ func (j *joinLab) wantRefused(r wire.JoinRequest, want wire.Code) {
 }
 
 // Any machine may ask while an invitation is open.
-func TestStrangersNeitherKeepOutAHostNorFillTheLog(t *testing.T) {
+func TestRefusedRequestsNeitherBlockAHostNorFillTheLog(t *testing.T) {
 	j := newJoinLab(t)
 	good := j.invite("lab-07")
 	csr := j.newCSR()
@@ -133,6 +138,34 @@ func TestDisabledHostGetsNoCertificate(t *testing.T) {
 	fixture.Must(t, err)
 	if _, err := j.r.Join(t.Context(), open); err != nil {
 		t.Errorf("it is enabled again: %v", err)
+	}
+}
+
+// A removed host is served again when it joins, and its former certificate ends at once: it may be the
+// reason for the removal.
+func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
+	j := newJoinLab(t)
+	_, err := j.r.Join(t.Context(), j.invite("lab-07"))
+	fixture.Must(t, err)
+	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	fixture.Must(t, err)
+	_, err = datadir.RemoveHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test", time.Now())
+	fixture.Must(t, err)
+	j.wantRefused(j.invite("lab-07"), wire.Forbidden)
+	_, err = datadir.EnableHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test")
+	fixture.Must(t, err)
+	j.wantRefused(j.invite("lab-07"), wire.Forbidden)
+
+	if _, err := j.r.Join(t.Context(), j.inviteWith("lab-07", invite.CreateOptions{Again: true})); err != nil {
+		t.Fatalf("invited again: %v", err)
+	}
+	records, err := pki.ListHostRecords(j.identity)
+	fixture.Must(t, err)
+	if former := list[0]; !records["lab-07"].HasReplaced(former.Serial, former.NotBefore) {
+		t.Errorf("its former certificate is valid until the new one is used: %+v", records["lab-07"])
+	}
+	if n, err := datadir.CountDisabled(j.data); err != nil || n != 0 {
+		t.Errorf("%d hosts are disabled, %v; want none", n, err)
 	}
 }
 

@@ -124,8 +124,8 @@ var ofJoining = []mutant{
 		[]edit{{"pki/hostrecords.go", "	if h.damaged[host] != nil {", "	if false {"}},
 	},
 	{
-		"receiver: strangers keep a host out",
-		killer{"receiver", "TestStrangersNeitherKeepOutAHostNorFillTheLog"},
+		"receiver: refused requests block a host",
+		killer{"receiver", "TestRefusedRequestsNeitherBlockAHostNorFillTheLog"},
 		[]edit{{"receiver/join.go", "	request, err := pki.ParseRequest(j.CSR)\n", "	if !d.limit.Allow() {\n		return nil, wire.Refuse(wire.Busy, \"\")\n	}\n	request, err := pki.ParseRequest(j.CSR)\n"}},
 	},
 	{
