@@ -36,13 +36,16 @@ func AdoptedBy(c hostdir.Config) (outbox.Store, error) {
 // nothing.
 func Ping(ctx context.Context, c hostdir.Config, client PingClient, adopted outbox.Store) (wire.PingResponse, error) {
 	a := &Adoption{store: adopted, client: client, log: slog.New(slog.DiscardHandler)}
-	dirs, err := hostdir.Open(c)
-	switch {
-	case err == nil:
+	if adopted.ID != "" { // only a first store must know the retired episodes
+		return a.Ping(ctx, client)
+	}
+	dirs, broken := hostdir.Open(c)
+	if broken == nil {
 		defer dirs.Close()
 		a.src = dirs.Source
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission): // or there are no retired episodes
-		return wire.PingResponse{}, err
+	} else if errors.Is(broken, fs.ErrNotExist) || errors.Is(broken, fs.ErrPermission) {
+		broken = nil // there are none, or they are not this user's to see
 	}
-	return a.Ping(ctx, client)
+	pong, err := a.Ping(ctx, client)
+	return pong, errors.Join(err, broken) // what the receiver says comes first: this is a test of the connection
 }

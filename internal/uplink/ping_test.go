@@ -3,6 +3,7 @@ package uplink_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"testing"
 
 	"cis490/internal/config"
@@ -51,5 +52,22 @@ func TestPingOfAnotherStoreSaysSo(t *testing.T) {
 	}
 	if got, err := uplink.AdoptedBy(c); err != nil || got != adopted || got.ID != "STORE1" {
 		t.Errorf("after pings %+v is adopted, %v, want %+v", got, err, adopted)
+	}
+}
+
+// A host whose directories are broken still learns whether the receiver can be reached.
+func TestPingDoesNotDependOnTheDirectories(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	fixture.WriteFile(t, file, "")
+	c := hostdir.Config{Episodes: config.Path(filepath.Join(file, "episodes"))}
+	store := &wire.Store{ID: "STORE1"}
+	for _, adopted := range []outbox.Store{{}, {ID: "STORE1"}} {
+		pong, err := uplink.Ping(t.Context(), c, pinger{store}, adopted)
+		if pong.Store != store {
+			t.Errorf("%+v: got the response %+v, want that of the receiver", adopted, pong)
+		}
+		if broken := err != nil; broken != (adopted.ID == "") {
+			t.Errorf("%+v: got %v, want an error only while no store is adopted", adopted, err)
+		}
 	}
 }
