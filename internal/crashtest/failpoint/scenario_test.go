@@ -144,7 +144,8 @@ func runReceiverAndJoin(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool
 // joinToEnd joins again with the same token, which must give the host a certificate whatever
 // failed before.
 func joinToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
-	l.Restart() // a receiver whose turn to fail has not come would fail now
+	l.Kill() // one whose turn to fail has not come would fail now
+	l.Start()
 	h.Run("join", "--token-file", h.Path("token")).MustExit(t, 0)
 	text := fixture.ReadFile(t, h.Path("lab-host.toml"))
 	fixture.WriteFile(t, h.Path("lab-host.toml"), "settle = \"0s\"\n"+text)

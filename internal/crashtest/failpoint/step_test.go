@@ -131,8 +131,8 @@ func (s scenario) failStep(t *testing.T, at int, kind string, fatal bool) bool {
 		t.Errorf("exit code %d after a fault of the storage, want 74", code)
 	}
 	// A receiver that refused because something is missing recovers at the next attempt. One
-	// that ended recovers when it starts.
-	if s.shipper || !l.Process().Running() || fatal || at%2 == 0 || strings.HasPrefix(kind, "eio") {
+	// that ended, or that answers no ping because it is about to, recovers when it starts.
+	if s.shipper || fatal || at%2 == 0 || strings.HasPrefix(kind, "eio") || h.Run("--ping").Code != 0 {
 		l.Kill()
 		if !s.ill {
 			l.Check(t)
