@@ -23,9 +23,9 @@ type scenario struct {
 	lab     func(t *testing.T) (*labtest.Lab, *labtest.Host)
 	// ill means that the initial state breaks an invariant, which the operation repairs.
 	ill bool
-	// work runs the operation with a program that may fail. It returns the program's exit code,
-	// or running. If ends is true, the test waits for the program to end.
-	work func(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int
+	// work runs the operation with a program that may fail. It returns the program's exit code, or
+	// running if that is a receiver that has not ended.
+	work func(t *testing.T, l *labtest.Lab, h *labtest.Host) int
 	dir  func(l *labtest.Lab, h *labtest.Host) string // of the program's configuration
 	// after completes the operation with a healthy program if another pass does not.
 	after func(t *testing.T, l *labtest.Lab, h *labtest.Host)
@@ -67,17 +67,17 @@ func receiverDir(l *labtest.Lab, _ *labtest.Host) string { return l.Dir }
 func hostDir(_ *labtest.Lab, h *labtest.Host) string     { return h.Dir }
 
 // runReceiver starts a receiver and sends it all waiting episodes.
-func runReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
-	return runReceiverAfter(t, l, h, ends, func() {})
+func runReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host) int {
+	return runReceiverAfter(t, l, h, func() {})
 }
 
 // runReceiverInPieces is like [runReceiver] for an upload whose first piece was sent before.
-func runReceiverInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
-	return runReceiverAfter(t, l, h, ends, func() { sendPiece(t, h) })
+func runReceiverInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host) int {
+	return runReceiverAfter(t, l, h, func() { sendPiece(t, h) })
 }
 
 // runReceiverAfter is like [runReceiver], but calls before first.
-func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, before func()) int {
+func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, before func()) int {
 	p := l.StartUnready()
 	listens := regexp.MustCompile(`INFO receiver started.* listen=(\S+)`)
 	labtest.Eventually(t, "the receiver is ready or has ended", func() bool {
@@ -88,11 +88,10 @@ func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool, 
 		before()
 		h.Once() // its result does not matter
 	}
-	_, err := os.Stat(l.Path("failed"))
-	if ends && err == nil || !p.Running() {
-		return p.Wait(t)
+	if p.Running() {
+		return running
 	}
-	return running
+	return p.Wait(t)
 }
 
 func hasWaiting(t *testing.T, h *labtest.Host) bool {
@@ -102,7 +101,7 @@ func hasWaiting(t *testing.T, h *labtest.Host) bool {
 }
 
 // runPass makes one pass.
-func runPass(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+func runPass(t *testing.T, _ *labtest.Lab, h *labtest.Host) int {
 	p := h.Launch("--once", "--json")
 	code := p.Wait(t)
 	if code != 0 {
@@ -132,13 +131,13 @@ func unstarted(lab func(t *testing.T) (*labtest.Lab, *labtest.Host)) func(t *tes
 }
 
 // runJoin lets the host join.
-func runJoin(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+func runJoin(t *testing.T, _ *labtest.Lab, h *labtest.Host) int {
 	return h.Launch("join", "--token-file", h.Path("token")).Wait(t)
 }
 
 // runReceiverAndJoin starts a receiver, and lets the host join.
-func runReceiverAndJoin(t *testing.T, l *labtest.Lab, h *labtest.Host, ends bool) int {
-	return runReceiverAfter(t, l, h, ends, func() { h.Run("join", "--token-file", h.Path("token")) })
+func runReceiverAndJoin(t *testing.T, l *labtest.Lab, h *labtest.Host) int {
+	return runReceiverAfter(t, l, h, func() { h.Run("join", "--token-file", h.Path("token")) })
 }
 
 // joinToEnd joins again with the same token, which must give the host a certificate whatever
@@ -152,7 +151,7 @@ func joinToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 }
 
 // runPrune deletes the retired episodes.
-func runPrune(t *testing.T, _ *labtest.Lab, h *labtest.Host, _ bool) int {
+func runPrune(t *testing.T, _ *labtest.Lab, h *labtest.Host) int {
 	return h.Launch("prune", "--max-age", "1ns").Wait(t)
 }
 

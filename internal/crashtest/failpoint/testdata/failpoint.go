@@ -50,11 +50,7 @@ func step(op, path string, do func() error) error {
 	failing.steps++
 	mine := failing.steps == p.at
 	if mine || p.at == 0 {
-		f, err := os.OpenFile(filepath.Join(p.dir, "failed"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err == nil {
-			fmt.Fprintf(f, "%s %s\n", op, stepName(path))
-			f.Close()
-		}
+		p.note(op, path)
 	}
 	failing.Unlock()
 	if !mine {
@@ -71,6 +67,24 @@ func step(op, path string, do func() error) error {
 		return unix.EIO
 	}
 	return map[string]error{"eio": unix.EIO, "enospc": unix.ENOSPC, "emfile": unix.EMFILE}[p.kind]
+}
+
+// note records a step: all of them in one file, or the one that fails, as a whole.
+func (p failPlan) note(op, path string) {
+	to := filepath.Join(p.dir, "failed")
+	name := to
+	if p.at != 0 {
+		name += ".new"
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return
+	}
+	fmt.Fprintf(f, "%s %s\n", op, stepName(path))
+	f.Close()
+	if p.at != 0 {
+		os.Rename(name, to)
+	}
 }
 
 // stepName is the same each time: the name that [Dir.CheckMove] asks for is not.
