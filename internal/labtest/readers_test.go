@@ -416,7 +416,7 @@ func TestReadersOfTheREADMEAreRight(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	fixture.Must(t, err)
-	block := regexp.MustCompile("(?s)## Read what arrived\n```\n(.*?)\n```").FindSubmatch(readme)
+	block := regexp.MustCompile("(?s)## Read the results\n```\n(.*?)\n```").FindSubmatch(readme)
 	if block == nil {
 		t.Fatal("README.md has no such block")
 	}
