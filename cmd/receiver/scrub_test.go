@@ -8,7 +8,7 @@ import (
 )
 
 // Healing what is only unreadable leads to uploads that meet the same obstacle.
-func TestScrubAdvisesPermissionsAndDiskBeforeHealing(t *testing.T) {
+func TestScrubAdvisesPermissionsAndDiskBeforeResending(t *testing.T) {
 	if err := problemsOf(scrub.Progress{Objects: 3}); err != nil {
 		t.Errorf("of nothing: %v", err)
 	}

@@ -195,8 +195,8 @@ func TestMetaIsFirst(t *testing.T) {
 	}
 }
 
-// TestHeadersNameNobody: no owner, no set-uid, no times except the mtime.
-func TestHeadersNameNobody(t *testing.T) {
+// TestHeadersIdentifyNoHost: no owner, no set-uid, no times except the mtime.
+func TestHeadersIdentifyNoHost(t *testing.T) {
 	l := newOddLab(t)
 	if os.Getuid() == 0 {
 		fixture.Must(l, os.Chown(l.path("run.sh"), 4900, 4901))

@@ -13,9 +13,9 @@ import (
 	"cis490/internal/fixture"
 )
 
-// TestContinueGoesOnBehindWhatWasDurable: what a crash left after that is cut off, even if
+// TestUploadContinuesAfterTheDurableBytes: what a crash left after that is cut off, even if
 // fewer bytes follow.
-func TestContinueGoesOnBehindWhatWasDurable(t *testing.T) {
+func TestUploadContinuesAfterTheDurableBytes(t *testing.T) {
 	d, path := openTemp(t)
 	f := createFile(t, d, "part", "durable")
 	fixture.Must(t, f.Checkpoint("progress", []byte{7}))

@@ -193,9 +193,9 @@ func TestWhatIsNoLockFileIsNeverWaitedFor(t *testing.T) {
 	}
 }
 
-// TestReadLockOnAnOldNameKeepsNobodyOut: a reader does what a group reader of an older
+// TestReadLockOnAnOldNameBlocksNoProcess: a reader does what a group reader of an older
 // version's lock file can do.
-func TestReadLockOnAnOldNameKeepsNobodyOut(t *testing.T) {
+func TestReadLockOnAnOldNameBlocksNoProcess(t *testing.T) {
 	d, path := openTemp(t)
 	writeFile(t, filepath.Join(path, "former"), "pid 4711 (older)")
 	release := lockFile(t, filepath.Join(path, "former"), unix.F_RDLCK)

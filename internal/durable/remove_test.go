@@ -101,7 +101,7 @@ func TestRemovingDoesNotCrossAMount(t *testing.T) {
 // removeAll lets all files be removed.
 func removeAll(string, durable.Stat) bool { return true }
 
-func TestRemovingKeepsWhatItIsToldTo(t *testing.T) {
+func TestRemovingKeepsWhatItMustKeep(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a/keep", "a/b/go", "go", "c/d/keep"} {
 		at := filepath.Join(dir, "one", name)

@@ -168,7 +168,7 @@ func TestBackfillLeavesUploadsToTheReceiver(t *testing.T) {
 	}
 }
 
-func TestBackfillMendsATornTailFirst(t *testing.T) {
+func TestBackfillRepairsATornTailFirst(t *testing.T) {
 	l := newLab(t, t.TempDir())
 	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(indextest.Row(1)), "{\"half\x00"...), 0o644))

@@ -102,7 +102,7 @@ func TestWaitingAppendsShareOneCommit(t *testing.T) {
 	}
 }
 
-func TestAppendThatGaveUpHarmsNobody(t *testing.T) {
+func TestAbandonedAppendHarmsNoOther(t *testing.T) {
 	dir := t.TempDir()
 	l := indextest.OpenLog(t, dir)
 	release := lockAsOther(t, dir)
@@ -242,7 +242,7 @@ func TestTwoLogsShareAFile(t *testing.T) {
 	}
 }
 
-func TestAppendMendsWhatAnotherProcessTore(t *testing.T) {
+func TestAppendRepairsATailThatAnotherProcessTore(t *testing.T) {
 	dir := fixture.MemoryDir(t)
 	l := indextest.OpenLog(t, dir)
 	_, err := l.Append(t.Context(), indextest.Row(0))

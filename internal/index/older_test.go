@@ -26,8 +26,8 @@ func lockIndex(tb testing.TB, dir string, kind int16) (release func()) {
 	return func() { f.Close() }
 }
 
-// TestTailIsNotCutBesideAnOlderProgram: it may be the row that this one writes.
-func TestTailIsNotCutBesideAnOlderProgram(t *testing.T) {
+// TestTailIsNotCutWhileAnOlderProgramRuns: it may be the row that this one writes.
+func TestTailIsNotCutWhileAnOlderProgramRuns(t *testing.T) {
 	for kind, locked := range map[int16]bool{unix.F_WRLCK: true, unix.F_RDLCK: false} {
 		dir := t.TempDir()
 		whole := indextest.EncodeRows(indextest.Row(0))

@@ -156,7 +156,7 @@ func TestRowErrorsArePrintable(t *testing.T) {
 	}
 }
 
-func TestRowsNameABadLineAndGoOn(t *testing.T) {
+func TestRowsNameABadLineAndContinue(t *testing.T) {
 	long := append(bytes.Repeat([]byte("x"), 16*(64<<10+1)), indextest.Row(9).Append(nil)...) // ends with a row after full buffers
 	in := bytes.Join([][]byte{indextest.Row(0).Append(nil), []byte("bad\n"), indextest.Row(1).Append(nil), long, []byte("\n"), indextest.Row(2).Append(nil), []byte(`{"on its wa`)}, nil)
 	var got []string

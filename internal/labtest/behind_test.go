@@ -115,7 +115,7 @@ func TestBehindAProxyAConflictIsHeld(t *testing.T) {
 	})
 }
 
-func TestBehindAProxyNobodyNamesTheirOwnCertificate(t *testing.T) {
+func TestBehindAProxyNoClientNamesItsOwnCertificate(t *testing.T) {
 	forEachProxy(t, func(t *testing.T, l *labtest.Lab, h *labtest.Host, f *frontProxy) {
 		c := h.Client(t)
 		others := clientCertFields(t, l, "lab-02")

@@ -26,7 +26,7 @@ func flipByte(t *testing.T, path string) {
 	fixture.Must(t, os.WriteFile(path, b, 0o640))
 }
 
-func TestStoreHealsFromTheHostsCopy(t *testing.T) {
+func TestStoreIsRepairedFromTheHostsCopy(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")
@@ -213,7 +213,7 @@ func TestAnArchiveThatDoesNotDecodeIsFoundAndKept(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestConflictIsKeptBesideTheFirst(t *testing.T) {
+func TestConflictIsKeptUnderASecondName(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")

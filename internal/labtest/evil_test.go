@@ -58,9 +58,9 @@ func wantNoSecret(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	}
 }
 
-// TestEvilEpisodesMeetTheirFateAndHinderNobody: all kinds, and one with too many entries, come
+// TestEvilEpisodesDelayNoOther: all kinds, and one with too many entries, come
 // before a good episode in the order of names.
-func TestEvilEpisodesMeetTheirFateAndHinderNobody(t *testing.T) {
+func TestEvilEpisodesDelayNoOther(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Set("settle", `"50ms"`)
@@ -120,10 +120,10 @@ func makeCrowdedEpisode(t *testing.T, h *labtest.Host, name string, entries int)
 	return name
 }
 
-// TestGiantEpisodesDelayNobody: packing an episode of 60 GiB, all of it a hole, takes minutes,
+// TestLargeEpisodesDelayNoOther: packing an episode of 60 GiB, all of it a hole, takes minutes,
 // and more of them wait. Meanwhile others are shipped as usual, and little memory is used. The
 // packing ends with the daemon at once.
-func TestGiantEpisodesDelayNobody(t *testing.T) {
+func TestLargeEpisodesDelayNoOther(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	giants := []string{"a-giant", "a-giant-2", "a-giant-3"}

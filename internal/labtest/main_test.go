@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // minutes; make test runs all.
 var shortTests = []string{
 	"TestAlreadyPresentMakesSureOfTheRow",
-	"TestBadNamesAreReportedAndOthersGoOn",
+	"TestBadNamesAreReportedAndOthersContinue",
 	"TestCheckSeesEachBreachOfCustody",
 	"TestCurlCanUpload",
 	"TestDaemonShipsAtOnceWhatBecomesFinished",
@@ -51,7 +51,7 @@ var shortTests = []string{
 	"TestPartialLeftByACrashIsOverwritten",
 	"TestPingSaysWhoWeAreAndCreatesNothing",
 	"TestReadersSnippetsAreAllRun",
-	"TestReceiverDownLosesNothingAndHeals",
+	"TestReceiverDownLosesNothingAndRecovers",
 	"TestReceiverMakesEachStepDurableBeforeTheNext",
 	"TestRetireNeedsReceipt",
 	"TestRetiredEpisodeIsNotShippedAgain",

@@ -113,7 +113,7 @@ func TestOtherBytesUnderTheSameNameAreAConflictAndBothStay(t *testing.T) {
 	l.Check(t)
 }
 
-func TestReceiverDownLosesNothingAndHeals(t *testing.T) {
+func TestReceiverDownLosesNothingAndRecovers(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
 	unused, err := net.Listen("tcp", "127.0.0.1:0") // a port without a listener

@@ -34,7 +34,7 @@ func TestSymlinkToADirectoryIsNoEpisode(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestBadNamesAreReportedAndOthersGoOn(t *testing.T) {
+func TestBadNamesAreReportedAndOthersContinue(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	bad := []string{".hidden", "-rf", "a b", "new\nline", "\x1b[31mred", "ünicode", strings.Repeat("x", 129), "a~2"}

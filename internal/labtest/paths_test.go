@@ -71,8 +71,8 @@ func TestPathsForAShellAreRefused(t *testing.T) {
 	}
 }
 
-// TestCreatedFoldersAreTold: a mistyped path is created as a folder.
-func TestCreatedFoldersAreTold(t *testing.T) {
+// TestCreatedFoldersAreLogged: a mistyped path is created as a folder.
+func TestCreatedFoldersAreLogged(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	mustContain(t, "the receiver", l.Process().Output(), "created folder path="+l.Path("data")+"\n")

@@ -100,7 +100,7 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestReceiversFloorRefusesBeforeTheBodyAndHeals(t *testing.T) {
+func TestMinFreeRefusesBeforeTheBodyAndRecovers(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	l.Set("min_free", `"1PiB"`)
@@ -215,7 +215,7 @@ func TestAlreadyPresentMakesSureOfTheRow(t *testing.T) {
 	l.Settled(t)
 }
 
-func TestRotIsRepairedAndNeverAcknowledged(t *testing.T) {
+func TestCorruptArchiveIsRepairedAndNeverAcknowledged(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	dir := h.Episode("run-1")

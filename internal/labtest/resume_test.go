@@ -134,9 +134,9 @@ func removeLocks(t *testing.T, h *labtest.Host) {
 	}
 }
 
-// TestPartOfAnUploadIsDurableBeforeItIsTold: first the bytes, then the attribute with the
+// TestPartOfAnUploadIsDurableBeforeItIsAcknowledged: first the bytes, then the attribute with the
 // offset, then the answer with it.
-func TestPartOfAnUploadIsDurableBeforeItIsTold(t *testing.T) {
+func TestPartOfAnUploadIsDurableBeforeItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t, labtest.Unstarted())
 	packByHand(t, h, "run-1")

@@ -64,11 +64,11 @@ func uploadHead(name string) string {
 		"Repr-Digest: sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:\r\n\r\n"
 }
 
-// TestHostileSendersHinderNobody: a compromised host holds hundreds of connections, sends one
+// TestHostileSendersDelayNoOther: a compromised host holds hundreds of connections, sends one
 // byte per second, stalls, sends half of a header, and uploads bombs; a stranger opens a
 // hundred silent connections. Meanwhile an ordinary host ships as usual, and the receiver stays
 // small.
-func TestHostileSendersHinderNobody(t *testing.T) {
+func TestHostileSendersDelayNoOther(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	m := newAttacker(t, l)

@@ -141,8 +141,8 @@ func longestGap(t *testing.T, dir string) time.Duration {
 	return longest
 }
 
-// TestAnEpisodeThatNeverSettlesHindersNobody: malware may continue to write.
-func TestAnEpisodeThatNeverSettlesHindersNobody(t *testing.T) {
+// TestEpisodeThatNeverSettlesDelaysNoOther: malware may continue to write.
+func TestEpisodeThatNeverSettlesDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Set("settle", `"500ms"`)

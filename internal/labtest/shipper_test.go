@@ -117,9 +117,9 @@ func TestEpisodeChangedAfterSealingIsHeldUntilAccepted(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestAChangedEpisodeIsKeptBeside: with the receipt that was recorded when it was held, and
+// TestChangedEpisodeIsKeptUnderASecondName: with the receipt that was recorded when it was held, and
 // without it, by asking the receiver.
-func TestAChangedEpisodeIsKeptBeside(t *testing.T) {
+func TestChangedEpisodeIsKeptUnderASecondName(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	h.Episode("run-1")

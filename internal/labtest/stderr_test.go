@@ -44,8 +44,8 @@ func unreadDaemon(t *testing.T, line string, argv ...string) (*exec.Cmd, *os.Fil
 	}
 }
 
-// TestDaemonsGoOnWhenNobodyReadsTheirLog: a full pipe, and then one without a reader.
-func TestDaemonsGoOnWhenNobodyReadsTheirLog(t *testing.T) {
+// TestDaemonsRunWithoutAReaderOfTheirLog: a full pipe, and then one without a reader.
+func TestDaemonsRunWithoutAReaderOfTheirLog(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
 	l.Stop()

@@ -130,10 +130,10 @@ func TestLinkThatGoesDownComesBack(t *testing.T) {
 	s.wantDelivered(t, plainOverhead+inFlight)
 }
 
-// TestSmallMTUHealsABlackHole: packets of full size vanish in mid-upload, as in a tunnel within
+// TestSmallMTUPassesABlackHole: packets of full size vanish in mid-upload, as in a tunnel within
 // a tunnel. A ping, whose handshake has such a packet, reports that the link is bad. The advice
 // of docs/operations.md lets the same upload continue.
-func TestSmallMTUHealsABlackHole(t *testing.T) {
+func TestSmallMTUPassesABlackHole(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
 	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")
 	p := s.host.Launch("--once")

@@ -207,7 +207,7 @@ func TestTheSealSurvivesTheLossOfItsPlace(t *testing.T) {
 	}
 }
 
-func TestRotIsSeen(t *testing.T) {
+func TestCorruptArchiveIsFound(t *testing.T) {
 	l := newLab(t)
 	fixture.Must(l, l.sealEntry(name, "packed bytes"))
 	f, err := os.OpenFile(l.filePath("run-7.tar.zst"), os.O_WRONLY, 0)

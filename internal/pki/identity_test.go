@@ -55,7 +55,7 @@ func TestRequestIsRepeatedWithTheSameKey(t *testing.T) {
 	}
 }
 
-func TestDamagedRequestIsMadeAnew(t *testing.T) {
+func TestDamagedRequestIsReplaced(t *testing.T) {
 	for _, text := range []string{"", "garbage", "-----BEGIN PRIVATE KEY-----\nInvitation: a\n\nAAAA\n-----END PRIVATE KEY-----\n"} {
 		identity := filepath.Join(t.TempDir(), "identity")
 		_, err := pki.OpenPending(identity, "a")

@@ -153,8 +153,8 @@ func TestOneChangeAtATime(t *testing.T) {
 	}
 }
 
-// TestFlockOfTheDirectoryKeepsNobodyOut: every user who may open a directory can lock it.
-func TestFlockOfTheDirectoryKeepsNobodyOut(t *testing.T) {
+// TestFlockOfTheDirectoryBlocksNoProcess: every user who may open a directory can lock it.
+func TestFlockOfTheDirectoryBlocksNoProcess(t *testing.T) {
 	dir := createCAs(t)
 	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	held, err := os.Open(dir)

@@ -25,7 +25,7 @@ import (
 
 // TestOneBadEntryStopsNoLoop runs the test below as a user for whom permissions count.
 func TestOneBadEntryStopsNoLoop(t *testing.T) {
-	const name, nobody = "TestAsNobodyOneBadEntryStopsNoLoop", 65534
+	const name, nobody = "TestBadEntryStopsNoLoopWithoutRoot", 65534
 	fixture.RequireRoot(t)
 	dir, err := os.MkdirTemp("", "receiver-test")
 	fixture.Must(t, err)
@@ -81,7 +81,7 @@ func newUnreadableLab(t *testing.T, log *strings.Builder) *lab {
 }
 
 // Each loop meets an entry that cannot be opened, and still handles the others.
-func TestAsNobodyOneBadEntryStopsNoLoop(t *testing.T) {
+func TestBadEntryStopsNoLoopWithoutRoot(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may open all; TestOneBadEntryStopsNoLoop runs it")
 	}

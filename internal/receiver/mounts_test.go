@@ -18,9 +18,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor: the refusal comes before its bytes are read,
+// TestEachRequestOfAHostWhoseFolderIsAMountSaysSo: the refusal comes before its bytes are read,
 // and does not claim a full disk. A later mount is reported too.
-func TestAHostWhoseFolderIsAMountIsToldSoAtEachDoor(t *testing.T) {
+func TestEachRequestOfAHostWhoseFolderIsAMountSaysSo(t *testing.T) {
 	for _, of := range []string{"episodes", "staging"} {
 		l := newLab(t, nil)
 		l.wantReceipt(key("lab-01", "a"), fixture.Noise(1000, 1), wire.Stored)

@@ -74,8 +74,8 @@ func TestOpenUploadCannotEnd(t *testing.T) {
 	l.wantCode("a name that is taken", err, wire.Conflict)
 }
 
-// TestOpeningAgainBeginsAnew: the archive is packed again, from files that may have changed.
-func TestOpeningAgainBeginsAnew(t *testing.T) {
+// TestOpeningAgainStartsOver: the archive is packed again, from files that may have changed.
+func TestOpeningAgainStartsOver(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	first := l.beginStreaming(resumed, 1000)

@@ -141,9 +141,9 @@ func flipByte(t *testing.T, path string, at int64) {
 	fixture.Must(t, err)
 }
 
-// TestPartThatIsTakenAwayIsBegunAnew: an operator removed files from staging while the receiver
+// TestPartThatWasRemovedIsStartedOver: an operator removed files from staging while the receiver
 // ran. The host must not be refused until the next start.
-func TestPartThatIsTakenAwayIsBegunAnew(t *testing.T) {
+func TestPartThatWasRemovedIsStartedOver(t *testing.T) {
 	t.Parallel()
 	for what, tidy := range map[string]func(path string) error{
 		"removed":  os.Remove,

@@ -171,9 +171,9 @@ func TestPromisesAreGivenBack(t *testing.T) {
 	l.wantReceipt(key("h", "e"), big, wire.Stored)
 }
 
-// TestRowThatFindsNoSpaceIsOwed fills the disk after the body: the archive is stored, its
+// TestRowWithoutSpaceIsWrittenLater fills the disk after the body: the archive is stored, its
 // client is told to retry, and then there is one row.
-func TestRowThatFindsNoSpaceIsOwed(t *testing.T) {
+func TestRowWithoutSpaceIsWrittenLater(t *testing.T) {
 	for _, healing := range []string{"by the next attempt", "by the next start"} {
 		t.Run(healing, func(t *testing.T) {
 			l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m")) })
@@ -312,7 +312,7 @@ func TestDamagedCopyIsNeverAcknowledged(t *testing.T) {
 
 // A crash between the quarantine and the new name leaves a row without a file: the row of the
 // next upload still supersedes it.
-func TestRepairIsToldAfterACrash(t *testing.T) {
+func TestRepairIsLoggedAfterACrash(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(1000, 1)
 	l.wantReceipt(k, content, wire.Stored)

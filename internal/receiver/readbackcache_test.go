@@ -61,10 +61,10 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 	})
 }
 
-// TestAnAnswerThatNobodyHearsIsKept: verifying a large archive takes longer than its sender
+// TestResponseIsKeptWhenItsSenderIsGone: verifying a large archive takes longer than its sender
 // waits. It is read once, and the sender's next question gets the result. The question after
 // that reads it again.
-func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
+func TestResponseIsKeptWhenItsSenderIsGone(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	first := l.wantReceipt(k, content, wire.Stored)
@@ -97,9 +97,9 @@ func TestAnAnswerThatNobodyHearsIsKept(t *testing.T) {
 	l.wantConsistent(1)
 }
 
-// TestAReceiptThatNobodyHearsIsKept: an archive that was just stored is not read again for a
+// TestReceiptIsKeptWhenItsSenderIsGone: an archive that was just stored is not read again for a
 // sender that had disconnected.
-func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
+func TestReceiptIsKeptWhenItsSenderIsGone(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	begun, let := l.gateDiskReads()
@@ -115,8 +115,8 @@ func TestAReceiptThatNobodyHearsIsKept(t *testing.T) {
 	}
 }
 
-// TestWhoResendsIsNotToldWhatWasKept: the host has learnt that the copy is corrupt.
-func TestWhoResendsIsNotToldWhatWasKept(t *testing.T) {
+// TestResendIsNotToldWhatTheStoreKeeps: the host has learnt that the copy is corrupt.
+func TestResendIsNotToldWhatTheStoreKeeps(t *testing.T) {
 	l := newLab(t, nil)
 	k, content := key("h", "e"), fixture.Noise(5000, 1)
 	begun, let := l.gateDiskReads()

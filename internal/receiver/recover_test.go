@@ -22,9 +22,9 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func configPath(path string) config.Path { return config.Path(path) }
 
-// TestEveryCrashPointIsMended creates the state after a crash at each step of an upload,
+// TestEveryCrashPointIsRecovered creates the state after a crash at each step of an upload,
 // starts, and sends the episode again.
-func TestEveryCrashPointIsMended(t *testing.T) {
+func TestEveryCrashPointIsRecovered(t *testing.T) {
 	k, content := key("h", "e"), fixture.Noise(200_000, 1)
 	for _, c := range []struct {
 		what string

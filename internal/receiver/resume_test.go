@@ -172,8 +172,8 @@ func (u unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// TestNobodyElsesUploadIsThere.
-func TestNobodyElsesUploadIsThere(t *testing.T) {
+// TestUploadOfAnotherHostIsNotFound.
+func TestUploadOfAnotherHostIsNotFound(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
@@ -204,9 +204,9 @@ func TestLyingDigestLeavesNothing(t *testing.T) {
 	l.wantConsistent(0)
 }
 
-// TestTheLatestRequestGoesOn: a piece whose sender may have disconnected gives way to a new
+// TestLatestRequestContinues: a piece whose sender may have disconnected gives way to a new
 // request, which continues after all its bytes.
-func TestTheLatestRequestGoesOn(t *testing.T) {
+func TestLatestRequestContinues(t *testing.T) {
 	t.Parallel()
 	for what, ask := range map[string]func(l *lab, u wire.Upload, id string) (offset int64){
 		"announcement": func(l *lab, u wire.Upload, _ string) int64 {

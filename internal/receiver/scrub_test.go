@@ -204,7 +204,7 @@ func packBomb(tb testing.TB, members int, size int64) []byte {
 	return b.Bytes()
 }
 
-func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
+func TestScrubMovesNothingWhileAReceiverRuns(t *testing.T) {
 	l := newLab(t, nil)
 	k := key("lab-01", "run-7")
 	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
@@ -227,7 +227,7 @@ func TestScrubMovesNothingBesideAReceiver(t *testing.T) {
 
 // The background scrub quarantines a corrupt copy, so that its host's next
 // attempt is stored as a repair.
-func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
+func TestScrubQuarantinesACorruptArchive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		good, bad := key("lab-01", "good"), key("lab-02", "bad")
@@ -252,7 +252,7 @@ func TestBackgroundScrubSetsARottenCopyAside(t *testing.T) {
 }
 
 // A flipped byte is found within one interval, in every interval.
-func TestScrubBeginsAnewEachInterval(t *testing.T) {
+func TestScrubStartsOverEachInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		k := key("lab-01", "run-7")

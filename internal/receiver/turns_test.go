@@ -172,9 +172,9 @@ func TestRestartsDoNotLetOneArchiveBlockTheScrub(t *testing.T) {
 	})
 }
 
-// TestScrubGoesOnFromAnOlderPosition: hosts whose names come before the position are
+// TestScrubContinuesFromAnOlderPosition: hosts whose names come before the position are
 // read already.
-func TestScrubGoesOnFromAnOlderPosition(t *testing.T) {
+func TestScrubContinuesFromAnOlderPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		for _, host := range []string{"a", "b", "c"} {

@@ -126,7 +126,7 @@ func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 }
 
 // A disk that fails as a whole must not make all hosts send everything again.
-func TestAFailingDiskIsNotHealed(t *testing.T) {
+func TestFailingDiskIsNotRepaired(t *testing.T) {
 	l := newLabOfThree(t)
 	l.wantReceipt(key("lab-01", "d"), packNoise(1000, 3), wire.Stored)
 	l.wantReceipt(key("lab-01", "e"), packNoise(1000, 4), wire.Stored)

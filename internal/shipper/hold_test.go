@@ -50,7 +50,7 @@ func TestAConflictIsHeldUntilAnOperatorRetries(t *testing.T) {
 	l.wantFiles("outbox")
 }
 
-func TestWhatWillNotHealIsHeldWithItsCause(t *testing.T) {
+func TestPermanentFailureIsHeldWithItsCause(t *testing.T) {
 	for what, test := range map[string]struct {
 		spoil  func(l *lab)
 		reason outbox.Reason
@@ -343,7 +343,7 @@ func TestAMountedEpisodeIsHeld(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeftOutIsToldAndCounted(t *testing.T) {
+func TestFilesLeftOutAreLoggedAndCounted(t *testing.T) {
 	l := newLab(t)
 	l.finishEpisodes("run-1")
 	fixture.Must(l, unix.Mkfifo(l.path("episodes", "run-1", "monitor\x1b.sock"), 0o644))

@@ -51,7 +51,7 @@ func (l *lab) wantKeptBoth(name, beside episode.Name) {
 	l.wantFiles("shipped", string(beside))
 }
 
-func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
+func TestKeepBothSendsUnderASecondName(t *testing.T) {
 	l := newLab(t)
 	want := l.makeConflict("run-1")
 	ours := l.held()["run-1"].Digest.String()
@@ -64,7 +64,7 @@ func TestBesideSendsUnderANameOfItsOwn(t *testing.T) {
 }
 
 // After power loss at any step, a second call completes the work, and nothing is lost.
-func TestBesideEndsWhatWasInterrupted(t *testing.T) {
+func TestKeepBothCompletesAnInterruptedOne(t *testing.T) {
 	for what, cut := range map[string]func(l *lab, beside episode.Name){
 		"renamed": func(l *lab, beside episode.Name) {
 			fixture.Must(l, os.Rename(l.path("episodes", "run-1"), l.path("episodes", string(beside))))
@@ -86,7 +86,7 @@ func TestBesideEndsWhatWasInterrupted(t *testing.T) {
 	}
 }
 
-func TestBesideIsForConflictsAndChangesOnly(t *testing.T) {
+func TestKeepBothIsForConflictsAndChangesOnly(t *testing.T) {
 	l := newLab(t)
 	beside := l.makeConflict("run-1")
 	if _, err := shipped.KeepBoth(l.Context(), l.cfg.DirsConfig(), "run-2", l.receiver); !errors.Is(err, fs.ErrNotExist) {
@@ -147,7 +147,7 @@ func (l *lab) removeReceiptFromHold(name episode.Name) {
 }
 
 // A changed episode needs neither a conflict nor the receiver, if there is a receipt.
-func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
+func TestChangedEpisodeIsKeptUnderASecondNameAtOnce(t *testing.T) {
 	l := newLab(t)
 	want := l.makeChanged("run-1")
 	l.receiver.down = unix.ECONNREFUSED
@@ -161,9 +161,9 @@ func TestAChangedEpisodeGoesBesideAtOnce(t *testing.T) {
 	l.wantKeptBoth("run-1", beside)
 }
 
-// TestBesideAsksAReceiverThatAnswers, although there is a receipt: an older image may have been
+// TestKeepBothAsksAReceiverThatAnswers, although there is a receipt: an older image may have been
 // restored since, and then the packed copy is the only one.
-func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
+func TestKeepBothAsksAReceiverThatAnswers(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
 	l.receiver.update(func() { delete(l.receiver.stored, "run-1") })
@@ -176,8 +176,8 @@ func TestBesideAsksAReceiverThatAnswers(t *testing.T) {
 	}
 }
 
-// TestInterruptedBesideChangesNothing: a cancelled command does not count as a silent receiver.
-func TestInterruptedBesideChangesNothing(t *testing.T) {
+// TestInterruptedKeepBothChangesNothing: a cancelled command does not count as a silent receiver.
+func TestInterruptedKeepBothChangesNothing(t *testing.T) {
 	l := newLab(t)
 	l.makeChanged("run-1")
 	before := fmt.Sprint(l.listFiles("episodes"), l.listFiles("outbox"), l.held())
@@ -194,7 +194,7 @@ func TestInterruptedBesideChangesNothing(t *testing.T) {
 
 // The packed copy of a changed episode is unique on this host: without a receipt it is removed
 // only if the receiver reports now that it has it.
-func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
+func TestKeepBothDropsTheCopyOfAChangedEpisodeOnlyIfDelivered(t *testing.T) {
 	for what, c := range map[string]struct {
 		spoil func(l *lab)
 		want  string // of the error; empty: it goes
@@ -234,7 +234,7 @@ func TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered(t *testing.T) {
 	}
 }
 
-func TestBesideFindsANameThatIsFree(t *testing.T) {
+func TestKeepBothFindsAFreeName(t *testing.T) {
 	for what, take := range map[string]func(l *lab, name string){
 		"an episode":       func(l *lab, name string) { fixture.WriteFile(l, l.path("episodes", name, "meta.json"), "{}") },
 		"a shipped one":    func(l *lab, name string) { fixture.WriteFile(l, l.path("shipped", name, "meta.json"), "{}") },
@@ -262,7 +262,7 @@ func TestBesideFindsANameThatIsFree(t *testing.T) {
 }
 
 // Each step of a call may be the last before power loss. The shipper runs meanwhile.
-func TestBesideOfAChangedOneEndsWhatWasInterrupted(t *testing.T) {
+func TestKeepBothOfAChangedEpisodeCompletesAnInterruptedOne(t *testing.T) {
 	note := func(l *lab, beside episode.Name) {
 		h := l.held()["run-1"].Hold
 		h.SecondName = beside

@@ -302,8 +302,8 @@ func TestReceiverWithoutAStoreIsTakenWithOneWarning(t *testing.T) {
 	}
 }
 
-// TestNothingIsDeletedOrHealedAgainstAnotherStore by the commands.
-func TestNothingIsDeletedOrHealedAgainstAnotherStore(t *testing.T) {
+// TestNothingIsDeletedOrResentToAnotherStore by the commands.
+func TestNothingIsDeletedOrResentToAnotherStore(t *testing.T) {
 	for what, change := range map[string]func(l *lab){
 		"another":  func(l *lab) { l.receiver.disk.ID = "STORE2" },
 		"restored": func(l *lab) { l.receiver.rows = l.receiver.rows[:1] },
@@ -337,8 +337,8 @@ func wantOtherStore(t *testing.T, what string, err error) {
 	}
 }
 
-// TestHealNeedsAStoreThatKnowsSomething where none is adopted.
-func TestHealNeedsAStoreThatKnowsSomething(t *testing.T) {
+// TestHealRequiresAStoreWithEpisodes where none is adopted.
+func TestHealRequiresAStoreWithEpisodes(t *testing.T) {
 	l := newLab(t)
 	l.receiver.disk = wire.Store{}
 	l.shipEpisodes("run-1", "run-2")

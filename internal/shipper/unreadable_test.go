@@ -12,7 +12,7 @@ import (
 
 // An archive that the receiver cannot examine is neither healed nor reported as lost. If the
 // receiver does not know its digest, it is not reported as stored either.
-func TestAuditHealsNothingThatCannotBeExamined(t *testing.T) {
+func TestAuditResendsNothingThatCannotBeExamined(t *testing.T) {
 	for _, quick := range []bool{false, true} {
 		l := newLab(t)
 		l.shipEpisodes("closed", "nameless")

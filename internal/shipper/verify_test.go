@@ -89,7 +89,7 @@ func TestAuditContinuesAfterAnArchiveThatCannotBeReadBack(t *testing.T) {
 	}
 }
 
-func TestAuditHealsWhatIsLost(t *testing.T) {
+func TestAuditResendsWhatIsLost(t *testing.T) {
 	l := newLab(t)
 	l.shipEpisodes("good", "gone", "rotten", "taken")
 	l.receiver.archives.corrupt = map[episode.Name]bool{"rotten": true}

@@ -246,7 +246,7 @@ func TestOfAnotherUser(t *testing.T) {
 	// go test keeps the binary where other users have no access.
 	child := filepath.Join(dir, "source.test")
 	fixture.Must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(child, binary, 0o755)))
-	for _, name := range []string{"TestAsNobodyRetireExplainsWhatIsNotAllowed", "TestAsNobodyAnUnreadableDirectoryIsReported"} {
+	for _, name := range []string{"TestRetireExplainsMissingPermissions", "TestUnreadableDirectoryIsReportedWithoutRoot"} {
 		t.Run(name, func(t *testing.T) { runAsNobody(t, child, name) })
 	}
 }
@@ -294,7 +294,7 @@ func nobodysLab(t *testing.T) *source.Source {
 
 // Moving a directory to another parent needs write permission on the directory itself, which
 // surprises people: the error must say it.
-func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
+func TestRetireExplainsMissingPermissions(t *testing.T) {
 	s := nobodysLab(t)
 	err := s.Retire("foreign", nil, source.State{})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(fmt.Sprint(err), "must own the episode, or share its group") {
@@ -305,7 +305,7 @@ func TestAsNobodyRetireExplainsWhatIsNotAllowed(t *testing.T) {
 	}
 }
 
-func TestAsNobodyAnUnreadableDirectoryIsReported(t *testing.T) {
+func TestUnreadableDirectoryIsReportedWithoutRoot(t *testing.T) {
 	s := nobodysLab(t)
 	l := &lab{TB: t, Source: s}
 	names, reports := l.walkAll()

@@ -131,7 +131,7 @@ func TestStraysInStagingAreReportedAndLeft(t *testing.T) {
 	l.wantContent(filepath.Join(outside, "secret~1"), "x")
 }
 
-func TestStraysInTheTreeAreReportedAndTheWalkGoesOn(t *testing.T) {
+func TestStraysInTheTreeAreReportedAndTheWalkContinues(t *testing.T) {
 	l := newLab(t)
 	outside := t.TempDir()
 	l.writeFile(filepath.Join(outside, "e.tar.zst"), "secret")

@@ -62,7 +62,7 @@ func newInterruptedLab(t *testing.T) (*lab, episode.Key, *int64) {
 	return l, k, read
 }
 
-func TestRecoveryGoesOnWhereItWasInterrupted(t *testing.T) {
+func TestInterruptedRecoveryContinues(t *testing.T) {
 	l, k, read := newInterruptedLab(t)
 	for st, err := range l.AllStaged() {
 		fixture.Must(t, err)

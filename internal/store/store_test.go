@@ -191,7 +191,7 @@ func TestSettleForgetsOnlyTheFilesOwnNames(t *testing.T) {
 	}
 }
 
-func TestSetAsideDestroysNothing(t *testing.T) {
+func TestQuarantineDestroysNothing(t *testing.T) {
 	l := newLab(t)
 	k := key("h", "e")
 	for _, content := range []string{"first", "second"} {

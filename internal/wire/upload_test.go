@@ -17,9 +17,9 @@ import (
 // large is an archive that is announced.
 var large = fixture.Noise(3<<20, 1)
 
-// TestCutUploadGoesOnWhereItWas: wherever the connection breaks, no byte that the receiver has
+// TestCutUploadContinuesAtItsOffset: wherever the connection breaks, no byte that the receiver has
 // is sent again.
-func TestCutUploadGoesOnWhereItWas(t *testing.T) {
+func TestCutUploadContinuesAtItsOffset(t *testing.T) {
 	d := &fakeBackend{tb: t}
 	var cuts atomic.Int64
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -125,9 +125,9 @@ func (k failureKind) ends(step string) bool {
 
 func (k failureKind) isKill() bool { return strings.HasPrefix(k.name, "kill") }
 
-// failStep makes one step of a scenario fail, and reports whether it was reached. It may be another
-// step than the one that was recorded under its number: what a program does in the background has no
-// place in the order.
+// failStep makes one step of a scenario fail, and reports whether it was reached. The step may differ
+// from the one that was recorded under its number: what a program does in the background has no place
+// in the order.
 func (s scenario) failStep(t *testing.T, at int, kind failureKind) bool {
 	l, h := s.lab(t)
 	dir := s.dir(l, h)

@@ -37,7 +37,7 @@ var ofLocks = []mutant{
 	},
 	{
 		"durable: a reader's lock on an old name keeps a daemon out",
-		killer{"durable", "TestReadLockOnAnOldNameKeepsNobodyOut"},
+		killer{"durable", "TestReadLockOnAnOldNameBlocksNoProcess"},
 		[]edit{
 			{
 				"durable/lock.go",

@@ -9,10 +9,10 @@ var (
 	receiverStart = killer{"labtest", "TestReceiverSyncsAtStartWhatAKilledOneMade"}
 	shipperOrder  = killer{"labtest", "TestShipperMakesEachStepDurableBeforeTheNext"}
 	startOrder    = killer{"labtest", "TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade"}
-	partOrder     = killer{"labtest", "TestPartOfAnUploadIsDurableBeforeItIsTold"}
+	partOrder     = killer{"labtest", "TestPartOfAnUploadIsDurableBeforeItIsAcknowledged"}
 	pruneOrder    = killer{"labtest", "TestPruneJudgesDurablyBeforeItDeletes"}
 	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
-	crashPoints   = killer{"receiver", "TestEveryCrashPointIsMended"}
+	crashPoints   = killer{"receiver", "TestEveryCrashPointIsRecovered"}
 	powerCuts     = killer{"crashtest", "TestPowerCuts"}
 	tearingCuts   = killer{"crashtest", "TestPowerCutsOfATearingDisk"}
 )
@@ -113,7 +113,7 @@ var ofDurable = []mutant{
 	},
 	{
 		"durable: what was not durable of a part stays",
-		killer{"durable", "TestContinueGoesOnBehindWhatWasDurable"},
+		killer{"durable", "TestUploadContinuesAfterTheDurableBytes"},
 		[]edit{
 			{
 				"durable/file.go",

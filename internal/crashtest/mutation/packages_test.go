@@ -152,7 +152,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"receiver: one host goes on with another's upload",
-		killer{"receiver", "TestNobodyElsesUploadIsThere"},
+		killer{"receiver", "TestUploadOfAnotherHostIsNotFound"},
 		[]edit{
 			{
 				"receiver/session.go",
@@ -163,7 +163,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"receiver: a dead connection keeps its upload",
-		killer{"receiver", "TestTheLatestRequestGoesOn"},
+		killer{"receiver", "TestLatestRequestContinues"},
 		[]edit{
 			{
 				"receiver/session.go",
@@ -217,7 +217,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"receiver: already-present without its row",
-		killer{"receiver", "TestRowThatFindsNoSpaceIsOwed"},
+		killer{"receiver", "TestRowWithoutSpaceIsWrittenLater"},
 		[]edit{
 			{
 				"receiver/lookup.go",
@@ -228,7 +228,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"receiver: an answer that was heard counts for the next time",
-		killer{"receiver", "TestAnAnswerThatNobodyHearsIsKept"},
+		killer{"receiver", "TestResponseIsKeptWhenItsSenderIsGone"},
 		[]edit{
 			{
 				"receiver/readbackcache.go",
@@ -780,7 +780,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: the copy of a changed episode is dropped unasked",
-		killer{"shipper", "TestBesideDropsAChangedOnesCopyOnlyIfItIsDelivered"},
+		killer{"shipper", "TestKeepBothDropsTheCopyOfAChangedEpisodeOnlyIfDelivered"},
 		[]edit{
 			{
 				"shipped/keepboth.go",
@@ -791,7 +791,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"shipper: a receipt counts for a packed copy although the receiver answers",
-		killer{"shipper", "TestBesideAsksAReceiverThatAnswers"},
+		killer{"shipper", "TestKeepBothAsksAReceiverThatAnswers"},
 		[]edit{
 			{
 				"shipped/keepboth.go",

@@ -6,7 +6,7 @@ var (
 	restoredImage = killer{"shipper", "TestRestoredImageIsAnotherStore"}
 	grownImage    = killer{"receiver", "TestRestoredImageIsNotWhatItsHostsKnew"}
 	knowsNothing  = killer{"shipper", "TestStoreThatKnowsNothingIsNotAdopted"}
-	deletes       = killer{"shipper", "TestNothingIsDeletedOrHealedAgainstAnotherStore"}
+	deletes       = killer{"shipper", "TestNothingIsDeletedOrResentToAnotherStore"}
 )
 
 // ofStores are the mutants that mistake one store for another.
@@ -58,7 +58,7 @@ var ofStores = []mutant{
 	},
 	{
 		"shipper: healing trusts a store that knows nothing",
-		killer{"shipper", "TestHealNeedsAStoreThatKnowsSomething"},
+		killer{"shipper", "TestHealRequiresAStoreWithEpisodes"},
 		[]edit{{"shipped/verify.go", "	if err := v.inventory.CheckStore(ctx); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
