@@ -77,16 +77,42 @@ const (
 
 // WaitLock is Lock for a lock that is only held for moments: it waits up to maxLockWait.
 func (d *Dir) WaitLock(ctx context.Context, name, holder string) (*Lock, error) {
+	var lock *Lock
+	err := waitWhileLocked(ctx, func() (err error) {
+		lock, err = d.Lock(name, holder)
+		return err
+	})
+	return lock, err
+}
+
+// WaitFlock takes the flock lock of the directory itself until d is closed, and waits as
+// [Dir.WaitLock] does. It leaves no file. It is for a directory that no other user may open: whoever
+// can open it can lock it.
+func (d *Dir) WaitFlock(ctx context.Context) error {
+	return waitWhileLocked(ctx, func() error {
+		switch err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB); err {
+		case nil:
+			return nil
+		case unix.EWOULDBLOCK:
+			return &LockedError{Path: d.Path("")}
+		default:
+			return opError("lock", d.Path(""), err)
+		}
+	})
+}
+
+// waitWhileLocked calls try, up to maxLockWait, until its error is no [*LockedError].
+func waitWhileLocked(ctx context.Context, try func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, maxLockWait)
 	defer cancel()
 	for {
-		lock, err := d.Lock(name, holder)
+		err := try()
 		if _, locked := errors.AsType[*LockedError](err); !locked {
-			return lock, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, err
+			return err
 		case <-time.After(lockRetry):
 		}
 	}

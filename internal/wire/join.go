@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
@@ -65,9 +63,7 @@ func (h *JoinHandler) ServeConn(ctx context.Context, conn net.Conn) {
 		h.Log.Log(ctx, level, "refused to join a host", "remote", conn.RemoteAddr().String(), "err", err)
 		problem.writeTo(w)
 	} else {
-		w.header.Set("Content-Type", chainMedia)
-		w.header.Set("Cache-Control", "no-store")
-		w.body.Write(chain)
+		writeChain(w, chain)
 	}
 	w.writeTo(conn) // an error means that the host is gone, and it asks again
 	lingerClose(conn)
@@ -92,7 +88,6 @@ func (h *JoinHandler) readAndIssue(ctx context.Context, conn net.Conn) ([]byte, 
 	if err != nil {
 		return nil, Refuse(BadRequest, "the request is not one of HTTP/1.1") // err may quote the secret, and is logged
 	}
-	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	id, secret, two := strings.Cut(token, ".")
 	switch {
@@ -102,12 +97,9 @@ func (h *JoinHandler) readAndIssue(ctx context.Context, conn net.Conn) ([]byte, 
 		return nil, Refuse(BadMethod, "use POST")
 	case !bearer || !two:
 		return nil, Refuse(TokenRefused, "the request has no invitation")
-	case media != requestMedia:
-		return nil, Refuse(WrongType, "the body must be %s", requestMedia)
-	case r.ContentLength < 0:
-		return nil, Refuse(LengthRequired, "")
-	case r.ContentLength > maxJoinRequest:
-		return nil, Refuse(TooLarge, "a request has at most %d bytes", maxJoinRequest)
+	}
+	if err := checkRequestBody(r); err != nil {
+		return nil, err
 	}
 	der, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -155,12 +147,5 @@ func Join(ctx context.Context, conn net.Conn, host string, j JoinRequest) ([]byt
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	defer resp.Body.Close()
-	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if resp.StatusCode != http.StatusOK {
-		return nil, readProblem(resp)
-	}
-	if media != chainMedia {
-		return nil, &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("it is not a certificate chain")}
-	}
-	return io.ReadAll(resp.Body)
+	return readChain(resp)
 }

@@ -80,6 +80,7 @@ type Handler struct {
 	// context is later cancelled with a [*Problem] as the cause, the request ends with that problem
 	// and its connection is closed.
 	Identify   func(*http.Request) (Caller, error)
+	Renew      RenewFunc // nil if the receiver cannot sign certificates
 	BodyLimits BodyLimits
 	Limits     Limits
 	About      ServerInfo
@@ -125,7 +126,7 @@ func problemFor(ctx context.Context, err error) (*Problem, slog.Level) {
 		err = p // all other errors follow from it
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
-		if p.Code == Busy || p.Code == HostBusy {
+		if p.Code == Busy || p.Code == HostBusy || p == errNoRenewal {
 			return p, slog.LevelDebug // senders retry by themselves, and often
 		}
 		if problemTypes[p.Code].status >= http.StatusInternalServerError {
@@ -204,6 +205,9 @@ func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Ca
 	}
 	if path == inventoryPath {
 		return h.serveInventory(w, r, caller)
+	}
+	if path == renewPath {
+		return h.serveRenew(w, r, caller)
 	}
 	if id, found := strings.CutPrefix(path, uploadsPath); found {
 		return h.serveUpload(w, r, caller.Host, id)
