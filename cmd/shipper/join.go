@@ -47,9 +47,10 @@ on the receiver. It checks the receiver's CA by the token, creates the host's
 key here, and writes certificate, CA and, if there is none, the configuration.
 As root it also enables and starts the service. It then tests the connection.
 
-The key never leaves this host. An interrupted join can be repeated with the
-same token until that expires. With '-' the token is read from standard input,
-so that it appears neither in the process list nor in the shell's history.`,
+The key never leaves this host, and the certificate renews itself. An
+interrupted join can be repeated with the same token until that expires. With
+'-' the token is read from standard input, so that it appears neither in the
+process list nor in the shell's history.`,
 		Example: `  sudo shipper join cis490_join_eyJ2Ijox...
   shipper join --config ./lab-host.toml --token-file token.txt`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -181,6 +182,11 @@ func askFor(ctx context.Context, url string, plan *configPlan, token invite.Toke
 
 // requestCertificate sends the request over a connection, and installs the answer.
 func requestCertificate(ctx context.Context, conn net.Conn, addr string, root *x509.Certificate, identity string, token invite.Token) (*x509.Certificate, error) {
+	lock, err := pki.LockIdentity(ctx, identity)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
 	pending, err := pki.OpenPending(identity, token.ID)
 	if err != nil {
 		return nil, err

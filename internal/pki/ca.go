@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -162,7 +163,7 @@ func createCAs(f *pemDir, o InitOptions) error {
 	if err != nil {
 		return err
 	}
-	_, err = signServer(f, signer, key.Public(), o.Names, now, o.LeafValid)
+	_, err = writeServer(f, signer, key.Public(), o.Names, now, o.LeafValid)
 	return err
 }
 
@@ -190,35 +191,46 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	}
 	names := o.Names
 	if len(names) == 0 {
-		names = append(names, old.cert.DNSNames...)
-		for _, ip := range old.cert.IPAddresses {
-			names = append(names, ip.String())
-		}
+		names = namesOf(old.cert)
 	}
 	ca, err := serverSigner(f, names)
 	if err != nil {
 		return time.Time{}, err
 	}
-	renewed, err := signServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
+	renewed, err := writeServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
 	if err != nil {
 		return time.Time{}, err
 	}
 	return renewed.NotAfter, nil
 }
 
-// signServer signs and writes the receiver's certificate.
-func signServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+// writeServer signs and writes the receiver's certificate.
+func writeServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+	cert, err := ca.signServer(key, names, now, valid)
+	if err != nil {
+		return nil, err
+	}
+	return cert, f.writeCert(server+certSuffix, ca.chainOf(cert))
+}
+
+// signServer signs the certificate of a receiver.
+func (a authority) signServer(key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	template, err := parseNames(names)
 	if err != nil {
 		return nil, err
 	}
 	template.Subject = pkix.Name{CommonName: server}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	cert, err := ca.signCertificate(template, key, now, orDefault(valid, DefaultLeafValid))
-	if err != nil {
-		return nil, err
+	return a.signCertificate(template, key, now, orDefault(valid, DefaultLeafValid))
+}
+
+// namesOf returns the DNS names and addresses in a certificate.
+func namesOf(cert *x509.Certificate) []string {
+	names := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
 	}
-	return cert, f.writeCert(server+certSuffix, ca.chainOf(cert))
+	return names
 }
 
 var dnsGrammar = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)

@@ -54,6 +54,7 @@ type credentials struct {
 	roots       *x509.CertPool
 	token       string
 	certFile    string // where the certificate is from
+	joined      bool   // by joining, or renewed since
 }
 
 // LoadClient returns a client, or an error if any of the files is not valid.
@@ -103,7 +104,7 @@ func loadCredentials(c ClientConfig) (*credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &credentials{certificate: set.certificate, roots: roots, certFile: set.certFile}
+	p := &credentials{certificate: set.certificate, roots: roots, certFile: set.certFile, joined: set.joined}
 	if c.TokenFile == "" {
 		return p, nil
 	}
@@ -198,6 +199,9 @@ func (c *Client) DialTLS(dial Dial) Dial {
 	}
 }
 
+// CertFile returns the file that the host's certificate is from.
+func (c *Client) CertFile() string { return c.current.Load().certFile }
+
 // NotAfter returns when the host's certificate expires.
 func (c *Client) NotAfter() time.Time { return c.leafCertificate().NotAfter }
 
@@ -230,6 +234,10 @@ func (c *Client) CheckValidity(host episode.Name, now time.Time) error {
 		return fmt.Errorf("%w; issue one with receiver pki issue %s", err, host)
 	}
 	leaf := c.leafCertificate()
+	next := fmt.Sprintf("issue a new one with receiver pki issue %s", host)
+	if c.current.Load().joined {
+		next = fmt.Sprintf("join again: run 'receiver invite %s --again' on the receiver, and the line that it prints here", host)
+	}
 	switch {
 	case id.Host != host:
 		return fmt.Errorf("certificate %s is for host %s, but the configuration says host_id = %q",
@@ -238,8 +246,8 @@ func (c *Client) CheckValidity(host episode.Name, now time.Time) error {
 		return fmt.Errorf("certificate %s is not valid before %s, but this machine's clock says %s; check the clock",
 			c.current.Load().certFile, formatTime(leaf.NotBefore), formatTime(now))
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("certificate %s expired on %s (this machine's clock says %s); issue a new one with receiver pki issue %s",
-			c.current.Load().certFile, formatTime(leaf.NotAfter), formatTime(now), host)
+		return fmt.Errorf("certificate %s expired on %s (this machine's clock says %s); %s",
+			c.current.Load().certFile, formatTime(leaf.NotAfter), formatTime(now), next)
 	}
 	return nil
 }

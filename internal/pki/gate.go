@@ -49,10 +49,7 @@ func (g *Gate) UseRecords(h *HostRecords) { g.records = h }
 
 // Open returns a gate, or an error if any of the files is not valid.
 func Open(c Config) (*Gate, error) {
-	g := &Gate{config: c, now: c.Now}
-	if g.now == nil {
-		g.now = time.Now
-	}
+	g := &Gate{config: c, now: c.now}
 	if err := g.Reload(); err != nil {
 		return nil, err
 	}
@@ -70,6 +67,24 @@ func (g *Gate) Reload() error {
 	}
 	g.current.Store(t)
 	return nil
+}
+
+// UseRenewed uses the certificate that [Config.RenewOwn] wrote, and reports whether it is another than
+// before. It also leaves one that is not valid now for one that is. Unlike [Gate.Reload] it reads no
+// other file, which an operator may be changing.
+func (g *Gate) UseRenewed() (changed bool, err error) {
+	g.reload.Lock()
+	defer g.reload.Unlock()
+	pair, renewed, err := g.config.chooseServer(g.now())
+	if err != nil {
+		return false, err
+	}
+	t := g.current.Load()
+	if pair.Leaf.Equal(t.certificate.Leaf) || !renewed && checkTime(t.certificate.Leaf, g.now()) == nil {
+		return false, nil
+	}
+	g.current.Store(t.withCertificate(pair))
+	return true, nil
 }
 
 // Trust returns what the gate trusts now.

@@ -36,9 +36,10 @@ type HostRecord struct {
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
 	Joined      *Joined    `json:"joined,omitempty"`
+	Renewed     *Renewed   `json:"renewed,omitempty"`
 	// ReplacedBefore ends the certificates that were valid from then on or earlier, except the one
-	// with the serial number ReplacedBy and the joined one: the host joined again then, and has used
-	// the certificate that it got.
+	// with the serial number ReplacedBy, the joined one and the renewed one: the host joined again
+	// then, and has used the certificate that it got.
 	ReplacedBefore *time.Time `json:"replaced_before,omitempty"`
 	ReplacedBy     string     `json:"replaced_by,omitempty"`
 }
@@ -50,6 +51,16 @@ type Joined struct {
 	// Again says that certificates from before NotBefore end when this one is first used.
 	Again     bool       `json:"again,omitempty"`
 	FirstUsed *time.Time `json:"first_used,omitempty"`
+}
+
+// Renewed is the certificate that a host got last by renewal.
+type Renewed struct {
+	Serial    string    `json:"serial"`
+	NotBefore time.Time `json:"not_before"`
+	KeySHA256 string    `json:"key_sha256"` // of its SubjectPublicKeyInfo, in hex
+	// Former is the serial number of the renewed certificate before it, which the host uses until it
+	// has this one.
+	Former string `json:"former,omitempty"`
 }
 
 // HostRecords are the records of a running receiver, which alone writes them.
@@ -154,21 +165,59 @@ func (h *HostRecords) Close() error { return h.dir.Close() }
 // SetJoined records the certificate of a host that joins. It must be called before the host gets
 // the certificate.
 func (h *HostRecords) SetJoined(i Issued, again bool) error {
+	return h.change(i.Host, func(r *HostRecord) {
+		r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}
+	})
+}
+
+// SetRenewed records the certificate that a host gets for a key. It must be called before the host gets
+// the certificate.
+func (h *HostRecords) SetRenewed(i Issued, keySHA256 string) error {
+	return h.change(i.Host, func(r *HostRecord) {
+		renewed := &Renewed{Serial: i.Serial, NotBefore: i.NotBefore, KeySHA256: keySHA256}
+		if r.Renewed != nil {
+			renewed.Former = r.Renewed.Serial
+		}
+		r.Renewed = renewed
+	})
+}
+
+// LastRenewed returns the certificate that a host got last by renewal, or nil.
+func (h *HostRecords) LastRenewed(host episode.Name) *Renewed {
+	r, _, _ := h.get(host)
+	return r.Renewed
+}
+
+// change changes and writes the record of a host.
+func (h *HostRecords) change(host episode.Name, change func(*HostRecord)) error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	if err := h.damaged[i.Host]; err != nil {
+	if err := h.damaged[host]; err != nil {
 		return err
 	}
-	r, known, count := h.get(i.Host)
+	r, known, count := h.get(host)
 	if !known && count >= maxHostRecords {
 		return fmt.Errorf("there are records of %d hosts, the maximum; remove old files from %s", count, h.dir.Path(""))
 	}
-	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}
-	if err := h.write(i.Host, &r); err != nil {
+	change(&r)
+	if err := h.write(host, &r); err != nil {
 		return err
 	}
 	h.set(r)
 	return nil
+}
+
+// Expiries returns when the certificate expires with which each host was here last.
+func (h *HostRecords) Expiries() map[episode.Name]time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	expiries := make(map[episode.Name]time.Time)
+	for host, r := range h.hosts {
+		if r.NotAfter != nil {
+			expiries[host] = *r.NotAfter
+		}
+	}
+	return expiries
 }
 
 // get returns the record of a host, and how many hosts have one.
@@ -199,9 +248,14 @@ func (h *HostRecords) EndOthers(host episode.Name) error {
 	return h.write(host, &r)
 }
 
-// endOthers ends the certificates of the host that are as old as the joined one, or older.
+// endOthers ends the certificates of the host that are as old as the joined one, or older. So it does
+// those that the former machine got by renewal after the host had joined again.
 func (r *HostRecord) endOthers() {
-	r.ReplacedBefore, r.ReplacedBy = &r.Joined.NotBefore, r.Joined.Serial
+	before := r.Joined.NotBefore
+	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {
+		before = r.Renewed.NotBefore
+	}
+	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil
 }
 
 // checkReplaced returns an error if a certificate of host was replaced by a newer one, or if that is
@@ -223,8 +277,9 @@ func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) e
 
 // HasReplaced reports whether a certificate of the host ended when the host joined again.
 func (r HostRecord) HasReplaced(serial string, notBefore time.Time) bool {
-	isKept := serial == r.ReplacedBy ||
-		r.Joined != nil && r.Joined.Serial == serial // also if the clock was set back before the host joined
+	isKept := serial == r.ReplacedBy || // and, if the clock was set back before they were signed:
+		r.Joined != nil && r.Joined.Serial == serial ||
+		r.Renewed != nil && (r.Renewed.Serial == serial || r.Renewed.Former == serial)
 	return r.ReplacedBefore != nil && !notBefore.After(*r.ReplacedBefore) && !isKept
 }
 

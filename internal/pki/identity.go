@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,10 +11,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 )
 
@@ -21,13 +24,15 @@ import (
 const (
 	hostFile    = "host.pem"         // key and chain in one file, so that they always fit
 	hostRoots   = "host-ca.crt"      // the CAs of the receiver
-	pendingFile = "host-request.pem" // the key that the last request was for
+	pendingFile = "host-request.pem" // the key that the last request to join was for
+	renewalFile = "host-renewal.pem" // the key that the request in flight for the next certificate is for
 )
 
 // credentialSet is a certificate with its key, and the CAs that were given with it.
 type credentialSet struct {
 	certificate               tls.Certificate
 	certFile, keyFile, caFile string
+	joined                    bool // from the identity directory
 }
 
 // chooseCredentials returns the credentials to use: of the configured ones and those in the identity directory,
@@ -45,7 +50,7 @@ func (c ClientConfig) chooseCredentials() (credentialSet, error) {
 	}
 	pair, err := loadPair(c.CertFile, c.KeyFile)
 	if jerr != nil {
-		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile}, err
+		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile, false}, err
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return joined, nil
@@ -54,7 +59,7 @@ func (c ClientConfig) chooseCredentials() (credentialSet, error) {
 		return credentialSet{}, err
 	}
 	if pair.Leaf.NotBefore.After(joined.certificate.Leaf.NotBefore) {
-		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile}, nil
+		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile, false}, nil
 	}
 	return joined, nil
 }
@@ -79,7 +84,7 @@ func (c ClientConfig) loadJoined() (credentialSet, error) {
 	if c.Host != "" && id.Host != c.Host {
 		return credentialSet{}, fmt.Errorf("%s: the certificate is of host %s, but the configuration says host_id = %q; join again, or remove the file", path, id.Host, c.Host)
 	}
-	return credentialSet{pair, path, path, roots}, nil
+	return credentialSet{pair, path, path, roots, true}, nil
 }
 
 // checkBlocks returns an error if a block of a PEM file cannot be read. Package tls leaves it out, and
@@ -99,34 +104,44 @@ func checkBlocks(path string) error {
 	return nil
 }
 
-// Pending is a host's request for a certificate, by an invitation.
+// Pending is a host's request for a certificate.
 type Pending struct {
 	dir      string
+	file     string // has the key
 	key      *ecdsa.PrivateKey
 	created  bool   // by this process
 	replaced []byte // the content of the file before; nil if there was none
 	Request  []byte // PKCS#10 in DER
 }
 
-// invitationHeader names the invitation that a key was created for, in its PEM block.
-const invitationHeader = "Invitation"
+// Headers of the PEM block of a key. They say what it was created for.
+const (
+	invitationHeader = "Invitation"
+	replacesHeader   = "Replaces" // the certificate that is renewed
+)
 
 // OpenPending returns the request for an invitation. Its key is durable before it returns, and the
 // same in each call for the invitation: a join that was interrupted, or whose answer was lost, is
 // repeated. The directory is created if it is missing.
 func OpenPending(identity, invitation string) (*Pending, error) {
+	return openPending(identity, pendingFile, invitationHeader, invitation)
+}
+
+// openPending returns the request whose key is in a file, and creates the key unless the file has one
+// with that header.
+func openPending(identity, file, header, value string) (*Pending, error) {
 	f, err := createIdentityDir(identity)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	p := &Pending{dir: identity}
-	if p.key, p.replaced, err = f.readPending(invitation); err != nil {
+	p := &Pending{dir: identity, file: file}
+	if p.key, p.replaced, err = f.readPending(file, header, value); err != nil {
 		return nil, err
 	}
 	if p.key == nil {
 		p.created = true
-		if p.key, err = f.createPending(invitation); err != nil {
+		if p.key, err = f.createPending(file, header, value); err != nil {
 			return nil, err
 		}
 	}
@@ -136,10 +151,10 @@ func OpenPending(identity, invitation string) (*Pending, error) {
 	return p, nil
 }
 
-// readPending returns the key for an invitation, or nil if there is none, and the content of the
-// file. A file that cannot be parsed counts as none: no certificate can belong to it.
-func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, []byte, error) {
-	data, err := f.read(pendingFile)
+// readPending returns the key in a file with that header, or nil if there is none, and the content of
+// the file. A file that cannot be parsed counts as none: no certificate can belong to it.
+func (f *pemDir) readPending(file, header, value string) (*ecdsa.PrivateKey, []byte, error) {
+	data, err := f.read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -147,7 +162,7 @@ func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, []byte, erro
 		return nil, nil, err
 	}
 	block, _ := pem.Decode(data)
-	if block == nil || block.Headers[invitationHeader] != invitation {
+	if block == nil || block.Headers[header] != value {
 		return nil, data, nil
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -158,7 +173,7 @@ func (f *pemDir) readPending(invitation string) (*ecdsa.PrivateKey, []byte, erro
 	return ec, data, nil
 }
 
-func (f *pemDir) createPending(invitation string) (*ecdsa.PrivateKey, error) {
+func (f *pemDir) createPending(file, header, value string) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate key: %w", err)
@@ -167,8 +182,8 @@ func (f *pemDir) createPending(invitation string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode key: %w", err)
 	}
-	block := &pem.Block{Type: pemKey, Headers: map[string]string{invitationHeader: invitation}, Bytes: der}
-	return key, f.WriteFile(pendingFile, pem.EncodeToMemory(block), 0o600)
+	block := &pem.Block{Type: pemKey, Headers: map[string]string{header: value}, Bytes: der}
+	return key, f.WriteFile(file, pem.EncodeToMemory(block), 0o600)
 }
 
 // Discard takes back what [OpenPending] wrote for a request that was refused. It keeps a key of an
@@ -183,9 +198,9 @@ func (p *Pending) Discard() error {
 	}
 	defer f.Close()
 	if p.replaced != nil {
-		return f.WriteFile(pendingFile, p.replaced, 0o600)
+		return f.WriteFile(p.file, p.replaced, 0o600)
 	}
-	return f.Remove(pendingFile)
+	return f.Remove(p.file)
 }
 
 var errNoIdentityDir = errors.New("identity_dir is empty: name a directory in the configuration, or remove that line")
@@ -211,6 +226,24 @@ func createIdentityDir(path string) (*pemDir, error) {
 	return &pemDir{Dir: made, path: path}, nil
 }
 
+// LockIdentity takes the lock of an identity directory until it is closed, and creates the directory if
+// it is missing. It must be held from the request for a certificate to its installation: two processes
+// that join or renew at once would replace each other's keys. It waits a moment for another holder.
+func LockIdentity(ctx context.Context, path string) (io.Closer, error) {
+	f, err := createIdentityDir(path)
+	if err != nil {
+		return nil, err
+	}
+	err = f.WaitFlock(ctx)
+	if _, locked := errors.AsType[*durable.LockedError](err); locked {
+		err = fmt.Errorf("another process joins or renews in %s: try again when it is done", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // CreateIdentityDir creates an identity directory for its user alone, unless it exists.
 func CreateIdentityDir(path string) error {
 	f, err := createIdentityDir(path)
@@ -224,11 +257,7 @@ func CreateIdentityDir(path string) error {
 // recognizes the receiver. It returns an error, and writes nothing, unless the certificate is for
 // the key of p and for host.
 func (p *Pending) Install(host episode.Name, chain []byte, root *x509.Certificate) (*x509.Certificate, error) {
-	leaf, err := p.checkChain(host, chain)
-	if err != nil {
-		return nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	leaf, pair, err := p.makePair(host, chain)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +269,17 @@ func (p *Pending) Install(host episode.Name, chain []byte, root *x509.Certificat
 	if err := f.WriteFile(hostRoots, encodePEM(pemCertificate, root.Raw), 0o600); err != nil {
 		return nil, err
 	}
-	return leaf, f.WriteFile(hostFile, append(encodePEM(pemKey, der), chain...), 0o600)
+	return leaf, f.WriteFile(hostFile, pair, 0o600)
+}
+
+// makePair returns the first certificate of a chain for host, and the key with the chain in PEM.
+func (p *Pending) makePair(host episode.Name, chain []byte) (*x509.Certificate, []byte, error) {
+	leaf, err := p.checkChain(host, chain)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(p.key)
+	return leaf, append(encodePEM(pemKey, der), chain...), err
 }
 
 // checkChain returns the first certificate of a chain.

@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -44,23 +43,20 @@ func IdentityDir(configFile string) string {
 	return filepath.Join(dir, "identity")
 }
 
-// InstallIssuing copies the hosts' issuing CA and the root that hosts trust from a directory that
-// [InitCA] created to a receiver's identity directory. It reports whether it changed anything. It
-// never replaces another issuing CA: hosts have certificates of it.
+// InstallIssuing copies the issuing CAs and the root that hosts trust from a directory that [InitCA]
+// created to a receiver's identity directory. It reports whether it changed anything. It never replaces
+// another issuing CA: hosts have certificates of it.
 func InstallIssuing(dir, identity string) (changed bool, err error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	issuing, err := loadAuthority(f, hostsIssuing)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("%w: %w", ErrNoIssuing, err)
-	}
+	hosts, err := encodeIssuing(f, hostsIssuing)
 	if err != nil {
 		return false, err
 	}
-	key, err := x509.MarshalPKCS8PrivateKey(issuing.key)
+	own, err := encodeIssuing(f, serverIssuing)
 	if err != nil {
 		return false, err
 	}
@@ -73,18 +69,37 @@ func InstallIssuing(dir, identity string) (changed bool, err error) {
 		return false, err
 	}
 	defer to.Close()
-	pair := append(encodePEM(pemKey, key), encodePEM(pemCertificate, issuing.cert.Raw)...)
 	for _, file := range []struct {
 		name string
 		data []byte
-	}{{rootFile, root}, {issuingFile, pair}} { // the pair last: with it the CA is usable
+	}{{rootFile, root}, {serverIssuingFile, own}, {issuingFile, hosts}} { // this one last: with it hosts can join
+		if file.data == nil {
+			continue
+		}
 		wrote, err := to.writeNew(file.name, file.data)
 		if err != nil {
 			return false, err
 		}
 		changed = changed || wrote
 	}
+	if hosts == nil {
+		return changed, fmt.Errorf("%w in %s", ErrNoIssuing, dir)
+	}
 	return changed, nil
+}
+
+// encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
+// elsewhere, or was never made.
+func encodeIssuing(f *pemDir, name string) ([]byte, error) {
+	found, err := f.exists(name + keySuffix)
+	if err != nil || !found {
+		return nil, err
+	}
+	issuing, err := loadAuthority(f, name)
+	if err != nil {
+		return nil, err
+	}
+	return issuing.encodePair()
 }
 
 // ShareKey lets the service read the receiver's key in a directory that root has created: its group
@@ -134,18 +149,13 @@ func OpenIssuer(identity string) (*Issuer, error) {
 		return nil, err
 	}
 	defer f.Close()
-	pair, err := f.read(issuingFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	i := &Issuer{path: identity}
+	if i.ca, err = f.loadPairFile(issuingFile); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrNoIssuing, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	loaded, err := tls.X509KeyPair(pair, pair)
-	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", f.Path(issuingFile), err)
-	}
-	i := &Issuer{path: identity, ca: authority{cert: loaded.Leaf, key: loaded.PrivateKey.(crypto.Signer)}}
 	if i.domain, err = trustDomainOf(i.ca.cert); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path(issuingFile), err)
 	}

@@ -23,14 +23,22 @@ type Config struct {
 	CRLFile      string // empty means that nothing is revoked
 	TrustDomain  string
 	TokensFile   string // empty means that no token is required
-	// IdentityDir may hold the issuing CA of the hosts. It may be missing, or empty.
+	// IdentityDir may hold the issuing CA of the hosts, and a renewed certificate of the receiver. It
+	// may be missing, or empty.
 	IdentityDir string
 	Now         func() time.Time // nil means [time.Now]
 }
 
-// Files returns the files that [LoadTrust] reads.
+// Files returns the configured files that [LoadTrust] reads.
 func (c Config) Files() []string {
 	return nonEmpty(c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile)
+}
+
+func (c Config) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // nonEmpty returns the paths that are not empty.
@@ -66,7 +74,7 @@ func LoadTrust(c Config) (*Trust, error) {
 	if err := checkTrustDomain(c.TrustDomain); err != nil {
 		return nil, err
 	}
-	certificate, err := loadPair(c.CertFile, c.KeyFile)
+	certificate, _, err := c.chooseServer(c.now())
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +128,14 @@ func (t *Trust) loadIssuing(identity string) error {
 	return nil
 }
 
+// withCertificate returns a copy with another certificate of the receiver.
+func (t *Trust) withCertificate(certificate tls.Certificate) *Trust {
+	return &Trust{
+		certificate: certificate, pool: t.pool, domain: t.domain, issuing: t.issuing, root: t.root,
+		revoked: t.revoked, tokens: t.tokens, verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
+	}
+}
+
 // splitCAs returns the CAs that are trusted, and those that one of them must vouch for, so that it
 // can revoke them. A CA whose signer is not in the file is trusted itself.
 func splitCAs(cas []*x509.Certificate) (trusted *x509.CertPool, issuing []*x509.Certificate) {
@@ -140,11 +156,7 @@ func (t *Trust) NotAfter() time.Time { return t.certificate.Leaf.NotAfter }
 
 // Names returns the DNS names and addresses in the receiver's certificate.
 func (t *Trust) Names() []string {
-	names := slices.Clone(t.certificate.Leaf.DNSNames)
-	for _, ip := range t.certificate.Leaf.IPAddresses {
-		names = append(names, ip.String())
-	}
-	return names
+	return namesOf(t.certificate.Leaf)
 }
 
 // NotBefore returns when the receiver's own certificate becomes valid.

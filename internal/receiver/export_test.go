@@ -112,3 +112,11 @@ func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.Identi
 func (r *Receiver) Join(ctx context.Context, j wire.JoinRequest) ([]byte, error) {
 	return r.join.issue(ctx, j, "the test")
 }
+
+// Renew answers a request for renewal.
+func (r *Receiver) Renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
+	return r.join.renew(ctx, host, csr)
+}
+
+// RenewOwn does what the receiver does each hour.
+func (r *Receiver) RenewOwn() (bool, error) { return r.renewOwnOnce() }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -34,6 +35,7 @@ type joinDoor struct {
 	records  *pki.HostRecords
 	holder   string // describes this process to others that wait for a lock
 	slots    chan struct{}
+	renewing sync.Mutex // held from the decision to renew a certificate until it is recorded
 	limit    *rate.Limiter
 }
 
@@ -143,8 +145,8 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.receiver.gate.CheckIssued(chain); err != nil {
-		return nil, wire.Refuse(wire.Internal, "the receiver would refuse the certificate that it signs; its CAs and lists do not fit its issuing CA: %v", err)
+	if err := d.checkSigned(chain); err != nil {
+		return nil, err
 	}
 	d.receiver.log.Info("host joined", "host", used.Host, "remote", remote, "serial", used.Use.Serial)
 	return chain, nil

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -228,6 +229,21 @@ func (r *Receiver) Reload() error {
 
 // CertNotAfter returns when the receiver's own certificate expires.
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
+
+// CertNotBefore returns when the receiver's own certificate becomes valid.
+func (r *Receiver) CertNotBefore() time.Time { return r.gate.Trust().NotBefore() }
+
+// HostExpiries returns when the certificates expire with which the hosts were here last. It leaves out
+// disabled hosts.
+func (r *Receiver) HostExpiries() map[episode.Name]time.Time {
+	if r.join == nil {
+		return nil
+	}
+	expiries := r.join.records.Expiries()
+	disabled := r.access.disabled.Current()
+	maps.DeleteFunc(expiries, func(host episode.Name, _ time.Time) bool { return disabled.Err == nil && disabled.Has(host) })
+	return expiries
+}
 
 // Alive reports whether the receiver can still make an archive durable, for a watchdog.
 func (r *Receiver) Alive(ctx context.Context) bool { return r.index.IsAlive(ctx) }

@@ -35,12 +35,13 @@ const (
 )
 
 // Run serves requests from ln, and from proxy unless it is nil. In the background it verifies the
-// store and drops expired uploads. It returns when ctx ends or one of these fails.
+// store, drops expired uploads and renews the receiver's certificate. It returns when ctx ends or one of these fails.
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
 	g.Go(func() error { return r.RunScrub(ctx) })
 	g.Go(func() error { return r.ExpireUploads(ctx) })
+	g.Go(func() error { return r.renewOwn(ctx) })
 	return g.Wait()
 }
 
@@ -123,6 +124,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 				MaxSize: int64(r.cfg.Limits.ArchiveBytes), Uploads: r.cfg.Limits.Uploads,
 				UploadsPerHost: r.cfg.Limits.UploadsPerHost, UnfinishedAge: r.cfg.Limits.UnfinishedAge.Std(),
 			},
+			Renew: r.renewFunc(),
 			About: wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:   r.log,
 		}),

@@ -124,6 +124,61 @@ var ofJoining = []mutant{
 		[]edit{{"pki/hostrecords.go", "	if h.damaged[host] != nil {", "	if false {"}},
 	},
 	{
+		"pki: a replaced machine renews past its end",
+		killer{"pki", "TestRenewalDoesNotOutliveJoiningAgain"},
+		[]edit{{"pki/hostrecords.go", "	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {\n", "	if false && r.Renewed.NotBefore.After(before) {\n"}},
+	},
+	{
+		"pki: what a replaced machine renewed is kept",
+		killer{"pki", "TestRenewalDoesNotOutliveJoiningAgain"},
+		[]edit{{"pki/hostrecords.go", "	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil\n", "	r.ReplacedBefore, r.ReplacedBy = &before, r.Joined.Serial\n"}},
+	},
+	{
+		"pki: a host takes a certificate that ends earlier",
+		killer{"pki", "TestCandidateMustBeUsableAndLastLonger"},
+		[]edit{{"pki/renewal.go", "	if !leaf.NotAfter.After(r.replaces.NotAfter) {\n", "	if false {\n"}},
+	},
+	{
+		"pki: a host takes a certificate that is not valid now",
+		killer{"pki", "TestCandidateMustBeUsableAndLastLonger"},
+		[]edit{{"pki/renewal.go", "	if err := checkTime(leaf, now); err != nil {\n", "	if err := checkTime(leaf, now); false && err != nil {\n"}},
+	},
+	{
+		"pki: two processes renew at once",
+		killer{"pki", "TestRenewalKeepsItsKeyUntilItIsInstalled"},
+		[]edit{{"pki/identity.go", "	err = f.WaitFlock(ctx)\n", ""}},
+	},
+	{
+		"pki: the receiver's certificate of the future is used",
+		killer{"pki", "TestWrongClockLocksOutNoHost"},
+		[]edit{{"pki/serverrenewal.go", "	if checkTime(leaf, now) == nil && now.Before(renewalTime(leaf)) {\n", "	if now.Before(renewalTime(leaf)) {\n"}},
+	},
+	{
+		"pki: what renewal wrote wins over the operator",
+		killer{"pki", "TestCertificateOfTheOperatorWins"},
+		[]edit{{"pki/serverrenewal.go", "	if block != nil && block.Headers[replacesHeader] != hashOf(configured) {\n", "	if false && block.Headers[replacesHeader] != hashOf(configured) {\n"}},
+	},
+	{
+		"pki: the receiver replaces a certificate of another CA",
+		killer{"pki", "TestReceiverRenewsOnlyWhatItsIssuingCASigned"},
+		[]edit{{"pki/serverrenewal.go", "	if leaf.CheckSignatureFrom(ca.cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
+	},
+	{
+		"receiver: a renewed certificate is not on record",
+		killer{"receiver", "TestNextCertificateIsOnRecordBeforeItIsHandedOut"},
+		[]edit{{"receiver/renew.go", "	if err == nil {\n		err = d.records.SetRenewed(issued, request.KeySHA256)\n	}\n", ""}},
+	},
+	{
+		"receiver: a host gets certificates without end",
+		killer{"receiver", "TestNextCertificateForAnotherKeyMustWait"},
+		[]edit{{"receiver/renew.go", "wait > 0 {", "wait > 0 && false {"}},
+	},
+	{
+		"receiver: a lost answer is not given again",
+		killer{"receiver", "TestHostGetsItsNextCertificate"},
+		[]edit{{"receiver/renew.go", "	if last == nil || last.KeySHA256 != request.KeySHA256 || now.Sub(last.NotBefore).Abs() >= minRenewalInterval {\n", "	if true {\n"}},
+	},
+	{
 		"receiver: refused requests block a host",
 		killer{"receiver", "TestRefusedRequestsNeitherBlockAHostNorFillTheLog"},
 		[]edit{{"receiver/join.go", "	request, err := pki.ParseRequest(j.CSR)\n", "	if !d.limit.Allow() {\n		return nil, wire.Refuse(wire.Busy, \"\")\n	}\n	request, err := pki.ParseRequest(j.CSR)\n"}},

@@ -1,0 +1,122 @@
+package pki
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/episode"
+)
+
+// renewalTime returns when a certificate should be replaced: after half its life, and a part of it
+// that differs from certificate to certificate, so that hosts that joined together do not ask together.
+func renewalTime(cert *x509.Certificate) time.Time {
+	const parts = 1 << 16
+	life := cert.NotAfter.Sub(cert.NotBefore)
+	part := new(big.Int).And(cert.SerialNumber, big.NewInt(parts-1)).Int64()
+	return cert.NotBefore.Add(life/2 + life/16/parts*time.Duration(part))
+}
+
+// RenewAt returns when the host should ask for its next certificate. It reports false if the
+// certificate in use is not of joining: one that was brought by hand is not replaced.
+func (c *Client) RenewAt() (at time.Time, ok bool) {
+	current := c.current.Load()
+	return renewalTime(current.certificate.Leaf), current.joined
+}
+
+// RenewalTriedAt returns when the host last asked for the next certificate in vain, or zero.
+func (c *Client) RenewalTriedAt() time.Time {
+	info, err := os.Stat(filepath.Join(c.config.IdentityDir, renewalFile))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// Renewal is a host's request for the certificate after the one that it uses. It holds the lock of
+// the identity directory until it is closed.
+type Renewal struct {
+	*Pending
+	client   *Client
+	lock     io.Closer
+	replaces *x509.Certificate
+}
+
+// OpenRenewal returns the request for the next certificate. Its key is durable before it returns, and
+// the same in each call until the certificate is installed: an answer that was lost is given again.
+func (c *Client) OpenRenewal(ctx context.Context) (*Renewal, error) {
+	lock, err := LockIdentity(ctx, c.config.IdentityDir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Renewal{client: c, lock: lock}
+	set, err := c.config.loadJoined() // the file may be newer than what is in use
+	if err == nil {
+		r.replaces = set.certificate.Leaf
+		r.Pending, err = openPending(c.config.IdentityDir, renewalFile, replacesHeader, formatSerial(r.replaces.SerialNumber))
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	now := time.Now()
+	_ = os.Chtimes(filepath.Join(r.dir, renewalFile), now, now) // for RenewalTriedAt, which is a hint
+	return r, nil
+}
+
+// Close releases the lock.
+func (r *Renewal) Close() error { return r.lock.Close() }
+
+// Candidate returns a client that presents the certificate of a response, to test it. It returns an
+// error unless the certificate is for the key of r and the host's name, valid now and for longer than
+// the one that it replaces.
+func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
+	leaf, pair, err := r.makePair(r.host(), chain)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTime(leaf, now); err != nil {
+		return nil, fmt.Errorf("the receiver's answer is not usable: %w; are the clocks of both machines right?", err)
+	}
+	if !leaf.NotAfter.After(r.replaces.NotAfter) {
+		return nil, fmt.Errorf("the new certificate would expire on %s, not later than the present one: the receiver's CA expires then, or its clock is behind", formatDay(leaf.NotAfter))
+	}
+	certificate, err := tls.X509KeyPair(pair, pair)
+	if err != nil {
+		return nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
+	}
+	candidate := *r.client.current.Load()
+	candidate.certificate = certificate
+	c := &Client{config: r.client.config}
+	c.current.Store(&candidate)
+	return c, nil
+}
+
+func (r *Renewal) host() episode.Name {
+	id, _ := idOf(r.replaces) // loadJoined has checked it
+	return id.Host
+}
+
+// Install makes the certificate of a response the host's own, and returns it. The receiver must have
+// accepted it: the former key is gone then.
+func (r *Renewal) Install(chain []byte) (*x509.Certificate, error) {
+	leaf, pair, err := r.makePair(r.host(), chain)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openPEMDir(r.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.WriteFile(hostFile, pair, 0o600); err != nil {
+		return nil, err
+	}
+	return leaf, f.Remove(renewalFile)
+}

@@ -1,0 +1,148 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// minRenewalInterval is the least time between two certificates of a host for different keys. It
+// bounds the records that a host can cause to about a hundred that are valid. A host asks after half
+// the life of a certificate, so it can wait.
+const minRenewalInterval = pki.DefaultLeafValid / 100
+
+// renewFunc returns what serves requests for renewal, or nil without an issuing CA.
+func (r *Receiver) renewFunc() wire.RenewFunc {
+	if r.join == nil || r.join.issuer == nil {
+		return nil
+	}
+	return r.join.renew
+}
+
+// renew returns the next certificate chain of a host. Of the request only the key counts: the name is
+// that of the certificate by which the host has access.
+func (d *joinDoor) renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
+	request, err := pki.ParseRequest(csr)
+	if err != nil {
+		return nil, wire.Refuse(wire.BadRequest, "%v", err)
+	}
+	d.renewing.Lock() // so that two requests of a host do not both find that it is time
+	defer d.renewing.Unlock()
+	if ctx.Err() != nil { // the host has not waited for a slow disk
+		return nil, ctx.Err()
+	}
+	now := d.receiver.gate.Now()
+	if chain := d.repeatAnswer(host, request, now); chain != nil {
+		return chain, nil
+	}
+	if last := d.records.LastRenewed(host); last != nil {
+		if wait := minRenewalInterval - now.Sub(last.NotBefore).Abs(); wait > 0 {
+			return nil, &wire.Problem{Code: wire.Busy, Detail: "this host got a new certificate for another key a short time ago", RetryAfter: wait}
+		}
+	}
+	issued, err := d.issuer.SignHost(request, host, now)
+	if err == nil {
+		err = d.records.SetRenewed(issued, request.KeySHA256)
+	}
+	if err != nil {
+		return nil, d.receiver.noteFault(err)
+	}
+	chain, err := d.issuer.Chain(issued.Serial)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.checkSigned(chain); err != nil {
+		return nil, err
+	}
+	if err := d.receiver.access.recheckRequest(ctx); err != nil {
+		return nil, err // the host lost access meanwhile
+	}
+	d.receiver.log.Info("certificate of host renewed", "host", host, "serial", issued.Serial, "not_after", issued.NotAfter.Format(time.RFC3339))
+	return chain, nil
+}
+
+// repeatAnswer returns the certificate that a host got a short time ago for the key of a request, and
+// whose answer was lost. It returns nil if there is none that gives access.
+func (d *joinDoor) repeatAnswer(host episode.Name, request pki.Request, now time.Time) []byte {
+	last := d.records.LastRenewed(host)
+	if last == nil || last.KeySHA256 != request.KeySHA256 || now.Sub(last.NotBefore).Abs() >= minRenewalInterval {
+		return nil
+	}
+	chain, err := d.issuer.Chain(last.Serial)
+	if err != nil || d.receiver.gate.CheckIssued(chain) != nil {
+		return nil
+	}
+	return chain
+}
+
+// checkSigned returns an error if the receiver would refuse a certificate that it has just signed.
+func (d *joinDoor) checkSigned(chain []byte) error {
+	if err := d.receiver.gate.CheckIssued(chain); err != nil {
+		return wire.Refuse(wire.Internal, "the receiver would refuse the certificate that it signs; its CAs and lists do not fit its issuing CA: %v", err)
+	}
+	return nil
+}
+
+// How often the receiver looks whether its own certificate must be renewed, and whether it is valid.
+const (
+	renewalInterval  = time.Hour
+	validityInterval = time.Minute // after a clock was corrected, all hosts wait for it
+)
+
+// renewOwn renews the receiver's own certificate when it is time, until ctx ends.
+func (r *Receiver) renewOwn(ctx context.Context) error {
+	tick := time.NewTicker(validityInterval)
+	defer tick.Stop()
+	var last time.Time
+	failed := ""
+	for {
+		if now := time.Now(); now.Sub(last) >= renewalInterval || !r.hasValidCertificate() {
+			last = now
+			failed = r.logRenewal(failed)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *Receiver) hasValidCertificate() bool {
+	now, trust := r.gate.Now(), r.gate.Trust()
+	return !now.Before(trust.NotBefore()) && !now.After(trust.NotAfter())
+}
+
+// logRenewal renews the certificate if it is time. It returns why that failed, which is logged unless
+// it failed for the same reason before.
+func (r *Receiver) logRenewal(before string) (failed string) {
+	renewed, err := r.renewOwnOnce()
+	if renewed {
+		r.log.Info("certificate renewed", "not_after", r.CertNotAfter().UTC().Format(time.RFC3339))
+	}
+	if err == nil {
+		return ""
+	}
+	if err.Error() != before {
+		r.log.Warn("certificate not renewed", "err", err, "hint", "renew it with 'receiver pki renew', then reload")
+	}
+	return err.Error()
+}
+
+// renewOwnOnce renews the receiver's certificate if it is time, and uses the new one. It reports whether
+// another certificate is in use than before.
+func (r *Receiver) renewOwnOnce() (bool, error) {
+	_, err := r.cfg.TrustConfig().RenewOwn(r.gate.Now())
+	if errors.Is(err, durable.ErrFault) {
+		r.recordFault(err)
+	}
+	if err != nil {
+		return false, err
+	}
+	return r.gate.UseRenewed()
+}
