@@ -27,10 +27,12 @@ type checkFacts struct {
 	Config string `json:"config"`
 	Listen string `json:"listen"` // the key; address is what is used
 	*listenFacts
-	DataDir      string    `json:"data_dir"`
-	CertNotAfter time.Time `json:"cert_not_after"`
-	User         string    `json:"user"`  // who the files were readable for
-	Files        []string  `json:"files"` // what a start and a reload read
+	DataDir      string     `json:"data_dir"`
+	CertNotAfter time.Time  `json:"cert_not_after"`
+	CertRenewsAt *time.Time `json:"cert_renews_at,omitempty"` // nil if it is not renewed by itself
+	lacksIssuer  bool       // the issuing CA that would renew it is not installed
+	User         string     `json:"user"`  // who the files were readable for
+	Files        []string   `json:"files"` // what a start and a reload read
 	// Disk describes how long results of a scrub count; empty before the first start.
 	Disk     string `json:"disk,omitempty"`
 	Lifetime string `json:"readings_bound_to,omitempty"` // disk, boot or process
@@ -181,7 +183,7 @@ func printFacts(to io.Writer, f checkFacts) error {
 		rows = append(rows, cli.FolderRow("data", folder))
 	}
 	rows = append(rows, f.FileRow(f.User, f.Files),
-		cli.TableRow{Name: "certificate", Lines: []string{"valid until " + formatDate(f.CertNotAfter)}})
+		cli.TableRow{Name: "certificate", Lines: f.certificateLines()})
 	rows = append(rows, f.SpaceRows()...)
 	if f.Disk != "" {
 		rows = append(rows, cli.TableRow{Name: "disk", Lines: []string{printable.Text(f.Disk)}})
@@ -201,6 +203,10 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 		return f, err
 	}
 	f.CertNotAfter = trust.NotAfter()
+	if at, renews := c.TrustConfig().RenewsOwnAt(time.Now()); renews {
+		f.CertRenewsAt = &at
+	}
+	f.lacksIssuer = c.TrustConfig().LacksOwnIssuer()
 	if now.Before(trust.NotBefore()) || now.After(trust.NotAfter()) {
 		return f, fmt.Errorf("%s is valid from %s to %s, but this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
 			c.TLS.CertFile, formatDate(trust.NotBefore()), formatDate(trust.NotAfter()), formatDate(now))
@@ -250,4 +256,13 @@ func checkReload(file string, c receiver.Config) (f checkFacts, hidden string, e
 	}
 	f.CertNotAfter = trust.NotAfter()
 	return f, hidden, nil
+}
+
+// certificateLines describe the receiver's certificate.
+func (f checkFacts) certificateLines() []string {
+	lines := []string{cli.FormatValidity(f.CertNotAfter, f.CertRenewsAt)}
+	if f.lacksIssuer {
+		lines = append(lines, "run 'receiver setup --name ...' again to let it renew itself")
+	}
+	return lines
 }

@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/episode"
 	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -67,8 +68,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
 	reloads.Load = r.Reload
-	daily := func() { warnExpiry(log, r) }
-	return reloads.RunDaemon(c.Context(), hup, "listening on "+ln.Addr().String(), r.Alive, daily, func(ctx context.Context) error {
+	expiry := &expiryLog{log: log, receiver: r}
+	return reloads.RunDaemon(c.Context(), hup, "listening on "+ln.Addr().String(), r.Alive, expiry.warn, func(ctx context.Context) error {
 		if err := r.Run(ctx, ln, proxy); err != nil {
 			return err
 		}
@@ -77,19 +78,57 @@ func runDaemon(c *cobra.Command, o *options) error {
 	})
 }
 
-// expiresSoon is how long before its expiry the certificate is warned about. All hosts
-// stop shipping when it expires.
-const expiresSoon = 30 * 24 * time.Hour
+// expiryLog warns of certificates that expire: the receiver's own, without which all hosts stop
+// shipping, and those of the hosts.
+type expiryLog struct {
+	log      *slog.Logger
+	receiver *receiver.Receiver
+	own      cli.ExpiryWarner
+	hosts    map[episode.Name]*cli.ExpiryWarner
+}
 
-func warnExpiry(log *slog.Logger, r *receiver.Receiver) {
+func (e *expiryLog) warn() {
+	now := time.Now()
 	hint := slog.String("hint", "issue a new one with 'receiver pki renew', then reload")
-	switch left := time.Until(r.CertNotAfter()); {
-	case left < 0:
-		log.Error("certificate has expired", "not_after", r.CertNotAfter(), hint)
-	case left < expiresSoon:
-		log.Warn("certificate expires soon", "days", int(left.Hours()/24), hint)
+	switch ends := e.receiver.CertNotAfter(); {
+	case now.After(ends): // daily: no host can ship
+		e.log.Error("certificate has expired", "not_after", ends, hint)
+	case now.Before(e.receiver.CertNotBefore()):
+		e.log.Error("certificate is not valid yet", "not_before", e.receiver.CertNotBefore(), "hint", "is the clock of this machine right?")
+	case e.own.IsDue(ends, now):
+		e.log.Warn("certificate expires soon", "days", daysUntil(ends, now), hint)
+	}
+	e.warnOfHosts(now)
+}
+
+// warnOfHosts warns of the certificates with which hosts were here last. A host that has not been here
+// since its certificate expired a month ago is left to 'receiver hosts'.
+func (e *expiryLog) warnOfHosts(now time.Time) {
+	warned := e.hosts
+	e.hosts = make(map[episode.Name]*cli.ExpiryWarner)
+	for host, ends := range e.receiver.HostExpiries() {
+		if now.Sub(ends) > cli.FirstExpiryWarning {
+			continue
+		}
+		w := warned[host]
+		if w == nil {
+			w = new(cli.ExpiryWarner)
+		}
+		e.hosts[host] = w
+		if !w.IsDue(ends, now) {
+			continue
+		}
+		log := e.log.With("host", host, "not_after", ends.Format(time.RFC3339),
+			"hint", fmt.Sprintf("its log says why it was not renewed, if it runs; it can join again: 'receiver invite %s --again'", host))
+		if now.After(ends) {
+			log.Warn("certificate of host has expired")
+		} else {
+			log.Warn("certificate of host expires soon", "days", daysUntil(ends, now))
+		}
 	}
 }
+
+func daysUntil(ends, now time.Time) int { return int(ends.Sub(now).Hours() / 24) }
 
 // openListener returns systemd's socket if there is one, and reports that in activated. Otherwise
 // it listens on the address of the configuration.

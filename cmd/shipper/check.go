@@ -22,12 +22,13 @@ import (
 
 // checkFacts is the result of a check.
 type checkFacts struct {
-	Config       string    `json:"config"`
-	OutboxDir    string    `json:"outbox_dir"`
-	CertNotAfter time.Time `json:"cert_not_after"`
-	User         string    `json:"user"`               // who the files were readable for
-	Files        []string  `json:"files"`              // what a start and a reload read
-	Receiver     string    `json:"receiver,omitempty"` // where it is; it was not asked
+	Config       string     `json:"config"`
+	OutboxDir    string     `json:"outbox_dir"`
+	CertNotAfter time.Time  `json:"cert_not_after"`
+	CertRenewsAt *time.Time `json:"cert_renews_at,omitempty"` // nil if it is not renewed by itself
+	User         string     `json:"user"`                     // who the files were readable for
+	Files        []string   `json:"files"`                    // what a start and a reload read
+	Receiver     string     `json:"receiver,omitempty"`       // where it is; it was not asked
 	*cli.CheckReport
 }
 
@@ -144,6 +145,9 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 		return err
 	}
 	f.CertNotAfter = creds.NotAfter()
+	if at, renews := creds.RenewAt(); renews {
+		f.CertRenewsAt = &at
+	}
 	if o.json {
 		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
@@ -199,7 +203,7 @@ func printFacts(to io.Writer, f checkFacts) error {
 		rows = append(rows, cli.FolderRow(name, f.Folders[i]))
 	}
 	rows = append(rows, f.FileRow(f.User, f.Files),
-		cli.TableRow{Name: "certificate", Lines: []string{"valid until " + f.CertNotAfter.UTC().Format(time.DateOnly)}})
+		cli.TableRow{Name: "certificate", Lines: []string{cli.FormatValidity(f.CertNotAfter, f.CertRenewsAt)}})
 	if err := cli.PrintRows(to, append(rows, f.SpaceRows()...)); err != nil {
 		return err
 	}

@@ -21,9 +21,6 @@ import (
 	"cis490/internal/wire"
 )
 
-// expiresSoon is how long before its expiry a certificate is warned about.
-const expiresSoon = 30 * 24 * time.Hour
-
 // credentialFiles returns the files that a start and a reload read.
 func credentialFiles(c shipper.Config) pki.ClientConfig {
 	return pki.ClientConfig{
@@ -45,18 +42,24 @@ func newClient(c shipper.Config) (*wire.Client, *pki.Client, error) {
 	if err != nil {
 		return nil, nil, cli.UsageError(err)
 	}
+	client, err := newClientOf(c, creds)
+	return client, creds, err
+}
+
+// newClientOf returns a client that presents the given credentials.
+func newClientOf(c shipper.Config, creds *pki.Client) (*wire.Client, error) {
 	client, err := wire.NewClient(wire.ClientConfig{
 		URL:     c.Receiver.URL,
 		Host:    c.HostID,
 		DialTLS: creds.DialTLS(wire.Dial),
 		Token:   creds.Token,
 		Version: cli.Version(),
-		Conns:   c.Senders + 1, // one for the ping
+		Conns:   c.Senders + 2, // one for the ping, and one for a renewal
 	})
 	if err != nil {
-		return nil, nil, cli.UsageError(fmt.Errorf("receiver.url: %w", err))
+		return nil, cli.UsageError(fmt.Errorf("receiver.url: %w", err))
 	}
-	return client, creds, nil
+	return client, nil
 }
 
 // runDaemon ships episodes until SIGTERM.
@@ -77,7 +80,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
-	renewal := &credentialRenewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads}
+	renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client}
+	renewal := &credentialRenewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
 	s.Status, s.Renew = reloads.NotifyStatus, renewal.renewAfterRefusal
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	reloads.Load = func() error {
@@ -95,7 +99,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
-	})
+	}, renewer.run)
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct
@@ -114,6 +118,8 @@ type credentialRenewal struct {
 	creds   *pki.Client
 	client  *wire.Client
 	reloads *cli.Reloader
+	renewer *certificateRenewer
+	warner  cli.ExpiryWarner
 }
 
 // renewAfterRefusal is [shipper.Shipper.Renew].
@@ -149,7 +155,7 @@ func (r *credentialRenewal) reloadCredentials() (changed bool, err error) {
 	return changed, nil
 }
 
-// warnExpiry logs that the certificate expires or is refused, unless a newer one is on disk.
+// warnExpiry logs that the certificate expires or gives no access, unless a newer one is on disk.
 func (r *credentialRenewal) warnExpiry() {
 	if r.expiresSoon() {
 		// A reload and the receiver's refusal report what cannot be loaded.
@@ -159,14 +165,25 @@ func (r *credentialRenewal) warnExpiry() {
 		r.log.Error("the receiver will refuse this host", "err", err)
 		return
 	}
-	if r.expiresSoon() {
-		left := time.Until(r.creds.NotAfter())
-		r.log.Warn("certificate expires soon", "file", string(r.cfg.Receiver.CertFile), "days", int(left.Hours()/24),
-			"hint", "issue a new one with 'receiver pki issue'")
+	if now := time.Now(); r.warner.IsDue(r.creds.NotAfter(), now) {
+		r.log.Warn("certificate expires soon", "file", r.creds.CertFile(), "days", int(r.creds.NotAfter().Sub(now).Hours()/24),
+			"hint", r.renewalHint())
 	}
+}
+
+// renewalHint says how the host gets its next certificate.
+func (r *credentialRenewal) renewalHint() string {
+	if _, renews := r.creds.RenewAt(); renews {
+		why := "not tried yet"
+		if failure := r.renewer.failure.Load(); failure != nil {
+			why = *failure
+		}
+		return fmt.Sprintf("it was not renewed (%s); before it expires, join again: run 'receiver invite %s --again' on the receiver", why, r.cfg.HostID)
+	}
+	return "issue a new one with 'receiver pki issue'"
 }
 
 // expiresSoon reports whether the certificate expires soon or is not valid now.
 func (r *credentialRenewal) expiresSoon() bool {
-	return time.Until(r.creds.NotAfter()) < expiresSoon || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
+	return time.Until(r.creds.NotAfter()) < cli.FirstExpiryWarning || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
 }

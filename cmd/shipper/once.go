@@ -21,7 +21,7 @@ import (
 
 // runOnce processes all pending episodes once.
 func runOnce(c *cobra.Command, o *options) error {
-	cfg, client, _, err := o.connectToShip(c)
+	cfg, client, creds, err := o.connectToShip(c)
 	if err != nil {
 		return err
 	}
@@ -41,6 +41,10 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](passErr); passErr != nil && (canceled || !unreachable) {
 		return passErr
+	}
+	if passErr == nil { // the receiver was reached, or nothing had to be sent
+		renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client, once: true}
+		renewer.renewIfDue(c.Context())
 	}
 	if o.json {
 		err = cli.WriteJSON(c.OutOrStdout(), tally)

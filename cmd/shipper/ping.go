@@ -126,10 +126,14 @@ func printPing(c *cobra.Command, p *pingResult) error {
 	row := func(name, format string, args ...any) cli.TableRow {
 		return cli.TableRow{Name: name, Lines: []string{fmt.Sprintf(format, args...)}}
 	}
+	certificate := row("certificate", "valid until %s, %s", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter()))
+	if at, renews := creds.RenewAt(); renews {
+		certificate.Lines = append(certificate.Lines, cli.FormatRenewal(at, time.Now()))
+	}
 	return cli.PrintRows(c.OutOrStdout(), []cli.TableRow{
 		row("receiver", "%s, version %+q", cfg.Receiver.URL, resp.Receiver.Version),
 		row("this host", "%s by %+q", resp.Host, resp.Auth.Method),
-		row("certificate", "valid until %s, %s", creds.NotAfter().UTC().Format(time.DateOnly), humanize.Time(creds.NotAfter())),
+		certificate,
 		row("clock", "%s", clockText(p.skew)),
 		row("storage", "%s available to this host", sizeOrUnknown(resp.Storage.FreeBytes)),
 		row("store", "%s", storeOf(resp.Store, p.adopted)),

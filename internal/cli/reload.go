@@ -49,14 +49,16 @@ func (r *Reloader) Prepare() {
 	}
 }
 
-// RunDaemon runs serve, and beside it what both daemons do, until serve or one of the others fails
-// or ctx ends: reloads for each hangup, the watchdog with alive, and daily, now and then once a day.
+// RunDaemon runs each serve, and beside them what both daemons do, until one of them fails or ctx
+// ends: reloads for each hangup, the watchdog with alive, and daily, now and then once a day.
 // Systemctl shows ready as the first status.
-func (r *Reloader) RunDaemon(ctx context.Context, hup <-chan os.Signal, ready string, alive func(context.Context) bool, daily func(), serve func(context.Context) error) error {
+func (r *Reloader) RunDaemon(ctx context.Context, hup <-chan os.Signal, ready string, alive func(context.Context) bool, daily func(), serve ...func(context.Context) error) error {
 	LogNotifyError(r.Log, systemd.NotifyReady(ready))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return systemd.RunWatchdog(ctx, alive) })
-	g.Go(func() error { return serve(ctx) })
+	for _, serve := range serve {
+		g.Go(func() error { return serve(ctx) })
+	}
 	g.Go(func() error {
 		r.Run(ctx, hup)
 		return nil

@@ -2,15 +2,22 @@ package labtest
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/pki"
 )
 
 // Host is a lab host: its configuration, its certificate and its episodes.
@@ -84,6 +91,36 @@ func (l *Lab) Invite(host string, args ...string) string {
 	args = append([]string{"--config", l.Path("receiver.toml"), "invite", host, "--url", "https://" + l.Proxy.Addr()}, args...)
 	words := strings.Fields(l.Receiver(args...).MustExit(l.t, 0).Stdout)
 	return words[len(words)-1]
+}
+
+// AgeCertificate replaces the certificate of a host that has joined by one that is that old.
+func (h *Host) AgeCertificate(age time.Duration) {
+	h.t.Helper()
+	issuer, err := pki.OpenIssuer(h.lab.Path("identity"))
+	fixture.Must(h.t, err)
+	pending, err := pki.OpenPending(h.Path("identity"), "aged")
+	fixture.Must(h.t, err)
+	request, err := pki.ParseRequest(pending.Request)
+	fixture.Must(h.t, err)
+	issued, err := issuer.SignHost(request, episode.Name(h.Name), time.Now().Add(-age))
+	fixture.Must(h.t, err)
+	chain, err := issuer.Chain(issued.Serial)
+	fixture.Must(h.t, err)
+	block, _ := pem.Decode([]byte(fixture.ReadFile(h.t, h.Path("identity", "host-ca.crt"))))
+	root, err := x509.ParseCertificate(block.Bytes)
+	fixture.Must(h.t, err)
+	_, err = pending.Install(episode.Name(h.Name), chain, root)
+	fixture.Must(h.t, err)
+}
+
+// AgeRenewal lets a pass ask for the next certificate again, as it would an hour after it asked in
+// vain.
+func (h *Host) AgeRenewal() {
+	h.t.Helper()
+	ago := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(h.Path("identity", "host-renewal.pem"), ago, ago); !errors.Is(err, fs.ErrNotExist) {
+		fixture.Must(h.t, err)
+	}
 }
 
 // SetUp lets hosts join. The receiver must be started after it.

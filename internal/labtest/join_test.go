@@ -55,7 +55,7 @@ func TestHostJoinsWithOneLine(t *testing.T) {
 		}
 	}
 	filepath.WalkDir(l.Path("identity"), func(path string, e os.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() && strings.Contains(fixture.ReadFile(t, path), "PRIVATE KEY") != (e.Name() == "hosts-issuing.pem") {
+		if err == nil && e.Type().IsRegular() && strings.Contains(fixture.ReadFile(t, path), "PRIVATE KEY") != strings.HasSuffix(e.Name(), "-issuing.pem") {
 			t.Errorf("%s has a key, or has none", path)
 		}
 		return nil
@@ -348,6 +348,12 @@ func TestJoinedHostShipsBehindAProxy(t *testing.T) {
 			fixture.WriteFile(t, path, strings.Replace(fixture.ReadFile(t, path), l.Proxy.Addr(), f.addr, 1))
 			mustContain(t, "ping", h.Run("--ping").MustExit(t, 0).Stdout, name+` by "proxy"`)
 			ship(t, l, h, "run-1")
+			h.AgeCertificate(300 * day)
+			ship(t, l, h, "run-2") // and renews through the proxy
+			if left := time.Until(factsOf(t, l, name).Certificates[0].NotAfter); left < 364*day {
+				t.Errorf("%s was not renewed: its certificate expires in %v", name, left)
+			}
+			ship(t, l, h, "run-3")
 			l.Receiver("--config", l.Path("receiver.toml"), "pki", "revoke", name, "--dir", l.Path("pki")).MustExit(t, 0)
 			l.Process().Signal(t, syscall.SIGHUP)
 			labtest.Eventually(t, name+" is shut out", func() bool { return h.Run("--ping").Code == 4 })

@@ -25,6 +25,9 @@ join_scenarios() {
   check "receiver: setup again changes nothing" setup_again
   check "lab host: join again changes nothing" join_again
   check "receiver: hosts and invitations name the host" hosts_name_it
+  check "lab host: its certificate renews itself" host_renews
+  check "receiver: its certificate renews itself" receiver_renews
+  check "an episode arrives with both" ship ep-renewed
   check "lab host: a used token is refused to another machine" token_of_another
   check "lab host: a clock of long ago sends and writes nothing" clock_of_long_ago
   check "lab host: another CA, and an altered secret, get nothing" altered_tokens
@@ -298,6 +301,72 @@ reboot_both() {
   reboot_machine receiver
   reboot_machine lab
   no_failed_units
+}
+
+# aged_certificate writes a certificate of 300 days ago, for a year: aged_certificate CA_CERT CA_KEY
+# KEY USE NAME OUT
+aged_certificate() {
+  local ca=$work/aged
+  rm -rf "$ca"
+  mkdir "$ca"
+  : >"$ca/index.txt"
+  openssl rand -hex 16 >"$ca/serial"
+  cat >"$ca/config" <<END
+[ca]
+default_ca = aged
+[aged]
+database = $ca/index.txt
+serial = $ca/serial
+new_certs_dir = $ca
+default_md = sha256
+policy = any
+x509_extensions = leaf
+[any]
+commonName = supplied
+[leaf]
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = $4
+subjectAltName = $5
+END
+  openssl req -new -key "$3" -subj "/CN=aged" -out "$ca/csr"
+  openssl ca -batch -notext -config "$ca/config" -cert "$1" -keyfile "$2" -in "$ca/csr" -out "$6" \
+    -startdate "$(date -u -d '-300 days' +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d '+65 days' +%Y%m%d%H%M%SZ)"
+}
+
+# lasts requires a certificate to be valid for longer than 360 days.
+lasts() { openssl x509 -noout -checkend $((360 * 24 * 3600)) -in "$1"; }
+
+# host_renews: an hour may pass between two attempts, so the daemon is started.
+host_renews() {
+  local issuing dir
+  issuing=$(root receiver)$identity/hosts-issuing.pem
+  dir=$(root lab)$identity
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/aged.key"
+  aged_certificate "$issuing" "$issuing" "$work/aged.key" clientAuth "URI:spiffe://cis490.lab/host/$host" "$work/aged.crt"
+  cat "$work/aged.key" "$work/aged.crt" >"$dir/host.pem"
+  openssl x509 -in "$issuing" >>"$dir/host.pem" # in place, so that owner and mode stay
+  fails lasts "$dir/host.pem"
+  on lab systemctl restart cis490-shipper
+  eventually lasts "$dir/host.pem"
+  modes_of_host
+  ping_receiver
+  on lab shipper check | grep 'renews itself from'
+}
+
+receiver_renews() {
+  local pki
+  pki=$(root receiver)/etc/cis490/pki
+  aged_certificate "$pki/ca-issuing.crt" "$pki/ca-issuing.key" "$pki/server.key" serverAuth "DNS:receiver.lab,IP:192.0.2.1" "$work/aged.crt"
+  cat "$work/aged.crt" "$pki/ca-issuing.crt" >"$pki/server.crt"
+  on receiver systemctl restart cis490-receiver
+  eventually lasts "$(root receiver)$identity/server.pem"
+  fails lasts "$pki/server.crt" # daemons write nothing there
+  modes_of_receiver
+  eventually ping_receiver
+  on receiver systemctl restart cis490-receiver
+  eventually ping_receiver
+  on receiver receiver check | grep "valid until $(date -u -d '+365 days' +%Y)"
 }
 
 upgrade_joined() {

@@ -1,6 +1,7 @@
 package failpoint_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,13 +14,15 @@ import (
 
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
+	"cis490/internal/pki"
 )
 
 // scenario is an operation of one program, and the state that it starts from.
 type scenario struct {
 	name    string
-	shipper bool // the program that may fail
-	whole   bool // also covers the steps of an ordinary start
+	shipper bool   // the program that may fail
+	whole   bool   // also covers the steps of an ordinary start
+	only    string // a regular expression for the steps to cover; "" for all
 	lab     func(t *testing.T) (*labtest.Lab, *labtest.Host)
 	// ill means that the initial state breaks an invariant, which the operation repairs.
 	ill bool
@@ -29,6 +32,9 @@ type scenario struct {
 	dir  func(l *labtest.Lab, h *labtest.Host) string // of the program's configuration
 	// after completes the operation with a healthy program if another pass does not.
 	after func(t *testing.T, l *labtest.Lab, h *labtest.Host)
+	// unfazed means that a fault of the storage ends no program: what fails is no part of custody,
+	// and is tried again.
+	unfazed bool
 	// fewer is how many rows may be missing: a row about a repair, if that was interrupted,
 	// since the first row is still correct.
 	fewer int
@@ -60,6 +66,9 @@ var scenarios = []scenario{
 	{name: "shipper prunes", lab: newVerifiedLab, work: runPrune, after: pruneToEnd, dir: hostDir, rows: 1, shipper: true, ill: true},
 	{name: "shipper joins", whole: true, lab: newInvitedLab, work: runJoin, after: joinToEnd, dir: hostDir, rows: 1, shipper: true},
 	{name: "receiver lets a host join", lab: unstarted(newInvitedLab), work: runReceiverAndJoin, after: joinToEnd, dir: receiverDir, rows: 1},
+	{name: "shipper renews", lab: newAgedLab, work: runPass, after: renewToEnd, only: renewalSteps, unfazed: true, dir: hostDir, rows: 1, shipper: true},
+	{name: "receiver renews a host", lab: unstarted(newAgedLab), work: runReceiverAndPass, after: renewToEnd, only: renewalSteps, dir: receiverDir, rows: 1},
+	{name: "receiver renews itself", lab: newAgedReceiverLab, work: runReceiver, after: renewsItself, only: renewalSteps, unfazed: true, dir: receiverDir, rows: 1},
 	{name: "shipper drops an orphan", lab: withReceiver(newOrphanLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
 }
 
@@ -78,15 +87,29 @@ func runReceiverInPieces(t *testing.T, l *labtest.Lab, h *labtest.Host) int {
 
 // runReceiverAfter is like [runReceiver], but calls before first.
 func runReceiverAfter(t *testing.T, l *labtest.Lab, h *labtest.Host, before func()) int {
+	return runReceiverWith(t, l, func() {
+		if hasWaiting(t, h) {
+			before()
+			h.Once() // its result does not matter
+		}
+	})
+}
+
+// runReceiverAndPass starts a receiver, and makes a pass of the host.
+func runReceiverAndPass(t *testing.T, l *labtest.Lab, h *labtest.Host) int {
+	return runReceiverWith(t, l, func() { h.Once() })
+}
+
+// runReceiverWith starts a receiver, and calls use if it serves.
+func runReceiverWith(t *testing.T, l *labtest.Lab, use func()) int {
 	p := l.StartUnready()
 	listens := regexp.MustCompile(`INFO receiver started.* listen=(\S+)`)
 	labtest.Eventually(t, "the receiver is ready or has ended", func() bool {
 		return !p.Running() || listens.MatchString(p.Output())
 	})
-	if m := listens.FindStringSubmatch(p.Output()); m != nil && hasWaiting(t, h) {
+	if m := listens.FindStringSubmatch(p.Output()); m != nil {
 		l.Proxy.Forward(m[1])
-		before()
-		h.Once() // its result does not matter
+		use()
 	}
 	if p.Running() {
 		return running
@@ -148,6 +171,53 @@ func joinToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	h.Run("join", "--token-file", h.Path("token")).MustExit(t, 0)
 	text := fixture.ReadFile(t, h.Path("lab-host.toml"))
 	fixture.WriteFile(t, h.Path("lab-host.toml"), "settle = \"0s\"\n"+text)
+}
+
+// renewalSteps are those in an identity directory. The others are steps of any start and any pass.
+const renewalSteps = `identity|host|issued|server\.pem|\.crt|lab-01\.json`
+
+// age is that of a certificate that should have been renewed.
+const age = 300 * 24 * time.Hour
+
+// newAgedLab returns a lab with a host whose certificate must be renewed, and whose episode is
+// delivered.
+func newAgedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newInvitedLab(t)
+	joinToEnd(t, l, h)
+	h.Once().MustExit(t, 0)
+	h.AgeCertificate(age)
+	return l, h
+}
+
+// renewToEnd makes a pass, after which the host has a new certificate whatever failed before.
+func renewToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	l.Kill() // one whose turn to fail has not come would fail now
+	l.Start()
+	h.AgeRenewal()
+	h.Once().MustExit(t, 0)
+	pair, err := tls.LoadX509KeyPair(h.Path("identity/host.pem"), h.Path("identity/host.pem"))
+	fixture.Must(t, err)
+	if left := time.Until(pair.Leaf.NotAfter); left < 364*24*time.Hour {
+		t.Errorf("the certificate expires in %v: it was not renewed", left)
+	}
+}
+
+// newAgedReceiverLab returns a lab whose receiver must renew its certificate, and does not run.
+func newAgedReceiverLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := unstarted(newAgedLab)(t)
+	_, err := pki.RenewServer(l.Path("pki"), pki.RenewOptions{Now: time.Now().Add(-age)})
+	fixture.Must(t, err)
+	return l, h
+}
+
+// renewsItself starts the receiver, which then has a new certificate whatever failed before.
+func renewsItself(t *testing.T, l *labtest.Lab, _ *labtest.Host) {
+	l.Kill()
+	l.Start()
+	labtest.Eventually(t, "the receiver has a new certificate", func() bool {
+		pair, err := tls.LoadX509KeyPair(l.Path("identity/server.pem"), l.Path("identity/server.pem"))
+		return err == nil && time.Until(pair.Leaf.NotAfter) > 364*24*time.Hour
+	})
 }
 
 // runPrune deletes the retired episodes.

@@ -75,7 +75,7 @@ func (s scenario) failEachStep(t *testing.T, idle []string, counts *tally) {
 	steps := s.recordSteps(t)
 	n := 0
 	for at, step := range steps {
-		if !s.whole && at < countStartSteps(steps, idle) {
+		if !s.whole && at < countStartSteps(steps, idle) || !regexp.MustCompile(s.only).MatchString(step) {
 			continue
 		}
 		op, _, _ := strings.Cut(step, " ")
@@ -136,12 +136,15 @@ func (s scenario) failStep(t *testing.T, at int, kind failureKind) bool {
 	fixture.Must(t, os.Remove(filepath.Join(dir, "fail")))
 	failed, err := os.ReadFile(filepath.Join(dir, "failed"))
 	reached := err == nil
-	ended := reached && kind.ends(strings.TrimSpace(string(failed)))
+	ended := reached && kind.ends(strings.TrimSpace(string(failed))) && (kind.isKill() || !s.unfazed)
 	if ended && code == running {
 		code = l.Process().Wait(t)
 	}
 	if ended && !kind.isKill() && code != 74 {
 		t.Errorf("exit code %d after a fault of the storage in %q, want 74", code, failed)
+	}
+	if s.unfazed && s.shipper && !kind.isKill() && code != s.code {
+		t.Errorf("exit code %d after a fault in %q, want %d", code, failed, s.code)
 	}
 	// A receiver that refused because something is missing recovers at the next attempt. One
 	// that ended, or that answers no ping because it is about to, recovers when it starts.
