@@ -2,6 +2,7 @@ package episode_test
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -65,8 +66,12 @@ func FuzzParseName(f *testing.F) {
 	for _, c := range names {
 		f.Add(c.name)
 	}
+	grammar := regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 	f.Fuzz(func(t *testing.T, s string) {
 		n, err := episode.ParseName(s)
+		if (err == nil) != grammar.MatchString(s) {
+			t.Errorf("%q: got %v", s, err)
+		}
 		if err != nil {
 			if !printable(err.Error()) {
 				t.Errorf("not printable: %q", err)

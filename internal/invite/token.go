@@ -156,12 +156,15 @@ func CheckURLs(urls []string) error {
 
 // urlGrammar describes the URL of a receiver. It is stricter than package url, which accepts
 // characters that a terminal would obey.
-var urlGrammar = regexp.MustCompile(`^https://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/*$`)
+var urlGrammar = regexp.MustCompile(`^https://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/*$`)
+
+// maxHostname is the length of the longest DNS name. In the expression it would be slow to compile.
+const maxHostname = 253
 
 // Address returns the host and port of a receiver's URL, which has nothing else.
 func Address(text string) (string, error) {
 	u, err := url.Parse(text)
-	if err != nil || !urlGrammar.MatchString(text) {
+	if err != nil || !urlGrammar.MatchString(text) || len(u.Hostname()) > maxHostname {
 		return "", errors.New("a receiver's URL must be https://NAME:PORT")
 	}
 	port := u.Port()

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -233,7 +234,9 @@ func namesOf(cert *x509.Certificate) []string {
 	return names
 }
 
-var dnsGrammar = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
+var dnsGrammar = sync.OnceValue(func() *regexp.Regexp { // slow to compile, and most commands do not need it
+	return regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
+})
 
 // parseNames returns a template with the alternative names of a receiver.
 func parseNames(names []string) (*x509.Certificate, error) {
@@ -243,7 +246,7 @@ func parseNames(names []string) (*x509.Certificate, error) {
 		switch {
 		case err == nil && addr.Zone() == "":
 			template.IPAddresses = append(template.IPAddresses, net.IP(addr.Unmap().AsSlice()))
-		case err != nil && len(name) <= 253 && dnsGrammar.MatchString(name):
+		case err != nil && len(name) <= 253 && dnsGrammar().MatchString(name):
 			template.DNSNames = append(template.DNSNames, name)
 		default:
 			return nil, fmt.Errorf("%s is not a valid receiver name: it needs a DNS name or an IP address, without scheme or port", quoteText(name))

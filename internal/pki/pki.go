@@ -28,6 +28,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 
 	"cis490/internal/episode"
 	"cis490/internal/printable"
@@ -69,13 +70,15 @@ func ParseID(uri string) (ID, error) {
 	return ID{TrustDomain: domain, Host: name}, nil
 }
 
-var domainGrammar = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+var domainGrammar = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+})
 
 // checkTrustDomain returns an error unless domain is a lower-case DNS name. It becomes a name
 // constraint, which neither folds case nor matches addresses.
 func checkTrustDomain(domain string) error {
 	_, notAddress := netip.ParseAddr(domain)
-	if len(domain) <= 253 && domainGrammar.MatchString(domain) && notAddress != nil {
+	if len(domain) <= 253 && domainGrammar().MatchString(domain) && notAddress != nil {
 		return nil
 	}
 	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", quoteText(domain), DefaultTrustDomain)
