@@ -121,9 +121,9 @@ func (e *expiryLog) warnOfHosts(now time.Time) {
 		log := e.log.With("host", host, "not_after", ends.Format(time.RFC3339),
 			"hint", fmt.Sprintf("its log says why it was not renewed, if it runs; it can join again: 'receiver invite %s --again'", host))
 		if now.After(ends) {
-			log.Warn("certificate of host has expired")
+			log.Warn("host certificate has expired")
 		} else {
-			log.Warn("certificate of host expires soon", "days", daysUntil(ends, now))
+			log.Warn("host certificate expires soon", "days", daysUntil(ends, now))
 		}
 	}
 }

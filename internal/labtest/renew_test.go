@@ -98,7 +98,7 @@ func TestRenewalIsRepeatedAfterAnyCut(t *testing.T) {
 		h.AgeRenewal()
 		l.Proxy.Next(labtest.Fault{LoseBehind: at})
 		h.Once().MustExit(t, 0)
-		lost = lost || !changed() && strings.Contains(l.Process().Output(), "certificate of host renewed")
+		lost = lost || !changed() && strings.Contains(l.Process().Output(), "host certificate renewed")
 	}
 	if !lost {
 		t.Error("no answer was lost")
@@ -122,7 +122,7 @@ func TestRenewedCertificateIsTestedBeforeItIsInstalled(t *testing.T) {
 			t.Fatal("it was installed without a test")
 		}
 	}
-	if !strings.Contains(l.Process().Output(), "certificate of host renewed") {
+	if !strings.Contains(l.Process().Output(), "host certificate renewed") {
 		t.Error("the receiver renewed nothing")
 	}
 	ship(t, l, h, "run-1") // within the hour it does not ask again
@@ -215,7 +215,7 @@ func TestBothEndsWarnOfAnExpiry(t *testing.T) {
 	l.Restart()
 	ship(t, l, h, "run-1")
 	l.Restart()
-	mustContain(t, "the receiver", l.Process().WaitLine(t, "certificate of host expires soon"), "host=lab-07", "days=2", "receiver invite lab-07 --again")
+	mustContain(t, "the receiver", l.Process().WaitLine(t, "host certificate expires soon"), "host=lab-07", "days=2", "receiver invite lab-07 --again")
 	p := h.Daemon()
 	mustContain(t, "the shipper", p.WaitLine(t, "certificate expires soon"), "days=2", "receiver invite lab-07 --again")
 	p.Stop(t)

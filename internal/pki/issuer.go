@@ -226,6 +226,12 @@ func (i *Issuer) SignHost(r Request, host episode.Name, now time.Time) (Issued, 
 	return describeIssued(cert, now, nil), nil
 }
 
+// HasSigned reports whether the issuing CA signed the certificate of a caller: it came by joining or by
+// renewal, and not by hand.
+func (i *Issuer) HasSigned(c Caller) bool {
+	return len(c.peer) > 0 && c.peer[0].CheckSignatureFrom(i.ca.cert) == nil
+}
+
 // RecordsIn returns the directory of the certificates that an [Issuer] signed, or "" without an
 // identity directory.
 func RecordsIn(identity string) string {

@@ -113,10 +113,5 @@ func (r *Receiver) Join(ctx context.Context, j wire.JoinRequest) ([]byte, error)
 	return r.join.issue(ctx, j, "the test")
 }
 
-// Renew answers a request for renewal.
-func (r *Receiver) Renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
-	return r.join.renew(ctx, host, csr)
-}
-
 // RenewOwn does what the receiver does each hour.
 func (r *Receiver) RenewOwn() (bool, error) { return r.renewOwnOnce() }

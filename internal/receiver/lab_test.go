@@ -256,7 +256,11 @@ func (l *lab) issueCredentials(host episode.Name) *pki.Client {
 // newClient returns a shipper's client with a new certificate.
 func (l *lab) newClient(addr string, host episode.Name) *wire.Client {
 	l.Helper()
-	credentials := l.issueCredentials(host)
+	return l.newClientWith(addr, host, l.issueCredentials(host))
+}
+
+func (l *lab) newClientWith(addr string, host episode.Name, credentials *pki.Client) *wire.Client {
+	l.Helper()
 	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: credentials.DialTLS(wire.Dial), Conns: 8})
 	fixture.Must(l, err)
 	l.Cleanup(c.CloseIdle)

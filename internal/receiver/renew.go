@@ -9,7 +9,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// minRenewalInterval is the least time between two certificates of a host for different keys. It
+// minRenewalInterval is the minimum time between two certificates of a host for different keys. It
 // bounds the records that a host can cause to about a hundred that are valid. A host asks after half
 // the life of a certificate, so it can wait.
 const minRenewalInterval = pki.DefaultLeafValid / 100
@@ -19,15 +19,19 @@ func (r *Receiver) renewFunc() wire.RenewFunc {
 	if r.join == nil || r.join.issuer == nil {
 		return nil
 	}
-	return r.join.renew
+	return r.join.renewHost
 }
 
-// renew returns the next certificate chain of a host. Of the request only the key counts: the name is
-// that of the certificate by which the host has access.
-func (d *joinDoor) renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
+// renewHost returns the next certificate chain of a host. Of the request only the key counts: the name
+// is that of the certificate that the host presents. That one must have come by joining or renewal: who
+// issued one by hand also decided how long the host has access.
+func (d *joinDoor) renewHost(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
 	request, err := pki.ParseRequest(csr)
 	if err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "%v", err)
+	}
+	if q, ok := ctx.Value(requestKey{}).(*activeRequest); !ok || !d.issuer.HasSigned(q.caller) {
+		return nil, wire.Refuse(wire.Forbidden, "only a certificate that came by joining is renewed")
 	}
 	d.renewing.Lock() // so that two requests of a host do not both find that it is time
 	defer d.renewing.Unlock()
@@ -60,7 +64,7 @@ func (d *joinDoor) renew(ctx context.Context, host episode.Name, csr []byte) ([]
 	if err := d.receiver.access.recheckRequest(ctx); err != nil {
 		return nil, err // the host lost access meanwhile
 	}
-	d.receiver.log.Info("certificate of host renewed", "host", host, "serial", issued.Serial, "not_after", issued.NotAfter.Format(time.RFC3339))
+	d.receiver.log.Info("host certificate renewed", "host", host, "serial", issued.Serial, "not_after", issued.NotAfter.Format(time.RFC3339))
 	return chain, nil
 }
 

@@ -3,10 +3,13 @@ package receiver_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,77 +28,124 @@ func (j *joinLab) countIssued() int {
 	return len(found)
 }
 
-// A request reaches the receiver over an ordinary connection. The certificate is for the host that
-// presents one, and a lost answer is given again.
+// serve serves the receiver until the test ends, or until it is stopped.
+func (j *joinLab) serve() (addr string, stop func()) {
+	j.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	addr, served := j.listen(ctx)
+	stop = sync.OnceFunc(func() {
+		cancel()
+		fixture.Must(j, receiveWithin(j, time.Minute, served, "the end of the server"))
+	})
+	j.Cleanup(stop)
+	return addr, stop
+}
+
+// joinedClient returns the client of a host with a certificate as joining gives it.
+func (j *joinLab) joinedClient(addr string, host episode.Name) *wire.Client {
+	j.Helper()
+	issuer, err := pki.OpenIssuer(j.identity)
+	fixture.Must(j, err)
+	identity := filepath.Join(j.TempDir(), "identity")
+	pending, err := pki.OpenPending(identity, "x")
+	fixture.Must(j, err)
+	request, err := pki.ParseRequest(pending.Request)
+	fixture.Must(j, err)
+	issued, err := issuer.SignHost(request, host, time.Now())
+	fixture.Must(j, err)
+	chain, err := issuer.Chain(issued.Serial)
+	fixture.Must(j, err)
+	block, _ := pem.Decode([]byte(fixture.ReadFile(j, filepath.Join(j.pki, "ca.crt"))))
+	root, err := x509.ParseCertificate(block.Bytes)
+	fixture.Must(j, err)
+	_, err = pending.Install(host, chain, root)
+	fixture.Must(j, err)
+	credentials, err := pki.LoadClient(pki.ClientConfig{IdentityDir: identity, Host: host})
+	fixture.Must(j, err)
+	return j.newClientWith(addr, host, credentials)
+}
+
+// A lost answer is given again.
 func TestHostGetsItsNextCertificate(t *testing.T) {
 	j := newJoinLab(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	addr, served := j.listen(ctx)
-	client := j.newClient(addr, "lab-07")
+	addr, stop := j.serve()
+	client := j.joinedClient(addr, "lab-07")
 	csr := j.newCSR()
 	chain, err := client.Renew(t.Context(), csr)
 	fixture.Must(t, err)
 	if again, err := client.Renew(t.Context(), csr); err != nil || !bytes.Equal(again, chain) {
 		t.Errorf("the lost answer: got %q, %v", again, err)
 	}
+	stop()
 	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
 	records, err := pki.ListHostRecords(j.identity)
 	fixture.Must(t, err)
-	renewed := records["lab-07"].Renewed
-	if len(list) != 2 || renewed == nil || j.countIssued() != 1 {
-		t.Fatalf("got %+v and %+v", list, records)
+	if len(list) != 2 || list[0].Host != "lab-07" || list[1].Host != "lab-07" || records["lab-07"].Renewed == nil {
+		t.Errorf("got %+v and %+v", list, records)
 	}
-	for _, i := range list {
-		if i.Host != "lab-07" {
-			t.Errorf("a certificate was issued to %s", i.Host)
-		}
-	}
-	cancel()
-	fixture.Must(t, receiveWithin(t, time.Minute, served, "the end of the server"))
-	if !strings.Contains(j.lines.String(), "certificate of host renewed") {
+	if !strings.Contains(j.lines.String(), "host certificate renewed") {
 		t.Errorf("the log has %q", j.lines.String())
+	}
+}
+
+// A certificate that was issued by hand for a month is not one for a year.
+func TestCertificateIssuedByHandIsNotExtended(t *testing.T) {
+	j := newJoinLab(t)
+	addr, _ := j.serve()
+	client := j.newClient(addr, "lab-07")
+	if chain, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Forbidden) {
+		t.Errorf("got %q, %v; want Forbidden", chain, err)
+	}
+	if _, err := client.Ping(t.Context()); err != nil {
+		t.Errorf("the next request: %v", err)
+	}
+	if n := j.countIssued(); n != 0 {
+		t.Errorf("%d certificates were issued", n)
 	}
 }
 
 // A host cannot fill the disk of the receiver with certificates.
 func TestNextCertificateForAnotherKeyMustWait(t *testing.T) {
 	j := newJoinLab(t)
-	_, err := j.r.Renew(t.Context(), "lab-07", j.newCSR())
+	addr, stop := j.serve()
+	_, err := j.joinedClient(addr, "lab-07").Renew(t.Context(), j.newCSR())
 	fixture.Must(t, err)
-	for range 3 {
-		_, err := j.r.Renew(t.Context(), "lab-07", j.newCSR())
-		if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Busy || p.RetryAfter < 24*time.Hour {
-			t.Errorf("got %v", err)
+	before := j.countIssued()
+	for range 2 {
+		client := j.joinedClient(addr, "lab-07")
+		before++
+		if _, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Busy) {
+			t.Errorf("got %v, want Busy", err)
 		}
+		if _, err := client.Renew(t.Context(), []byte("garbage")); !errors.Is(err, wire.BadRequest) {
+			t.Errorf("garbage: got %v", err)
+		}
+		stop()
 		j.restart(func() {}) // it is remembered
+		addr, stop = j.serve()
 	}
-	if _, err := j.r.Renew(t.Context(), "lab-08", j.newCSR()); err != nil {
+	if n := j.countIssued(); n != before {
+		t.Errorf("%d certificates are on record, want %d", n, before)
+	}
+	if _, err := j.joinedClient(addr, "lab-08").Renew(t.Context(), j.newCSR()); err != nil {
 		t.Errorf("another host: %v", err)
-	}
-	if n := j.countIssued(); n != 2 {
-		t.Errorf("%d certificates are on record, want 2", n)
-	}
-	if _, err := j.r.Renew(t.Context(), "lab-07", []byte("garbage")); !errors.Is(err, wire.BadRequest) {
-		t.Errorf("garbage: got %v", err)
 	}
 }
 
 func TestHostWithoutAccessGetsNoNextCertificate(t *testing.T) {
 	j := newJoinLab(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	addr, served := j.listen(ctx)
-	client := j.newClient(addr, "lab-07")
+	addr, _ := j.serve()
+	client := j.joinedClient(addr, "lab-07")
 	_, err := datadir.DisableHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test", time.Now())
 	fixture.Must(t, err)
+	before := j.countIssued()
 	if chain, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Forbidden) {
 		t.Errorf("got %q, %v", chain, err)
 	}
-	if n := j.countIssued(); n != 0 {
-		t.Errorf("%d certificates were issued", n)
+	if n := j.countIssued(); n != before {
+		t.Errorf("%d certificates were issued", n-before)
 	}
-	cancel()
-	fixture.Must(t, receiveWithin(t, time.Minute, served, "the end of the server"))
 }
 
 // What cannot be recorded is not handed out.
@@ -103,12 +153,15 @@ func TestNextCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	for _, dir := range []string{"issued", "hosts"} {
 		t.Run(dir, func(t *testing.T) {
 			j := newJoinLab(t)
+			addr, stop := j.serve()
+			client := j.joinedClient(addr, "lab-07")
 			path := filepath.Join(j.identity, dir)
 			fixture.Must(t, os.RemoveAll(path))
 			fixture.WriteFile(t, path, "not a directory")
-			if chain, err := j.r.Renew(t.Context(), "lab-07", j.newCSR()); err == nil {
+			if chain, err := client.Renew(t.Context(), j.newCSR()); err == nil {
 				t.Errorf("got %q", chain)
 			}
+			stop()
 			fixture.Must(t, os.Remove(path))
 		})
 	}

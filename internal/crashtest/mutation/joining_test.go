@@ -169,6 +169,11 @@ var ofJoining = []mutant{
 		[]edit{{"receiver/renew.go", "	if err == nil {\n		err = d.records.SetRenewed(issued, request.KeySHA256)\n	}\n", ""}},
 	},
 	{
+		"receiver: a certificate issued by hand is extended",
+		killer{"receiver", "TestCertificateIssuedByHandIsNotExtended"},
+		[]edit{{"receiver/renew.go", "!ok || !d.issuer.HasSigned(q.caller) {", "!ok || q.caller.Host != host {"}},
+	},
+	{
 		"receiver: a host gets certificates without end",
 		killer{"receiver", "TestNextCertificateForAnotherKeyMustWait"},
 		[]edit{{"receiver/renew.go", "wait > 0 {", "wait > 0 && false {"}},
