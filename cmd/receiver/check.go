@@ -29,6 +29,7 @@ type checkFacts struct {
 	*listenFacts
 	DataDir      string     `json:"data_dir"`
 	CertNotAfter time.Time  `json:"cert_not_after"`
+	CertFile     string     `json:"cert_file,omitempty"`      // tls.cert_file, or what replaces it
 	CertRenewsAt *time.Time `json:"cert_renews_at,omitempty"` // nil if it is not renewed by itself
 	lacksIssuer  bool       // the issuing CA that would renew it is not installed
 	User         string     `json:"user"`  // who the files were readable for
@@ -202,14 +203,14 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 	if err != nil {
 		return f, err
 	}
-	f.CertNotAfter = trust.NotAfter()
+	f.CertNotAfter, f.CertFile = trust.NotAfter(), trust.CertFile()
 	if at, renews := c.TrustConfig().RenewsOwnAt(time.Now()); renews {
 		f.CertRenewsAt = &at
 	}
 	f.lacksIssuer = c.TrustConfig().LacksOwnIssuer()
 	if now.Before(trust.NotBefore()) || now.After(trust.NotAfter()) {
 		return f, fmt.Errorf("%s is valid from %s to %s, but this machine's clock says %s: set the clock, or renew it with 'receiver pki renew'",
-			c.TLS.CertFile, formatDate(trust.NotBefore()), formatDate(trust.NotAfter()), formatDate(now))
+			trust.CertFile(), formatDate(trust.NotBefore()), formatDate(trust.NotAfter()), formatDate(now))
 	}
 	if err := c.TrustConfig().CheckRoles(); err != nil {
 		return f, cli.UsageError(err)
@@ -261,6 +262,9 @@ func checkReload(file string, c receiver.Config) (f checkFacts, hidden string, e
 // certificateLines describe the receiver's certificate.
 func (f checkFacts) certificateLines() []string {
 	lines := []string{cli.FormatValidity(f.CertNotAfter, f.CertRenewsAt)}
+	if f.CertFile != "" && !slices.Contains(f.Files, f.CertFile) {
+		lines = append(lines, "renewed: "+f.CertFile)
+	}
 	if f.lacksIssuer {
 		lines = append(lines, "run 'receiver setup --name ...' again to let it renew itself")
 	}

@@ -69,7 +69,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
 	reloads.Load = r.Reload
 	expiry := &expiryLog{log: log, receiver: r}
-	return reloads.RunDaemon(c.Context(), hup, "listening on "+ln.Addr().String(), r.Alive, expiry.warn, func(ctx context.Context) error {
+	return reloads.RunDaemon(c.Context(), hup, "listening on "+ln.Addr().String(), r.Alive, expiry.warnOfExpiry, func(ctx context.Context) error {
 		if err := r.Run(ctx, ln, proxy); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ type expiryLog struct {
 	hosts    map[episode.Name]*cli.ExpiryWarner
 }
 
-func (e *expiryLog) warn() {
+func (e *expiryLog) warnOfExpiry() {
 	now := time.Now()
 	hint := slog.String("hint", "issue a new one with 'receiver pki renew', then reload")
 	switch ends := e.receiver.CertNotAfter(); {
@@ -96,7 +96,7 @@ func (e *expiryLog) warn() {
 	case now.Before(e.receiver.CertNotBefore()):
 		e.log.Error("certificate is not valid yet", "not_before", e.receiver.CertNotBefore(), "hint", "is the clock of this machine right?")
 	case e.own.IsDue(ends, now):
-		e.log.Warn("certificate expires soon", "days", daysUntil(ends, now), hint)
+		e.log.Warn("certificate expires soon", "days", cli.DaysLeft(ends, now), hint)
 	}
 	e.warnOfHosts(now)
 }
@@ -119,16 +119,14 @@ func (e *expiryLog) warnOfHosts(now time.Time) {
 			continue
 		}
 		log := e.log.With("host", host, "not_after", ends.Format(time.RFC3339),
-			"hint", fmt.Sprintf("its log says why it was not renewed, if it runs; it can join again: 'receiver invite %s --again'", host))
+			"hint", fmt.Sprintf("the log of that host says why it was not renewed; to let it join again, run 'receiver invite %s --again'", host))
 		if now.After(ends) {
 			log.Warn("host certificate has expired")
 		} else {
-			log.Warn("host certificate expires soon", "days", daysUntil(ends, now))
+			log.Warn("host certificate expires soon", "days", cli.DaysLeft(ends, now))
 		}
 	}
 }
-
-func daysUntil(ends, now time.Time) int { return int(ends.Sub(now).Hours() / 24) }
 
 // openListener returns systemd's socket if there is one, and reports that in activated. Otherwise
 // it listens on the address of the configuration.

@@ -50,7 +50,7 @@ old certificates end when the new one is first used.`,
 		Example: `  sudo receiver invite lab-07
   sudo receiver invite lab-07 --again --valid 2h
   sudo receiver invite --list`,
-		Args: func(c *cobra.Command, args []string) error { return i.validate(c, args) },
+		Args: func(c *cobra.Command, args []string) error { return i.validateFlags(c, args) },
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return runInvite(c, o, episode.Name(args[0]), i)
@@ -67,7 +67,7 @@ old certificates end when the new one is first used.`,
 	return c
 }
 
-func (i inviteOptions) validate(c *cobra.Command, args []string) error {
+func (i inviteOptions) validateFlags(c *cobra.Command, args []string) error {
 	chosen := len(args)
 	for _, flag := range []string{"list", "revoke"} {
 		if c.Flags().Changed(flag) {

@@ -136,7 +136,7 @@ func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init pki.I
 	}
 	for _, name := range init.Names {
 		if !slices.Contains(trust.Names(), name) {
-			note("%s does not have the name %s: add it with 'receiver pki renew --name', which takes all names", cfg.TLS.CertFile, name)
+			note("%s does not have the name %s: add it with 'receiver pki renew --name', which takes all names", trust.CertFile(), name)
 		}
 	}
 }

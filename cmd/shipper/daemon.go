@@ -81,8 +81,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
 	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client}
-	renewal := &credentialRenewal{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
-	s.Status, s.Renew = reloads.NotifyStatus, renewal.renewAfterRefusal
+	reloader := &credentialReloader{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
+	s.Status, s.ReloadCredentials = reloads.NotifyStatus, reloader.reloadAfterRefusal
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	reloads.Load = func() error {
 		if err := creds.Reload(); err != nil {
@@ -90,16 +90,16 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		client.CloseIdle()
 		s.RequestPing()
-		renewal.warnExpiry()
+		reloader.warnExpiry()
 		return nil
 	}
-	return reloads.RunDaemon(c.Context(), hup, "looking for episodes", s.IsAlive, renewal.warnExpiry, func(ctx context.Context) error {
+	return reloads.RunDaemon(c.Context(), hup, "looking for episodes", s.IsAlive, reloader.warnExpiry, func(ctx context.Context) error {
 		if err := s.Run(ctx); err != nil {
 			return err
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
-	}, renewer.run)
+	}, renewer.renewUntilDone)
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct
@@ -111,8 +111,8 @@ func startError(err error, file string) error {
 	return cli.StartError(err)
 }
 
-// credentialRenewal loads credentials that were renewed on disk and not reloaded.
-type credentialRenewal struct {
+// credentialReloader loads credentials that were renewed on disk and not reloaded.
+type credentialReloader struct {
 	log     *slog.Logger
 	cfg     shipper.Config
 	creds   *pki.Client
@@ -122,8 +122,8 @@ type credentialRenewal struct {
 	warner  cli.ExpiryWarner
 }
 
-// renewAfterRefusal is [shipper.Shipper.Renew].
-func (r *credentialRenewal) renewAfterRefusal(refusal error) (renewed bool, advice string) {
+// reloadAfterRefusal is [shipper.Shipper.ReloadCredentials].
+func (r *credentialReloader) reloadAfterRefusal(refusal error) (changed bool, advice string) {
 	own := r.creds.CheckValidity(r.cfg.HostID, time.Now())
 	if own == nil && !hint.BlamesCredentials(refusal) {
 		return false, ""
@@ -142,7 +142,7 @@ func (r *credentialRenewal) renewAfterRefusal(refusal error) (renewed bool, advi
 }
 
 // reloadCredentials loads the credentials on disk, and reports whether they changed.
-func (r *credentialRenewal) reloadCredentials() (changed bool, err error) {
+func (r *credentialReloader) reloadCredentials() (changed bool, err error) {
 	changed, err = r.creds.ReloadIfChanged()
 	if err != nil {
 		return false, serviceuser.Explain(err, r.reloads.Check)
@@ -156,7 +156,7 @@ func (r *credentialRenewal) reloadCredentials() (changed bool, err error) {
 }
 
 // warnExpiry logs that the certificate expires or gives no access, unless a newer one is on disk.
-func (r *credentialRenewal) warnExpiry() {
+func (r *credentialReloader) warnExpiry() {
 	if r.expiresSoon() {
 		// A reload and the receiver's refusal report what cannot be loaded.
 		_, _ = r.reloadCredentials()
@@ -166,24 +166,24 @@ func (r *credentialRenewal) warnExpiry() {
 		return
 	}
 	if now := time.Now(); r.warner.IsDue(r.creds.NotAfter(), now) {
-		r.log.Warn("certificate expires soon", "file", r.creds.CertFile(), "days", int(r.creds.NotAfter().Sub(now).Hours()/24),
+		r.log.Warn("certificate expires soon", "file", r.creds.CertFile(), "days", cli.DaysLeft(r.creds.NotAfter(), now),
 			"hint", r.renewalHint())
 	}
 }
 
 // renewalHint says how the host gets its next certificate.
-func (r *credentialRenewal) renewalHint() string {
+func (r *credentialReloader) renewalHint() string {
 	if _, renews := r.creds.RenewAt(); renews {
 		why := "not tried yet"
 		if failure := r.renewer.failure.Load(); failure != nil {
 			why = *failure
 		}
-		return fmt.Sprintf("it was not renewed (%s); before it expires, join again: run 'receiver invite %s --again' on the receiver", why, r.cfg.HostID)
+		return fmt.Sprintf("it was not renewed (%s); to join again before it expires, run 'receiver invite %s --again' on the receiver", why, r.cfg.HostID)
 	}
 	return "issue a new one with 'receiver pki issue'"
 }
 
 // expiresSoon reports whether the certificate expires soon or is not valid now.
-func (r *credentialRenewal) expiresSoon() bool {
+func (r *credentialReloader) expiresSoon() bool {
 	return time.Until(r.creds.NotAfter()) < cli.FirstExpiryWarning || r.creds.CheckValidity(r.cfg.HostID, time.Now()) != nil
 }

@@ -24,8 +24,8 @@ const (
 	renewalTimeout  = 2 * time.Minute // of one
 )
 
-// certificateRenewer renews the certificate of a host that has joined. A certificate that was brought
-// by hand is not renewed.
+// certificateRenewer renews the certificate of a host that has joined. One that was installed by hand
+// is not renewed.
 type certificateRenewer struct {
 	log    *slog.Logger
 	cfg    shipper.Config
@@ -37,8 +37,8 @@ type certificateRenewer struct {
 	failure atomic.Pointer[string] // of the last attempt; nil if it did not fail
 }
 
-// run renews the certificate when it is time, until ctx ends.
-func (r *certificateRenewer) run(ctx context.Context) error {
+// renewUntilDone renews the certificate when it is time, until ctx ends.
+func (r *certificateRenewer) renewUntilDone(ctx context.Context) error {
 	for {
 		r.renewIfDue(ctx)
 		select {
@@ -53,13 +53,16 @@ func (r *certificateRenewer) run(ctx context.Context) error {
 // present certificate is used as before, and the next attempt is an hour away. A fault of the storage
 // ends nothing here: no episode depends on these files, and each attempt writes them again.
 func (r *certificateRenewer) renewIfDue(ctx context.Context) {
+	if !r.isDue() {
+		return
+	}
 	tried := r.creds.RenewalTriedAt()
-	if !r.isDue() || r.once && time.Since(tried).Abs() < renewalInterval {
+	if r.once && time.Since(tried).Abs() < renewalInterval {
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, renewalTimeout)
 	defer cancel()
-	cert, err := r.renew(limited)
+	cert, err := r.replaceCertificate(limited)
 	switch {
 	case err == nil && cert != nil:
 		r.log.Info("certificate renewed", "file", r.creds.CertFile(), "not_after", cert.NotAfter.UTC().Format(time.RFC3339))
@@ -77,10 +80,10 @@ func (r *certificateRenewer) isDue() bool {
 	return renews && !time.Now().Before(at)
 }
 
-// renew replaces the certificate by one that the receiver has accepted. If it is interrupted, the next
+// replaceCertificate replaces the certificate by one that the receiver has accepted. If it is interrupted, the next
 // call asks with the same key, and gets the same certificate. It returns nil if a newer certificate was
 // on the disk, which is used instead.
-func (r *certificateRenewer) renew(ctx context.Context) (*x509.Certificate, error) {
+func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Certificate, error) {
 	if _, err := r.creds.ReloadIfChanged(); err != nil {
 		return nil, err
 	}
@@ -142,7 +145,7 @@ func (r *certificateRenewer) logFailure(ctx context.Context, err error, tried ti
 	}
 	r.logged[kind] = true
 	r.log.Log(ctx, level, "certificate not renewed",
-		withHint(renewalAdvice(err), "err", err, "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))...)
+		hint.Attrs(renewalAdvice(err), "err", err, "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))...)
 }
 
 // failureKind returns what failures of one kind have in common: the code of a refusal, the network, or
@@ -174,12 +177,4 @@ func renewalAdvice(err error) string {
 		return "the shipper's user must be able to write identity_dir, and its unit must list it in ReadWritePaths="
 	}
 	return hint.For(err)
-}
-
-// withHint adds a hint, if there is one, to the attributes of a log line.
-func withHint(hint string, attrs ...any) []any {
-	if hint == "" {
-		return attrs
-	}
-	return append(attrs, "hint", hint)
 }

@@ -35,6 +35,9 @@ func (w *ExpiryWarner) IsDue(notAfter, now time.Time) bool {
 	return w.count > before
 }
 
+// DaysLeft returns how many whole days are left of a certificate.
+func DaysLeft(notAfter, now time.Time) int { return int(notAfter.Sub(now).Hours() / 24) }
+
 // FormatValidity says until when a certificate is valid and, unless renewsAt is nil, when it is renewed.
 func FormatValidity(notAfter time.Time, renewsAt *time.Time) string {
 	text := "valid until " + notAfter.UTC().Format(time.DateOnly)
@@ -47,7 +50,7 @@ func FormatValidity(notAfter time.Time, renewsAt *time.Time) string {
 // FormatRenewal says when a certificate is renewed.
 func FormatRenewal(at, now time.Time) string {
 	if now.After(at) {
-		return "to be renewed since " + at.UTC().Format(time.DateOnly)
+		return "due for renewal since " + at.UTC().Format(time.DateOnly)
 	}
 	return "renews itself from " + at.UTC().Format(time.DateOnly)
 }

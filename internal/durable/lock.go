@@ -86,8 +86,8 @@ func (d *Dir) WaitLock(ctx context.Context, name, holder string) (*Lock, error) 
 }
 
 // WaitFlock takes the flock lock of the directory itself until d is closed, and waits as
-// [Dir.WaitLock] does. It leaves no file. It is for a directory that no other user may open: whoever
-// can open it can lock it.
+// [Dir.WaitLock] does. It leaves no file. Use it only for a directory that other users cannot open:
+// anyone who can open it can lock it.
 func (d *Dir) WaitFlock(ctx context.Context) error {
 	return waitWhileLocked(ctx, func() error {
 		switch err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB); err {

@@ -37,8 +37,8 @@ func ParseName(s string) (Name, error) {
 		printable.Quote(s, MaxName), MaxName)
 }
 
-// isName is no regular expression, which each command would compile at its start: with its bound of
-// 128 that took longer than all else.
+// isName is not a regular expression: compiling one with a bound of 128 was one of the two slowest parts
+// of each command's start.
 func isName(s string) bool {
 	if s == "" || len(s) > MaxName {
 		return false

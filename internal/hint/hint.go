@@ -38,6 +38,14 @@ func For(err error) string {
 	return networkHint(err)
 }
 
+// Attrs adds a hint, if there is one, to the attributes of a log line.
+func Attrs(hint string, attrs ...any) []any {
+	if hint == "" {
+		return attrs
+	}
+	return append(attrs, "hint", hint)
+}
+
 var codeHints = map[wire.Code]string{
 	wire.TokenRefused: "receiver.token_file must hold the token whose sha256 stands in the receiver's tokens_file beside this host",
 	wire.Forbidden:    "on the receiver, enable the host with 'receiver hosts enable', or issue a valid certificate with 'receiver pki issue'",

@@ -155,16 +155,20 @@ func TestOlderReceiverCostsOneLine(t *testing.T) {
 	ship(t, l, h, "run-3")
 }
 
-// A certificate that was brought by hand is not replaced.
-func TestCertificateBroughtByHandIsLeftAlone(t *testing.T) {
-	l, h := newJoinedHost(t, 300*day)
-	l.Receiver("pki", "issue", "lab-07", "--dir", l.Path("pki"), "--out", h.Path("pki")).MustExit(t, 0)
+// A certificate that was installed by hand is not replaced.
+func TestCertificateInstalledByHandIsLeftAlone(t *testing.T) {
+	l, h := newJoinedHost(t, 340*day)
+	_, err := pki.IssueHost(l.Path("pki"), "lab-07", h.Path("pki"), pki.IssueOptions{Now: time.Now().Add(-300 * day)})
+	fixture.Must(t, err)
 	path := h.Path("lab-host.toml")
 	fixture.WriteFile(t, path, fixture.ReadFile(t, path)+"\nca_file = \"pki/ca.crt\"\ncert_file = \"pki/lab-07.crt\"\nkey_file = \"pki/lab-07.key\"\n")
 	old := fixture.ReadFile(t, h.Path("identity", "host.pem"))
 	ship(t, l, h, "run-1")
 	if fixture.ReadFile(t, h.Path("identity", "host.pem")) != old {
 		t.Error("the certificate of joining was renewed, which is not in use")
+	}
+	if strings.Contains(l.Process().Output(), "/v1/renew") {
+		t.Error("the host asked for another certificate")
 	}
 }
 
@@ -189,7 +193,7 @@ func TestReceiverRenewsItself(t *testing.T) {
 		t.Error("it renewed its certificate twice")
 	}
 	check := l.Receiver("--config", l.Path("receiver.toml"), "check").MustExit(t, 0)
-	mustContain(t, "check", check.Stdout, time.Now().Add(365*day).UTC().Format("2006"))
+	mustContain(t, "check", check.Stdout, l.Path("identity", "server.pem"), time.Now().Add(365*day).UTC().Format("2006"))
 }
 
 // An older unit does not list the directory in ReadWritePaths=. That must not stop the shipper.

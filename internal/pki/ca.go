@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,7 +15,6 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
-	"slices"
 	"sync"
 	"time"
 )
@@ -168,72 +166,6 @@ func createCAs(f *pemDir, o InitOptions) error {
 	return err
 }
 
-// RenewOptions are options of [RenewServer].
-type RenewOptions struct {
-	Names     []string      // empty means those of the old certificate
-	LeafValid time.Duration // zero means [DefaultLeafValid]
-	Now       time.Time     // zero means now
-}
-
-// RenewServer replaces the receiver's certificate and returns when the new one expires. The key
-// stays, so that only one file changes and power loss cannot leave a key with another certificate.
-func RenewServer(dir string, o RenewOptions) (time.Time, error) {
-	f, err := openCA(dir)
-	if err != nil {
-		return time.Time{}, err
-	}
-	defer f.Close()
-	if err := f.lock(); err != nil {
-		return time.Time{}, err
-	}
-	old, err := loadAuthority(f, server)
-	if err != nil {
-		return time.Time{}, err
-	}
-	names := o.Names
-	if len(names) == 0 {
-		names = namesOf(old.cert)
-	}
-	ca, err := serverSigner(f, names)
-	if err != nil {
-		return time.Time{}, err
-	}
-	renewed, err := writeServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return renewed.NotAfter, nil
-}
-
-// writeServer signs and writes the receiver's certificate.
-func writeServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
-	cert, err := ca.signServer(key, names, now, valid)
-	if err != nil {
-		return nil, err
-	}
-	return cert, f.writeCert(server+certSuffix, ca.chainOf(cert))
-}
-
-// signServer signs the certificate of a receiver.
-func (a authority) signServer(key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
-	template, err := parseNames(names)
-	if err != nil {
-		return nil, err
-	}
-	template.Subject = pkix.Name{CommonName: server}
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	return a.signCertificate(template, key, now, orDefault(valid, DefaultLeafValid))
-}
-
-// namesOf returns the DNS names and addresses in a certificate.
-func namesOf(cert *x509.Certificate) []string {
-	names := slices.Clone(cert.DNSNames)
-	for _, ip := range cert.IPAddresses {
-		names = append(names, ip.String())
-	}
-	return names
-}
-
 var dnsGrammar = sync.OnceValue(func() *regexp.Regexp { // slow to compile, and most commands do not need it
 	return regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$`)
 })
@@ -372,20 +304,20 @@ func newSerial() (*big.Int, error) {
 
 // newKey generates and writes a key.
 func newKey(f *pemDir, name string) (crypto.Signer, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := generateKey()
 	if err != nil {
-		return nil, fmt.Errorf("generate key: %w", err)
+		return nil, err
 	}
 	return key, writeKey(f, name, key)
 }
 
 // writeKey writes a key that only its owner can read.
 func writeKey(f *pemDir, name string, key *ecdsa.PrivateKey) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	text, err := encodeKey(key, nil)
 	if err != nil {
-		return fmt.Errorf("encode key: %w", err)
+		return err
 	}
-	return f.writeKey(name+keySuffix, encodePEM(pemKey, der))
+	return f.writeKey(name+keySuffix, text)
 }
 
 func orDefault[T comparable](v, fallback T) T {

@@ -25,7 +25,7 @@ type ClientConfig struct {
 	TokenFile string // empty means no token
 	// IdentityDir may hold what joining wrote: a certificate of Host, its key and the CAs of the
 	// receiver. Of it and the files above, the certificate that became valid later is used, so that
-	// one brought by hand wins. It may be missing, or empty.
+	// one installed by hand wins. It may be missing, or empty.
 	IdentityDir string
 	Host        episode.Name
 }

@@ -2,6 +2,10 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -158,6 +162,24 @@ func readFile(path string) ([]byte, error) {
 	}
 	defer r.Close()
 	return durable.ReadAtMost(r, path, maxFile)
+}
+
+// generateKey returns a new key for a certificate.
+func generateKey() (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate key: %w", err)
+	}
+	return key, nil
+}
+
+// encodeKey returns a key in PEM, with headers of its block, which other programs ignore.
+func encodeKey(key crypto.PrivateKey, headers map[string]string) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pemKey, Headers: headers, Bytes: der}), nil
 }
 
 func encodePEM(kind string, der []byte) []byte {

@@ -49,7 +49,7 @@ func (g *Gate) UseRecords(h *HostRecords) { g.records = h }
 
 // Open returns a gate, or an error if any of the files is not valid.
 func Open(c Config) (*Gate, error) {
-	g := &Gate{config: c, now: c.now}
+	g := &Gate{config: c, now: c.currentTime}
 	if err := g.Reload(); err != nil {
 		return nil, err
 	}
@@ -75,15 +75,15 @@ func (g *Gate) Reload() error {
 func (g *Gate) UseRenewed() (changed bool, err error) {
 	g.reload.Lock()
 	defer g.reload.Unlock()
-	pair, renewed, err := g.config.chooseServer(g.now())
+	own, err := g.config.chooseServer(g.now())
 	if err != nil {
 		return false, err
 	}
 	t := g.current.Load()
-	if pair.Leaf.Equal(t.certificate.Leaf) || !renewed && checkTime(t.certificate.Leaf, g.now()) == nil {
+	if own.Leaf.Equal(t.own.Leaf) || !own.isRenewed() && checkTime(t.own.Leaf, g.now()) == nil {
 		return false, nil
 	}
-	g.current.Store(t.withCertificate(pair))
+	g.current.Store(t.withServer(own))
 	return true, nil
 }
 
@@ -119,7 +119,7 @@ func (g *Gate) isJoin(t *Trust, hello *tls.ClientHelloInfo) bool {
 // joinConfigFor returns the configuration for a machine that asks for its first certificate. It
 // knows the root only by its hash, so the chain has the root too.
 func (g *Gate) joinConfigFor(t *Trust) *tls.Config {
-	certificate := t.certificate
+	certificate := t.own.Certificate
 	certificate.Certificate = append(slices.Clone(certificate.Certificate), t.root)
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
@@ -136,7 +136,7 @@ func (g *Gate) configFor(t *Trust) *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
 		NextProtos:             []string{"http/1.1"},
-		Certificates:           []tls.Certificate{t.certificate},
+		Certificates:           []tls.Certificate{t.own.Certificate},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              t.pool,
 		Time:                   g.now,

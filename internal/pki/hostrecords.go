@@ -165,7 +165,7 @@ func (h *HostRecords) Close() error { return h.dir.Close() }
 // SetJoined records the certificate of a host that joins. It must be called before the host gets
 // the certificate.
 func (h *HostRecords) SetJoined(i Issued, again bool) error {
-	return h.change(i.Host, func(r *HostRecord) {
+	return h.changeRecord(i.Host, func(r *HostRecord) {
 		r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}
 	})
 }
@@ -173,7 +173,7 @@ func (h *HostRecords) SetJoined(i Issued, again bool) error {
 // SetRenewed records the certificate that a host gets for a key. It must be called before the host gets
 // the certificate.
 func (h *HostRecords) SetRenewed(i Issued, keySHA256 string) error {
-	return h.change(i.Host, func(r *HostRecord) {
+	return h.changeRecord(i.Host, func(r *HostRecord) {
 		renewed := &Renewed{Serial: i.Serial, NotBefore: i.NotBefore, KeySHA256: keySHA256}
 		if r.Renewed != nil {
 			renewed.Former = r.Renewed.Serial
@@ -188,8 +188,8 @@ func (h *HostRecords) LastRenewed(host episode.Name) *Renewed {
 	return r.Renewed
 }
 
-// change changes and writes the record of a host.
-func (h *HostRecords) change(host episode.Name, change func(*HostRecord)) error {
+// changeRecord changes and writes the record of a host.
+func (h *HostRecords) changeRecord(host episode.Name, change func(*HostRecord)) error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	if err := h.damaged[host]; err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -174,16 +173,15 @@ func (f *pemDir) readPending(file, header, value string) (*ecdsa.PrivateKey, []b
 }
 
 func (f *pemDir) createPending(file, header, value string) (*ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := generateKey()
 	if err != nil {
-		return nil, fmt.Errorf("generate key: %w", err)
+		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	text, err := encodeKey(key, map[string]string{header: value})
 	if err != nil {
-		return nil, fmt.Errorf("encode key: %w", err)
+		return nil, err
 	}
-	block := &pem.Block{Type: pemKey, Headers: map[string]string{header: value}, Bytes: der}
-	return key, f.WriteFile(file, pem.EncodeToMemory(block), 0o600)
+	return key, f.WriteFile(file, text, 0o600)
 }
 
 // Discard takes back what [OpenPending] wrote for a request that was refused. It keeps a key of an
@@ -236,7 +234,7 @@ func LockIdentity(ctx context.Context, path string) (io.Closer, error) {
 	}
 	err = f.WaitFlock(ctx)
 	if _, locked := errors.AsType[*durable.LockedError](err); locked {
-		err = fmt.Errorf("another process joins or renews in %s: try again when it is done", path)
+		err = fmt.Errorf("another process is joining or renewing in %s: try again when it is done", path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -278,8 +276,8 @@ func (p *Pending) makePair(host episode.Name, chain []byte) (*x509.Certificate, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(p.key)
-	return leaf, append(encodePEM(pemKey, der), chain...), err
+	key, err := encodeKey(p.key, nil)
+	return leaf, append(key, chain...), err
 }
 
 // checkChain returns the first certificate of a chain.

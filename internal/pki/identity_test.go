@@ -120,7 +120,7 @@ func TestInstallRefusesWhatIsNotForThisHostAndKey(t *testing.T) {
 	}
 }
 
-// The one that became valid later is used, so that a pair brought by hand wins.
+// The one that became valid later is used, so that a pair installed by hand wins.
 func TestLaterCertificateIsUsed(t *testing.T) {
 	j := newJoinLab(t)
 	h := j.join("lab-01", false, time.Now())

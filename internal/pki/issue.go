@@ -3,9 +3,6 @@ package pki
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -115,9 +112,9 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path(hostsCA+certSuffix), err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := generateKey()
 	if err != nil {
-		return nil, fmt.Errorf("generate key: %w", err)
+		return nil, err
 	}
 	cert, err := ca.signHost(host, domain, key.Public(), orNow(o.Now), o.Valid)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -120,6 +121,25 @@ func (f *pemDir) writeNew(name string, data []byte) (wrote bool, err error) {
 		return false, fmt.Errorf("%s is of another CA and is left as it is", f.Path(name))
 	}
 	return false, nil
+}
+
+// loadPairFile loads a CA whose key and certificate are in one file.
+func (f *pemDir) loadPairFile(name string) (authority, error) {
+	data, err := f.read(name)
+	if err != nil {
+		return authority{}, err
+	}
+	pair, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return authority{}, fmt.Errorf("load %s: %w", f.Path(name), err)
+	}
+	return authority{cert: pair.Leaf, key: pair.PrivateKey.(crypto.Signer)}, nil
+}
+
+// encodePair returns what [pemDir.loadPairFile] loads.
+func (a authority) encodePair() ([]byte, error) {
+	key, err := encodeKey(a.key, nil)
+	return append(key, encodePEM(pemCertificate, a.cert.Raw)...), err
 }
 
 // ErrNoIssuing says that the receiver has no issuing CA, so that hosts cannot join.

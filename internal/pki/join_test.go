@@ -224,7 +224,7 @@ func TestCertificateEndsWithTheFirstUseOfItsSuccessor(t *testing.T) {
 		fixture.Must(t, j.note(other))
 		j.reopen() // it is durable
 	}
-	// One brought by hand afterwards is newer.
+	// One installed by hand afterwards is newer.
 	j.issue("lab-01", pki.IssueOptions{}).wantAccess("lab-01 mtls")
 }
 

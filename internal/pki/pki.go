@@ -13,6 +13,8 @@
 // and what is known of each host ([HostRecords]), the host's its key and certificate ([Pending]). A
 // host finds the receiver by the hash of its root alone: see [DialJoin].
 //
+// [Renewal] and [Config.RenewOwn] replace a host's and the receiver's certificate before it expires.
+//
 // [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
 // keep the old ones if the new ones are not valid.
 //

@@ -21,17 +21,17 @@ func renewalTime(cert *x509.Certificate) time.Time {
 	const parts = 1 << 16
 	life := cert.NotAfter.Sub(cert.NotBefore)
 	part := new(big.Int).And(cert.SerialNumber, big.NewInt(parts-1)).Int64()
-	return cert.NotBefore.Add(life/2 + life/16/parts*time.Duration(part))
+	return cert.NotBefore.Add(life/2 + life/16/parts*time.Duration(part)).Truncate(time.Second)
 }
 
 // RenewAt returns when the host should ask for its next certificate. It reports false if the
-// certificate in use is not of joining: one that was brought by hand is not replaced.
+// certificate in use was not issued by joining: one that was installed by hand is not replaced.
 func (c *Client) RenewAt() (at time.Time, ok bool) {
 	current := c.current.Load()
 	return renewalTime(current.certificate.Leaf), current.joined
 }
 
-// RenewalTriedAt returns when the host last asked for the next certificate in vain, or zero.
+// RenewalTriedAt returns when the host last asked for the next certificate without getting it, or zero.
 func (c *Client) RenewalTriedAt() time.Time {
 	info, err := os.Stat(filepath.Join(c.config.IdentityDir, renewalFile))
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *Renewal) Close() error { return r.lock.Close() }
 // error unless the certificate is for the key of r and the host's name, valid now and for longer than
 // the one that it replaces.
 func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
-	leaf, pair, err := r.makePair(r.host(), chain)
+	leaf, pair, err := r.makePair(r.hostName(), chain)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 	return c, nil
 }
 
-func (r *Renewal) host() episode.Name {
+func (r *Renewal) hostName() episode.Name {
 	id, _ := idOf(r.replaces) // loadJoined has checked it
 	return id.Host
 }
@@ -106,7 +106,7 @@ func (r *Renewal) host() episode.Name {
 // Install makes the certificate of a response the host's own, and returns it. The receiver must have
 // accepted it: the former key is gone then.
 func (r *Renewal) Install(chain []byte) (*x509.Certificate, error) {
-	leaf, pair, err := r.makePair(r.host(), chain)
+	leaf, pair, err := r.makePair(r.hostName(), chain)
 	if err != nil {
 		return nil, err
 	}
@@ -118,5 +118,6 @@ func (r *Renewal) Install(chain []byte) (*x509.Certificate, error) {
 	if err := f.WriteFile(hostFile, pair, 0o600); err != nil {
 		return nil, err
 	}
-	return leaf, f.Remove(renewalFile)
+	_ = f.Remove(renewalFile) // the next request replaces it
+	return leaf, nil
 }

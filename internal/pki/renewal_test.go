@@ -70,7 +70,7 @@ func TestJoinedCertificateIsRenewedAfterHalfItsLife(t *testing.T) {
 	})
 	fixture.Must(t, err)
 	if _, renews := byHand.RenewAt(); renews {
-		t.Error("a certificate that was brought by hand would be replaced")
+		t.Error("a certificate that was installed by hand would be replaced")
 	}
 }
 

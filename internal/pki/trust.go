@@ -34,7 +34,7 @@ func (c Config) Files() []string {
 	return nonEmpty(c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile)
 }
 
-func (c Config) now() time.Time {
+func (c Config) currentTime() time.Time {
 	if c.Now == nil {
 		return time.Now()
 	}
@@ -48,13 +48,13 @@ func nonEmpty(paths ...string) []string {
 
 // Trust is what a receiver trusts. It is immutable.
 type Trust struct {
-	certificate tls.Certificate
-	pool        *x509.CertPool
-	domain      string
-	issuing     []*x509.Certificate // for a leaf that comes without its chain
-	root        []byte              // DER of the root that hosts trust; nil if no host can join
-	revoked     map[revocationKey]struct{}
-	tokens      Tokens // nil if no tokens are required
+	own     serverPair
+	pool    *x509.CertPool
+	domain  string
+	issuing []*x509.Certificate // for a leaf that comes without its chain
+	root    []byte              // DER of the root that hosts trust; nil if no host can join
+	revoked map[revocationKey]struct{}
+	tokens  Tokens // nil if no tokens are required
 
 	mu       sync.Mutex
 	verified map[[sha256.Size]byte][][]*x509.Certificate // chains of a leaf; guarded by mu
@@ -74,7 +74,7 @@ func LoadTrust(c Config) (*Trust, error) {
 	if err := checkTrustDomain(c.TrustDomain); err != nil {
 		return nil, err
 	}
-	certificate, _, err := c.chooseServer(c.now())
+	own, err := c.chooseServer(c.currentTime())
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func LoadTrust(c Config) (*Trust, error) {
 	}
 	pool, issuing := splitCAs(cas)
 	t := &Trust{
-		certificate: certificate, pool: pool, issuing: issuing, domain: c.TrustDomain,
+		own: own, pool: pool, issuing: issuing, domain: c.TrustDomain,
 		verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
 	}
 	if err := t.loadIssuing(c.IdentityDir); err != nil {
@@ -128,10 +128,10 @@ func (t *Trust) loadIssuing(identity string) error {
 	return nil
 }
 
-// withCertificate returns a copy with another certificate of the receiver.
-func (t *Trust) withCertificate(certificate tls.Certificate) *Trust {
+// withServer returns a copy with another certificate of the receiver.
+func (t *Trust) withServer(own serverPair) *Trust {
 	return &Trust{
-		certificate: certificate, pool: t.pool, domain: t.domain, issuing: t.issuing, root: t.root,
+		own: own, pool: t.pool, domain: t.domain, issuing: t.issuing, root: t.root,
 		revoked: t.revoked, tokens: t.tokens, verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
 	}
 }
@@ -151,16 +151,19 @@ func splitCAs(cas []*x509.Certificate) (trusted *x509.CertPool, issuing []*x509.
 	return trusted, issuing
 }
 
+// CertFile returns the file that the receiver's own certificate is from.
+func (t *Trust) CertFile() string { return t.own.file }
+
 // NotAfter returns when the receiver's own certificate expires.
-func (t *Trust) NotAfter() time.Time { return t.certificate.Leaf.NotAfter }
+func (t *Trust) NotAfter() time.Time { return t.own.Leaf.NotAfter }
 
 // Names returns the DNS names and addresses in the receiver's certificate.
 func (t *Trust) Names() []string {
-	return namesOf(t.certificate.Leaf)
+	return namesOf(t.own.Leaf)
 }
 
 // NotBefore returns when the receiver's own certificate becomes valid.
-func (t *Trust) NotBefore() time.Time { return t.certificate.Leaf.NotBefore }
+func (t *Trust) NotBefore() time.Time { return t.own.Leaf.NotBefore }
 
 // loadPair loads a certificate and its key.
 func loadPair(certFile, keyFile string) (tls.Certificate, error) {

@@ -152,11 +152,11 @@ func (l *receiverLink) markDown(err error, advice string, now time.Time) {
 	case l.failedPings == 1 || isNews:
 		l.loggedAt = now
 		l.log.Log(context.Background(), failureLevel(err), "receiver unavailable, sending paused",
-			withHint(l.hint, "err", err)...)
+			hint.Attrs(l.hint, "err", err)...)
 	case now.Sub(l.loggedAt) >= reminderInterval:
 		l.loggedAt = now
 		l.log.Log(context.Background(), failureLevel(err), "receiver still unavailable",
-			withHint(l.hint, "since", l.downSince.UTC().Format(time.DateTime), "attempt", l.failedPings, "err", err)...)
+			hint.Attrs(l.hint, "since", l.downSince.UTC().Format(time.DateTime), "attempt", l.failedPings, "err", err)...)
 	}
 }
 
@@ -173,14 +173,6 @@ func failureLevel(err error) slog.Level {
 	return slog.LevelWarn
 }
 
-// withHint adds a hint, if there is one, to the attributes of a log line.
-func withHint(hint string, attrs ...any) []any {
-	if hint == "" {
-		return attrs
-	}
-	return append(attrs, "hint", hint)
-}
-
 // Average time between the last response of the receiver and the next ping.
 const (
 	pingInterval     = 3 * time.Minute
@@ -195,11 +187,11 @@ const pingTimeout = 30 * time.Second
 
 // pingResult is the result of a ping, or of another request that found another store.
 type pingResult struct {
-	response    wire.PingResponse
-	err         error
-	hint        string // what to do about err, if it is more specific than [wire.Hint]
-	renewed     bool   // with credentials other than those of the uploads before
-	unsolicited bool   // it is not of pingLoop
+	response       wire.PingResponse
+	err            error
+	hint           string // what to do about err, if it is more specific than [wire.Hint]
+	newCredentials bool   // other than those of the uploads before
+	unsolicited    bool   // it is not of pingLoop
 }
 
 // RequestPing pings the receiver at once. If it answers, what failed because of the receiver or the
@@ -213,27 +205,27 @@ func (s *Shipper) RequestPing() {
 
 func (d *dispatcher) pingLoop(ctx context.Context) error {
 	for range d.pingc {
-		if !sendOrDone(ctx, d.pingResults, d.pingAndRenew(ctx)) {
+		if !sendOrDone(ctx, d.pingResults, d.pingAndReload(ctx)) {
 			return nil
 		}
 	}
 	return nil
 }
 
-// pingAndRenew pings the receiver. If that fails and the host's credentials were renewed on
+// pingAndReload pings the receiver. If that fails and the host's credentials were renewed on
 // the disk, it pings once more with those.
-func (d *dispatcher) pingAndRenew(ctx context.Context) pingResult {
+func (d *dispatcher) pingAndReload(ctx context.Context) pingResult {
 	p := d.pingOnce(ctx)
-	if p.err == nil || d.Renew == nil || ctx.Err() != nil {
+	if p.err == nil || d.ReloadCredentials == nil || ctx.Err() != nil {
 		return p
 	}
-	renewed, hint := d.Renew(p.err)
-	if renewed {
+	changed, advice := d.ReloadCredentials(p.err)
+	if changed {
 		if p = d.pingOnce(ctx); p.err != nil && ctx.Err() == nil {
-			_, hint = d.Renew(p.err)
+			_, advice = d.ReloadCredentials(p.err)
 		}
 	}
-	p.renewed, p.hint = renewed, hint
+	p.newCredentials, p.hint = changed, advice
 	return p
 }
 
@@ -273,7 +265,7 @@ func (d *dispatcher) handlePing(p pingResult) {
 		d.restartScan()
 		fallthrough
 	default:
-		if before.state == linkDown || before.woken || p.renewed {
+		if before.state == linkDown || before.woken || p.newCredentials {
 			d.endBackoffs(now, backoff.waitsForReceiver)
 		}
 		d.noteReceiverSpace(p.response.Storage.FreeBytes, now)

@@ -224,7 +224,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 		s.ScanOnly()
 		var onDisk atomic.Bool
 		var asked atomic.Int32
-		s.Renew = func(refusal error) (bool, string) {
+		s.ReloadCredentials = func(refusal error) (bool, string) {
 			asked.Add(1)
 			if refusal != error(expired) {
 				l.Errorf("asked for %v", refusal)
@@ -255,7 +255,7 @@ func TestRenewedCredentialsAreUsedAtOnce(t *testing.T) {
 			l.finishEpisodes(numberedNames("run", 5)...)
 			s := l.openShipper()
 			s.ScanOnly()
-			s.Renew = func(error) (bool, string) {
+			s.ReloadCredentials = func(error) (bool, string) {
 				l.receiver.update(func() { l.receiver.down = nil })
 				return true, ""
 			}

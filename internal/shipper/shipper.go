@@ -46,10 +46,10 @@ type receiverClient interface {
 type Shipper struct {
 	// Status, if set before [Shipper.Run], is called with a line for the service manager.
 	Status func(string)
-	// Renew, if set before [Shipper.Run], is called with the reason when the receiver refuses
+	// ReloadCredentials, if set before [Shipper.Run], is called with the reason when the receiver refuses
 	// everything. It looks for renewed credentials on the disk, and reports whether the next request
 	// uses others than the last one. The hint, if any, says what it found.
-	Renew func(refusal error) (renewed bool, hint string)
+	ReloadCredentials func(refusal error) (changed bool, hint string)
 
 	cfg     Config
 	log     *slog.Logger

@@ -32,9 +32,9 @@ type scenario struct {
 	dir  func(l *labtest.Lab, h *labtest.Host) string // of the program's configuration
 	// after completes the operation with a healthy program if another pass does not.
 	after func(t *testing.T, l *labtest.Lab, h *labtest.Host)
-	// unfazed means that a fault of the storage ends no program: what fails is no part of custody,
+	// toleratesFaults means that a storage fault ends no program: what failed is not part of custody,
 	// and is tried again.
-	unfazed bool
+	toleratesFaults bool
 	// fewer is how many rows may be missing: a row about a repair, if that was interrupted,
 	// since the first row is still correct.
 	fewer int
@@ -66,9 +66,9 @@ var scenarios = []scenario{
 	{name: "shipper prunes", lab: newVerifiedLab, work: runPrune, after: pruneToEnd, dir: hostDir, rows: 1, shipper: true, ill: true},
 	{name: "shipper joins", whole: true, lab: newInvitedLab, work: runJoin, after: joinToEnd, dir: hostDir, rows: 1, shipper: true},
 	{name: "receiver lets a host join", lab: unstarted(newInvitedLab), work: runReceiverAndJoin, after: joinToEnd, dir: receiverDir, rows: 1},
-	{name: "shipper renews", lab: newAgedLab, work: runPass, after: renewToEnd, only: renewalSteps, unfazed: true, dir: hostDir, rows: 1, shipper: true},
+	{name: "shipper renews", lab: newAgedLab, work: runPass, after: renewToEnd, only: renewalSteps, toleratesFaults: true, dir: hostDir, rows: 1, shipper: true},
 	{name: "receiver renews a host", lab: unstarted(newAgedLab), work: runReceiverAndPass, after: renewToEnd, only: renewalSteps, dir: receiverDir, rows: 1},
-	{name: "receiver renews itself", lab: newAgedReceiverLab, work: runReceiver, after: renewsItself, only: renewalSteps, unfazed: true, dir: receiverDir, rows: 1},
+	{name: "receiver renews itself", lab: newAgedReceiverLab, work: runReceiver, after: renewsItself, only: renewalSteps, toleratesFaults: true, dir: receiverDir, rows: 1},
 	{name: "shipper drops an orphan", lab: withReceiver(newOrphanLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
 }
 

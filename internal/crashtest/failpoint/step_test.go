@@ -126,8 +126,7 @@ func (k failureKind) ends(step string) bool {
 func (k failureKind) isKill() bool { return strings.HasPrefix(k.name, "kill") }
 
 // failStep makes one step of a scenario fail, and reports whether it was reached. The step may differ
-// from the one that was recorded under its number: what a program does in the background has no place
-// in the order.
+// from the one that was recorded under its number: background work has no fixed place in the order.
 func (s scenario) failStep(t *testing.T, at int, kind failureKind) bool {
 	l, h := s.lab(t)
 	dir := s.dir(l, h)
@@ -136,14 +135,14 @@ func (s scenario) failStep(t *testing.T, at int, kind failureKind) bool {
 	fixture.Must(t, os.Remove(filepath.Join(dir, "fail")))
 	failed, err := os.ReadFile(filepath.Join(dir, "failed"))
 	reached := err == nil
-	ended := reached && kind.ends(strings.TrimSpace(string(failed))) && (kind.isKill() || !s.unfazed)
+	ended := reached && kind.ends(strings.TrimSpace(string(failed))) && (kind.isKill() || !s.toleratesFaults)
 	if ended && code == running {
 		code = l.Process().Wait(t)
 	}
 	if ended && !kind.isKill() && code != 74 {
 		t.Errorf("exit code %d after a fault of the storage in %q, want 74", code, failed)
 	}
-	if s.unfazed && s.shipper && !kind.isKill() && code != s.code {
+	if s.toleratesFaults && s.shipper && !kind.isKill() && code != s.code {
 		t.Errorf("exit code %d after a fault in %q, want %d", code, failed, s.code)
 	}
 	// A receiver that refused because something is missing recovers at the next attempt. One

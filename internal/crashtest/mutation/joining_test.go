@@ -151,17 +151,17 @@ var ofJoining = []mutant{
 	{
 		"pki: the receiver's certificate of the future is used",
 		killer{"pki", "TestWrongClockLocksOutNoHost"},
-		[]edit{{"pki/serverrenewal.go", "	if checkTime(leaf, now) == nil && now.Before(renewalTime(leaf)) {\n", "	if now.Before(renewalTime(leaf)) {\n"}},
+		[]edit{{"pki/server.go", "	if checkTime(current.Leaf, now) == nil && now.Before(renewalTime(current.Leaf)) {\n", "	if now.Before(renewalTime(current.Leaf)) {\n"}},
 	},
 	{
 		"pki: what renewal wrote wins over the operator",
 		killer{"pki", "TestCertificateOfTheOperatorWins"},
-		[]edit{{"pki/serverrenewal.go", "	if block != nil && block.Headers[replacesHeader] != hashOf(configured) {\n", "	if false && block.Headers[replacesHeader] != hashOf(configured) {\n"}},
+		[]edit{{"pki/server.go", "	if block != nil && block.Headers[replacesHeader] != hashOf(configured) {\n", "	if false && block.Headers[replacesHeader] != hashOf(configured) {\n"}},
 	},
 	{
 		"pki: the receiver replaces a certificate of another CA",
 		killer{"pki", "TestReceiverRenewsOnlyWhatItsIssuingCASigned"},
-		[]edit{{"pki/serverrenewal.go", "	if leaf.CheckSignatureFrom(ca.cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
+		[]edit{{"pki/server.go", "	if current.Leaf.CheckSignatureFrom(ca.cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
 	},
 	{
 		"receiver: a renewed certificate is not on record",

@@ -50,7 +50,7 @@ func step(op, path string, do func() error) error {
 	failing.steps++
 	mine := failing.steps == p.at
 	if mine || p.at == 0 {
-		p.note(op, path)
+		p.noteStep(op, path)
 	}
 	failing.Unlock()
 	if !mine {
@@ -69,8 +69,8 @@ func step(op, path string, do func() error) error {
 	return map[string]error{"eio": unix.EIO, "enospc": unix.ENOSPC, "emfile": unix.EMFILE}[p.kind]
 }
 
-// note records a step: all of them in one file, or the one that fails, as a whole.
-func (p failPlan) note(op, path string) {
+// noteStep records a step: all of them in one file, or the one that fails, as a whole.
+func (p failPlan) noteStep(op, path string) {
 	to := filepath.Join(p.dir, "failed")
 	name := to
 	if p.at != 0 {
