@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"cis490/internal/fixture"
@@ -88,10 +89,7 @@ func configSnippet(t *testing.T, kind string) string {
 func (f *frontProxy) start(t *testing.T) {
 	t.Helper()
 	for range 5 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		fixture.Must(t, err)
-		f.addr = ln.Addr().String()
-		ln.Close()
+		f.addr = unusedAddr(t)
 		f.run(t)
 		answers := false
 		labtest.Eventually(t, f.kind+" answers or ends", func() bool {
@@ -106,6 +104,24 @@ func (f *frontProxy) start(t *testing.T) {
 		}
 	}
 	t.Fatalf("%s found no free port", f.kind)
+}
+
+// proxyAddrs has the addresses that were given to a proxy. Caddy listens with SO_REUSEPORT: two
+// of them share a port without an error, and each gets connections meant for the other.
+var proxyAddrs sync.Map
+
+// unusedAddr returns an address where nothing listens and that no proxy was given before.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	for {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		fixture.Must(t, err)
+		addr := ln.Addr().String()
+		ln.Close()
+		if _, given := proxyAddrs.LoadOrStore(addr, true); !given {
+			return addr
+		}
+	}
 }
 
 func (f *frontProxy) run(t *testing.T) {
