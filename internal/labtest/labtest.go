@@ -43,6 +43,7 @@ type Lab struct {
 	receiver *Process
 	tracing  *Trace            // of the receivers started from now on, if any
 	unpacked map[string]string // sha256 of an archive to the tree that it holds
+	decoded  map[string]bool   // sha256 of the archives that zstd -t has decoded
 }
 
 // Option changes how a lab begins.
@@ -71,7 +72,7 @@ func New(t testing.TB, options ...Option) *Lab {
 	if err != nil {
 		t.Fatalf("build the programs: %v", err)
 	}
-	l := &Lab{Dir: t.TempDir(), t: t, bin: bin, names: "127.0.0.1,localhost", start: true, unpacked: make(map[string]string)}
+	l := &Lab{Dir: t.TempDir(), t: t, bin: bin, names: "127.0.0.1,localhost", start: true, unpacked: make(map[string]string), decoded: make(map[string]bool)}
 	l.settings = settings{
 		"listen":             `"127.0.0.1:0"`,
 		"data_dir":           `"data"`,

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -321,16 +323,13 @@ func TestReadersOfArchivesNoticeEachCutAndFlip(t *testing.T) {
 	dir := t.TempDir()
 	random := rand.New(rand.NewPCG(7, 7))
 	damaged := map[string][]byte{"more": append(bytes.Clone(whole), 'x'), "twice": append(bytes.Clone(whole), whole...)}
-	for n := range 184 {
-		cut := len(whole) - 1 - n
-		if n >= 40 {
-			cut = random.IntN(len(whole))
+	const last, others = 40, 144
+	for n := range last + others {
+		cut, at := len(whole)-1-n, len(whole)-1-n
+		if n >= last {
+			cut, at = random.IntN(len(whole)), random.IntN(len(whole))
 		}
 		damaged[fmt.Sprint("cut-", cut)] = whole[:cut]
-		at := len(whole) - 1 - n
-		if n >= 40 {
-			at = random.IntN(len(whole))
-		}
 		flipped := bytes.Clone(whole)
 		flipped[at] ^= 1 << random.IntN(8)
 		damaged[fmt.Sprint("flip-", at)] = flipped
@@ -358,8 +357,12 @@ print("done")
 	}
 
 	t.Run("tar", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("starts tar hundreds of times")
+		if os.Getenv("CIS490_READERS") == "" { // set by make readers
+			for i, name := range slices.Sorted(maps.Keys(damaged)) {
+				if i%16 != 0 {
+					delete(damaged, name)
+				}
+			}
 		}
 		for _, line := range []string{readSnippets(t)[tarAll].code, "bsdtar -xf episodes/lab-01/run-7.tar.zst"} {
 			program := strings.Fields(line[strings.LastIndex(strings.TrimSpace(line), "\n")+1:])[0]

@@ -47,7 +47,7 @@ var kinds = []failureKind{
 
 // every is 1 for make crash and 6 for make crash-short; in go test ./... these cases would take
 // minutes.
-var every = flag.Int("every", 60, "test every Nth case")
+var every = flag.Int("every", 120, "test every Nth case")
 
 // TestEveryStepFailsOnce makes each step of each scenario fail in each way that it can. The
 // invariants of custody hold at once, and one pass of healthy programs completes the operation.
