@@ -259,6 +259,17 @@ func (d *Dir) Rename(old string, to *Dir, name string) error {
 	return d.Sync()
 }
 
+// Exchange swaps two names in the directory, durably. Each exists at every moment.
+func (d *Dir) Exchange(a, b string) error {
+	if err := errors.Join(checkName(a), checkName(b)); err != nil {
+		return err
+	}
+	if err := unix.Renameat2(d.fd(), a, d.fd(), b, unix.RENAME_EXCHANGE); err != nil {
+		return opError("exchange", d.Path(a), err)
+	}
+	return d.Sync()
+}
+
 // RenameFree is [Dir.Rename] to the first free name of name, name~2, name~3 and so on to name~last.
 // It returns that name, or an error wrapping [fs.ErrExist] if all of them exist.
 func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, error) {

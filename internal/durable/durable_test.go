@@ -79,6 +79,8 @@ func TestNamesStayInTheDirectory(t *testing.T) {
 		"Link to":      func(n string) error { return d.Link("file", d, n) },
 		"Rename from":  func(n string) error { return d.Rename(n, d, "new") },
 		"Rename to":    func(n string) error { return d.Rename("file", d, n) },
+		"Exchange":     func(n string) error { return d.Exchange("file", n) },
+		"Exchange of":  func(n string) error { return d.Exchange(n, "file") },
 		"CommitTo":     func(n string) error { return f.CommitTo(d, n) },
 	}
 	for what, call := range calls {
@@ -199,7 +201,7 @@ func TestMissingNames(t *testing.T) {
 	_, uncached := d.OpenUncached("none")
 	for what, err := range map[string]error{
 		"Open": opened, "OpenDir": dir, "Lstat": lstat, "OpenUncached": uncached,
-		"Rename": d.Rename("none", d, "b"), "Link": d.Link("none", d, "b"),
+		"Rename": d.Rename("none", d, "b"), "Link": d.Link("none", d, "b"), "Exchange": d.Exchange("none", "b"),
 	} {
 		if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrFault) {
 			t.Errorf("%s: %v, want fs.ErrNotExist", what, err)
@@ -271,4 +273,18 @@ func heapInUse() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+func TestExchangeSwapsTwoNames(t *testing.T) {
+	d, path := openTemp(t)
+	for _, name := range []string{"a", "b"} {
+		fixture.Must(t, os.Mkdir(filepath.Join(path, name), 0o700))
+		writeFile(t, filepath.Join(path, name, "was"), name)
+	}
+	fixture.Must(t, d.Exchange("a", "b"))
+	for name, want := range map[string]string{"a": "b", "b": "a"} {
+		if got := fixture.ReadFile(t, filepath.Join(path, name, "was")); got != want {
+			t.Errorf("%s was %s", name, got)
+		}
+	}
 }
