@@ -55,6 +55,13 @@ func newClientOf(c shipper.Config, creds *pki.Client) (*wire.Client, error) {
 		Token:   creds.Token,
 		Version: cli.Version(),
 		Conns:   c.Senders + 2, // one for the ping, and one for a renewal
+
+		TrustedCAs: creds.TrustedCAs,
+		Pinged: func(p wire.PingResponse) {
+			if p.CAs != nil {
+				creds.NoteAnnouncement(pki.Announcement{ServerCAs: p.CAs.Server, Renew: p.CAs.Renew})
+			}
+		},
 	})
 	if err != nil {
 		return nil, cli.UsageError(fmt.Errorf("receiver.url: %w", err))

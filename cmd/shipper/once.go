@@ -44,6 +44,7 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	if passErr == nil { // the receiver was reached, or nothing had to be sent
 		renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client, once: true}
+		renewer.learnCAs(c.Context())
 		renewer.renewIfDue(c.Context())
 	}
 	if o.json {

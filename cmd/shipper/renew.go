@@ -33,17 +33,25 @@ type certificateRenewer struct {
 	client *wire.Client
 	once   bool // for a single pass, which does not know what others logged
 
-	logged  map[string]bool        // the kinds of failures that the log has
-	failure atomic.Pointer[string] // of the last attempt; nil if it did not fail
+	logged    map[string]bool        // the kinds of failures that the log has
+	loggedCAs string                 // likewise, of the last failure to replace the CAs
+	failure   atomic.Pointer[string] // of the last attempt; nil if it did not fail
 }
 
-// renewUntilDone renews the certificate when it is time, until ctx ends.
+// renewUntilDone renews the certificate when it is time, and follows the receiver's CAs, until ctx ends.
+// What fails is repeated about hourly, also if each ping announces it again.
 func (r *certificateRenewer) renewUntilDone(ctx context.Context) error {
 	for {
+		r.learnCAs(ctx)
 		r.renewIfDue(ctx)
+		news := r.creds.News()
+		if r.creds.MustLearnCAs() || r.isDue() {
+			news = nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-news:
 		case <-time.After(renewalInterval/2 + rand.N(renewalInterval)):
 		}
 	}
@@ -77,18 +85,24 @@ func (r *certificateRenewer) renewIfDue(ctx context.Context) {
 
 func (r *certificateRenewer) isDue() bool {
 	at, renews := r.creds.RenewAt()
-	return renews && !time.Now().Before(at)
+	return renews && (!time.Now().Before(at) || r.creds.MustRenew())
 }
 
 // replaceCertificate replaces the certificate by one that the receiver has accepted. If it is interrupted, the next
 // call asks with the same key, and gets the same certificate. It returns nil if a newer certificate was
 // on the disk, which is used instead.
 func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Certificate, error) {
-	if _, err := r.creds.ReloadIfChanged(); err != nil {
+	changed, err := r.creds.ReloadIfChanged()
+	if err != nil {
 		return nil, err
 	}
-	if !r.isDue() {
+	if changed { // what the receiver announced was of the certificate before
 		r.client.CloseIdle()
+		if _, err := r.client.Ping(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if !r.isDue() {
 		return nil, nil
 	}
 	renewal, err := r.creds.OpenRenewal(ctx)
@@ -114,6 +128,7 @@ func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Cert
 	if err := r.creds.Reload(); err != nil {
 		return nil, err
 	}
+	r.creds.NoteAnnouncement(candidate.Announced())
 	r.client.CloseIdle() // uploads in flight keep their connections
 	return cert, nil
 }

@@ -52,6 +52,8 @@ type InitOptions struct {
 	Now         time.Time     // zero means now
 	// Offline creates no issuing CAs: only the keys of the roots can sign, and no host can join.
 	Offline bool
+
+	label string // ends the names of the CAs, so that those of a rotation differ
 }
 
 // Validate returns an error if the options are not valid.
@@ -116,14 +118,14 @@ func createCAs(f *pemDir, o InitOptions) error {
 		roots.pathLen = 1
 	}
 	serverAuthority, err := roots.create(serverCA, &x509.Certificate{
-		Subject:     pkix.Name{CommonName: domain + " receiver CA"},
+		Subject:     pkix.Name{CommonName: domain + " receiver CA" + o.label},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	if err != nil {
 		return err
 	}
 	hostsAuthority, err := roots.create(hostsCA, &x509.Certificate{
-		Subject:                     pkix.Name{CommonName: domain + " hosts CA"},
+		Subject:                     pkix.Name{CommonName: domain + " hosts CA" + o.label},
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		PermittedDNSDomainsCritical: true, // of all name constraints, despite its name
 		PermittedURIDomains:         []string{domain},
@@ -138,11 +140,11 @@ func createCAs(f *pemDir, o InitOptions) error {
 	signer := serverAuthority
 	if !o.Offline {
 		below := &authorityMaker{dir: f, now: now, valid: valid}
-		issuing, err := below.create(hostsIssuing, hostsIssuingTemplate(domain), hostsAuthority)
+		issuing, err := below.create(hostsIssuing, hostsIssuingTemplate(domain, o.label), hostsAuthority)
 		if err != nil {
 			return err
 		}
-		template, err := serverIssuingTemplate(domain, o.Names)
+		template, err := serverIssuingTemplate(domain, o.label, o.Names)
 		if err != nil {
 			return err
 		}

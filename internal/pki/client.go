@@ -46,12 +46,16 @@ type Client struct {
 
 	reload  sync.Mutex // one reload at a time, so that the latest wins
 	current atomic.Pointer[credentials]
+
+	announced atomic.Pointer[Announcement]
+	news      chan struct{}
 }
 
 // credentials are what a host presents and trusts. They are immutable.
 type credentials struct {
 	certificate tls.Certificate
-	roots       *x509.CertPool
+	cas         []*x509.Certificate // of the receiver
+	roots       *x509.CertPool      // of cas
 	token       string
 	certFile    string // where the certificate is from
 	joined      bool   // by joining, or renewed since
@@ -59,7 +63,7 @@ type credentials struct {
 
 // LoadClient returns a client, or an error if any of the files is not valid.
 func LoadClient(c ClientConfig) (*Client, error) {
-	client := &Client{config: c}
+	client := &Client{config: c, news: make(chan struct{}, 1)}
 	if err := client.Reload(); err != nil {
 		return nil, err
 	}
@@ -100,11 +104,11 @@ func loadCredentials(c ClientConfig) (*credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, roots, err := readPool(set.caFile)
+	cas, roots, err := readPool(set.caFile)
 	if err != nil {
 		return nil, err
 	}
-	p := &credentials{certificate: set.certificate, roots: roots, certFile: set.certFile, joined: set.joined}
+	p := &credentials{certificate: set.certificate, cas: cas, roots: roots, certFile: set.certFile, joined: set.joined}
 	if c.TokenFile == "" {
 		return p, nil
 	}

@@ -235,9 +235,5 @@ func readPool(path string) ([]*x509.Certificate, *x509.CertPool, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	pool := x509.NewCertPool()
-	for _, ca := range cas {
-		pool.AddCert(ca)
-	}
-	return cas, pool, nil
+	return cas, poolOf(cas), nil
 }

@@ -2,12 +2,14 @@ package pki
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,8 +37,13 @@ type HostRecord struct {
 	LastContact *time.Time `json:"last_contact,omitempty"`
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
-	Joined      *Joined    `json:"joined,omitempty"`
-	Renewed     *Renewed   `json:"renewed,omitempty"`
+	// IssuerKeyID is the SubjectKeyIdentifier of the CA that signed that certificate, in hex.
+	IssuerKeyID string `json:"issuer_key_id,omitempty"`
+	// TrustedCAs are the roots by which the host recognizes the receiver, as it said last: the
+	// [HashKey] of each, in hex.
+	TrustedCAs []string `json:"trusted_cas,omitempty"`
+	Joined     *Joined  `json:"joined,omitempty"`
+	Renewed    *Renewed `json:"renewed,omitempty"`
 	// ReplacedBefore ends the certificates that were valid from then on or earlier, except the one
 	// with the serial number ReplacedBy, the joined one and the renewed one: the host joined again
 	// then, and has used the certificate that it got.
@@ -188,6 +195,14 @@ func (h *HostRecords) LastRenewed(host episode.Name) *Renewed {
 	return r.Renewed
 }
 
+// NoteTrustedCAs records the roots that a host says it trusts. It writes nothing if they are on record.
+func (h *HostRecords) NoteTrustedCAs(host episode.Name, cas []string) error {
+	if r, known, _ := h.get(host); !known || slices.Equal(r.TrustedCAs, cas) {
+		return nil
+	}
+	return h.changeRecord(host, func(r *HostRecord) { r.TrustedCAs = cas })
+}
+
 // changeRecord changes and writes the record of a host.
 func (h *HostRecords) changeRecord(host episode.Name, change func(*HostRecord)) error {
 	h.writing.Lock()
@@ -299,6 +314,7 @@ func (h *HostRecords) NoteContact(c Caller, now time.Time) error {
 	now = now.UTC().Truncate(time.Second)
 	ends := c.NotAfter
 	r.Host, r.LastContact, r.Serial, r.NotAfter = c.Host, &now, serial, &ends
+	r.IssuerKeyID = hex.EncodeToString(c.peer[0].AuthorityKeyId)
 	if r.isFirstUse(serial) {
 		joined := *r.Joined
 		joined.FirstUsed, r.Joined = &now, &joined

@@ -44,7 +44,16 @@ func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issue
 	if err := f.lock(); err != nil {
 		return Issued{}, err
 	}
-	ca, err := loadAuthority(f, hostsCA)
+	signer := f
+	next, err := openNext(f)
+	if err != nil {
+		return Issued{}, err
+	}
+	if next != nil { // a certificate of the former CA would end with the rotation
+		defer next.Close()
+		signer = next
+	}
+	ca, err := loadAuthority(signer, hostsCA)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -60,7 +69,7 @@ func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issue
 	if err := checkTarget(target, host, root, o.Force); err != nil {
 		return Issued{}, err
 	}
-	cert, err := issueCertificate(f, ca, host, target, o)
+	cert, err := issueCertificate(signer, ca, host, target, o)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -179,6 +188,7 @@ const (
 	NotYetValid State = "not yet valid"
 	Expired     State = "expired"
 	Revoked     State = "revoked"
+	Retired     State = "retired" // a rotation has retired its CA
 )
 
 // Issued describes the certificate of a host.
@@ -237,6 +247,14 @@ func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 // each of which may be missing, and an error for those that cannot be read.
 func readAllRecords(f *pemDir, more []string) ([]*x509.Certificate, error) {
 	certs, broken := readRecords(f.Path(issuedDir))
+	next, err := openNext(f)
+	if err != nil {
+		return certs, errors.Join(broken, err)
+	}
+	if next != nil {
+		more = append(slices.Clone(more), next.Path(issuedDir))
+		defer next.Close()
+	}
 	for _, path := range nonEmpty(slices.Clone(more)...) {
 		found, err := readRecords(path)
 		certs, broken = append(certs, found...), errors.Join(broken, err)
@@ -301,6 +319,8 @@ func describeIssued(cert *x509.Certificate, now time.Time, revoked *revocations)
 	switch {
 	case revoked.has(cert):
 		i.State = Revoked
+	case revoked.isFormer(cert):
+		i.State = Retired
 	case now.After(cert.NotAfter):
 		i.State = Expired
 	case now.Before(cert.NotBefore):

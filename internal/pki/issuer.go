@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"cis490/internal/episode"
@@ -28,6 +29,8 @@ const DefaultIdentityDir = "/var/lib/cis490-identity"
 const (
 	issuingFile = "hosts-issuing.pem" // key and certificate of the hosts' issuing CA
 	rootFile    = "server-ca.crt"     // the root that hosts trust
+	// formerCAsFile has the CAs of the hosts that a rotation in progress will retire.
+	formerCAsFile = "former-hosts-ca.crt"
 )
 
 // IdentityDir returns the identity directory for a configuration file, unless it names one: files
@@ -48,20 +51,22 @@ func IdentityDir(configFile string) string {
 // created to a receiver's identity directory. It reports whether it changed anything. It never replaces
 // another issuing CA: hosts have certificates of it.
 func InstallIssuing(dir, identity string) (changed bool, err error) {
+	return installIssuing(dir, identity, (*pemDir).writeNew)
+}
+
+// ReplaceIssuing is [InstallIssuing] after a step of a rotation: it replaces the CAs.
+func ReplaceIssuing(dir, identity string) error {
+	_, err := installIssuing(dir, identity, (*pemDir).replace)
+	return err
+}
+
+func installIssuing(dir, identity string, write func(f *pemDir, name string, data []byte) (bool, error)) (changed bool, err error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	hosts, err := encodeIssuing(f, hostsIssuing)
-	if err != nil {
-		return false, err
-	}
-	own, err := encodeIssuing(f, serverIssuing)
-	if err != nil {
-		return false, err
-	}
-	root, err := f.read(serverCA + certSuffix)
+	files, err := identityFiles(f)
 	if err != nil {
 		return false, err
 	}
@@ -70,23 +75,60 @@ func InstallIssuing(dir, identity string) (changed bool, err error) {
 		return false, err
 	}
 	defer to.Close()
-	for _, file := range []struct {
-		name string
-		data []byte
-	}{{rootFile, root}, {serverIssuingFile, own}, {issuingFile, hosts}} { // this one last: with it hosts can join
-		if file.data == nil {
-			continue
-		}
-		wrote, err := to.writeNew(file.name, file.data)
+	for _, file := range files {
+		wrote, err := write(to, file.name, file.data)
 		if err != nil {
 			return false, err
 		}
 		changed = changed || wrote
 	}
-	if hosts == nil {
+	if files[len(files)-1].data == nil {
 		return changed, fmt.Errorf("%w in %s", ErrNoIssuing, dir)
 	}
 	return changed, nil
+}
+
+// identityFile is a file of a receiver's identity directory. Its data is nil if there is none.
+type identityFile struct {
+	name string
+	data []byte
+}
+
+// identityFiles returns what an identity directory has of the CAs in f, the hosts' issuing CA last:
+// with it, hosts can join. During a rotation, new certificates of hosts are those of the new CAs, and
+// the receiver's own is that of the former until the rotation is finished.
+func identityFiles(f *pemDir) ([]identityFile, error) {
+	next, err := openNext(f)
+	if err != nil {
+		return nil, err
+	}
+	root, err := f.read(serverCA + certSuffix)
+	if err != nil {
+		return nil, err
+	}
+	own, err := encodeIssuing(f, serverIssuing)
+	if err != nil {
+		return nil, err
+	}
+	signer := f
+	var former []byte
+	if next != nil {
+		defer next.Close()
+		signer = next
+		link, err := next.read(linkFile)
+		if err != nil {
+			return nil, err
+		}
+		root = append(root, link...)
+		if former, err = formerCAs(f, next); err != nil {
+			return nil, err
+		}
+	}
+	hosts, err := encodeIssuing(signer, hostsIssuing)
+	if err != nil {
+		return nil, err
+	}
+	return []identityFile{{rootFile, root}, {formerCAsFile, former}, {serverIssuingFile, own}, {issuingFile, hosts}}, nil
 }
 
 // encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
@@ -109,8 +151,11 @@ func ShareKey(dir string, s serviceuser.State) error {
 	return serviceuser.ShareFile(s, dir, server+keySuffix)
 }
 
-// writeNew writes a secret file unless it exists with the same content.
+// writeNew writes a secret file unless it exists with the same content. Without data it does nothing.
 func (f *pemDir) writeNew(name string, data []byte) (wrote bool, err error) {
+	if data == nil {
+		return false, nil
+	}
 	old, err := f.read(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -121,6 +166,14 @@ func (f *pemDir) writeNew(name string, data []byte) (wrote bool, err error) {
 		return false, fmt.Errorf("%s is of another CA and is left as it is", f.Path(name))
 	}
 	return false, nil
+}
+
+// replace writes a secret file, or removes it if there is no data for it.
+func (f *pemDir) replace(name string, data []byte) (wrote bool, err error) {
+	if data == nil {
+		return true, f.Remove(name)
+	}
+	return true, f.WriteFile(name, data, 0o600)
 }
 
 // loadPairFile loads a CA whose key and certificate are in one file.
@@ -151,8 +204,8 @@ type Issuer struct {
 	path   string
 	ca     authority
 	domain string
-	root   []byte // of the server's side, in PEM
-	hash   [sha256.Size]byte
+	former []*x509.Certificate // CAs of hosts that a rotation will retire
+	server []*x509.Certificate // the root that hosts trust; during a rotation also the new one, and its link
 }
 
 // OpenIssuer loads the issuing CA of an identity directory. The error wraps [ErrNoIssuing] if there
@@ -179,15 +232,14 @@ func OpenIssuer(identity string) (*Issuer, error) {
 	if i.domain, err = trustDomainOf(i.ca.cert); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path(issuingFile), err)
 	}
-	if i.root, err = f.read(rootFile); err != nil {
+	if i.server, err = f.readCAs(rootFile); err != nil {
 		return nil, err
 	}
-	cas, err := parseCAs(i.root, f.Path(rootFile))
-	if err != nil {
-		return nil, err
+	i.former, err = f.readCAs(formerCAsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	i.hash = HashKey(cas[0])
-	return i, nil
+	return i, err
 }
 
 // HashKey returns the SHA-256 of a certificate's SubjectPublicKeyInfo.
@@ -196,7 +248,38 @@ func HashKey(cert *x509.Certificate) [sha256.Size]byte {
 }
 
 // RootHash returns the [HashKey] of the root that hosts trust.
-func (i *Issuer) RootHash() [sha256.Size]byte { return i.hash }
+func (i *Issuer) RootHash() [sha256.Size]byte { return HashKey(i.server[0]) }
+
+// ServerCAs returns the roots that hosts should trust, and how one follows from another, in PEM.
+func (i *Issuer) ServerCAs() []byte {
+	roots := rootsOf(i.server)
+	isRootKey := func(ca *x509.Certificate) bool {
+		return slices.ContainsFunc(roots, func(root *x509.Certificate) bool { return HashKey(root) == HashKey(ca) })
+	}
+	// No issuing CA, which the receiver sends with its certificate.
+	return encodeCerts(slices.DeleteFunc(slices.Clone(i.server), func(ca *x509.Certificate) bool { return !isRootKey(ca) }))
+}
+
+// ServerCAHashes returns the [HashKey] of each root that hosts should trust, in hex.
+func (i *Issuer) ServerCAHashes() []string { return hashKeys(rootsOf(i.server)) }
+
+// rootsOf returns the certificates that signed themselves.
+func rootsOf(cas []*x509.Certificate) []*x509.Certificate {
+	return slices.DeleteFunc(slices.Clone(cas), func(ca *x509.Certificate) bool {
+		return !isRoot(ca) || ca.CheckSignatureFrom(ca) != nil
+	})
+}
+
+// hashKeys returns the [HashKey] of certificates in hex, sorted.
+func hashKeys(cas []*x509.Certificate) []string {
+	hashes := make([]string, 0, len(cas))
+	for _, ca := range cas {
+		hash := HashKey(ca)
+		hashes = append(hashes, hex.EncodeToString(hash[:]))
+	}
+	slices.Sort(hashes)
+	return slices.Compact(hashes)
+}
 
 // Request is a checked request for a certificate. Only its key counts: the name in a certificate is
 // the issuer's decision.
@@ -246,10 +329,39 @@ func (i *Issuer) SignHost(r Request, host episode.Name, now time.Time) (Issued, 
 	return describeIssued(cert, now, nil), nil
 }
 
-// HasSigned reports whether the issuing CA signed the certificate of a caller: it came by joining or by
-// renewal, and not by hand.
+// HasSigned reports whether an issuing CA signed the certificate of a caller, also one that a rotation
+// will retire: it came by joining or by renewal, and not by hand.
 func (i *Issuer) HasSigned(c Caller) bool {
-	return len(c.peer) > 0 && c.peer[0].CheckSignatureFrom(i.ca.cert) == nil
+	return len(c.peer) > 0 && i.signerOf(c.peer[0]) != nil
+}
+
+// signerOf returns the issuing CA that signed a certificate, or nil.
+func (i *Issuer) signerOf(cert *x509.Certificate) *x509.Certificate {
+	if cert.CheckSignatureFrom(i.ca.cert) == nil {
+		return i.ca.cert
+	}
+	for _, ca := range i.former {
+		if !isRoot(ca) && cert.CheckSignatureFrom(ca) == nil {
+			return ca
+		}
+	}
+	return nil
+}
+
+// WillEnd reports whether the certificate of a caller is of a CA that the rotation in progress will
+// retire.
+func (i *Issuer) WillEnd(c Caller) bool {
+	return len(c.peer) > 0 && i.isFormer(c.peer[0])
+}
+
+// WillEndSerial is [Issuer.WillEnd] for a certificate on record.
+func (i *Issuer) WillEndSerial(serial string) bool {
+	cert, err := i.readRecord(serial)
+	return err == nil && i.isFormer(cert)
+}
+
+func (i *Issuer) isFormer(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(i.former, func(ca *x509.Certificate) bool { return cert.CheckSignatureFrom(ca) == nil })
 }
 
 // RecordsIn returns the directory of the certificates that an [Issuer] signed, or "" without an
@@ -261,16 +373,24 @@ func RecordsIn(identity string) string {
 	return filepath.Join(identity, issuedDir)
 }
 
-// Chain returns a certificate on record as PEM, followed by the issuing CA.
+// Chain returns a certificate on record as PEM, followed by its issuing CA.
 func (i *Issuer) Chain(serial string) ([]byte, error) {
+	cert, err := i.readRecord(serial)
+	if err != nil {
+		return nil, err
+	}
+	signer := i.signerOf(cert)
+	if signer == nil {
+		return nil, fmt.Errorf("the issuing CA of the certificate %s is not here any more", serial)
+	}
+	return authority{cert: signer}.chainOf(cert), nil
+}
+
+func (i *Issuer) readRecord(serial string) (*x509.Certificate, error) {
 	record, err := openPEMDir(RecordsIn(i.path))
 	if err != nil {
 		return nil, err
 	}
 	defer record.Close()
-	cert, err := readRecord(record, serial+certSuffix)
-	if err != nil {
-		return nil, err
-	}
-	return i.ca.chainOf(cert), nil
+	return readRecord(record, serial+certSuffix)
 }

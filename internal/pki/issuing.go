@@ -19,9 +19,9 @@ const anyName = ""
 
 // hostsIssuingTemplate returns the CA that signs the certificates of hosts that join: only URIs in
 // the trust domain are permitted.
-func hostsIssuingTemplate(domain string) *x509.Certificate {
+func hostsIssuingTemplate(domain, label string) *x509.Certificate {
 	return &x509.Certificate{
-		Subject:                     pkix.Name{CommonName: domain + " hosts issuing CA"},
+		Subject:                     pkix.Name{CommonName: domain + " hosts issuing CA" + label},
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		PermittedDNSDomainsCritical: true,
 		PermittedURIDomains:         []string{domain},
@@ -33,13 +33,13 @@ func hostsIssuingTemplate(domain string) *x509.Certificate {
 
 // serverIssuingTemplate returns the CA that signs the receiver's certificate: only the names and
 // addresses of the receiver are permitted.
-func serverIssuingTemplate(domain string, names []string) (*x509.Certificate, error) {
+func serverIssuingTemplate(domain, label string, names []string) (*x509.Certificate, error) {
 	leaf, err := parseNames(names)
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		Subject:                     pkix.Name{CommonName: domain + " receiver issuing CA"},
+		Subject:                     pkix.Name{CommonName: domain + " receiver issuing CA" + label},
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		PermittedDNSDomainsCritical: true,
 		PermittedDNSDomains:         leaf.DNSNames,

@@ -31,6 +31,13 @@ func (c *Client) RenewAt() (at time.Time, ok bool) {
 	return renewalTime(current.certificate.Leaf), current.joined
 }
 
+// MustRenew reports whether the receiver announced that the host should renew its certificate now: a
+// rotation will retire its CA.
+func (c *Client) MustRenew() bool {
+	current, a := c.current.Load(), c.announced.Load()
+	return current.joined && a != nil && a.Renew
+}
+
 // RenewalTriedAt returns when the host last asked for the next certificate without getting it, or zero.
 func (c *Client) RenewalTriedAt() time.Time {
 	info, err := os.Stat(filepath.Join(c.config.IdentityDir, renewalFile))
@@ -84,7 +91,7 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 	if err := checkTime(leaf, now); err != nil {
 		return nil, fmt.Errorf("the receiver's answer is not usable: %w; are the clocks of both machines right?", err)
 	}
-	if !leaf.NotAfter.After(r.replaces.NotAfter) {
+	if !leaf.NotAfter.After(r.replaces.NotAfter) && !r.client.MustRenew() {
 		return nil, fmt.Errorf("the new certificate would expire on %s, not later than the present one: the receiver's CA expires then, or its clock is behind", formatDay(leaf.NotAfter))
 	}
 	certificate, err := tls.X509KeyPair(pair, pair)

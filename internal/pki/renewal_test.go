@@ -21,7 +21,7 @@ const day = 24 * time.Hour
 // loadJoined returns the client of a host that has joined.
 func loadJoined(t testing.TB, h joined) *pki.Client {
 	t.Helper()
-	client, err := pki.LoadClient(pki.ClientConfig{IdentityDir: h.identity, Host: "lab-01"})
+	client, err := pki.LoadClient(pki.ClientConfig{IdentityDir: h.identity, Host: h.issued.Host})
 	fixture.Must(t, err)
 	return client
 }

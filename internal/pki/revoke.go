@@ -26,7 +26,7 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 	certs, broken := readAllRecords(f, records)
 	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
 		id, err := idOf(cert)
-		return err != nil || id.Host != host
+		return err != nil || id.Host != host || revoked.isFormer(cert)
 	})
 	if len(certs) == 0 {
 		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.path), broken)
@@ -71,32 +71,68 @@ func openToRevoke(dir string) (*pemDir, *revocations, error) {
 }
 
 // revocations are the lists of a CA directory: one per CA that signs certificates of hosts, all in
-// hosts.crl.
+// hosts.crl. During a rotation the lists of the new CAs are there too, and in hosts.crl beside them.
 type revocations struct {
-	dir *pemDir
-	cas []revocationCA // the root first
+	dir    *pemDir
+	cas    []revocationCA      // the root first
+	former []*x509.Certificate // CAs that rotations retired: their certificates give no access
 }
 
 type revocationCA struct {
+	dir  string // that has its key
+	next bool   // it is one of the new CAs of a rotation
 	name string // the stem of its files
 	cert *x509.Certificate
 	list *x509.RevocationList // nil if there is none
 }
 
 func readRevocations(f *pemDir) (*revocations, error) {
+	r := &revocations{dir: f}
+	if err := r.addCAs(f, false); err != nil {
+		return nil, err
+	}
+	next, err := openNext(f)
+	if err != nil {
+		return nil, err
+	}
+	if next != nil {
+		defer next.Close()
+		if err := r.addCAs(next, true); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.readLists(f); err != nil {
+		return nil, err
+	}
+	if next != nil { // the list that a new CA began with is there alone
+		if err := r.readLists(next); err != nil {
+			return nil, err
+		}
+	}
+	r.former, err = f.readCAs(formerFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return r, err
+}
+
+// isFormer reports whether a CA signed a certificate that a rotation has retired.
+func (r *revocations) isFormer(cert *x509.Certificate) bool {
+	return r != nil && slices.ContainsFunc(r.former, func(ca *x509.Certificate) bool { return cert.CheckSignatureFrom(ca) == nil })
+}
+
+// addCAs adds the CAs of a directory.
+func (r *revocations) addCAs(f *pemDir, next bool) error {
 	root, err := readHostsCA(f)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &revocations{dir: f, cas: []revocationCA{{name: hostsCA, cert: root}}}
+	r.cas = append(r.cas, revocationCA{dir: f.path, next: next, name: hostsCA, cert: root})
 	issuing, err := readIssuingCert(f)
-	if err != nil {
-		return nil, err
+	if err == nil && issuing != nil {
+		r.cas = append(r.cas, revocationCA{dir: f.path, next: next, name: hostsIssuing, cert: issuing})
 	}
-	if issuing != nil {
-		r.cas = append(r.cas, revocationCA{name: hostsIssuing, cert: issuing})
-	}
-	return r, r.readLists()
+	return err
 }
 
 // readIssuingCert returns the issuing CA of the hosts, or nil if there is none.
@@ -115,9 +151,9 @@ func readIssuingCert(f *pemDir) (*x509.Certificate, error) {
 	return cas[0], nil
 }
 
-func (r *revocations) readLists() error {
-	path := r.dir.Path(crlFile)
-	data, err := r.dir.read(crlFile)
+func (r *revocations) readLists(f *pemDir) error {
+	path := f.Path(crlFile)
+	data, err := f.read(crlFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -128,15 +164,19 @@ func (r *revocations) readLists() error {
 	if err != nil {
 		return err
 	}
+	found := make(map[int]bool)
 	for _, list := range lists {
 		signer := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return list.CheckSignatureFrom(ca.cert) == nil })
 		if signer < 0 {
-			return fmt.Errorf("%s is not signed by a hosts' CA of %s", path, r.dir.path)
+			return fmt.Errorf("%s is not signed by a hosts' CA of %s", path, f.path)
 		}
-		if r.cas[signer].list != nil {
+		if found[signer] {
 			return fmt.Errorf("%s holds two lists of %s.crt, not one", path, r.cas[signer].name)
 		}
-		r.cas[signer].list = list
+		found[signer] = true
+		if r.cas[signer].list == nil {
+			r.cas[signer].list = list
+		}
 	}
 	return nil
 }
@@ -169,7 +209,7 @@ func (r *revocations) addCert(cert *x509.Certificate, now time.Time) error {
 func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 	ca := &r.cas[signer]
 	already := isRevoked(ca.list, serial)
-	key, err := loadRevoker(r.dir, ca.name)
+	key, err := loadRevoker(ca.dir, ca.name)
 	if already && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -196,7 +236,12 @@ func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 }
 
 // loadRevoker is loadAuthority for a revocation. Its error names what works without the key.
-func loadRevoker(f *pemDir, name string) (authority, error) {
+func loadRevoker(dir, name string) (authority, error) {
+	f, err := openPEMDir(dir)
+	if err != nil {
+		return authority{}, err
+	}
+	defer f.Close()
 	ca, err := loadAuthority(f, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
@@ -206,13 +251,30 @@ func loadRevoker(f *pemDir, name string) (authority, error) {
 
 // write replaces hosts.crl by the lists.
 func (r *revocations) write() error {
+	if err := r.dir.writeCert(crlFile, r.encodeLists(func(revocationCA) bool { return true })); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return ca.next })
+	if i < 0 {
+		return nil
+	}
+	next, err := openPEMDir(r.cas[i].dir)
+	if err != nil {
+		return err
+	}
+	defer next.Close()
+	return next.writeCert(crlFile, r.encodeLists(func(ca revocationCA) bool { return ca.next }))
+}
+
+// encodeLists returns the lists of some CAs in PEM.
+func (r *revocations) encodeLists(of func(revocationCA) bool) []byte {
 	var text []byte
 	for _, ca := range r.cas {
-		if ca.list != nil {
+		if ca.list != nil && of(ca) {
 			text = append(text, encodePEM(pemCRL, ca.list.Raw)...)
 		}
 	}
-	return r.dir.writeCert(crlFile, text)
+	return text
 }
 
 // writeEmptyCRL writes a list without entries.

@@ -174,6 +174,7 @@ type RenewOptions struct {
 
 // RenewServer replaces the receiver's certificate and returns when the new one expires. The key
 // stays, so that only one file changes and power loss cannot leave a key with another certificate.
+// During a rotation it also replaces the one that will be used after it.
 func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	f, err := openCA(dir)
 	if err != nil {
@@ -183,6 +184,20 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	if err := f.lock(); err != nil {
 		return time.Time{}, err
 	}
+	next, err := openNext(f)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if next != nil {
+		defer next.Close()
+		if _, err := renewServerIn(next, o); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return renewServerIn(f, o)
+}
+
+func renewServerIn(f *pemDir, o RenewOptions) (time.Time, error) {
 	old, err := loadAuthority(f, server)
 	if err != nil {
 		return time.Time{}, err

@@ -52,6 +52,7 @@ type Trust struct {
 	pool    *x509.CertPool
 	domain  string
 	issuing []*x509.Certificate // for a leaf that comes without its chain
+	issuer  *Issuer             // nil if no host can join
 	root    []byte              // DER of the root that hosts trust; nil if no host can join
 	revoked map[revocationKey]struct{}
 	tokens  Tokens // nil if no tokens are required
@@ -108,7 +109,7 @@ func LoadTrust(c Config) (*Trust, error) {
 	return t, nil
 }
 
-// loadIssuing loads the certificate of the issuing CA, if there is one.
+// loadIssuing loads the issuing CA, if there is one.
 func (t *Trust) loadIssuing(identity string) error {
 	if identity == "" {
 		return nil
@@ -120,18 +121,18 @@ func (t *Trust) loadIssuing(identity string) error {
 	if err != nil {
 		return err
 	}
-	ders, err := decodeBlocks(issuer.root, rootFile, pemCertificate)
-	if err != nil {
-		return err
-	}
-	t.issuing, t.root = append(t.issuing, issuer.ca.cert), ders[0]
+	t.issuer, t.root = issuer, issuer.server[0].Raw
+	t.issuing = append(append(t.issuing, issuer.ca.cert), slices.DeleteFunc(slices.Clone(issuer.former), isRoot)...)
 	return nil
 }
+
+// Issuer returns what signs the certificates of hosts, or nil if there is no issuing CA.
+func (t *Trust) Issuer() *Issuer { return t.issuer }
 
 // withServer returns a copy with another certificate of the receiver.
 func (t *Trust) withServer(own serverPair) *Trust {
 	return &Trust{
-		own: own, pool: t.pool, domain: t.domain, issuing: t.issuing, root: t.root,
+		own: own, pool: t.pool, domain: t.domain, issuing: t.issuing, issuer: t.issuer, root: t.root,
 		revoked: t.revoked, tokens: t.tokens, verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
 	}
 }

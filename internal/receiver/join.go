@@ -31,7 +31,6 @@ const (
 type joinDoor struct {
 	receiver *Receiver
 	book     *invite.Book
-	issuer   *pki.Issuer // nil if there is no issuing CA
 	records  *pki.HostRecords
 	holder   string // describes this process to others that wait for a lock
 	slots    chan struct{}
@@ -58,11 +57,8 @@ func (r *Receiver) openJoin(holder string) error {
 		slots: make(chan struct{}, maxJoins),
 		limit: rate.NewLimiter(rate.Every(time.Hour/refusalsPerHour), maxRefusalsBurst),
 	}
-	if r.join.issuer, err = pki.OpenIssuer(path); errors.Is(err, pki.ErrNoIssuing) {
+	if r.join.issuer() == nil {
 		return nil
-	}
-	if err != nil {
-		return err
 	}
 	if r.join.book, err = invite.OpenBook(path, holder); err != nil {
 		return err
@@ -73,6 +69,9 @@ func (r *Receiver) openJoin(holder string) error {
 	})
 	return nil
 }
+
+// issuer returns what signs certificates, or nil if there is no issuing CA. It follows a reload.
+func (d *joinDoor) issuer() *pki.Issuer { return d.receiver.gate.Trust().Issuer() }
 
 func (d *joinDoor) close() error {
 	if d == nil {
@@ -141,7 +140,11 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {
 		return nil, p // it asks again for a certificate that it got before
 	}
-	chain, err := d.issuer.Chain(used.Use.Serial)
+	issuer := d.issuer()
+	if issuer == nil {
+		return nil, wire.ErrNoAuthority
+	}
+	chain, err := issuer.Chain(used.Use.Serial)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +163,11 @@ func (d *joinDoor) sign(ctx context.Context, request pki.Request, i invite.Invit
 	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {
 		return "", p
 	}
-	issued, err := d.issuer.SignHost(request, i.Host, now)
+	issuer := d.issuer()
+	if issuer == nil {
+		return "", wire.ErrNoAuthority
+	}
+	issued, err := issuer.SignHost(request, i.Host, now)
 	if err != nil {
 		return "", err
 	}

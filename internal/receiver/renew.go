@@ -14,23 +14,27 @@ import (
 // the life of a certificate, so it can wait.
 const minRenewalInterval = pki.DefaultLeafValid / 100
 
-// renewFunc returns what serves requests for renewal, or nil without an issuing CA.
-func (r *Receiver) renewFunc() wire.RenewFunc {
-	if r.join == nil || r.join.issuer == nil {
+// authority returns what signs certificates, or nil without an identity directory.
+func (r *Receiver) authority() wire.Authority {
+	if r.join == nil {
 		return nil
 	}
-	return r.join.renewHost
+	return r.join
 }
 
-// renewHost returns the next certificate chain of a host. Of the request only the key counts: the name
+// Renew returns the next certificate chain of a host. Of the request only the key counts: the name
 // is that of the certificate that the host presents. That one must have come by joining or renewal: who
 // issued one by hand also decided how long the host has access.
-func (d *joinDoor) renewHost(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
+func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
+	issuer := d.issuer()
+	if issuer == nil {
+		return nil, wire.ErrNoAuthority
+	}
 	request, err := pki.ParseRequest(csr)
 	if err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "%v", err)
 	}
-	if q, ok := ctx.Value(requestKey{}).(*activeRequest); !ok || !d.issuer.HasSigned(q.caller) {
+	if q, ok := ctx.Value(requestKey{}).(*activeRequest); !ok || !issuer.HasSigned(q.caller) {
 		return nil, wire.Refuse(wire.Forbidden, "only a certificate that came by joining is renewed")
 	}
 	d.renewing.Lock() // so that two requests of a host do not both find that it is time
@@ -39,22 +43,22 @@ func (d *joinDoor) renewHost(ctx context.Context, host episode.Name, csr []byte)
 		return nil, ctx.Err()
 	}
 	now := d.receiver.gate.Now()
-	if chain := d.repeatAnswer(host, request, now); chain != nil {
+	if chain := d.repeatAnswer(issuer, host, request, now); chain != nil {
 		return chain, nil
 	}
-	if last := d.records.LastRenewed(host); last != nil {
+	if last := d.records.LastRenewed(host); last != nil && !issuer.WillEndSerial(last.Serial) {
 		if wait := minRenewalInterval - now.Sub(last.NotBefore).Abs(); wait > 0 {
 			return nil, &wire.Problem{Code: wire.Busy, Detail: "this host got a new certificate for another key a short time ago", RetryAfter: wait}
 		}
 	}
-	issued, err := d.issuer.SignHost(request, host, now)
+	issued, err := issuer.SignHost(request, host, now)
 	if err == nil {
 		err = d.records.SetRenewed(issued, request.KeySHA256)
 	}
 	if err != nil {
 		return nil, d.receiver.noteFault(err)
 	}
-	chain, err := d.issuer.Chain(issued.Serial)
+	chain, err := issuer.Chain(issued.Serial)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +74,47 @@ func (d *joinDoor) renewHost(ctx context.Context, host episode.Name, csr []byte)
 
 // repeatAnswer returns the certificate that a host got a short time ago for the key of a request, and
 // whose answer was lost. It returns nil if there is none that gives access.
-func (d *joinDoor) repeatAnswer(host episode.Name, request pki.Request, now time.Time) []byte {
+func (d *joinDoor) repeatAnswer(issuer *pki.Issuer, host episode.Name, request pki.Request, now time.Time) []byte {
 	last := d.records.LastRenewed(host)
 	if last == nil || last.KeySHA256 != request.KeySHA256 || now.Sub(last.NotBefore).Abs() >= minRenewalInterval {
 		return nil
 	}
-	chain, err := d.issuer.Chain(last.Serial)
+	if issuer.WillEndSerial(last.Serial) {
+		return nil
+	}
+	chain, err := issuer.Chain(last.Serial)
 	if err != nil || d.receiver.gate.CheckIssued(chain) != nil {
 		return nil
 	}
 	return chain
+}
+
+// DescribeCAs returns the roots that a host should trust, and whether it should renew its certificate
+// now. It records which roots the host trusts.
+func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted []string) *wire.CAs {
+	if trusted != nil {
+		if err := d.records.NoteTrustedCAs(host, trusted); err != nil {
+			d.receiver.log.Warn("host record not written", "host", host, "err", d.receiver.noteFault(err))
+		}
+	}
+	issuer := d.issuer()
+	if issuer == nil {
+		return nil
+	}
+	cas := &wire.CAs{Server: issuer.ServerCAHashes()}
+	if q, ok := ctx.Value(requestKey{}).(*activeRequest); ok {
+		cas.Renew = issuer.HasSigned(q.caller) && issuer.WillEnd(q.caller)
+	}
+	return cas
+}
+
+// ServerCAs returns the roots that hosts should trust.
+func (d *joinDoor) ServerCAs() []byte {
+	issuer := d.issuer()
+	if issuer == nil {
+		return nil
+	}
+	return issuer.ServerCAs()
 }
 
 // checkSigned returns an error if the receiver would refuse a certificate that it has just signed.

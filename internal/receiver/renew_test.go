@@ -199,3 +199,40 @@ func TestReceiverUsesItsRenewedCertificate(t *testing.T) {
 		t.Errorf("once more: got %v, %v", renewed, err)
 	}
 }
+
+// While the CAs are rotated a host renews at once, and once.
+func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
+	j := newJoinLab(t)
+	addr, _ := j.serve()
+	client := j.joinedClient(addr, "lab-07")
+	_, err := client.Renew(t.Context(), j.newCSR()) // a short time ago
+	fixture.Must(t, err)
+	before, err := client.Ping(t.Context())
+	fixture.Must(t, err)
+	_, err = pki.Rotate(j.pki, pki.RotateOptions{})
+	fixture.Must(t, err)
+	fixture.Must(t, pki.ReplaceIssuing(j.pki, j.identity))
+	fixture.Must(t, j.r.Reload())
+	during, err := client.Ping(t.Context())
+	fixture.Must(t, err)
+	if before.CAs.Renew || !during.CAs.Renew || len(before.CAs.Server) != 1 || len(during.CAs.Server) != 2 {
+		t.Errorf("pings: before %+v, during %+v", before.CAs, during.CAs)
+	}
+	csr := j.newCSR()
+	chain, err := client.Renew(t.Context(), csr)
+	fixture.Must(t, err)
+	if again, err := client.Renew(t.Context(), csr); err != nil || !bytes.Equal(again, chain) {
+		t.Errorf("the lost answer: got %q, %v", again, err)
+	}
+	if _, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Busy) {
+		t.Errorf("one more for another key: got %v, want Busy", err)
+	}
+	if _, err := pki.FinishRotation(j.pki, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	fixture.Must(t, pki.ReplaceIssuing(j.pki, j.identity))
+	fixture.Must(t, j.r.Reload())
+	if pong, err := client.Ping(t.Context()); err == nil {
+		t.Errorf("the former certificate still gives access: %+v", pong)
+	}
+}

@@ -26,11 +26,13 @@ import (
 
 // Client is the shipper's end of the protocol. It is safe for concurrent use.
 type Client struct {
-	base  *url.URL
-	host  episode.Name
-	token func() string
-	agent string
-	http  *http.Client
+	base    *url.URL
+	host    episode.Name
+	token   func() string
+	trusted func() []string
+	pinged  func(PingResponse)
+	agent   string
+	http    *http.Client
 }
 
 // ClientConfig is the configuration of a [Client].
@@ -40,8 +42,13 @@ type ClientConfig struct {
 	// DialTLS opens a mutually authenticated connection. It should dial with [Dial].
 	DialTLS func(ctx context.Context, network, addr string) (net.Conn, error)
 	Token   func() string // returns the bearer token, or ""; called for each request
-	Version string        // of the program
-	Conns   int           // maximum number of connections
+	// TrustedCAs returns the roots by which the host recognizes the receiver, in the form of
+	// [CAs.Server]. It is called for each ping, and may be nil.
+	TrustedCAs func() []string
+	// Pinged is called with each response to a ping. It may be nil.
+	Pinged  func(PingResponse)
+	Version string // of the program
+	Conns   int    // maximum number of connections
 }
 
 // Timeouts of the client. None bounds a whole upload, because a slow link is not a fault.
@@ -61,7 +68,7 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{base: base, host: c.Host, token: c.Token, agent: "shipper/" + c.Version, http: &http.Client{
+	return &Client{base: base, host: c.Host, token: c.Token, trusted: c.TrustedCAs, pinged: c.Pinged, agent: "shipper/" + c.Version, http: &http.Client{
 		Transport: newTransport(c),
 		// A redirect does not come from a receiver, and must not send a recording elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -140,6 +147,7 @@ func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 	if err != nil {
 		return PingResponse{}, err
 	}
+	c.setTrustedCAs(req)
 	var resp PingResponse
 	status, err := c.doRequest(req, &resp, http.StatusOK)
 	if err != nil {
@@ -150,6 +158,9 @@ func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 	}
 	if err := resp.Store.Validate(); err != nil {
 		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: err}
+	}
+	if c.pinged != nil {
+		c.pinged(resp)
 	}
 	return resp, nil
 }

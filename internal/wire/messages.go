@@ -98,6 +98,16 @@ type PingResponse struct {
 	Limits   Limits       `json:"limits"`
 	Storage  Storage      `json:"storage"`
 	Store    *Store       `json:"store,omitempty"` // nil if the receiver does not name its store
+	CAs      *CAs         `json:"cas,omitempty"`   // nil if the receiver does not name its CAs
+}
+
+// CAs says which CAs a receiver has, in the response to a ping.
+type CAs struct {
+	// Server are the roots that the host should trust: the SHA-256 of each SubjectPublicKeyInfo, in
+	// hex. It gets them by [Client.ServerCAs].
+	Server []string `json:"server"`
+	// Renew asks the host to renew its certificate now.
+	Renew bool `json:"renew,omitempty"`
 }
 
 // Auth says how the receiver authenticated the caller.

@@ -48,20 +48,29 @@ func readChain(resp *http.Response) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(resp.Body, maxJoinAnswer))
 }
 
-// errNoRenewal is the refusal of a receiver that cannot sign. Hosts ask again and again.
-var errNoRenewal = Refuse(NotFound, "this receiver renews no certificates: it has no issuing CA")
+// ErrNoAuthority is the refusal of a receiver that cannot sign. Hosts ask again and again.
+var ErrNoAuthority = Refuse(NotFound, "this receiver renews no certificates: it has no issuing CA")
 
-// RenewFunc returns the next certificate chain of a host for a PKCS#10 request, in PEM, or refuses it
-// with a [*Problem].
-type RenewFunc func(ctx context.Context, host episode.Name, csr []byte) ([]byte, error)
+// Authority is the part of a receiver that signs certificates.
+type Authority interface {
+	// Renew returns the next certificate chain of a host for a PKCS#10 request, in PEM, or refuses it
+	// with a [*Problem].
+	Renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error)
+	// DescribeCAs is part of the response to a ping of a host that trusts the given roots, in the form
+	// of [CAs.Server]. They are nil if it does not say which. It may return nil.
+	DescribeCAs(ctx context.Context, host episode.Name, trusted []string) *CAs
+	// ServerCAs returns the roots that hosts should trust, and the certificates that link them, in PEM,
+	// or nil if there are none.
+	ServerCAs() []byte
+}
 
 func (h *Handler) serveRenew(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
 		return Refuse(BadMethod, "use POST")
 	}
-	if h.Renew == nil {
-		return errNoRenewal
+	if h.Authority == nil {
+		return ErrNoAuthority
 	}
 	if err := checkBodyHeaders(r); err != nil {
 		return err
@@ -75,7 +84,7 @@ func (h *Handler) serveRenew(w http.ResponseWriter, r *http.Request, caller Call
 	if err != nil {
 		return err
 	}
-	chain, err := h.Renew(r.Context(), caller.Host, csr)
+	chain, err := h.Authority.Renew(r.Context(), caller.Host, csr)
 	if err != nil {
 		return err
 	}

@@ -7,24 +7,40 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
 
 // newRenewHandler returns a handler that answers each request for renewal with it.
 func newRenewHandler(t testing.TB) *wire.Handler {
 	h := newHandler(&fakeBackend{tb: t})
-	h.Renew = func(_ context.Context, host episode.Name, csr []byte) ([]byte, error) {
-		if len(csr) == 0 {
-			return nil, wire.Refuse(wire.BadRequest, "empty")
-		}
-		return fmt.Appendf(nil, "%s: %s", host, csr), nil
-	}
+	h.Authority = &fakeAuthority{}
 	return h
 }
+
+// fakeAuthority answers with what it was asked.
+type fakeAuthority struct {
+	trusted []string // what the last ping said
+}
+
+func (*fakeAuthority) Renew(_ context.Context, host episode.Name, csr []byte) ([]byte, error) {
+	if len(csr) == 0 {
+		return nil, wire.Refuse(wire.BadRequest, "empty")
+	}
+	return fmt.Appendf(nil, "%s: %s", host, csr), nil
+}
+
+func (a *fakeAuthority) DescribeCAs(_ context.Context, _ episode.Name, trusted []string) *wire.CAs {
+	a.trusted = trusted
+	return &wire.CAs{Server: []string{"a", "b"}, Renew: len(trusted) == 1}
+}
+
+func (*fakeAuthority) ServerCAs() []byte { return []byte("cas") }
 
 func TestRenewalArrivesAsItWasSent(t *testing.T) {
 	c := serve(t, newRenewHandler(t)).newClient(t)
@@ -85,5 +101,68 @@ func TestReceiverThatCannotRenewAnswersNotFound(t *testing.T) {
 	garbage := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 	if chain, err := serve(t, garbage).newClient(t).Renew(t.Context(), []byte("x")); err == nil {
 		t.Errorf("an answer that is no chain: got %q", chain)
+	}
+}
+
+// A ping says which CAs the host trusts, and the response which it should.
+func TestPingCarriesTheCAsOfBothEnds(t *testing.T) {
+	h := newHandler(&fakeBackend{tb: t})
+	authority := &fakeAuthority{}
+	h.Authority = authority
+	server := serve(t, h)
+	trusted := []string{strings.Repeat("ab", 32), strings.Repeat("0f", 32)}
+	var heard []wire.PingResponse
+	client, err := wire.NewClient(wire.ClientConfig{
+		URL: server.URL, Host: thisHost, DialTLS: server.dial,
+		TrustedCAs: func() []string { return trusted },
+		Pinged:     func(r wire.PingResponse) { heard = append(heard, r) },
+	})
+	fixture.Must(t, err)
+	for _, want := range [][]string{trusted, trusted[:1]} {
+		trusted = want
+		if _, err := client.Ping(t.Context()); err != nil || !slices.Equal(authority.trusted, want) {
+			t.Errorf("the receiver heard %q, %v; want %q", authority.trusted, err, want)
+		}
+	}
+	if len(heard) != 2 || !slices.Equal(heard[0].CAs.Server, []string{"a", "b"}) || heard[0].CAs.Renew || !heard[1].CAs.Renew {
+		t.Errorf("the host heard %+v", heard)
+	}
+	if cas, err := client.ServerCAs(t.Context()); err != nil || string(cas) != "cas" {
+		t.Errorf("got %q, %v", cas, err)
+	}
+	h.Authority = nil
+	if cas, err := client.ServerCAs(t.Context()); !errors.Is(err, wire.NotFound) {
+		t.Errorf("a receiver without CAs: got %q, %v", cas, err)
+	}
+	if pong, err := client.Ping(t.Context()); err != nil || pong.CAs != nil {
+		t.Errorf("a receiver without CAs: got %+v, %v", pong.CAs, err)
+	}
+}
+
+func TestHostileListOfCAsIsRefused(t *testing.T) {
+	good := strings.Repeat("ab", 32)
+	for name, test := range map[string]struct {
+		fields string
+		want   int
+	}{
+		"none":              {"", 200},
+		"one":               {"Trusted-Cas: " + good, 200},
+		"two fields":        {"Trusted-Cas: " + good + "\r\nTrusted-Cas: " + good, 200},
+		"empty":             {"Trusted-Cas: ", 400},
+		"short":             {"Trusted-Cas: abcd", 400},
+		"upper case":        {"Trusted-Cas: " + strings.ToUpper(good), 400},
+		"no hex":            {"Trusted-Cas: " + strings.Repeat("x", 64), 400},
+		"empty entry":       {"Trusted-Cas: " + good + ",", 400},
+		"too many":          {"Trusted-Cas: " + strings.Repeat(good+",", 16) + good, 400},
+		"many small fields": {strings.Repeat("Trusted-Cas: "+good+"\r\n", 16) + "Trusted-Cas: " + good, 400},
+	} {
+		fields := test.fields
+		if fields != "" {
+			fields += "\r\n"
+		}
+		request := "POST /v1/ping HTTP/1.1\r\nHost: receiver\r\nContent-Length: 0\r\n" + fields + "\r\n"
+		if got := serve(t, newRenewHandler(t)).sendRaw(t, request).StatusCode; got != test.want {
+			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		}
 	}
 }

@@ -79,8 +79,9 @@ type Handler struct {
 	// Identify returns the sender of a request, or refuses it with a [*Problem]. If the request's
 	// context is later cancelled with a [*Problem] as the cause, the request ends with that problem
 	// and its connection is closed.
-	Identify   func(*http.Request) (Caller, error)
-	Renew      RenewFunc // nil if the receiver cannot sign certificates
+	Identify func(*http.Request) (Caller, error)
+	// Authority signs certificates. It is nil if the receiver has none.
+	Authority  Authority
 	BodyLimits BodyLimits
 	Limits     Limits
 	About      ServerInfo
@@ -126,7 +127,7 @@ func problemFor(ctx context.Context, err error) (*Problem, slog.Level) {
 		err = p // all other errors follow from it
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
-		if p.Code == Busy || p.Code == HostBusy || p == errNoRenewal {
+		if p.Code == Busy || p.Code == HostBusy || p == ErrNoAuthority {
 			return p, slog.LevelDebug // senders retry by themselves, and often
 		}
 		if problemTypes[p.Code].status >= http.StatusInternalServerError {
@@ -209,6 +210,9 @@ func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Ca
 	if path == renewPath {
 		return h.serveRenew(w, r, caller)
 	}
+	if path == serverCAsPath {
+		return h.serveServerCAs(w, r)
+	}
 	if id, found := strings.CutPrefix(path, uploadsPath); found {
 		return h.serveUpload(w, r, caller.Host, id)
 	}
@@ -270,10 +274,18 @@ func (h *Handler) servePing(w http.ResponseWriter, r *http.Request, caller Calle
 	if err != nil {
 		return err
 	}
+	trusted, err := parseTrustedCAs(r.Header)
+	if err != nil {
+		return err
+	}
+	var cas *CAs
+	if h.Authority != nil {
+		cas = h.Authority.DescribeCAs(r.Context(), caller.Host, trusted)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	writeJSON(w, http.StatusOK, PingResponse{
 		Status: "ok", Host: caller.Host, Auth: caller.Auth, Time: time.Now().UTC(),
-		Receiver: h.About, Limits: h.Limits, Storage: storage, Store: &store,
+		Receiver: h.About, Limits: h.Limits, Storage: storage, Store: &store, CAs: cas,
 	})
 	return nil
 }
