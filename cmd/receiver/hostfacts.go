@@ -29,6 +29,7 @@ type hostFacts struct {
 	Certificates []certificateFacts `json:"certificates,omitempty"` // the last to expire first
 	LastContact  *time.Time         `json:"last_contact,omitempty"`
 	InvitedUntil *time.Time         `json:"invited_until,omitempty"`
+	Rotation     *hostRotation      `json:"rotation,omitempty"` // while the CAs are rotated
 
 	joined *time.Time // when it joined last
 }
@@ -40,6 +41,12 @@ type certificateFacts struct {
 	State    pki.State `json:"state"`
 
 	notBefore time.Time // zero if not known
+}
+
+// hostRotation says how far a host is in a rotation of the CAs.
+type hostRotation struct {
+	TrustsNewCA       bool `json:"trusts_new_ca"`
+	HasNewCertificate bool `json:"has_new_certificate"`
 }
 
 // stateReplaced says that a certificate ended when its host joined again.
@@ -54,7 +61,7 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 	for _, h := range known {
 		all[h.Host] = hostFacts{Host: h}
 	}
-	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now))
+	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now), addRotation(cfg, all))
 	list := make([]hostFacts, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		list = append(list, all[name].withState())
@@ -97,6 +104,21 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 				h.Certificates[i].State = stateReplaced
 			}
 		}
+		all[name] = h
+	}
+	return err
+}
+
+// addRotation adds what each host has of the new CAs, if a rotation is in progress.
+func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
+	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	if err != nil || rotation == nil {
+		return err
+	}
+	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
+	for name, h := range all {
+		r := records[name]
+		h.Rotation = &hostRotation{rotation.TrustsNewCA(r), rotation.HasNewCertificate(r)}
 		all[name] = h
 	}
 	return err

@@ -25,6 +25,8 @@ func hostsCommand(o *options) *cobra.Command {
 		Long: `Hosts lists the hosts that are invited, have joined, have stored archives or are
 disabled. A host is "expired" if all its certificates that are known here have
 expired. The last contact may have been up to 10 minutes later than shown.
+While 'receiver pki rotate' replaces the CAs, hosts says which hosts are not
+ready for its end.
 
 A disabled host is refused, whatever its certificate. The list is stored in
 disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
@@ -44,7 +46,10 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 			if asJSON {
 				return cli.WriteJSONList(c.OutOrStdout(), hosts)
 			}
-			return printHosts(c.OutOrStdout(), hosts)
+			if err := printHosts(c.OutOrStdout(), hosts); err != nil {
+				return err
+			}
+			return printRotation(c.OutOrStdout(), hosts)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")

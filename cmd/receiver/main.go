@@ -61,6 +61,6 @@ receiver runs, 74 storage fault.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
 	return root
 }

@@ -18,9 +18,9 @@ import (
 // maxDays keeps expiry dates within the years that certificates can represent.
 const maxDays = 36500
 
-// pkiCommand returns "receiver pki". It needs no configuration, so that it can run on
-// another machine, which keeps the CA keys.
-func pkiCommand() *cobra.Command {
+// pkiCommand returns "receiver pki". Its commands but rotate need no configuration, so that they can
+// run on another machine, which keeps the CA keys.
+func pkiCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pki",
 		Short: "Create, list, revoke and renew certificates",
@@ -34,7 +34,7 @@ receiver needs only server.crt, server.key, hosts-ca.crt and hosts.crl from it.`
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(pkiInitCommand(), pkiIssueCommand(), pkiListCommand(), pkiRevokeCommand(), pkiRenewCommand())
+	cmd.AddCommand(pkiInitCommand(), pkiIssueCommand(), pkiListCommand(), pkiRevokeCommand(), pkiRenewCommand(), pkiRotateCommand(o))
 	return cmd
 }
 

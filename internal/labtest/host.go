@@ -123,6 +123,13 @@ func (h *Host) AgeRenewal() {
 	}
 }
 
+// AgeCAs lets a pass ask again which CAs the receiver has, as it would after an hour.
+func (h *Host) AgeCAs() {
+	h.t.Helper()
+	ago := time.Now().Add(-2 * time.Hour)
+	fixture.Must(h.t, os.Chtimes(h.Path("identity", "host-ca.crt"), ago, ago))
+}
+
 // SetUp lets hosts join. The receiver must be started after it.
 func (l *Lab) SetUp() {
 	l.t.Helper()

@@ -88,6 +88,7 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 
 	runBesideShipper(t, l, h, c)
 	runBesideReceiver(t, l, h, c)
+	runRotation(t, l, h, c, d)
 	runWithoutState(t, l, h, c)
 	for _, program := range []string{"shipper", "receiver"} {
 		for _, command := range l.Commands(t, program) {
@@ -189,6 +190,21 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 	l.Process().Signal(t, syscall.SIGHUP)
 	line := l.Process().WaitLine(t, "reloaded certificates and lists")
 	mustContain(t, "the reload", line, pki+"/hosts.crl", pki+"/server.crt", "receiver.toml (read at start only)")
+}
+
+// runRotation replaces the CAs. The host got its certificate by hand.
+func runRotation(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCoverage, daemon *labtest.Process) {
+	t.Helper()
+	c.runAsRoot(t, l, h, 0, "receiver", "pki rotate")
+	reload(t, l.Process())
+	c.runAsRoot(t, l, h, 0, "receiver", "pki issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force")
+	reload(t, daemon)
+	labtest.Eventually(t, "the host is ready", func() bool {
+		return strings.Contains(c.runAsRoot(t, l, h, 0, "receiver", "hosts").Stdout, "1 of 1 active hosts are ready")
+	})
+	c.runAsRoot(t, l, h, 0, "receiver", "pki rotate", "--finish")
+	reload(t, l.Process())
+	reload(t, daemon)
 }
 
 // runWithoutState runs the commands that do not use a configuration.

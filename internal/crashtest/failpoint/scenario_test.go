@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,6 +70,9 @@ var scenarios = []scenario{
 	{name: "shipper renews", lab: newAgedLab, work: runPass, after: renewToEnd, only: renewalSteps, toleratesFaults: true, dir: hostDir, rows: 1, shipper: true},
 	{name: "receiver renews a host", lab: unstarted(newAgedLab), work: runReceiverAndPass, after: renewToEnd, only: renewalSteps, dir: receiverDir, rows: 1},
 	{name: "receiver renews itself", lab: newAgedReceiverLab, work: runReceiver, after: renewsItself, only: renewalSteps, toleratesFaults: true, dir: receiverDir, rows: 1},
+	{name: "receiver rotates its CAs", lab: unstarted(newJoinedLab), work: runRotate, after: rotateToEnd, only: rotationSteps, dir: receiverDir, rows: 1},
+	{name: "receiver finishes a rotation", lab: newRotatedLab, work: runFinish, after: finishToEnd, only: rotationSteps, dir: receiverDir, rows: 1},
+	{name: "shipper follows a rotation", lab: newRotatingLab, work: runPass, after: followToEnd, only: renewalSteps, toleratesFaults: true, dir: hostDir, rows: 1, shipper: true},
 	{name: "shipper drops an orphan", lab: withReceiver(newOrphanLab), work: runPass, dir: hostDir, rows: 1, shipper: true},
 }
 
@@ -182,11 +186,98 @@ const age = 300 * 24 * time.Hour
 // newAgedLab returns a lab with a host whose certificate must be renewed, and whose episode is
 // delivered.
 func newAgedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newJoinedLab(t)
+	h.AgeCertificate(age)
+	return l, h
+}
+
+// newJoinedLab returns a lab with a host that has joined, and whose episode is delivered.
+func newJoinedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := newInvitedLab(t)
 	joinToEnd(t, l, h)
 	h.Once().MustExit(t, 0)
-	h.AgeCertificate(age)
 	return l, h
+}
+
+// rotationSteps are those that something other than the command can see. The new directory is
+// not used before it has its name.
+const rotationSteps = `^(rename|open) (pki.*|ca-link\.crt)$|hosts-ca\.crt|server-ca|hosts-issuing\.pem|former|^fsync pki|identity`
+
+func runRotate(t *testing.T, l *labtest.Lab, _ *labtest.Host) int { return rotate(l) }
+func runFinish(t *testing.T, l *labtest.Lab, _ *labtest.Host) int { return rotate(l, "--finish") }
+
+func rotate(l *labtest.Lab, args ...string) int {
+	return l.Receiver(append([]string{"--config", l.Path("receiver.toml"), "pki", "rotate"}, args...)...).Code
+}
+
+// newRotatingLab returns a lab whose host has not seen that the CAs are rotated.
+func newRotatingLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newJoinedLab(t)
+	if code := rotate(l); code != 0 {
+		t.Fatalf("rotate: exit code %d", code)
+	}
+	l.Restart()
+	h.AgeCAs()
+	return l, h
+}
+
+// newRotatedLab returns a lab whose host is ready for the end of the rotation. The receiver does not
+// run.
+func newRotatedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
+	l, h := newRotatingLab(t)
+	followToEnd(t, l, h)
+	l.Kill()
+	return l, h
+}
+
+// followToEnd makes a pass, after which the host trusts both CAs and has a new certificate whatever
+// failed before.
+func followToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	for range 2 { // one for the CAs, if the first was told so only while it renewed
+		h.AgeCAs()
+		h.AgeRenewal()
+		h.Once().MustExit(t, 0)
+	}
+	if n := countCAs(t, h); n != 2 {
+		t.Errorf("the host trusts %d CAs, want both", n)
+	}
+	hosts := l.Receiver("--config", l.Path("receiver.toml"), "hosts").MustExit(t, 0).Stdout
+	if !strings.Contains(hosts, "1 of 1 active hosts are ready") {
+		t.Errorf("the host is not ready:\n%s", hosts)
+	}
+}
+
+func countCAs(t *testing.T, h *labtest.Host) int {
+	return strings.Count(fixture.ReadFile(t, h.Path("identity/host-ca.crt")), "-----BEGIN")
+}
+
+// rotateToEnd begins the rotation again, after which the host follows it.
+func rotateToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	l.Kill()
+	if code := rotate(l); code != 0 {
+		t.Fatalf("rotate: exit code %d", code)
+	}
+	l.Start()
+	followToEnd(t, l, h)
+}
+
+// finishToEnd finishes the rotation again. Then the host and the receiver have the new CA alone.
+func finishToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	l.Kill()
+	if code := rotate(l, "--finish"); code != 0 && code != 1 { // 1 if it was finished before
+		t.Fatalf("finish: exit code %d", code)
+	}
+	l.Start()
+	h.AgeCAs()
+	h.Once().MustExit(t, 0)
+	if n := countCAs(t, h); n != 1 {
+		t.Errorf("the host trusts %d CAs, want the new one", n)
+	}
+	for _, left := range []string{"pki-next", "pki-next.partial", "identity/former-hosts-ca.crt"} {
+		if fixture.Exists(l.Path(left)) {
+			t.Errorf("%s is left", left)
+		}
+	}
 }
 
 // renewToEnd makes a pass, after which the host has a new certificate whatever failed before.

@@ -136,7 +136,7 @@ var ofJoining = []mutant{
 	{
 		"pki: a host takes a certificate that ends earlier",
 		killer{"pki", "TestCandidateMustBeUsableAndLastLonger"},
-		[]edit{{"pki/renewal.go", "	if !leaf.NotAfter.After(r.replaces.NotAfter) {\n", "	if false {\n"}},
+		[]edit{{"pki/renewal.go", "	if !leaf.NotAfter.After(r.replaces.NotAfter) && !r.client.MustRenew() {\n", "	if false {\n"}},
 	},
 	{
 		"pki: a host takes a certificate that is not valid now",
@@ -171,12 +171,62 @@ var ofJoining = []mutant{
 	{
 		"receiver: a certificate issued by hand is extended",
 		killer{"receiver", "TestCertificateIssuedByHandIsNotExtended"},
-		[]edit{{"receiver/renew.go", "!ok || !d.issuer.HasSigned(q.caller) {", "!ok || q.caller.Host != host {"}},
+		[]edit{{"receiver/renew.go", "!ok || !issuer.HasSigned(q.caller) {", "!ok || q.caller.Host != host {"}},
 	},
 	{
 		"receiver: a host gets certificates without end",
 		killer{"receiver", "TestNextCertificateForAnotherKeyMustWait"},
 		[]edit{{"receiver/renew.go", "wait > 0 {", "wait > 0 && false {"}},
+	},
+	{
+		"pki: a host trusts any root that the receiver sends",
+		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"pki/learn.go", "return isLink(link, root, trusted) && checkTime(link, now) == nil", "return checkTime(link, now) == nil"}},
+	},
+	{
+		"pki: the link of a root may have expired",
+		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"pki/learn.go", "return isLink(link, root, trusted) && checkTime(link, now) == nil", "return isLink(link, root, trusted)"}},
+	},
+	{
+		"pki: a link counts whatever key it has",
+		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"pki/rotate.go", "return HashKey(link) == HashKey(root) && bytes.Equal(link.RawSubject, root.RawSubject) &&\n", "return len(link.Raw) > 0 &&\n"}},
+	},
+	{
+		"pki: a root of hosts becomes one of receivers",
+		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"pki/learn.go", "	if !allowsUse(root, x509.ExtKeyUsageServerAuth) {\n", "	if false {\n"}},
+	},
+	{
+		"pki: an interrupted revocation is lost with the rotation",
+		killer{"pki", "TestRevocationsOutlastTheRotation"},
+		[]edit{{"pki/rotate.go", "errors.Join(r.keepFormer(), r.copyLists())", "r.keepFormer()"}},
+	},
+	{
+		"pki: certificates of former CAs count as valid",
+		killer{"pki", "TestBothCAsGiveAccessUntilTheRotationIsFinished"},
+		[]edit{{"pki/issue.go", "	case revoked.isFormer(cert):\n		i.State = Retired\n", ""}},
+	},
+	{
+		"pki: the former issuing CA is forgotten when the rotation begins",
+		killer{"pki", "TestBothCAsGiveAccessUntilTheRotationIsFinished"},
+		[]edit{{"pki/trust.go", "append(append(t.issuing, issuer.ca.cert), slices.DeleteFunc(slices.Clone(issuer.former), isRoot)...)", "append(t.issuing, issuer.ca.cert)"}, {"pki/issuer.go", "	for _, ca := range i.former {\n", "	for _, ca := range i.former[:0] {\n"}},
+	},
+	{
+		"receiver: a rotation waits for the interval between certificates",
+		killer{"receiver", "TestHostIsAskedToRenewDuringARotation"},
+		[]edit{{"receiver/renew.go", "last != nil && !issuer.WillEndSerial(last.Serial) {", "last != nil {"}},
+	},
+	{
+		"receiver: a rotation gives a host certificates without end",
+		killer{"receiver", "TestHostIsAskedToRenewDuringARotation"},
+		[]edit{{"receiver/renew.go", "last != nil && !issuer.WillEndSerial(last.Serial) {", "last != nil && len(issuer.ServerCAHashes()) == 1 {"}},
+	},
+	{
+		"wire: a ping may name CAs without end",
+		killer{"wire", "TestHostileListOfCAsIsRefused"},
+		[]edit{{"wire/cas.go", "	if len(cas) > maxTrustedCAs {\n", "	if false {\n"}},
 	},
 	{
 		"receiver: a lost answer is not given again",

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize/english"
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/config"
+	"cis490/internal/datadir"
+	"cis490/internal/invite"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+	"cis490/internal/serviceuser"
+	"cis490/internal/systemd"
+)
+
+// rotateOptions are the flags of "receiver pki rotate".
+type rotateOptions struct {
+	finish, force bool
+	offline       bool
+	caDays        int
+}
+
+func pkiRotateCommand(o *options) *cobra.Command {
+	var r rotateOptions
+	c := &cobra.Command{
+		Use:   "rotate [--finish [--force]]",
+		Short: "Replace the CAs while all hosts keep shipping",
+		Long: `Rotate creates new CAs beside the present ones. The receiver then accepts hosts of
+both, and each host that has joined learns the new CA and renews its certificate
+by itself: a daemon within minutes, a host with a timer within about an hour.
+'receiver hosts' lists the hosts that are not ready.
+
+With --finish, rotate retires the former CAs. It refuses to as long as a host
+would be locked out, unless --force is given; disabled and removed hosts do not
+count. The former CAs stay in a directory beside the new ones: delete it, or
+keep it offline.
+
+The key of the receiver's root, ca.key, must be in the directory of the CAs for
+the first step: hosts accept a new root only if their present one has signed it.
+Both steps can be repeated after an interruption.`,
+		Example: `  sudo receiver pki rotate
+  receiver hosts
+  sudo receiver pki rotate --finish`,
+		Args: checkArgs(cobra.NoArgs, func([]string) error {
+			if r.force && !r.finish {
+				return errors.New("--force is for --finish")
+			}
+			return checkDays("ca-days", r.caDays)
+		}),
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := o.loadConfig()
+			if err != nil {
+				return err
+			}
+			dir, err := rotatedDir(cfg)
+			if err != nil {
+				return cli.UsageError(err)
+			}
+			if r.finish {
+				return finishRotation(c, o, cfg, dir, r.force)
+			}
+			return beginRotation(c, o, cfg, dir, r)
+		},
+	}
+	c.Flags().BoolVar(&r.finish, "finish", false, "retire the former CAs")
+	c.Flags().BoolVar(&r.force, "force", false, "finish even if hosts are locked out")
+	c.Flags().BoolVar(&r.offline, "offline", false, "create no issuing CAs (default: as now)")
+	c.Flags().IntVar(&r.caDays, "ca-days", asDays(pki.DefaultCAValid), "make the CAs valid for `N` days")
+	return c
+}
+
+// rotatedDir returns the directory of the CAs, which must be that of all files of the configuration: its
+// files change together.
+func rotatedDir(cfg receiver.Config) (string, error) {
+	dir := filepath.Dir(string(cfg.TLS.ClientCAFile))
+	for _, file := range []struct {
+		key, name string
+		value     config.Path
+	}{
+		{"client_ca_file", "hosts-ca.crt", cfg.TLS.ClientCAFile},
+		{"cert_file", "server.crt", cfg.TLS.CertFile},
+		{"key_file", "server.key", cfg.TLS.KeyFile},
+		{"crl_file", "hosts.crl", cfg.TLS.CRLFile},
+	} {
+		if want := filepath.Join(dir, file.name); string(file.value) != want {
+			return "", fmt.Errorf("the configuration says tls.%s = %q: rotate needs %s, in the directory that 'receiver setup' or 'receiver pki init' created", file.key, file.value, want)
+		}
+	}
+	if cfg.IdentityDir == "" {
+		return "", errors.New("identity_dir is empty: rotate keeps there what it needs of the former CAs")
+	}
+	return dir, nil
+}
+
+func beginRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, r rotateOptions) error {
+	if !c.Flags().Changed("offline") {
+		_, err := os.Lstat(filepath.Join(dir, "hosts-ca-issuing.crt"))
+		r.offline = err != nil
+	}
+	created, err := pki.Rotate(dir, pki.RotateOptions{CAValid: inDays(r.caDays), Offline: r.offline, Service: stateOf(cfg)})
+	if err != nil {
+		return err
+	}
+	reloaded, err := useRotated(c, o, cfg, dir)
+	if err != nil {
+		return err
+	}
+	verb := "kept"
+	if created {
+		verb = "created"
+	}
+	return printf(c.OutOrStdout(), `%-8s %s: the new CAs
+%s
+next     when 'receiver hosts' says that all hosts are ready:
+         receiver pki rotate --finish
+note     If a proxy has a copy of hosts-ca.crt, replace that now. Hosts that did
+         not join need the new ca.crt, and a certificate by 'pki issue'.
+`, verb, dir+"-next", reloaded)
+}
+
+// useRotated installs what changed in the identity directory, and has the receiver use it. It returns a
+// line that says so.
+func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (string, error) {
+	identity := string(cfg.IdentityDir)
+	if err := pki.CreateIdentityDir(identity); err != nil {
+		return "", err
+	}
+	if err := pki.ReplaceIssuing(dir, identity); err != nil && !errors.Is(err, pki.ErrNoIssuing) {
+		return "", err
+	}
+	if err := serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...)); err != nil {
+		return "", err
+	}
+	if os.Geteuid() != 0 || o.config != receiver.DefaultConfigFile || !systemd.IsRunning() {
+		return "next     reload the receiver: send it SIGHUP", nil
+	}
+	if err := systemd.Control(c.Context(), "try-reload-or-restart", serviceUnit); err != nil {
+		return "", err
+	}
+	return "reloaded the service", nil
+}
+
+func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {
+	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	if err != nil {
+		return err
+	}
+	if rotation != nil {
+		if err := checkReady(c, cfg, force); err != nil {
+			return err
+		}
+	}
+	former, err := pki.FinishRotation(dir, time.Now())
+	interrupted := errors.Is(err, pki.ErrNoRotation) && rotation != nil // after the directory, and before the next
+	if err != nil && !interrupted {
+		return err
+	}
+	reloaded, err := useRotated(c, o, cfg, dir)
+	if err != nil {
+		return err
+	}
+	if interrupted {
+		former = dir + "-former-*"
+	}
+	return printf(c.OutOrStdout(), `former   the former CAs are in %s: delete it, or keep it offline
+%s
+note     If a proxy has copies of server.crt, server.key, hosts-ca.crt and
+         hosts.crl, replace them now.
+`, former, reloaded)
+}
+
+// checkReady returns an error if a host would be locked out by the end of the rotation, or only says so
+// with force.
+func checkReady(c *cobra.Command, cfg receiver.Config, force bool) error {
+	hosts, err := listHosts(cfg, time.Now())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // before the receiver's first start
+		return err
+	}
+	if open := openInvitations(hosts); open > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: %s will not work any more: invite again\n", english.Plural(open, "open invitation", ""))
+	}
+	unready := notReady(hosts)
+	if len(unready) == 0 {
+		return nil
+	}
+	if err := printRotation(c.ErrOrStderr(), hosts); err != nil || force {
+		return err
+	}
+	return fmt.Errorf("%s would be locked out: wait, disable or remove them, or use --force; they can join again", english.Plural(len(unready), "host", ""))
+}
+
+func openInvitations(hosts []hostFacts) int {
+	n := 0
+	for _, h := range hosts {
+		if h.InvitedUntil != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// notReady returns the hosts that have access and would lose it at the end of the rotation.
+func notReady(hosts []hostFacts) []hostFacts {
+	var list []hostFacts
+	for _, h := range hosts {
+		if h.Rotation != nil && h.State == datadir.HostActive && !(h.Rotation.TrustsNewCA && h.Rotation.HasNewCertificate) {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
+// printRotation prints how far a rotation is, or nothing if there is none.
+func printRotation(w io.Writer, hosts []hostFacts) error {
+	active, rotating := 0, false
+	for _, h := range hosts {
+		rotating = rotating || h.Rotation != nil
+		if h.State == datadir.HostActive {
+			active++
+		}
+	}
+	if !rotating {
+		return nil
+	}
+	unready := notReady(hosts)
+	if err := printf(w, "\nThe CAs are rotated: %d of %d active hosts are ready for 'pki rotate --finish'.\n", active-len(unready), active); err != nil {
+		return err
+	}
+	for _, h := range unready {
+		if err := printf(w, "  not ready, %s: %s\n", h.Rotation.reason(), h.Host.Host); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reason returns why a host is not ready.
+func (r *hostRotation) reason() string {
+	switch {
+	case r.TrustsNewCA:
+		return "its certificate is of the former CA"
+	case r.HasNewCertificate:
+		return "it does not trust the new CA"
+	}
+	return "it has neither the new CA nor a new certificate"
+}
