@@ -14,7 +14,7 @@ MINUTES   ?= 10
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ packages: release ## Build the Debian packages of both roles, amd64 and arm64, i
 
 dist: packages ## Build packages, static tarballs and SHA256SUMS in dist/
 	@scripts/dist.sh
+
+# REPO=DIR is another directory; packages of earlier versions stay there.
+repo: ## Add the packages to a signed apt repository in dist/apt; KEY=ID of gpg
+	@scripts/repo.sh check "$(KEY)"
+	@$(MAKE) --no-print-directory dist
+	@scripts/repo.sh add "$(KEY)" dist $(or $(REPO),dist/apt)
 
 reproducible: ## Build dist/ of this commit twice and compare
 	@scripts/reproducible.sh

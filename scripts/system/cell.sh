@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One cell of the table Debian version x way of installing (script, package, package and
-# join, upgrade of an old package): run.sh starts it in namespaces of its own. It builds two
+# join, apt repository, upgrade of an old package): run.sh starts it in namespaces of its own. It builds two
 # machines, wires them, and runs its scenarios in order; each finds the lab as the one
 # before left it.
 #
@@ -23,6 +23,8 @@ source "$here/lab.sh"
 source "$here/install.sh"
 # shellcheck source=scripts/system/join.sh
 source "$here/join.sh"
+# shellcheck source=scripts/system/repo.sh
+source "$here/repo.sh"
 # shellcheck source=scripts/system/daily.sh
 source "$here/daily.sh"
 # shellcheck source=scripts/system/people.sh
@@ -56,6 +58,10 @@ if [ "$way" = upgrade ]; then
 fi
 if [ "$way" = join ]; then
   join_scenarios
+  exit
+fi
+if [ "$way" = repo ]; then
+  repo_scenarios
   exit
 fi
 install_scenarios

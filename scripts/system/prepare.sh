@@ -6,6 +6,7 @@
 readonly tools=(
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 tc:iproute2 unshare:util-linux
   nsenter:util-linux losetup:mount mkfs.ext4:e2fsprogs zstd:zstd tar:tar jq:jq dpkg-deb:dpkg pgrep:procps
+  apt-ftparchive:apt-utils gpg:gnupg python3:python3
 )
 
 # What a tree has beside Debian's smallest system. A change makes new trees.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests the project as it is installed, on Debian 12 and 13: each as two machines with a real
 # systemd (receiver and lab host, in systemd-nspawn) and a network between them, installed by
-# script and by package; a host that joins with one line; and an old release that is upgraded,
+# script, by package and by apt; a host that joins with one line; and an old release that is upgraded,
 # downgraded and upgraded again. Run it as root with `make system`. Arguments name the cells to run
 # (bookworm-script, trixie-package, bookworm-join, bookworm-upgrade, ...); none means all.
 #
@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly cells=(bookworm-script bookworm-package trixie-script trixie-package bookworm-join trixie-join bookworm-upgrade)
+readonly cells=(bookworm-script bookworm-package trixie-script trixie-package bookworm-join trixie-join bookworm-repo trixie-repo bookworm-upgrade)
 readonly cache=${XDG_CACHE_HOME:-/var/cache}/cis490-system
 readonly logs=$PWD/bin/system-logs
 
