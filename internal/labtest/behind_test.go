@@ -125,7 +125,7 @@ func TestBehindAProxyNoClientNamesItsOwnCertificate(t *testing.T) {
 				t.Errorf("lab-01 that sends %.20q is %+v, %v", values, p, err)
 			}
 		}
-		before := labtest.ReadTree(t, l.Path("data"))
+		before := l.DataTree(t)
 		for _, spelling := range []string{"Client-Cert", "client-cert", "Client_Cert"} {
 			req, err := http.NewRequest(http.MethodPut, f.url("/v1/episodes/lab-02/run-1"), strings.NewReader("x"))
 			fixture.Must(t, err)
@@ -138,7 +138,7 @@ func TestBehindAProxyNoClientNamesItsOwnCertificate(t *testing.T) {
 				t.Errorf("PUT for lab-02 with its certificate in %s: %d, want 403", spelling, resp.StatusCode)
 			}
 		}
-		if after := labtest.ReadTree(t, l.Path("data")); after.String() != before.String() {
+		if after := l.DataTree(t); after.String() != before.String() {
 			t.Errorf("the data directory changed from\n%sto\n%s", before, after)
 		}
 	})

@@ -18,7 +18,7 @@ import (
 func TestPingSaysWhoWeAreAndCreatesNothing(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
-	before := labtest.ReadTree(t, l.Path("data"))
+	before := l.DataTree(t)
 	var report struct {
 		OK       bool
 		Receiver struct {
@@ -29,7 +29,7 @@ func TestPingSaysWhoWeAreAndCreatesNothing(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil || !report.OK || report.Receiver.Host != "lab-01" {
 		t.Errorf("ping: %s (%v)", out, err)
 	}
-	if after := labtest.ReadTree(t, l.Path("data")); after.String() != before.String() {
+	if after := l.DataTree(t); after.String() != before.String() {
 		t.Errorf("a ping changed the data directory from\n%sto\n%s", before, after)
 	}
 	l.Check(t)

@@ -36,7 +36,7 @@ func TestHostCannotReachAnothersPath(t *testing.T) {
 	b := l.Host("lab-02")
 	b.Episode("run-1")
 	b.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	before := labtest.ReadTree(t, l.Path("data"))
+	before := l.DataTree(t)
 	mallory := a.Client(t)
 	var answers []string
 	for _, path := range []string{"/v1/episodes/lab-02/run-1", "/v1/episodes/lab-02/run-2", "/v1/episodes/nobody/run-1"} {
@@ -55,7 +55,7 @@ func TestHostCannotReachAnothersPath(t *testing.T) {
 	if answers[0] != answers[1] || answers[1] != answers[2] {
 		t.Errorf("the answers tell what is there: %q", answers)
 	}
-	if after := labtest.ReadTree(t, l.Path("data")); after.String() != before.String() {
+	if after := l.DataTree(t); after.String() != before.String() {
 		t.Errorf("the data directory changed from\n%sto\n%s", before, after)
 	}
 	l.Settled(t)
@@ -64,7 +64,7 @@ func TestHostCannotReachAnothersPath(t *testing.T) {
 func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 	t.Parallel()
 	l, h := newLab(t)
-	before := labtest.ReadTree(t, l.Path("data"))
+	before := l.DataTree(t)
 	c := h.Client(t)
 	for path, want := range map[string]int{
 		"/v1/episodes/lab-01/..%2f..%2fx":                 400,
@@ -92,7 +92,7 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 			t.Errorf("digest %q: %d %s, want 400 and a problem", field, resp.StatusCode, resp.Header.Get("Content-Type"))
 		}
 	}
-	after := labtest.ReadTree(t, l.Path("data"))
+	after := l.DataTree(t)
 	delete(after, "staging/lab-01") // the folder of a host that has connected
 	if after.String() != before.String() {
 		t.Errorf("the data directory changed from\n%sto\n%s", before, after)

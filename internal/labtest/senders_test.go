@@ -168,7 +168,7 @@ func TestNothingTellsOfAnothersEpisodes(t *testing.T) {
 	l, h := newLab(t)
 	h.Episode("there")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	before := labtest.ReadTree(t, l.Path("data"))
+	before := l.DataTree(t)
 	c := newAttacker(t, l).Client(t)
 	sum := "sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:" // of "x"
 	for _, method := range []string{"PUT", "HEAD", "GET", "POST", "DELETE", "PATCH", "OPTIONS"} {
@@ -191,7 +191,7 @@ func TestNothingTellsOfAnothersEpisodes(t *testing.T) {
 			t.Errorf("%s tells them apart:\n%s\n%s", method, answers["there"], answers["elsewhere"])
 		}
 	}
-	after := labtest.ReadTree(t, l.Path("data"))
+	after := l.DataTree(t)
 	if after.String() != before.String() {
 		t.Errorf("the data directory changed from\n%sto\n%s", before, after)
 	}

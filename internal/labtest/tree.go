@@ -3,6 +3,7 @@ package labtest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -36,16 +37,32 @@ func ReadTree(t testing.TB, dir string) Tree {
 func readTree(dir string) (Tree, error) {
 	tree := make(Tree)
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if path != dir && errors.Is(err, fs.ErrNotExist) {
+			return nil // it was removed meanwhile, as a temporary file of a daemon
+		}
 		if err != nil || path == dir {
 			return err
 		}
 		rel, err := filepath.Rel(dir, path)
-		if err == nil {
-			tree[rel], err = entryOf(path, e)
+		if err != nil {
+			return err
 		}
+		entry, err := entryOf(path, e)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		tree[rel] = entry
 		return err
 	})
 	return tree, err
+}
+
+// DataTree reads the receiver's data directory without what its scrub writes there at any time.
+func (l *Lab) DataTree(t testing.TB) Tree {
+	t.Helper()
+	tree := ReadTree(t, l.Path("data"))
+	maps.DeleteFunc(tree, func(path, _ string) bool { return strings.HasPrefix(path, ".scrub.json") })
+	return tree
 }
 
 func entryOf(path string, e fs.DirEntry) (string, error) {

@@ -21,10 +21,15 @@ func (l *lab) startWatching() (s *shipper.Shipper, stop func() error) {
 	return s, l.start(s)
 }
 
-// wantShipped waits until n episodes were delivered.
+// wantShipped waits until n episodes were delivered, as long as there is progress.
 func (l *lab) wantShipped(s *shipper.Shipper, n int) {
 	l.Helper()
-	for deadline := time.Now().Add(10 * time.Second); s.Tally().Shipped < n; {
+	const patience = 30 * time.Second
+	before, deadline := 0, time.Now().Add(patience)
+	for s.Tally().Shipped < n {
+		if shipped := s.Tally().Shipped; shipped > before {
+			before, deadline = shipped, time.Now().Add(patience)
+		}
 		if time.Now().After(deadline) {
 			l.Fatalf("%d of %d were found; left: %q\n%s", s.Tally().Shipped, n, l.listFiles("episodes"), l.logs)
 		}
