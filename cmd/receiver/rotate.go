@@ -95,6 +95,9 @@ func rotatedDir(cfg receiver.Config) (string, error) {
 			return "", fmt.Errorf("the configuration says tls.%s = %q: rotate needs %s, in the directory that 'receiver setup' or 'receiver pki init' created", file.key, file.value, want)
 		}
 	}
+	if filepath.Dir(string(cfg.Auth.TokensFile)) == dir {
+		return "", fmt.Errorf("the configuration says auth.tokens_file = %q: move it elsewhere, it is not of the CAs", cfg.Auth.TokensFile)
+	}
 	if cfg.IdentityDir == "" {
 		return "", errors.New("identity_dir is empty: rotate keeps there what it needs of the former CAs")
 	}
@@ -110,7 +113,7 @@ func beginRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string
 	if err != nil {
 		return err
 	}
-	reloaded, err := useRotated(c, o, cfg, dir)
+	_, line, err := useRotated(c, o, cfg, dir)
 	if err != nil {
 		return err
 	}
@@ -124,58 +127,59 @@ next     when 'receiver hosts' says that all hosts are ready:
          receiver pki rotate --finish
 note     If a proxy has a copy of hosts-ca.crt, replace that now. Hosts that did
          not join need the new ca.crt, and a certificate by 'pki issue'.
-`, verb, dir+"-next", reloaded)
+`, verb, dir+"-next", line)
 }
 
-// useRotated installs what changed in the identity directory, and has the receiver use it. It returns a
-// line that says so.
-func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (string, error) {
+// useRotated installs what changed in the identity directory, and has the receiver use it. It returns
+// whether anything changed, and a line that says what the receiver does.
+func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (changed bool, line string, err error) {
 	identity := string(cfg.IdentityDir)
-	if err := pki.CreateIdentityDir(identity); err != nil {
-		return "", err
+	give := func() error {
+		return serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))
 	}
-	if err := pki.ReplaceIssuing(dir, identity); err != nil && !errors.Is(err, pki.ErrNoIssuing) {
-		return "", err
+	_, serr := pki.OpenIssuer(identity)
+	if err := errors.Join(pki.CreateIdentityDir(identity), give()); err != nil { // the service's, before it has files
+		return false, "", err
 	}
-	if err := serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...)); err != nil {
-		return "", err
+	changed, err = pki.ReplaceIssuing(dir, identity)
+	if errors.Is(err, pki.ErrNoIssuing) {
+		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join, and do not renew by themselves\n")
+		err = nil
+	}
+	if err := errors.Join(err, give()); err != nil {
+		return changed, "", err
 	}
 	if os.Geteuid() != 0 || o.config != receiver.DefaultConfigFile || !systemd.IsRunning() {
-		return "next     reload the receiver: send it SIGHUP", nil
+		return changed, "next     reload the receiver: send it SIGHUP", nil
 	}
-	if err := systemd.Control(c.Context(), "try-reload-or-restart", serviceUnit); err != nil {
-		return "", err
+	action, line := "try-reload-or-restart", "reloaded the service"
+	if errors.Is(serr, pki.ErrNoIssuing) { // a reload does not let hosts join if none could before
+		action, line = "try-restart", "restarted the service"
 	}
-	return "reloaded the service", nil
+	return changed, line, systemd.Control(c.Context(), action, serviceUnit)
 }
 
 func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {
-	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
-	if err != nil {
+	if err := checkReady(c, cfg, force); err != nil {
 		return err
 	}
-	if rotation != nil {
-		if err := checkReady(c, cfg, force); err != nil {
-			return err
-		}
+	former, ferr := pki.FinishRotation(dir, string(cfg.IdentityDir), time.Now())
+	if ferr != nil && !errors.Is(ferr, pki.ErrNoRotation) {
+		return ferr
 	}
-	former, err := pki.FinishRotation(dir, time.Now())
-	interrupted := errors.Is(err, pki.ErrNoRotation) && rotation != nil // after the directory, and before the next
-	if err != nil && !interrupted {
-		return err
+	// Also without a rotation: an earlier call may have been interrupted here.
+	changed, line, err := useRotated(c, o, cfg, dir)
+	if err != nil || ferr != nil && !changed {
+		return errors.Join(err, ferr)
 	}
-	reloaded, err := useRotated(c, o, cfg, dir)
-	if err != nil {
-		return err
-	}
-	if interrupted {
+	if ferr != nil {
 		former = dir + "-former-*"
 	}
 	return printf(c.OutOrStdout(), `former   the former CAs are in %s: delete it, or keep it offline
 %s
 note     If a proxy has copies of server.crt, server.key, hosts-ca.crt and
          hosts.crl, replace them now.
-`, former, reloaded)
+`, former, line)
 }
 
 // checkReady returns an error if a host would be locked out by the end of the rotation, or only says so
@@ -201,7 +205,7 @@ func checkReady(c *cobra.Command, cfg receiver.Config, force bool) error {
 func openInvitations(hosts []hostFacts) int {
 	n := 0
 	for _, h := range hosts {
-		if h.InvitedUntil != nil {
+		if h.InvitedUntil != nil && h.Rotation != nil {
 			n++
 		}
 	}

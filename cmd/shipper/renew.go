@@ -96,8 +96,10 @@ func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Cert
 	if err != nil {
 		return nil, err
 	}
-	if changed { // what the receiver announced was of the certificate before
+	if changed {
 		r.client.CloseIdle()
+	}
+	if changed && r.creds.MustRenew() { // the receiver asked for that with the certificate before
 		if _, err := r.client.Ping(ctx); err != nil {
 			return nil, err
 		}
@@ -130,6 +132,9 @@ func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Cert
 	}
 	r.creds.NoteAnnouncement(candidate.Announced())
 	r.client.CloseIdle() // uploads in flight keep their connections
+	if _, err := r.client.Ping(ctx); err != nil {
+		r.log.Debug("new certificate not reported", "err", err) // the next ping does
+	}
 	return cert, nil
 }
 

@@ -270,6 +270,27 @@ func (d *Dir) Exchange(a, b string) error {
 	return d.Sync()
 }
 
+// CheckExchange returns an error if [Dir.Exchange] cannot work for a directory in d: it is a mount
+// point, or the file system does not have that operation.
+func (d *Dir) CheckExchange(name string) error {
+	st, err := d.Lstat(name)
+	if err != nil {
+		return err
+	}
+	self, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	if st.st.Dev != self.st.Dev {
+		return fmt.Errorf("%s is a mount point, which cannot be exchanged with another directory", d.Path(name))
+	}
+	const none = ".cis490-none"
+	if err := unix.Renameat2(d.fd(), none, d.fd(), none, unix.RENAME_EXCHANGE); !errors.Is(err, fs.ErrNotExist) {
+		return opError("exchange", d.Path(name), err)
+	}
+	return nil
+}
+
 // RenameFree is [Dir.Rename] to the first free name of name, name~2, name~3 and so on to name~last.
 // It returns that name, or an error wrapping [fs.ErrExist] if all of them exist.
 func (d *Dir) RenameFree(old string, to *Dir, name string, last int) (string, error) {

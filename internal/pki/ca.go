@@ -66,7 +66,8 @@ func (o InitOptions) Validate() error {
 }
 
 // InitCA creates both roots and the receiver's certificate in dir, which it creates if it is
-// missing. It never replaces a CA, because that would invalidate all certificates in use.
+// missing. It never replaces a CA, because that would invalidate all certificates in use. What an
+// interrupted call left was never used, and is replaced.
 //
 // Unless the options say Offline, it also creates an issuing CA below each, so that the keys of the
 // roots can be kept elsewhere. What it signs is limited to one side: certificates of hosts within
@@ -89,15 +90,50 @@ func InitCA(dir string, o InitOptions) error {
 	if err := refuseExisting(f); err != nil {
 		return err
 	}
-	return createCAs(f, o)
+	// It is durable before the first key. The last file is the receiver's certificate.
+	if err := f.WriteFile(incompleteFile, nil, 0o600); err != nil {
+		return err
+	}
+	for _, name := range caFiles() {
+		if err := f.Remove(name); err != nil {
+			return err
+		}
+	}
+	if err := createCAs(f, o); err != nil {
+		return err
+	}
+	return f.Remove(incompleteFile)
 }
 
+// incompleteFile marks a directory whose CAs are not complete, unless it has the receiver's certificate.
+const incompleteFile = ".incomplete"
+
+// isIncomplete reports whether InitCA was interrupted in a directory. Its files were never used: no
+// command does.
+func (f *pemDir) isIncomplete() (bool, error) {
+	marked, err := f.exists(incompleteFile)
+	if err != nil || !marked {
+		return false, err
+	}
+	complete, err := f.exists(server + certSuffix)
+	return err == nil && !complete, err
+}
+
+// caFiles returns the names of all files that [InitCA] writes.
+func caFiles() []string {
+	files := []string{crlFile}
+	for _, stem := range []string{serverCA, hostsCA, serverIssuing, hostsIssuing, server} {
+		files = append(files, stem+keySuffix, stem+certSuffix)
+	}
+	return files
+}
+
+// refuseExisting returns an error if a directory has a CA.
 func refuseExisting(f *pemDir) error {
-	for _, name := range []string{
-		serverCA + keySuffix, serverCA + certSuffix, hostsCA + keySuffix, hostsCA + certSuffix,
-		serverIssuing + keySuffix, serverIssuing + certSuffix, hostsIssuing + keySuffix, hostsIssuing + certSuffix,
-		server + keySuffix, server + certSuffix, crlFile, issuedDir,
-	} {
+	if incomplete, err := f.isIncomplete(); err != nil || incomplete {
+		return err
+	}
+	for _, name := range append(caFiles(), issuedDir) {
 		found, err := f.exists(name)
 		if err != nil {
 			return err

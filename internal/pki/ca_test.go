@@ -260,3 +260,33 @@ func TestOpenSSLAccepts(t *testing.T) {
 		t.Errorf("revoked: got %v: %s", err, output)
 	}
 }
+
+// An interrupted init is continued, and its directory is not used before. A complete one is not
+// replaced, also if its mark is left.
+func TestInitContinuesAfterAnInterruption(t *testing.T) {
+	dir := createCAs(t)
+	options := pki.InitOptions{Names: []string{"localhost"}}
+	writeFile(t, filepath.Join(dir, ".incomplete"), nil)
+	before := readFile(t, filepath.Join(dir, "ca.key"))
+	if err := pki.InitCA(dir, options); err == nil || string(readFile(t, filepath.Join(dir, "ca.key"))) != string(before) {
+		t.Errorf("a complete CA was replaced, %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "server.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("a certificate of an incomplete CA: %v", err)
+	}
+	options.Offline = true // and nothing of the former attempt is left
+	if err := pki.InitCA(dir, options); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{".incomplete", "hosts-ca-issuing.crt", "hosts-ca-issuing.key"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s is left", name)
+		}
+	}
+}

@@ -59,6 +59,7 @@ type credentials struct {
 	token       string
 	certFile    string // where the certificate is from
 	joined      bool   // by joining, or renewed since
+	candidate   bool   // not installed yet
 }
 
 // LoadClient returns a client, or an error if any of the files is not valid.

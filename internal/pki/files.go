@@ -47,9 +47,19 @@ func openPEMDir(path string) (*pemDir, error) {
 func openCA(path string) (*pemDir, error) {
 	f, err := openPEMDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w (want the directory that receiver pki init made)", err)
+		return nil, fmt.Errorf("%w (want the directory that receiver pki init made)", err)
 	}
-	return f, err
+	if err != nil {
+		return nil, err
+	}
+	incomplete, err := f.isIncomplete()
+	if err == nil && incomplete {
+		err = fmt.Errorf("%s is not complete: 'receiver setup' or 'receiver pki init' was interrupted; run it again", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // openDir opens a directory that a command names. Root does not follow links of other users,

@@ -37,13 +37,13 @@ type HostRecord struct {
 	LastContact *time.Time `json:"last_contact,omitempty"`
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
-	// IssuerKeyID is the SubjectKeyIdentifier of the CA that signed that certificate, in hex.
-	IssuerKeyID string `json:"issuer_key_id,omitempty"`
 	// TrustedCAs are the roots by which the host recognizes the receiver, as it said last: the
-	// [HashKey] of each, in hex.
-	TrustedCAs []string `json:"trusted_cas,omitempty"`
-	Joined     *Joined  `json:"joined,omitempty"`
-	Renewed    *Renewed `json:"renewed,omitempty"`
+	// [HashKey] of each, in hex. IssuerKeyID is the SubjectKeyIdentifier of the CA of the certificate
+	// with which it said so, in hex.
+	TrustedCAs  []string `json:"trusted_cas,omitempty"`
+	IssuerKeyID string   `json:"issuer_key_id,omitempty"`
+	Joined      *Joined  `json:"joined,omitempty"`
+	Renewed     *Renewed `json:"renewed,omitempty"`
 	// ReplacedBefore ends the certificates that were valid from then on or earlier, except the one
 	// with the serial number ReplacedBy, the joined one and the renewed one: the host joined again
 	// then, and has used the certificate that it got.
@@ -78,6 +78,8 @@ type HostRecords struct {
 	damaged map[episode.Name]error
 
 	writing sync.Mutex // held from the change of a record until it is written
+	// trustChanges limits the writes of [HostRecords.NoteTrustedCAs]; guarded by writing.
+	trustChanges map[episode.Name]trustChanges
 
 	mu    sync.Mutex // guards hosts; a slow disk must not delay who only reads them
 	hosts map[episode.Name]HostRecord
@@ -103,7 +105,7 @@ func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
 		log.Error("host is refused", "host", host, "err", err,
 			"hint", "restore its record, or remove it, which gives access to certificates that joining again has ended; then restart")
 	}
-	return &HostRecords{dir: dir, hosts: hosts, damaged: damaged}, nil
+	return &HostRecords{dir: dir, hosts: hosts, damaged: damaged, trustChanges: make(map[episode.Name]trustChanges)}, nil
 }
 
 // ListHostRecords returns the records of an identity directory, which may be missing or "". If some
@@ -195,12 +197,40 @@ func (h *HostRecords) LastRenewed(host episode.Name) *Renewed {
 	return r.Renewed
 }
 
-// NoteTrustedCAs records the roots that a host says it trusts. It writes nothing if they are on record.
-func (h *HostRecords) NoteTrustedCAs(host episode.Name, cas []string) error {
-	if r, known, _ := h.get(host); !known || slices.Equal(r.TrustedCAs, cas) {
+// maxTrustChanges is how often within contactInterval a host may change the record of what it trusts. A rotation needs two.
+const maxTrustChanges = 4
+
+// NoteTrustedCAs records the roots that a host says it trusts, and the CA of the certificate with which
+// it says so. A host cannot cause a write with each ping: what it says too often waits for the next
+// write.
+func (h *HostRecords) NoteTrustedCAs(c Caller, cas []string, now time.Time) error {
+	issuer := hex.EncodeToString(c.peer[0].AuthorityKeyId)
+	if r, known, _ := h.get(c.Host); !known || slices.Equal(r.TrustedCAs, cas) && r.IssuerKeyID == issuer {
 		return nil
 	}
-	return h.changeRecord(host, func(r *HostRecord) { r.TrustedCAs = cas })
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	if err := h.damaged[c.Host]; err != nil {
+		return err
+	}
+	r, _, _ := h.get(c.Host)
+	r.TrustedCAs, r.IssuerKeyID = cas, issuer
+	h.set(r)
+	changes := h.trustChanges[c.Host]
+	if now.Sub(changes.since).Abs() >= contactInterval {
+		changes = trustChanges{since: now}
+	}
+	if changes.count++; changes.count > maxTrustChanges {
+		return nil
+	}
+	h.trustChanges[c.Host] = changes
+	return h.write(c.Host, &r)
+}
+
+// trustChanges counts what a host has changed since a time.
+type trustChanges struct {
+	since time.Time
+	count int
 }
 
 // changeRecord changes and writes the record of a host.
@@ -314,7 +344,6 @@ func (h *HostRecords) NoteContact(c Caller, now time.Time) error {
 	now = now.UTC().Truncate(time.Second)
 	ends := c.NotAfter
 	r.Host, r.LastContact, r.Serial, r.NotAfter = c.Host, &now, serial, &ends
-	r.IssuerKeyID = hex.EncodeToString(c.peer[0].AuthorityKeyId)
 	if r.isFirstUse(serial) {
 		joined := *r.Joined
 		joined.FirstUsed, r.Joined = &now, &joined

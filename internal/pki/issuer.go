@@ -29,8 +29,9 @@ const DefaultIdentityDir = "/var/lib/cis490-identity"
 const (
 	issuingFile = "hosts-issuing.pem" // key and certificate of the hosts' issuing CA
 	rootFile    = "server-ca.crt"     // the root that hosts trust
-	// formerCAsFile has the CAs of the hosts that a rotation in progress will retire.
-	formerCAsFile = "former-hosts-ca.crt"
+	// While a rotation is in progress, the CAs of the hosts that it will retire, and the new ones.
+	retiringFile = "retiring-hosts-ca.crt"
+	nextCAsFile  = "next-hosts-ca.crt"
 )
 
 // IdentityDir returns the identity directory for a configuration file, unless it names one: files
@@ -54,13 +55,13 @@ func InstallIssuing(dir, identity string) (changed bool, err error) {
 	return installIssuing(dir, identity, (*pemDir).writeNew)
 }
 
-// ReplaceIssuing is [InstallIssuing] after a step of a rotation: it replaces the CAs.
-func ReplaceIssuing(dir, identity string) error {
-	_, err := installIssuing(dir, identity, (*pemDir).replace)
-	return err
+// ReplaceIssuing is [InstallIssuing] after a step of a rotation: it replaces the CAs. It reports whether
+// it changed anything.
+func ReplaceIssuing(dir, identity string) (changed bool, err error) {
+	return installIssuing(dir, identity, (*pemDir).replace)
 }
 
-func installIssuing(dir, identity string, write func(f *pemDir, name string, data []byte) (bool, error)) (changed bool, err error) {
+func installIssuing(dir, identity string, write func(*pemDir, identityFile) (bool, error)) (changed bool, err error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return false, err
@@ -76,27 +77,60 @@ func installIssuing(dir, identity string, write func(f *pemDir, name string, dat
 	}
 	defer to.Close()
 	for _, file := range files {
-		wrote, err := write(to, file.name, file.data)
+		wrote, err := write(to, file)
 		if err != nil {
 			return false, err
 		}
 		changed = changed || wrote
 	}
-	if files[len(files)-1].data == nil {
-		return changed, fmt.Errorf("%w in %s", ErrNoIssuing, dir)
+	found, err := to.exists(issuingFile)
+	if err == nil && !found {
+		err = fmt.Errorf("%w in %s", ErrNoIssuing, dir)
 	}
-	return changed, nil
+	return changed, err
 }
 
-// identityFile is a file of a receiver's identity directory. Its data is nil if there is none.
+// isInstalled reports whether an identity directory has what [ReplaceIssuing] would write there.
+func isInstalled(f *pemDir, identity string) (bool, error) {
+	files, err := identityFiles(f)
+	if err != nil {
+		return false, err
+	}
+	to, err := openPEMDir(identity)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer to.Close()
+	for _, file := range files {
+		if same, err := to.hasFile(file); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// identityFile is a file of a receiver's identity directory.
 type identityFile struct {
 	name string
-	data []byte
+	data []byte // nil if there should be no such file
+	perm fs.FileMode
+	// cert is the certificate of an issuing CA. If its key is not at hand, a file that has both stays.
+	cert *x509.Certificate
 }
 
-// identityFiles returns what an identity directory has of the CAs in f, the hosts' issuing CA last:
-// with it, hosts can join. During a rotation, new certificates of hosts are those of the new CAs, and
-// the receiver's own is that of the former until the rotation is finished.
+// Modes of files that root writes: a new one that everybody may read belongs to the owner of the
+// directory at once, and a receiver that starts after an interruption can read it.
+const (
+	secretPerm fs.FileMode = 0o600
+	publicPerm fs.FileMode = 0o644
+)
+
+// identityFiles returns what an identity directory has of the CAs in f, in the order in which it is
+// written. During a rotation, new certificates of hosts are those of the new CAs, and the receiver's own
+// is that of the former until the rotation is finished.
 func identityFiles(f *pemDir) ([]identityFile, error) {
 	next, err := openNext(f)
 	if err != nil {
@@ -106,29 +140,49 @@ func identityFiles(f *pemDir) ([]identityFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := encodeIssuing(f, serverIssuing)
+	own, err := issuingOf(f, serverIssuing, serverIssuingFile)
 	if err != nil {
 		return nil, err
 	}
-	signer := f
-	var former []byte
-	if next != nil {
-		defer next.Close()
-		signer = next
-		link, err := next.read(linkFile)
-		if err != nil {
-			return nil, err
-		}
-		root = append(root, link...)
-		if former, err = formerCAs(f, next); err != nil {
-			return nil, err
-		}
+	if next == nil {
+		hosts, err := issuingOf(f, hostsIssuing, issuingFile)
+		return []identityFile{{name: rootFile, data: root, perm: secretPerm}, own, hosts, {name: retiringFile}, {name: nextCAsFile}}, err
 	}
-	hosts, err := encodeIssuing(signer, hostsIssuing)
+	defer next.Close()
+	link, err := next.read(linkFile)
 	if err != nil {
 		return nil, err
 	}
-	return []identityFile{{rootFile, root}, {formerCAsFile, former}, {serverIssuingFile, own}, {issuingFile, hosts}}, nil
+	former, err := formerCAs(f, next)
+	if err != nil {
+		return nil, err
+	}
+	cas, err := next.read(hostsCA + certSuffix)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := issuingOf(next, hostsIssuing, issuingFile)
+	return []identityFile{
+		{name: rootFile, data: append(root, link...), perm: secretPerm},
+		{name: retiringFile, data: former, perm: publicPerm},
+		{name: nextCAsFile, data: cas, perm: publicPerm},
+		own, hosts,
+	}, err
+}
+
+// issuingOf returns the file for an issuing CA of a directory.
+func issuingOf(f *pemDir, stem, name string) (identityFile, error) {
+	file := identityFile{name: name, perm: secretPerm}
+	cas, err := f.readCAs(stem + certSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, nil
+	}
+	if err != nil {
+		return file, err
+	}
+	file.cert = cas[0]
+	file.data, err = encodeIssuing(f, stem)
+	return file, err
 }
 
 // encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
@@ -151,29 +205,43 @@ func ShareKey(dir string, s serviceuser.State) error {
 	return serviceuser.ShareFile(s, dir, server+keySuffix)
 }
 
-// writeNew writes a secret file unless it exists with the same content. Without data it does nothing.
-func (f *pemDir) writeNew(name string, data []byte) (wrote bool, err error) {
-	if data == nil {
-		return false, nil
-	}
-	old, err := f.read(name)
+// hasFile reports whether a file is as it should be.
+func (f *pemDir) hasFile(file identityFile) (bool, error) {
+	old, err := f.read(file.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return true, f.WriteFile(name, data, 0o600)
+		return file.data == nil, nil
 	case err != nil:
 		return false, err
-	case !bytes.Equal(old, data):
-		return false, fmt.Errorf("%s is of another CA and is left as it is", f.Path(name))
+	case file.data == nil && file.cert != nil:
+		pair, err := f.loadPairFile(file.name)
+		return err == nil && pair.cert.Equal(file.cert), nil
 	}
-	return false, nil
+	return file.data != nil && bytes.Equal(old, file.data), nil
 }
 
-// replace writes a secret file, or removes it if there is no data for it.
-func (f *pemDir) replace(name string, data []byte) (wrote bool, err error) {
-	if data == nil {
-		return true, f.Remove(name)
+// writeNew writes a file unless there is one, which must then be the same.
+func (f *pemDir) writeNew(file identityFile) (wrote bool, err error) {
+	same, err := f.hasFile(file)
+	if err != nil || same || file.data == nil {
+		return false, err
 	}
-	return true, f.WriteFile(name, data, 0o600)
+	if found, err := f.exists(file.name); err != nil || found {
+		return false, errors.Join(err, fmt.Errorf("%s is of another CA and is left as it is", f.Path(file.name)))
+	}
+	return true, f.WriteFile(file.name, file.data, file.perm)
+}
+
+// replace writes a file, or removes it if there should be none.
+func (f *pemDir) replace(file identityFile) (wrote bool, err error) {
+	same, err := f.hasFile(file)
+	if err != nil || same {
+		return false, err
+	}
+	if file.data == nil {
+		return true, f.Remove(file.name)
+	}
+	return true, f.WriteFile(file.name, file.data, file.perm)
 }
 
 // loadPairFile loads a CA whose key and certificate are in one file.
@@ -206,6 +274,7 @@ type Issuer struct {
 	domain string
 	former []*x509.Certificate // CAs of hosts that a rotation will retire
 	server []*x509.Certificate // the root that hosts trust; during a rotation also the new one, and its link
+	hashes []string            // of the roots in server
 }
 
 // OpenIssuer loads the issuing CA of an identity directory. The error wraps [ErrNoIssuing] if there
@@ -235,7 +304,8 @@ func OpenIssuer(identity string) (*Issuer, error) {
 	if i.server, err = f.readCAs(rootFile); err != nil {
 		return nil, err
 	}
-	i.former, err = f.readCAs(formerCAsFile)
+	i.hashes = hashKeys(rootsOf(i.server))
+	i.former, err = f.readCAs(retiringFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -261,7 +331,7 @@ func (i *Issuer) ServerCAs() []byte {
 }
 
 // ServerCAHashes returns the [HashKey] of each root that hosts should trust, in hex.
-func (i *Issuer) ServerCAHashes() []string { return hashKeys(rootsOf(i.server)) }
+func (i *Issuer) ServerCAHashes() []string { return i.hashes }
 
 // rootsOf returns the certificates that signed themselves.
 func rootsOf(cas []*x509.Certificate) []*x509.Certificate {
@@ -329,10 +399,21 @@ func (i *Issuer) SignHost(r Request, host episode.Name, now time.Time) (Issued, 
 	return describeIssued(cert, now, nil), nil
 }
 
-// HasSigned reports whether an issuing CA signed the certificate of a caller, also one that a rotation
-// will retire: it came by joining or by renewal, and not by hand.
+// HasSigned reports whether an issuing CA signed the certificate of a caller: it came by joining or by
+// renewal, and not by hand. One of a CA that a rotation will retire must also be on record: its key may
+// have been stolen, and what a thief signs with it must end with the rotation.
 func (i *Issuer) HasSigned(c Caller) bool {
-	return len(c.peer) > 0 && i.signerOf(c.peer[0]) != nil
+	if len(c.peer) == 0 {
+		return false
+	}
+	switch signer := i.signerOf(c.peer[0]); {
+	case signer == nil:
+		return false
+	case signer.Equal(i.ca.cert):
+		return true
+	}
+	record, err := i.readRecord(formatSerial(c.peer[0].SerialNumber))
+	return err == nil && record.Equal(c.peer[0])
 }
 
 // signerOf returns the issuing CA that signed a certificate, or nil.

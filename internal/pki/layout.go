@@ -13,7 +13,7 @@ func IdentityLayout(more ...durable.LayoutEntry) durable.Layout {
 		{Match: durable.MatchNames(issuedDir), Perm: 0o700, Dir: true, Below: durable.Layout{{Match: hasSuffix(certSuffix), Perm: 0o600}}},
 		{Match: durable.MatchNames(hostsDir), Perm: 0o700, Dir: true, Below: durable.Layout{{Match: hasSuffix(".json"), Perm: 0o600}}},
 	}
-	for _, name := range []string{issuingFile, rootFile, serverFile, serverIssuingFile, formerCAsFile, hostFile, hostRoots, pendingFile, renewalFile} {
+	for _, name := range []string{issuingFile, rootFile, serverFile, serverIssuingFile, retiringFile, nextCAsFile, hostFile, hostRoots, pendingFile, renewalFile} {
 		layout = append(layout, durable.LayoutEntry{Match: durable.MatchNames(name, durable.TempName(name)), Perm: 0o600})
 	}
 	return append(layout, more...)

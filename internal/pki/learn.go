@@ -15,8 +15,15 @@ import (
 // maxServerCAs bounds what a host accepts from a receiver.
 const maxServerCAs = 16
 
-// TrustedCAs returns the [HashKey] of each root by which the host recognizes the receiver, in hex.
-func (c *Client) TrustedCAs() []string { return hashKeys(rootsOf(c.current.Load().cas)) }
+// TrustedCAs returns the [HashKey] of each root by which the host recognizes the receiver, in hex. A
+// candidate returns none: what it trusts is not installed.
+func (c *Client) TrustedCAs() []string {
+	current := c.current.Load()
+	if current.candidate {
+		return nil
+	}
+	return hashKeys(rootsOf(current.cas))
+}
 
 // Announcement is what the response to a ping has about the CAs of the receiver.
 type Announcement struct {
@@ -127,7 +134,7 @@ func checkNewRoots(bundle []byte, trusted []*x509.Certificate, now time.Time) ([
 // Candidate returns a client that trusts the new roots alone, to test them.
 func (u *CAUpdate) Candidate() *Client {
 	candidate := *u.client.current.Load()
-	candidate.cas, candidate.roots = u.roots, poolOf(u.roots)
+	candidate.cas, candidate.roots, candidate.candidate = u.roots, poolOf(u.roots), true
 	c := &Client{config: u.client.config}
 	c.current.Store(&candidate)
 	return c

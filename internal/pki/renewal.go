@@ -99,7 +99,7 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 		return nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
 	}
 	candidate := *r.client.current.Load()
-	candidate.certificate = certificate
+	candidate.certificate, candidate.candidate = certificate, true
 	c := &Client{config: r.client.config}
 	c.current.Store(&candidate)
 	return c, nil

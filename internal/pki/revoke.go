@@ -81,9 +81,12 @@ type revocations struct {
 type revocationCA struct {
 	dir  string // that has its key
 	next bool   // it is one of the new CAs of a rotation
-	name string // the stem of its files
-	cert *x509.Certificate
-	list *x509.RevocationList // nil if there is none
+	// trusted says that the directory's hosts-ca.crt has it, directly or by its root. The receiver
+	// refuses a list of any other CA.
+	trusted bool
+	name    string // the stem of its files
+	cert    *x509.Certificate
+	list    *x509.RevocationList // nil if there is none
 }
 
 func readRevocations(f *pemDir) (*revocations, error) {
@@ -109,7 +112,7 @@ func readRevocations(f *pemDir) (*revocations, error) {
 			return nil, err
 		}
 	}
-	r.former, err = f.readCAs(formerFile)
+	r.former, err = f.readCAs(retiredFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -127,10 +130,15 @@ func (r *revocations) addCAs(f *pemDir, next bool) error {
 	if err != nil {
 		return err
 	}
-	r.cas = append(r.cas, revocationCA{dir: f.path, next: next, name: hostsCA, cert: root})
+	trusts, err := r.dir.readCAs(hostsCA + certSuffix)
+	if err != nil {
+		return err
+	}
+	trusted := slices.ContainsFunc(trusts, root.Equal)
+	r.cas = append(r.cas, revocationCA{dir: f.path, next: next, trusted: trusted, name: hostsCA, cert: root})
 	issuing, err := readIssuingCert(f)
 	if err == nil && issuing != nil {
-		r.cas = append(r.cas, revocationCA{dir: f.path, next: next, name: hostsIssuing, cert: issuing})
+		r.cas = append(r.cas, revocationCA{dir: f.path, next: next, trusted: trusted, name: hostsIssuing, cert: issuing})
 	}
 	return err
 }
@@ -251,7 +259,7 @@ func loadRevoker(dir, name string) (authority, error) {
 
 // write replaces hosts.crl by the lists.
 func (r *revocations) write() error {
-	if err := r.dir.writeCert(crlFile, r.encodeLists(func(revocationCA) bool { return true })); err != nil {
+	if err := r.dir.writeCert(crlFile, r.encodeLists(func(ca revocationCA) bool { return ca.trusted })); err != nil {
 		return err
 	}
 	i := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return ca.next })

@@ -1,7 +1,10 @@
 package pki_test
 
 import (
+	"crypto/x509"
 	"encoding/pem"
+	"math/big"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,14 +28,15 @@ func (j *joinLab) rotate() {
 // finish finishes the rotation of a lab, and reloads.
 func (j *joinLab) finish() {
 	j.t.Helper()
-	_, err := pki.FinishRotation(j.dir, time.Now())
+	_, err := pki.FinishRotation(j.dir, j.identity, time.Now())
 	fixture.Must(j.t, err)
 	j.use()
 }
 
 func (j *joinLab) use() {
 	j.t.Helper()
-	fixture.Must(j.t, pki.ReplaceIssuing(j.dir, j.identity))
+	_, err := pki.ReplaceIssuing(j.dir, j.identity)
+	fixture.Must(j.t, err)
 	fixture.Must(j.t, j.gate.Reload())
 	j.issuer = j.gate.Trust().Issuer()
 }
@@ -50,6 +54,7 @@ func (j *joinLab) learn(h joined, bundle []byte) error {
 
 func TestBothCAsGiveAccessUntilTheRotationIsFinished(t *testing.T) {
 	j := newJoinLab(t)
+	fixture.Must(t, os.Chmod(j.dir, 0o750)) // as a package has it
 	old := j.join("lab-01", false, time.Now())
 	byHand := j.issue("lab-02", pki.IssueOptions{})
 	j.rotate()
@@ -76,6 +81,9 @@ func TestBothCAsGiveAccessUntilTheRotationIsFinished(t *testing.T) {
 	before := loadCertificate(t, j.path("server.crt"))
 
 	j.finish()
+	if info, err := os.Stat(j.dir); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("the new directory: %v, %v", info.Mode(), err)
+	}
 	if loadCertificate(t, j.path("server.crt")).Equal(before) {
 		t.Error("the receiver has its former certificate")
 	}
@@ -121,6 +129,17 @@ func TestNewRootNeedsTheSignatureOfATrustedOne(t *testing.T) {
 	foreign := newAuthority(t)
 	foreignRoot := encodeCertificate(foreign.cert)
 	byIssuing := encodeCertificate(loadAuthority(t, j.dir, "ca-issuing").signCertificate(foreign.cert, foreign.key).Leaf)
+	// A root of the same name with the key of the issuing CA, which is on the receiver.
+	issuing := loadAuthority(t, j.dir, "ca-issuing")
+	self := authority{t, &x509.Certificate{
+		SerialNumber: big.NewInt(7), RawSubject: issuing.cert.RawSubject, NotBefore: time.Now().Add(-day), NotAfter: time.Now().Add(100 * day),
+		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
+	}, issuing.key}
+	forged := self.signCertificate(self.cert, self.key).Leaf
+	otherName := loadAuthority(t, j.dir, "ca").signCertificate(&x509.Certificate{ // by the root, and of another one
+		SerialNumber: big.NewInt(8), RawSubject: forged.RawSubject, NotBefore: time.Now().Add(-day), NotAfter: time.Now().Add(100 * day),
+		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true, URIs: []*url.URL{{Scheme: "cis490-root", Opaque: "sha256:00"}},
+	}, self.key).Leaf
 	for name, test := range map[string]struct {
 		bundle []byte
 		want   string // "" accepts it
@@ -133,6 +152,8 @@ func TestNewRootNeedsTheSignatureOfATrustedOne(t *testing.T) {
 		"a foreign one":                {slices.Concat(oldRoot, foreignRoot), "vouches"},
 		"a foreign one with that link": {slices.Concat(oldRoot, foreignRoot, link), "vouches"},
 		"linked by an issuing CA":      {slices.Concat(oldRoot, foreignRoot, byIssuing), "vouches"},
+		"the issuing CA as link":       {slices.Concat(encodeCertificate(forged), encodeCertificate(issuing.cert)), "vouches"},
+		"the link of another":          {slices.Concat(encodeCertificate(forged), encodeCertificate(otherName)), "vouches"},
 		"one of hosts":                 {firstBlock(readFile(t, j.path("hosts-ca.crt"))), "not for receivers"},
 		"no CA":                        {readFile(t, j.path("server.crt")), "not a CA"},
 		"nothing":                      {nil, "0 of 0"},
@@ -204,6 +225,9 @@ func TestRotationOfWhatCannotBeRotatedChangesNothing(t *testing.T) {
 			fixture.Must(t, os.Rename(dir, dir+".real"))
 			fixture.Must(t, os.Symlink(dir+".real", dir))
 		}, "not a directory"},
+		"a file of another": {func(t *testing.T, dir string) {
+			fixture.Must(t, os.WriteFile(filepath.Join(dir, "tokens"), nil, 0o600))
+		}, "tokens does not belong"},
 		"nothing there": {func(t *testing.T, dir string) { fixture.Must(t, os.RemoveAll(dir)) }, "receiver pki init"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +239,7 @@ func TestRotationOfWhatCannotBeRotatedChangesNothing(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if _, err := pki.FinishRotation(dir, time.Now()); err == nil {
+			if _, err := pki.FinishRotation(dir, t.TempDir(), time.Now()); err == nil {
 				t.Error("it can be finished")
 			}
 			if after := listTree(t, filepath.Dir(dir)); !slices.Equal(before, after) {
@@ -281,10 +305,158 @@ func FuzzServerCAs(f *testing.F) {
 			return
 		}
 		defer update.Close()
-		for _, hash := range update.Candidate().TrustedCAs() {
+		fixture.Must(t, update.Install())
+		for _, hash := range loadJoined(t, h).TrustedCAs() {
 			if !slices.Contains(known, hash) {
 				t.Errorf("it trusts %s", hash)
 			}
 		}
+		writeFile(t, filepath.Join(h.identity, "host-ca.crt"), root)
 	})
+}
+
+// A rotation that was interrupted before the identity directory followed was announced to no host.
+func TestRotationIsFinishedOnlyIfItWasAnnounced(t *testing.T) {
+	j := newJoinLab(t)
+	_, err := pki.Rotate(j.dir, pki.RotateOptions{})
+	fixture.Must(t, err)
+	if _, err := pki.FinishRotation(j.dir, j.identity, time.Now()); err == nil || !strings.Contains(err.Error(), "pki rotate' again") {
+		t.Errorf("got %v", err)
+	}
+	j.use()
+	fixture.Must(t, os.Remove(filepath.Join(j.identity, "next-hosts-ca.crt"))) // as in a backup
+	if _, err := pki.FinishRotation(j.dir, j.identity, time.Now()); err == nil {
+		t.Error("it is finished with the identity directory of before")
+	}
+	j.use()
+	j.finish()
+}
+
+// Between the new directory and the files that name its CAs, the receiver trusts the former ones alone.
+func TestRevocationAfterAnInterruptedRotationCanBeLoaded(t *testing.T) {
+	j := newJoinLab(t)
+	h := j.join("lab-01", false, time.Now())
+	before := readFile(t, j.path("hosts-ca.crt"))
+	_, err := pki.Rotate(j.dir, pki.RotateOptions{})
+	fixture.Must(t, err)
+	writeFile(t, j.path("hosts-ca.crt"), before)
+	_, err = pki.RevokeHost(j.dir, "lab-01", time.Now(), pki.RecordsIn(j.identity))
+	fixture.Must(t, err)
+	fixture.Must(t, j.gate.Reload())
+	if _, err := j.identify(h); err == nil {
+		t.Error("it has access")
+	}
+	j.rotate()
+	j.finish()
+}
+
+// What a thief of the former issuing key signs ends with the rotation.
+func TestOnlyCertificatesOnRecordFollowARotation(t *testing.T) {
+	j := newJoinLab(t)
+	h := j.join("lab-01", false, time.Now())
+	j.rotate()
+	c, err := j.identify(h)
+	fixture.Must(t, err)
+	record := filepath.Join(pki.RecordsIn(j.identity), h.issued.Serial+".crt")
+	fixture.Must(t, os.Rename(record, record+".gone"))
+	if j.issuer.HasSigned(c) {
+		t.Error("a certificate that is not on record would be renewed")
+	}
+	fixture.Must(t, os.Rename(record+".gone", record))
+	if !j.issuer.HasSigned(c) {
+		t.Error("the host cannot follow")
+	}
+}
+
+// The CAs of a rotation that was given up are trusted no longer, and do not prevent the next one.
+func TestRotationAfterOneThatWasGivenUp(t *testing.T) {
+	j := newJoinLab(t)
+	h := j.join("lab-01", false, time.Now())
+	j.rotate()
+	given := readFile(t, j.dir+"-next/hosts-ca.crt")
+	fixture.Must(t, os.RemoveAll(j.dir+"-next"))
+	j.rotate()
+	if strings.Contains(string(readFile(t, j.path("hosts-ca.crt"))), string(firstBlock(given))) {
+		t.Error("the CA that was given up is trusted")
+	}
+	fixture.Must(t, j.learn(h, j.issuer.ServerCAs()))
+	j.finish()
+}
+
+// Keys that were moved offline after they were installed stay where they are used.
+func TestRotationWithIssuingKeysOffline(t *testing.T) {
+	j := newJoinLab(t)
+	fixture.Must(t, os.Remove(j.path("ca-issuing.key")))
+	j.rotate()
+	fixture.Must(t, os.Remove(j.dir+"-next/hosts-ca-issuing.key"))
+	j.finish()
+	h := j.join("lab-01", false, time.Now())
+	fixture.Must(t, j.learn(h, j.issuer.ServerCAs()))
+	reconnect(t, j, h).wantAccess("lab-01 mtls")
+}
+
+// The directory may be named by another path.
+func TestRotationIsFoundByAnyPath(t *testing.T) {
+	j := newJoinLab(t)
+	j.rotate()
+	h := j.issue("lab-01", pki.IssueOptions{})
+	other := filepath.Join(t.TempDir(), "link")
+	fixture.Must(t, os.Symlink(j.dir, other))
+	t.Chdir(j.dir)
+	for _, dir := range []string{".", other, other + "/"} {
+		if revoked, err := pki.RevokeHost(dir, "lab-01", time.Now()); err != nil || len(revoked) != 1 {
+			t.Errorf("%s: %v, %v", dir, revoked, err)
+		}
+	}
+	fixture.Must(t, j.gate.Reload())
+	if r := h.call(); r.err == nil && r.status == 200 {
+		t.Error("it has access")
+	}
+}
+
+// A host cannot wear out the disk by naming other CAs in each ping.
+func TestWhatAHostTrustsIsWrittenSeldom(t *testing.T) {
+	j := newJoinLab(t)
+	h := j.join("lab-01", false, time.Now())
+	fixture.Must(t, j.note(h))
+	c, err := j.identify(h)
+	fixture.Must(t, err)
+	record := filepath.Join(j.identity, "hosts", "lab-01.json")
+	writes, last, now := 0, string(readFile(t, record)), time.Now()
+	note := func(cas ...string) {
+		t.Helper()
+		fixture.Must(t, j.records.NoteTrustedCAs(c, cas, now))
+		if text := string(readFile(t, record)); text != last {
+			writes, last = writes+1, text
+		}
+	}
+	for range 50 {
+		note("a")
+		note("a", "b")
+	}
+	if writes != 4 {
+		t.Errorf("%d writes, want 4", writes)
+	}
+	now = now.Add(time.Hour)
+	note("c")
+	if records, err := pki.ListHostRecords(j.identity); err != nil || !slices.Equal(records["lab-01"].TrustedCAs, []string{"c"}) {
+		t.Errorf("an hour later: %+v, %v", records, err)
+	}
+}
+
+// What a candidate trusts is not installed: the receiver must not count on it.
+func TestCandidateDoesNotSayWhatItTrusts(t *testing.T) {
+	j := newJoinLab(t)
+	h := j.join("lab-01", false, time.Now().Add(-200*day))
+	client := loadJoined(t, h)
+	renewal := openRenewal(t, client)
+	candidate, err := renewal.Candidate(j.answer(renewal, "lab-01", time.Now()), time.Now())
+	fixture.Must(t, err)
+	fixture.Must(t, renewal.Close())
+	update, err := client.OpenCAUpdate(t.Context(), j.issuer.ServerCAs(), time.Now())
+	fixture.Must(t, err)
+	defer update.Close()
+	if a, b := candidate.TrustedCAs(), update.Candidate().TrustedCAs(); a != nil || b != nil || client.TrustedCAs() == nil {
+		t.Errorf("they say %q and %q", a, b)
+	}
 }

@@ -122,7 +122,7 @@ func (t *Trust) loadIssuing(identity string) error {
 		return err
 	}
 	t.issuer, t.root = issuer, issuer.server[0].Raw
-	t.issuing = append(append(t.issuing, issuer.ca.cert), slices.DeleteFunc(slices.Clone(issuer.former), isRoot)...)
+	t.issuing = append(t.issuing, issuer.ca.cert)
 	return nil
 }
 

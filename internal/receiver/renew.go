@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"cis490/internal/episode"
@@ -90,20 +91,20 @@ func (d *joinDoor) repeatAnswer(issuer *pki.Issuer, host episode.Name, request p
 }
 
 // DescribeCAs returns the roots that a host should trust, and whether it should renew its certificate
-// now. It records which roots the host trusts.
+// now. It records which of them the host trusts.
 func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted []string) *wire.CAs {
-	if trusted != nil {
-		if err := d.records.NoteTrustedCAs(host, trusted); err != nil {
-			d.receiver.log.Warn("host record not written", "host", host, "err", d.receiver.noteFault(err))
-		}
-	}
 	issuer := d.issuer()
-	if issuer == nil {
+	q, ok := ctx.Value(requestKey{}).(*activeRequest)
+	if issuer == nil || !ok {
 		return nil
 	}
-	cas := &wire.CAs{Server: issuer.ServerCAHashes()}
-	if q, ok := ctx.Value(requestKey{}).(*activeRequest); ok {
-		cas.Renew = issuer.HasSigned(q.caller) && issuer.WillEnd(q.caller)
+	cas := &wire.CAs{Server: issuer.ServerCAHashes(), Renew: issuer.WillEnd(q.caller) && issuer.HasSigned(q.caller)}
+	if trusted == nil {
+		return cas
+	}
+	known := slices.DeleteFunc(slices.Clone(cas.Server), func(hash string) bool { return !slices.Contains(trusted, hash) })
+	if err := d.records.NoteTrustedCAs(q.caller, known, d.receiver.gate.Now()); err != nil {
+		d.receiver.log.Warn("host record not written", "host", host, "err", d.receiver.noteFault(err))
 	}
 	return cas
 }

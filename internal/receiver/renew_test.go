@@ -211,7 +211,8 @@ func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
 	fixture.Must(t, err)
 	_, err = pki.Rotate(j.pki, pki.RotateOptions{})
 	fixture.Must(t, err)
-	fixture.Must(t, pki.ReplaceIssuing(j.pki, j.identity))
+	_, err = pki.ReplaceIssuing(j.pki, j.identity)
+	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	during, err := client.Ping(t.Context())
 	fixture.Must(t, err)
@@ -227,10 +228,11 @@ func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
 	if _, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Busy) {
 		t.Errorf("one more for another key: got %v, want Busy", err)
 	}
-	if _, err := pki.FinishRotation(j.pki, time.Now()); err != nil {
+	if _, err := pki.FinishRotation(j.pki, j.identity, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	fixture.Must(t, pki.ReplaceIssuing(j.pki, j.identity))
+	_, err = pki.ReplaceIssuing(j.pki, j.identity)
+	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	if pong, err := client.Ping(t.Context()); err == nil {
 		t.Errorf("the former certificate still gives access: %+v", pong)

@@ -37,6 +37,8 @@ join_scenarios() {
   check "lab host: join again after SIGKILL at any moment" killed_joins
   print_figures
   check "receiver: setup again after SIGKILL of the receiver" setup_after_kill
+  check "receiver: the CAs are rotated" cas_rotate
+  check "an episode arrives with the new CAs" ship ep-rotated
   check "both machines: reboot" reboot_both
   check "an episode arrives after the reboot" ship ep-rebooted
   check "lab host: upgrade and downgrade" upgrade_joined
@@ -368,6 +370,28 @@ receiver_renews() {
   eventually ping_receiver
   on receiver receiver check | grep "valid until $(date -u -d '+365 days' +%Y)"
 }
+
+# cas_rotate: a reload of the shipper sends a ping, for which a daemon waits three minutes otherwise.
+cas_rotate() {
+  local dir before
+  dir=$(root lab)$identity
+  before=$(sha256sum <"$dir/host.pem")
+  on receiver receiver pki rotate | grep '^reloaded the service$'
+  fails on receiver receiver pki rotate --finish
+  on lab systemctl reload cis490-shipper
+  eventually on receiver sh -c "receiver hosts | grep '1 of 1 active hosts are ready'"
+  fails same "certificate" "$(sha256sum <"$dir/host.pem")" "$before"
+  on receiver receiver pki rotate --finish | grep '^reloaded the service$'
+  eventually ping_receiver
+  on lab systemctl reload cis490-shipper
+  eventually trusts_one_ca "$dir/host-ca.crt"
+  modes_of_host
+  on receiver sh -c 'rm -r /etc/cis490/pki-former-*'
+  modes_of_receiver
+  on receiver receiver setup --name receiver.lab,192.0.2.1 | grep -c '^kept ' | grep -x 3
+}
+
+trusts_one_ca() { same "trusted CAs" "$(grep -c BEGIN "$1")" 1; }
 
 upgrade_joined() {
   local n

@@ -70,6 +70,7 @@ var scenarios = []scenario{
 	{name: "shipper renews", lab: newAgedLab, work: runPass, after: renewToEnd, only: renewalSteps, toleratesFaults: true, dir: hostDir, rows: 1, shipper: true},
 	{name: "receiver renews a host", lab: unstarted(newAgedLab), work: runReceiverAndPass, after: renewToEnd, only: renewalSteps, dir: receiverDir, rows: 1},
 	{name: "receiver renews itself", lab: newAgedReceiverLab, work: runReceiver, after: renewsItself, only: renewalSteps, toleratesFaults: true, dir: receiverDir, rows: 1},
+	{name: "receiver is set up", lab: withReceiver(newFreshLab), work: runSetup, after: setupToEnd, only: setupSteps, dir: setupDir, rows: 1},
 	{name: "receiver rotates its CAs", lab: unstarted(newJoinedLab), work: runRotate, after: rotateToEnd, only: rotationSteps, dir: receiverDir, rows: 1},
 	{name: "receiver finishes a rotation", lab: newRotatedLab, work: runFinish, after: finishToEnd, only: rotationSteps, dir: receiverDir, rows: 1},
 	{name: "shipper follows a rotation", lab: newRotatingLab, work: runPass, after: followToEnd, only: renewalSteps, toleratesFaults: true, dir: hostDir, rows: 1, shipper: true},
@@ -199,9 +200,33 @@ func newJoinedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
+// setupDir is of a receiver that is new, beside the lab's.
+func setupDir(l *labtest.Lab, _ *labtest.Host) string {
+	dir := l.Path("fresh")
+	os.MkdirAll(dir, 0o755) // an error shows when it is used
+	return dir
+}
+
+// setupSteps are those that others can see.
+const setupSteps = `^(rename|unlink|mkdir) `
+
+func runSetup(_ *testing.T, l *labtest.Lab, _ *labtest.Host) int {
+	return l.Receiver("--config", l.Path("fresh/receiver.toml"), "setup", "--name", "localhost", "--listen", "127.0.0.1:8443").Code
+}
+
+// setupToEnd sets the receiver up again, after which it can invite hosts whatever failed before.
+func setupToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
+	if code := runSetup(t, l, h); code != 0 {
+		t.Fatalf("setup: exit code %d", code)
+	}
+	l.Receiver("--config", l.Path("fresh/receiver.toml"), "invite", "lab-02").MustExit(t, 0)
+	l.Receiver("pki", "issue", "lab-03", "--dir", l.Path("fresh/pki"), "--out", l.Path("fresh/lab-03")).MustExit(t, 0)
+	l.Receiver("--config", l.Path("fresh/receiver.toml"), "pki", "rotate").MustExit(t, 0)
+}
+
 // rotationSteps are those that something other than the command can see. The new directory is
 // not used before it has its name.
-const rotationSteps = `^(rename|open) (pki.*|ca-link\.crt)$|hosts-ca\.crt|server-ca|hosts-issuing\.pem|former|^fsync pki|identity`
+const rotationSteps = `^(rename|open) (pki.*|ca-link\.crt)$|hosts-ca\.crt|server-ca|hosts-issuing\.pem|retiring|next|added-cas|^fsync pki|identity`
 
 func runRotate(t *testing.T, l *labtest.Lab, _ *labtest.Host) int { return rotate(l) }
 func runFinish(t *testing.T, l *labtest.Lab, _ *labtest.Host) int { return rotate(l, "--finish") }
@@ -273,9 +298,14 @@ func finishToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 	if n := countCAs(t, h); n != 1 {
 		t.Errorf("the host trusts %d CAs, want the new one", n)
 	}
-	for _, left := range []string{"pki-next", "pki-next.partial", "identity/former-hosts-ca.crt"} {
+	for _, left := range []string{"pki-next", "pki-next.partial", "identity/retiring-hosts-ca.crt", "identity/next-hosts-ca.crt"} {
 		if fixture.Exists(l.Path(left)) {
 			t.Errorf("%s is left", left)
+		}
+	}
+	for installed, from := range map[string]string{"server-issuing.pem": "ca-issuing.crt", "hosts-issuing.pem": "hosts-ca-issuing.crt"} {
+		if !strings.Contains(fixture.ReadFile(t, l.Path("identity", installed)), fixture.ReadFile(t, l.Path("pki", from))) {
+			t.Errorf("%s is of the former CA", installed)
 		}
 	}
 }

@@ -189,9 +189,59 @@ var ofJoining = []mutant{
 		[]edit{{"pki/learn.go", "return isLink(link, root, trusted) && checkTime(link, now) == nil", "return isLink(link, root, trusted)"}},
 	},
 	{
-		"pki: a link counts whatever key it has",
+		"pki: a link need not name its root",
 		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/rotate.go", "return HashKey(link) == HashKey(root) && bytes.Equal(link.RawSubject, root.RawSubject) &&\n", "return len(link.Raw) > 0 &&\n"}},
+		[]edit{{"pki/rotation.go", "slices.Equal(uris, []string{linkName(root).String()}) && ", "uris != nil && "}},
+	},
+	{
+		"pki: an issuing CA is a link",
+		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"pki/rotation.go", "slices.Equal(uris, []string{linkName(root).String()}) && ", "uris == nil && "}},
+	},
+	{
+		"pki: a rotation is finished that no host knows of",
+		killer{"pki", "TestRotationIsFinishedOnlyIfItWasAnnounced"},
+		[]edit{{"pki/retire.go", "err != nil || !installed {", "err != nil || false && !installed {"}},
+	},
+	{
+		"pki: a revocation stops the receiver during a rotation",
+		killer{"pki", "TestRevocationAfterAnInterruptedRotationCanBeLoaded"},
+		[]edit{{"pki/revoke.go", "func(ca revocationCA) bool { return ca.trusted }", "func(revocationCA) bool { return true }"}},
+	},
+	{
+		"pki: a certificate that was never recorded follows a rotation",
+		killer{"pki", "TestOnlyCertificatesOnRecordFollowARotation"},
+		[]edit{{"pki/issuer.go", "	case signer.Equal(i.ca.cert):\n", "	default:\n"}},
+	},
+	{
+		"pki: CAs of a rotation that was given up stay",
+		killer{"pki", "TestRotationAfterOneThatWasGivenUp"},
+		[]edit{{"pki/rotate.go", "withoutCAs(cas, slices.Concat(before, added))", "withoutCAs(cas, slices.Concat(added))"}},
+	},
+	{
+		"pki: a rotation removes issuing keys that are used",
+		killer{"pki", "TestRotationWithIssuingKeysOffline"},
+		[]edit{{"pki/issuer.go", "	case file.data == nil && file.cert != nil:\n", "	case false:\n"}},
+	},
+	{
+		"pki: a rotation is missed by another path",
+		killer{"pki", "TestRotationIsFoundByAnyPath"},
+		[]edit{{"pki/rotation.go", "	if path, err = filepath.EvalSymlinks(path); err != nil {\n		return nil, false, err\n	}\n", ""}},
+	},
+	{
+		"pki: a host's pings are written without limit",
+		killer{"pki", "TestWhatAHostTrustsIsWrittenSeldom"},
+		[]edit{{"pki/hostrecords.go", "changes.count > maxTrustChanges {", "false {"}},
+	},
+	{
+		"pki: a candidate counts as installed",
+		killer{"pki", "TestCandidateDoesNotSayWhatItTrusts"},
+		[]edit{{"pki/learn.go", "	if current.candidate {\n", "	if false {\n"}},
+	},
+	{
+		"pki: a rotation takes other files along",
+		killer{"pki", "TestRotationOfWhatCannotBeRotatedChangesNothing"},
+		[]edit{{"pki/rotation.go", "		err = r.refuseStrangers()\n", ""}},
 	},
 	{
 		"pki: a root of hosts becomes one of receivers",
@@ -201,7 +251,7 @@ var ofJoining = []mutant{
 	{
 		"pki: an interrupted revocation is lost with the rotation",
 		killer{"pki", "TestRevocationsOutlastTheRotation"},
-		[]edit{{"pki/rotate.go", "errors.Join(r.keepFormer(), r.copyLists())", "r.keepFormer()"}},
+		[]edit{{"pki/retire.go", "errors.Join(r.keepFormer(), r.copyLists())", "r.keepFormer()"}},
 	},
 	{
 		"pki: certificates of former CAs count as valid",
@@ -211,7 +261,7 @@ var ofJoining = []mutant{
 	{
 		"pki: the former issuing CA is forgotten when the rotation begins",
 		killer{"pki", "TestBothCAsGiveAccessUntilTheRotationIsFinished"},
-		[]edit{{"pki/trust.go", "append(append(t.issuing, issuer.ca.cert), slices.DeleteFunc(slices.Clone(issuer.former), isRoot)...)", "append(t.issuing, issuer.ca.cert)"}, {"pki/issuer.go", "	for _, ca := range i.former {\n", "	for _, ca := range i.former[:0] {\n"}},
+		[]edit{{"pki/issuer.go", "	for _, ca := range i.former {\n", "	for _, ca := range i.former[:0] {\n"}},
 	},
 	{
 		"receiver: a rotation waits for the interval between certificates",
