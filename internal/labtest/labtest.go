@@ -52,6 +52,9 @@ type Option func(*Lab)
 // Set sets a key of receiver.toml, dotted below a table, to a TOML value.
 func Set(key, value string) Option { return func(l *Lab) { l.settings[key] = value } }
 
+// In makes the lab in a directory of the test, such as the root of a file system.
+func In(dir string) Option { return func(l *Lab) { l.Dir = dir } }
+
 // Unstarted leaves it to the test to start the receiver.
 func Unstarted() Option { return func(l *Lab) { l.start = false } }
 
