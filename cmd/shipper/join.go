@@ -117,8 +117,12 @@ func runJoin(c *cobra.Command, o *options, token invite.Token) error {
 	if err != nil {
 		return err
 	}
+	_, missing := os.Lstat(plan.identity)
 	notAfter, url, err := getCertificate(c.Context(), plan, token)
 	if err != nil {
+		if errors.Is(missing, fs.ErrNotExist) {
+			_ = os.Remove(plan.identity) // stays if it has a key
+		}
 		return err
 	}
 	if err := plan.writeConfig(url); err != nil {
