@@ -38,11 +38,11 @@ packages: release ## Build the Debian packages of both roles, amd64 and arm64, i
 dist: packages ## Build packages, static tarballs and SHA256SUMS in dist/
 	@scripts/dist.sh
 
-# REPO=DIR is another directory; packages of earlier versions stay there.
-repo: ## Add the packages to a signed apt repository in dist/apt; KEY=ID of gpg
-	@scripts/repo.sh check "$(KEY)"
+# Packages of earlier versions stay in the repository.
+repo: ## Add the packages to the signed apt repository REPO=DIR; KEY=ID of gpg
+	@scripts/repo.sh check "$(KEY)" "$(REPO)"
 	@$(MAKE) --no-print-directory dist
-	@scripts/repo.sh add "$(KEY)" dist $(or $(REPO),dist/apt)
+	@scripts/repo.sh add "$(KEY)" "$(REPO)" dist
 
 reproducible: ## Build dist/ of this commit twice and compare
 	@scripts/reproducible.sh

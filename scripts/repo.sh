@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Adds the packages in dist/ to an apt repository, and signs it. Run it with `make repo KEY=ID`, which
-# builds the packages first. The directory can be served by any web server, or be copied to a stick.
+# Adds the packages in dist/ to an apt repository, and signs it. Run it with
+# `make repo KEY=ID REPO=DIR`, which builds the packages first. The directory can be served by any web
+# server, or be copied to a stick.
 #
-# usage: repo.sh check KEY
-#        repo.sh add KEY DIST REPO
+# usage: repo.sh check KEY REPO
+#        repo.sh add KEY REPO DIST
 #
 # A machine that reads the repository meanwhile sees the old or the new state: each index is also
 # under the name of its hash, and the signed list of them is replaced last.
@@ -11,8 +12,8 @@ set -euo pipefail
 umask 022
 export LC_ALL=C TZ=UTC
 
-readonly action=$1 key=$2
-dist=${3:-} repo=${4:-}
+readonly action=$1 repo=$3
+key=$2 dist=${4:-}
 readonly suite=stable component=main pool=pool/main
 readonly architectures=(amd64 arm64)
 
@@ -22,15 +23,34 @@ fail() {
 }
 
 require() {
-  local missing=()
+  local missing=() keys
   command -v apt-ftparchive >/dev/null || missing+=(apt-utils)
   command -v gpg >/dev/null || missing+=(gnupg)
   if [ "${#missing[@]}" -gt 0 ]; then fail "missing: apt-get install ${missing[*]}"; fi
   if [ -z "$key" ]; then
-    fail "KEY= is missing: the id of the key that signs, as gpg --list-secret-keys shows it. To create one:" \
+    fail "KEY= is missing: the key that signs, as gpg --list-secret-keys shows it. To create one:" \
       "gpg --quick-generate-key 'lab packages <operators@lab.example>' default sign never"
   fi
-  gpg --batch --list-secret-keys -- "$key" >/dev/null 2>&1 || fail "gpg has no secret key $key"
+  if [ -z "$repo" ]; then fail "REPO= is missing: the directory of the repository, which is made if it is not there"; fi
+  # One key alone, by its fingerprint: machines trust whatever is in cis490.asc.
+  keys=$(gpg --batch --with-colons --list-secret-keys -- "$key" 2>/dev/null | awk -F: '$1 == "sec" { primary = 1 } $1 == "fpr" && primary { print $10; primary = 0 }')
+  case $(grep -c . <<<"$keys") in
+    0) fail "gpg has no secret key $key" ;;
+    1) key=$keys ;;
+    *) fail "gpg has several secret keys $key: name one of these" "$keys" ;;
+  esac
+  refuse_other_key
+}
+
+# refuse_other_key: a machine that has the present key refuses all that another one signs.
+refuse_other_key() {
+  local present
+  if [ ! -e "$repo/cis490.asc" ]; then return; fi
+  present=$(gpg --batch --with-colons --show-keys "$repo/cis490.asc" | awk -F: '$1 == "fpr" { print $10; exit }')
+  if [ "$present" != "$key" ]; then
+    fail "$repo is signed by $present, not by $key" \
+      "to change the key: first append the new one, by gpg --armor --export, to cis490.asc on all machines; then remove $repo/cis490.asc"
+  fi
 }
 
 # add_packages copies what is new. A version stays what it is: machines have it, and its hash.
@@ -38,6 +58,7 @@ add_packages() {
   local file
   for file in "$dist"/*.deb; do
     [ -e "$file" ] || fail "$dist has no packages"
+    if [[ $file == *dirty* ]]; then fail "${file##*/} is of a tree with changes: commit them, so that the version says what it is"; fi
     if [ ! -e "$pool/${file##*/}" ]; then
       cp -- "$file" "$pool/.${file##*/}.new"
       mv -- "$pool/.${file##*/}.new" "$pool/${file##*/}"
@@ -92,6 +113,8 @@ if [ "$action" = check ]; then exit; fi
 mkdir -p "$repo/$pool" "$repo/dists/$suite"
 dist=$(cd "$dist" && pwd)
 cd "$repo"
+exec 9>.lock
+flock --nonblock 9 || fail "another run adds packages to $repo"
 work=$(mktemp -d "$PWD/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
@@ -103,4 +126,4 @@ gpg --batch --armor --export -- "$key" >"$work/cis490.asc"
 find "$pool" -name '*.deb' -type f -printf '%P\n' | sort | sed "s|^|$pool/|" | xargs -d '\n' sha256sum -- >"$work/SHA256SUMS"
 sign --armor --detach-sign --output "$work/SHA256SUMS.asc" "$work/SHA256SUMS"
 mv -f -- "$work"/cis490.asc "$work"/SHA256SUMS "$work"/SHA256SUMS.asc .
-printf '%s: %s packages, signed by %s\n' "$PWD" "$(wc -l <SHA256SUMS)" "$(gpg --batch --with-colons --fingerprint -- "$key" | awk -F: '$1 == "fpr" { print $10; exit }')"
+printf '%s: %s packages, signed by %s\n' "$PWD" "$(wc -l <SHA256SUMS)" "$key"

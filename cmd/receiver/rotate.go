@@ -113,7 +113,7 @@ func beginRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string
 	if err != nil {
 		return err
 	}
-	_, line, err := useRotated(c, o, cfg, dir)
+	line, err := useRotated(c, o, cfg, dir)
 	if err != nil {
 		return err
 	}
@@ -130,50 +130,53 @@ note     If a proxy has a copy of hosts-ca.crt, replace that now. Hosts that did
 `, verb, dir+"-next", line)
 }
 
-// useRotated installs what changed in the identity directory, and has the receiver use it. It returns
-// whether anything changed, and a line that says what the receiver does.
-func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (changed bool, line string, err error) {
+// useRotated installs what changed in the identity directory, and has the receiver use it. It returns a
+// line that says so.
+func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (line string, err error) {
 	identity := string(cfg.IdentityDir)
 	give := func() error {
 		return serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))
 	}
 	_, serr := pki.OpenIssuer(identity)
 	if err := errors.Join(pki.CreateIdentityDir(identity), give()); err != nil { // the service's, before it has files
-		return false, "", err
+		return "", err
 	}
-	changed, err = pki.ReplaceIssuing(dir, identity)
+	changed, err := pki.ReplaceIssuing(dir, identity)
 	if errors.Is(err, pki.ErrNoIssuing) {
 		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join, and do not renew by themselves\n")
 		err = nil
 	}
 	if err := errors.Join(err, give()); err != nil {
-		return changed, "", err
+		return "", err
 	}
 	if os.Geteuid() != 0 || o.config != receiver.DefaultConfigFile || !systemd.IsRunning() {
-		return changed, "next     reload the receiver: send it SIGHUP", nil
+		return "next     reload the receiver: send it SIGHUP", nil
 	}
 	action, line := "try-reload-or-restart", "reloaded the service"
-	if errors.Is(serr, pki.ErrNoIssuing) { // a reload does not let hosts join if none could before
+	if errors.Is(serr, pki.ErrNoIssuing) || !changed { // a reload does not let hosts join if none could at the start
 		action, line = "try-restart", "restarted the service"
 	}
-	return changed, line, systemd.Control(c.Context(), action, serviceUnit)
+	return line, systemd.Control(c.Context(), action, serviceUnit)
 }
 
 func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {
+	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	if err != nil {
+		return err
+	}
 	if err := checkReady(c, cfg, force); err != nil {
 		return err
 	}
-	former, ferr := pki.FinishRotation(dir, string(cfg.IdentityDir), time.Now())
-	if ferr != nil && !errors.Is(ferr, pki.ErrNoRotation) {
-		return ferr
+	former, err := pki.FinishRotation(dir, string(cfg.IdentityDir), time.Now())
+	if errors.Is(err, pki.ErrNoRotation) && rotation != nil { // an earlier call was interrupted after this
+		former, err = dir+"-former-*", nil
 	}
-	// Also without a rotation: an earlier call may have been interrupted here.
-	changed, line, err := useRotated(c, o, cfg, dir)
-	if err != nil || ferr != nil && !changed {
-		return errors.Join(err, ferr)
+	if err != nil {
+		return err
 	}
-	if ferr != nil {
-		former = dir + "-former-*"
+	line, err := useRotated(c, o, cfg, dir)
+	if err != nil {
+		return err
 	}
 	return printf(c.OutOrStdout(), `former   the former CAs are in %s: delete it, or keep it offline
 %s

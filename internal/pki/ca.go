@@ -90,8 +90,8 @@ func InitCA(dir string, o InitOptions) error {
 	if err := refuseExisting(f); err != nil {
 		return err
 	}
-	// It is durable before the first key. The last file is the receiver's certificate.
-	if err := f.WriteFile(incompleteFile, nil, 0o600); err != nil {
+	// It is durable before the first key, and becomes the receiver's certificate, the last file.
+	if err := f.WriteFile(incompleteFile, nil, 0o644); err != nil {
 		return err
 	}
 	for _, name := range caFiles() {
@@ -99,38 +99,25 @@ func InitCA(dir string, o InitOptions) error {
 			return err
 		}
 	}
-	if err := createCAs(f, o); err != nil {
-		return err
-	}
-	return f.Remove(incompleteFile)
+	return createCAs(f, o)
 }
 
-// incompleteFile marks a directory whose CAs are not complete, unless it has the receiver's certificate.
-const incompleteFile = ".incomplete"
-
-// isIncomplete reports whether InitCA was interrupted in a directory. Its files were never used: no
+// incompleteFile marks a directory in which InitCA was interrupted. Its files were never used: no
 // command does.
-func (f *pemDir) isIncomplete() (bool, error) {
-	marked, err := f.exists(incompleteFile)
-	if err != nil || !marked {
-		return false, err
-	}
-	complete, err := f.exists(server + certSuffix)
-	return err == nil && !complete, err
-}
+const incompleteFile = ".incomplete"
 
 // caFiles returns the names of all files that [InitCA] writes.
 func caFiles() []string {
-	files := []string{crlFile}
+	var files []string
 	for _, stem := range []string{serverCA, hostsCA, serverIssuing, hostsIssuing, server} {
 		files = append(files, stem+keySuffix, stem+certSuffix)
 	}
-	return files
+	return append(files, crlFile)
 }
 
 // refuseExisting returns an error if a directory has a CA.
 func refuseExisting(f *pemDir) error {
-	if incomplete, err := f.isIncomplete(); err != nil || incomplete {
+	if incomplete, err := f.exists(incompleteFile); err != nil || incomplete {
 		return err
 	}
 	for _, name := range append(caFiles(), issuedDir) {
@@ -200,8 +187,14 @@ func createCAs(f *pemDir, o InitOptions) error {
 	if err != nil {
 		return err
 	}
-	_, err = writeServer(f, signer, key.Public(), o.Names, now, o.LeafValid)
-	return err
+	cert, err := signer.signServer(key.Public(), o.Names, now, o.LeafValid)
+	if err != nil {
+		return err
+	}
+	if err := f.writeCert(incompleteFile, signer.chainOf(cert)); err != nil {
+		return err
+	}
+	return f.Rename(incompleteFile, f.Dir, server+certSuffix)
 }
 
 var dnsGrammar = sync.OnceValue(func() *regexp.Regexp { // slow to compile, and most commands do not need it

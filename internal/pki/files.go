@@ -52,7 +52,7 @@ func openCA(path string) (*pemDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	incomplete, err := f.isIncomplete()
+	incomplete, err := f.exists(incompleteFile)
 	if err == nil && incomplete {
 		err = fmt.Errorf("%s is not complete: 'receiver setup' or 'receiver pki init' was interrupted; run it again", path)
 	}
@@ -135,6 +135,9 @@ func (f *pemDir) lock() error {
 		return err
 	}
 	f.heldLock = held
+	if err := f.CheckPath(); err != nil { // a rotation was finished while this waited
+		return fmt.Errorf("%w; try again", err)
+	}
 	f.TryFlock()
 	return nil
 }

@@ -140,12 +140,12 @@ func identityFiles(f *pemDir) ([]identityFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := issuingOf(f, serverIssuing, serverIssuingFile)
+	own, err := issuingOf(f, serverIssuing, serverCA, serverIssuingFile)
 	if err != nil {
 		return nil, err
 	}
 	if next == nil {
-		hosts, err := issuingOf(f, hostsIssuing, issuingFile)
+		hosts, err := issuingOf(f, hostsIssuing, hostsCA, issuingFile)
 		return []identityFile{{name: rootFile, data: root, perm: secretPerm}, own, hosts, {name: retiringFile}, {name: nextCAsFile}}, err
 	}
 	defer next.Close()
@@ -161,7 +161,7 @@ func identityFiles(f *pemDir) ([]identityFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := issuingOf(next, hostsIssuing, issuingFile)
+	hosts, err := issuingOf(next, hostsIssuing, hostsCA, issuingFile)
 	return []identityFile{
 		{name: rootFile, data: append(root, link...), perm: secretPerm},
 		{name: retiringFile, data: former, perm: publicPerm},
@@ -170,17 +170,19 @@ func identityFiles(f *pemDir) ([]identityFile, error) {
 	}, err
 }
 
-// issuingOf returns the file for an issuing CA of a directory.
-func issuingOf(f *pemDir, stem, name string) (identityFile, error) {
+// issuingOf returns the file for an issuing CA of a directory. If the CA was moved offline, the file
+// stays: the bundle of the directory says which one it is.
+func issuingOf(f *pemDir, stem, bundle, name string) (identityFile, error) {
 	file := identityFile{name: name, perm: secretPerm}
-	cas, err := f.readCAs(stem + certSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return file, nil
-	}
+	cas, err := f.readCAs(bundle + certSuffix)
 	if err != nil {
 		return file, err
 	}
-	file.cert = cas[0]
+	for _, ca := range cas {
+		if !isRoot(ca) && ca.CheckSignatureFrom(cas[0]) == nil {
+			file.cert = ca
+		}
+	}
 	file.data, err = encodeIssuing(f, stem)
 	return file, err
 }

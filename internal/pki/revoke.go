@@ -104,6 +104,9 @@ func readRevocations(f *pemDir) (*revocations, error) {
 			return nil, err
 		}
 	}
+	if err := r.addOthers(); err != nil {
+		return nil, err
+	}
 	if err := r.readLists(f); err != nil {
 		return nil, err
 	}
@@ -157,6 +160,17 @@ func readIssuingCert(f *pemDir) (*x509.Certificate, error) {
 		return nil, err
 	}
 	return cas[0], nil
+}
+
+// addOthers adds the CAs of hosts-ca.crt whose keys are not here, so that their lists stay.
+func (r *revocations) addOthers() error {
+	cas, err := r.dir.readCAs(hostsCA + certSuffix)
+	for _, ca := range cas {
+		if !slices.ContainsFunc(r.cas, func(known revocationCA) bool { return known.cert.Equal(ca) }) {
+			r.cas = append(r.cas, revocationCA{dir: r.dir.path, trusted: true, name: "the CA " + formatSerial(ca.SerialNumber), cert: ca})
+		}
+	}
+	return err
 }
 
 func (r *revocations) readLists(f *pemDir) error {

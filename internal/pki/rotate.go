@@ -156,34 +156,33 @@ func writeLink(dir string, former authority, now time.Time) error {
 	return f.writeCert(linkFile, encodePEM(pemCertificate, der))
 }
 
-// addNext adds the new CAs to the files by which both ends recognize each other. It removes those of a
-// rotation that was given up: its directory is gone.
+// addNext adds the new CAs to the files by which both ends recognize each other. Those of a rotation
+// that was given up are former ones from now on: no host gets to know that root any more, and hosts that
+// have certificates of it renew.
 func (r *rotation) addNext() error {
 	before, err := r.current.readCAs(addedFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	files := []string{hostsCA + certSuffix, serverCA + certSuffix}
-	var all []*x509.Certificate
-	for _, name := range files {
-		cas, err := r.next.readCAs(name)
-		if err != nil {
-			return err
-		}
-		all = append(all, cas...)
-	}
-	if err := r.current.replaceCert(addedFile, encodeCerts(append(withoutCAs(before, all), all...))); err != nil {
+	roots, err := r.next.readCAs(serverCA + certSuffix)
+	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		if err := r.addNextTo(name, before); err != nil {
-			return err
-		}
+	if err := r.addNextTo(hostsCA+certSuffix, nil); err != nil {
+		return err
 	}
-	return r.current.replaceCert(addedFile, encodeCerts(all))
+	// What is written here first can be removed later.
+	if err := r.current.replaceCert(addedFile, encodeCerts(append(withoutCAs(before, roots), roots...))); err != nil {
+		return err
+	}
+	if err := r.addNextTo(serverCA+certSuffix, before); err != nil {
+		return err
+	}
+	return r.current.replaceCert(addedFile, encodeCerts(roots))
 }
 
-func (r *rotation) addNextTo(name string, before []*x509.Certificate) error {
+// addNextTo adds the new CAs to a file, and removes others.
+func (r *rotation) addNextTo(name string, others []*x509.Certificate) error {
 	cas, err := r.current.readCAs(name)
 	if err != nil {
 		return err
@@ -192,7 +191,7 @@ func (r *rotation) addNextTo(name string, before []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return r.current.replaceCert(name, encodeCerts(append(withoutCAs(cas, slices.Concat(before, added)), added...)))
+	return r.current.replaceCert(name, encodeCerts(append(withoutCAs(cas, slices.Concat(others, added)), added...)))
 }
 
 // replaceCert writes a certificate file unless it has that content.

@@ -1,6 +1,7 @@
 package pki_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
@@ -368,27 +369,52 @@ func TestOnlyCertificatesOnRecordFollowARotation(t *testing.T) {
 	}
 }
 
-// The CAs of a rotation that was given up are trusted no longer, and do not prevent the next one.
+// The CAs of a rotation that was given up are former ones of the next: its hosts follow, its revocations
+// hold, and no host learns its root.
 func TestRotationAfterOneThatWasGivenUp(t *testing.T) {
 	j := newJoinLab(t)
 	h := j.join("lab-01", false, time.Now())
 	j.rotate()
-	given := readFile(t, j.dir+"-next/hosts-ca.crt")
+	followed, revoked := j.join("lab-02", false, time.Now()), j.join("lab-03", false, time.Now())
+	fixture.Must(t, j.learn(followed, j.issuer.ServerCAs()))
+	_, err := pki.RevokeHost(j.dir, "lab-03", time.Now(), pki.RecordsIn(j.identity))
+	fixture.Must(t, err)
+	given := firstBlock(readFile(t, j.dir+"-next/ca.crt"))
 	fixture.Must(t, os.RemoveAll(j.dir+"-next"))
 	j.rotate()
-	if strings.Contains(string(readFile(t, j.path("hosts-ca.crt"))), string(firstBlock(given))) {
-		t.Error("the CA that was given up is trusted")
+	if bytes.Contains(readFile(t, j.path("ca.crt")), given) {
+		t.Error("the root that was given up is announced")
 	}
-	fixture.Must(t, j.learn(h, j.issuer.ServerCAs()))
+	for _, host := range []joined{h, followed} {
+		c, err := j.identify(host)
+		fixture.Must(t, err)
+		if !j.issuer.WillEnd(c) || !j.issuer.HasSigned(c) {
+			t.Errorf("%s cannot follow", c.Host)
+		}
+		fixture.Must(t, j.learn(host, j.issuer.ServerCAs()))
+	}
+	if _, err := j.identify(revoked); err == nil {
+		t.Error("what was revoked has access")
+	}
+	_, err = pki.RevokeHost(j.dir, "lab-01", time.Now(), pki.RecordsIn(j.identity))
+	fixture.Must(t, err)
+	fixture.Must(t, j.gate.Reload())
 	j.finish()
+	if _, err := j.identify(followed); err == nil {
+		t.Error("a certificate of the rotation that was given up has access in the end")
+	}
 }
 
 // Keys that were moved offline after they were installed stay where they are used.
 func TestRotationWithIssuingKeysOffline(t *testing.T) {
 	j := newJoinLab(t)
-	fixture.Must(t, os.Remove(j.path("ca-issuing.key")))
+	for _, suffix := range []string{".key", ".crt"} {
+		fixture.Must(t, os.Remove(j.path("ca-issuing"+suffix)))
+	}
 	j.rotate()
-	fixture.Must(t, os.Remove(j.dir+"-next/hosts-ca-issuing.key"))
+	for _, suffix := range []string{".key", ".crt"} {
+		fixture.Must(t, os.Remove(j.dir+"-next/hosts-ca-issuing"+suffix))
+	}
 	j.finish()
 	h := j.join("lab-01", false, time.Now())
 	fixture.Must(t, j.learn(h, j.issuer.ServerCAs()))

@@ -21,7 +21,7 @@ const (
 	formerSuffix  = "-former-"      // of the directory with the former CAs, and the date
 
 	linkFile    = "ca-link.crt"          // the new server root, signed by the former one
-	addedFile   = "added-cas.crt"        // the CAs that a rotation has added to the others' files
+	addedFile   = "added-cas.crt"        // the CAs that a rotation has added to ca.crt
 	retiredFile = "retired-hosts-ca.crt" // the hosts' CAs that rotations have retired
 )
 

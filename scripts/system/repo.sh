@@ -4,7 +4,7 @@
 
 readonly web=192.0.2.9 # the address of this end of the machines' network
 readonly keyring=/etc/apt/keyrings/cis490.asc sources=/etc/apt/sources.list.d/cis490.sources
-repo=$work/web/apt
+repo="$work/web/apt repo"
 
 repo_scenarios() {
   # shellcheck disable=SC2034 # lab.sh uses it
@@ -52,19 +52,21 @@ make_repo() {
   install -d -m 0700 "$GNUPGHOME"
   gpg --batch --quiet --passphrase '' --quick-generate-key 'lab packages <operators@lab.example>' default sign never
   gpg --batch --quiet --passphrase '' --quick-generate-key 'stranger <stranger@lab.example>' default sign never
-  scripts/repo.sh check operators@lab.example
-  fails scripts/repo.sh check nobody@lab.example
+  scripts/repo.sh check operators@lab.example "$repo"
+  fails scripts/repo.sh check nobody@lab.example "$repo"
+  fails scripts/repo.sh check lab.example "$repo" # both keys
   add_release 1
 }
 
-add_release() { scripts/repo.sh add operators@lab.example "$project/$1/dist" "$repo"; }
+add_release() { scripts/repo.sh add operators@lab.example "$repo" "$project/$1/dist"; }
 
 # add_repo does what docs/operations.md says. Debian's own servers are not reachable here.
 add_repo() {
   on "$1" rm -rf /etc/apt/sources.list /etc/apt/sources.list.d
-  on "$1" mkdir -p /etc/apt/keyrings /etc/apt/sources.list.d
-  cp "$repo/cis490.asc" "$(root "$1")$keyring"
-  sed -n '/^Types: deb$/,/^```$/p' docs/operations.md | sed -e '/^```$/d' -e "s|^URIs: .*|URIs: http://$web/apt|" >"$(root "$1")$sources"
+  on "$1" mkdir /etc/apt/sources.list.d
+  cp "$repo/cis490.asc" "$(root "$1")/root/"
+  on "$1" install -D -m 0644 /root/cis490.asc "$keyring"
+  sed -n '/^Types: deb$/,/^```$/p' docs/operations.md | sed -e '/^```$/d' -e "s|^URIs: .*|URIs: http://$web/apt%20repo|" >"$(root "$1")$sources"
   grep -q "^Signed-By: $keyring\$" "$(root "$1")$sources"
   on "$1" apt-get update -o APT::Update::Error-Mode=any
 }
@@ -96,7 +98,7 @@ another_build() {
   mkdir "$dist"
   cp "$project/1/dist"/*.deb "$dist/"
   for file in "$dist"/*.deb; do echo >>"$file"; done
-  fails scripts/repo.sh add operators@lab.example "$dist" "$repo" 2>"$work/said"
+  fails scripts/repo.sh add operators@lab.example "$repo" "$dist" 2>"$work/said"
   grep 'already there, with other content' "$work/said"
   same "the repository" "$(sha256sum "$repo"/SHA256SUMS "$repo"/dists/stable/InRelease)" "$before"
 }
@@ -135,6 +137,8 @@ altered_list() {
 other_key() {
   local dir=$repo/dists/stable
   cp -a "$dir" "$work/stable"
+  fails scripts/repo.sh add stranger@lab.example "$repo" "$project/1/dist" 2>"$work/said"
+  grep 'to change the key' "$work/said"
   gpg --batch --yes --quiet --local-user stranger@lab.example --clearsign --output "$dir/InRelease" "$dir/Release"
   not_updated
   rm -r "$dir"

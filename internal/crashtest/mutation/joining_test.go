@@ -216,7 +216,17 @@ var ofJoining = []mutant{
 	{
 		"pki: CAs of a rotation that was given up stay",
 		killer{"pki", "TestRotationAfterOneThatWasGivenUp"},
-		[]edit{{"pki/rotate.go", "withoutCAs(cas, slices.Concat(before, added))", "withoutCAs(cas, slices.Concat(added))"}},
+		[]edit{{"pki/rotate.go", "withoutCAs(cas, slices.Concat(others, added))", "withoutCAs(cas, slices.Concat(added))"}},
+	},
+	{
+		"pki: the list of a CA that was given up stops the receiver's commands",
+		killer{"pki", "TestRotationAfterOneThatWasGivenUp"},
+		[]edit{{"pki/revoke.go", "	if err := r.addOthers(); err != nil {\n		return nil, err\n	}\n", ""}},
+	},
+	{
+		"pki: an interrupted init is used",
+		killer{"pki", "TestInitContinuesAfterAnInterruption"},
+		[]edit{{"pki/files.go", "	if err == nil && incomplete {\n", "	if false && incomplete {\n"}},
 	},
 	{
 		"pki: a rotation removes issuing keys that are used",
