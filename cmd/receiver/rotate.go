@@ -106,8 +106,11 @@ func rotatedDir(cfg receiver.Config) (string, error) {
 
 func beginRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, r rotateOptions) error {
 	if !c.Flags().Changed("offline") {
-		_, err := os.Lstat(filepath.Join(dir, "hosts-ca-issuing.crt"))
-		r.offline = err != nil
+		issuing, err := pki.HasIssuing(dir)
+		if err != nil {
+			return err
+		}
+		r.offline = !issuing
 	}
 	created, err := pki.Rotate(dir, pki.RotateOptions{CAValid: inDays(r.caDays), Offline: r.offline, Service: stateOf(cfg)})
 	if err != nil {

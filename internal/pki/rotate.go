@@ -27,6 +27,17 @@ type RotateOptions struct {
 	Service serviceuser.State // the receiver's, which must be able to read its key
 }
 
+// HasIssuing reports whether the CAs in dir are complete with issuing CAs, whose files may be elsewhere.
+func HasIssuing(dir string) (bool, error) {
+	f, err := openCA(dir)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	cas, err := f.readCAs(hostsCA + certSuffix)
+	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return !isRoot(ca) }), err
+}
+
 // Rotate creates a second set of CAs beside the directory dir, unless an earlier call did, and adds
 // them to the files in dir by which hosts and receiver recognize each other. It needs the key of the
 // server's root, which signs that the new root follows it: hosts accept no other.
