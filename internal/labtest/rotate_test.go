@@ -101,3 +101,29 @@ func TestCAsAreRotatedWhileHostsShip(t *testing.T) {
 	}
 	rotate(l, "--finish").MustExit(t, 1)
 }
+
+// An upload in flight when the former CAs are retired is continued with the new certificate.
+func TestUploadOutlivesARotation(t *testing.T) {
+	l, h, _ := newFleet(t)
+	l.Proxy.Always(labtest.Fault{Rate: 256 << 10})
+	const size = 2 << 20
+	makeLargeEpisode(t, h, "large", size)
+	p := h.Daemon()
+	labtest.Eventually(t, "an upload is under way", func() bool { return len(l.Staged()) > 0 })
+	rotate(l).MustExit(t, 0)
+	reload(t, l.Process())
+	reload(t, p)
+	p.WaitLine(t, "certificate renewed")
+	if strings.Contains(p.Output(), "shipped episode=large") {
+		t.Fatal("the upload ended before the rotation")
+	}
+	l.Proxy.Always(labtest.Fault{})                 // for what follows it
+	rotate(l, "--finish", "--force").MustExit(t, 0) // lab-08 was not here
+	reload(t, l.Process())
+	p.WaitLine(t, "shipped episode=large")
+	p.Stop(t)
+	l.Settled(t)
+	if sent := l.Proxy.Sent(); sent > size+size/2 {
+		t.Errorf("%d bytes were sent for an episode of %d", sent, size)
+	}
+}
