@@ -15,8 +15,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestPowerCutsOfIdentities cuts the power of the receiver, of a host or of both while the host joins,
-// its certificate is renewed and the CAs are rotated. After each cut the receiver starts, the
+// TestPowerCutsOfIdentities cuts the power of the receiver, of a host or of both while a receiver is set
+// up, the host joins, its certificate is renewed and the CAs are rotated. After each cut the receiver starts, the
 // interrupted command can be repeated, and the host ships.
 func TestPowerCutsOfIdentities(t *testing.T) {
 	needMounts(t)
@@ -25,15 +25,15 @@ func TestPowerCutsOfIdentities(t *testing.T) {
 			t.Parallel()
 			s := newIdentitySite(t, fs)
 			for range max(1, *cuts/8) {
-				for _, step := range []func(*testing.T){s.join, s.renew, s.rotate, s.follow, s.finish} {
+				for _, step := range []func(*testing.T){s.setUp, s.join, s.renew, s.rotate, s.follow, s.finish} {
 					step(t)
 					if t.Failed() {
 						return
 					}
 				}
 			}
-			fmt.Printf("%-5s %d power cuts while hosts join, renew and CAs are rotated (%d receiver, %d host, %d both), %d of them before the command ended; seed %d\n",
-				fs, s.made, s.cuts["receiver"], s.cuts["host"], s.cuts["both"], s.early, *seed)
+			fmt.Printf("%-5s %d power cuts while a receiver is set up, hosts join, renew and CAs are rotated (%d receiver, %d host, %d both), %d of them before the command ended; seed %d\n",
+				fs, s.cuts["receiver"]+s.cuts["host"]+s.cuts["both"], s.cuts["receiver"], s.cuts["host"], s.cuts["both"], s.early, *seed)
 		})
 	}
 }
@@ -47,7 +47,7 @@ type identitySite struct {
 	random *rand.Rand
 	cuts   map[string]int
 	early  int // cuts before the command ended
-	made   int // episodes, one after each cut
+	made   int // episodes, one after each cut but those of a setup
 	joined int
 }
 
@@ -135,6 +135,17 @@ func (s *identitySite) ship(t *testing.T) {
 }
 
 func (s *identitySite) config() string { return s.Path("receiver.toml") }
+
+// setUp sets up another receiver beside the lab's.
+func (s *identitySite) setUp(t *testing.T) {
+	dir := s.Path(fmt.Sprint("fresh-", s.made))
+	fixture.Must(t, os.Mkdir(dir, 0o755))
+	fixture.Must(t, s.own.Sync())
+	args := []string{"--config", filepath.Join(dir, "receiver.toml"), "setup", "--name", "localhost", "--listen", "127.0.0.1:8443"}
+	s.cutDuring(t, "receiver", args...)
+	s.Receiver(args...).MustExit(t, 0)
+	s.Receiver("--config", filepath.Join(dir, "receiver.toml"), "invite", "lab-01").MustExit(t, 0)
+}
 
 func (s *identitySite) join(t *testing.T) {
 	var again []string
