@@ -110,12 +110,12 @@ system-arm64: pi ## End-to-end test of the Raspberry Pi's programs, emulated
 # SEED=N repeats the random times and sizes of a run that printed it.
 crash: ## Power-loss tests, CUTS=200 per file system and kind of disk; failing operations; mutations (root)
 	go test -C internal/crashtest -count=1 -timeout 25m -cuts $(CUTS) -tears $(CUTS) $(if $(SEED),-seed $(SEED))
-	go test -C internal/crashtest/failpoint -count=1 -timeout 15m -parallel 4 -every 1
+	go test -C internal/crashtest/failpoint -count=1 -timeout 30m -parallel 4 -every 1
 	CRASH_MUTATIONS=1 go test -C internal/crashtest/mutation -count=1 -timeout 20m -parallel 2
 
 crash-short: ## Short power-loss tests: 20 per file system, every sixth operation fails (root)
-	go test -C internal/crashtest -count=1 -timeout 5m -cuts 20 -tears 6 $(if $(SEED),-seed $(SEED))
-	go test -C internal/crashtest/failpoint -count=1 -timeout 10m -every 6
+	go test -C internal/crashtest -count=1 -timeout 10m -cuts 20 -tears 6 $(if $(SEED),-seed $(SEED))
+	go test -C internal/crashtest/failpoint -count=1 -timeout 20m -every 6
 
 # SEED=N repeats the faults of a run. Disks are filled only as root.
 soak: ## Run two labs for MINUTES=10 with random faults and check the invariants (root)
