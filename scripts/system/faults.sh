@@ -224,12 +224,15 @@ shipper_stays_down() {
   drop_in lab cis490-shipper disk <<<$'[Service]\nReadWritePaths=/mnt/disk/data'
   configure "$toml" episodes_dir=/mnt/disk/data/episodes outbox_dir=/mnt/disk/data/outbox shipped_dir=/mnt/disk/data/shipped
   on lab systemctl start cis490-shipper
-  # Large enough to be caught during the write: it is written, and cannot be synced.
+  # Large enough to be caught during the write: it is written, and cannot be synced. The slow line keeps
+  # the receiver from having it all before.
+  slow 8mbit
   as cis490-lab lab sh -euc 'cd /mnt/disk/data/episodes; mkdir ep-lost; head -c 200M /dev/urandom >ep-lost/x; : >ep-lost/done.marker'
   packing() { [ -n "$(find "$(disk lab)/data/outbox" -name '*.partial' -size +8M)" ]; }
   eventually packing
   break_disk lab
   stays_down lab cis490-shipper
+  fast
   configure "$toml" "episodes_dir=$data/episodes" "outbox_dir=$data/outbox" "shipped_dir=$data/shipped"
   drop_out lab cis490-shipper disk
   on lab systemctl start cis490-shipper
