@@ -33,6 +33,7 @@ type accessControl struct {
 	timer    *time.Timer               // runs while there is a request
 	reviewed *datadir.DisabledSnapshot // the list at the last review
 	closed   bool
+	handlers int // that run
 }
 
 // activeRequest is a request in flight whose host was admitted.
@@ -83,6 +84,37 @@ func (a *accessControl) isClosed() bool {
 	return a.closed
 }
 
+// beginHandler reports whether a handler may use the data directory. It may not after close.
+func (a *accessControl) beginHandler() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.handlers++
+	}
+	return !a.closed
+}
+
+func (a *accessControl) endHandler() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handlers--
+}
+
+// waitIdle waits until no handler runs, and reports whether that is so.
+func (a *accessControl) waitIdle(limit time.Duration) bool {
+	idle := func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.handlers == 0
+	}
+	for deadline := time.Now().Add(limit); !idle(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // requestKey is the key of the activeRequest in a request's context.
 type requestKey struct{}
 
@@ -90,6 +122,10 @@ type requestKey struct{}
 // of the work that continues after a sender has disconnected.
 func (a *accessControl) wrapHandler(base context.Context, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !a.beginHandler() {
+			return
+		}
+		defer a.endHandler()
 		q := &activeRequest{}
 		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), requestKey{}, q))
 		q.cancel = cancel

@@ -182,11 +182,17 @@ func (r *Receiver) logIndexNotice(n index.TailNotice) {
 	}
 }
 
-// Close closes the data directory and releases its lock.
+// Close closes the data directory and releases its lock. A handler may outlive its server, after a fault
+// of the storage for example. If one does not end, the directory stays open until the process ends:
+// another file could get its descriptor.
 func (r *Receiver) Close() error {
 	r.cancelBase(nil)
 	if r.access != nil {
 		r.access.close()
+		if !r.access.waitIdle(handlerTimeout) {
+			r.log.Warn("requests did not end")
+			return nil
+		}
 	}
 	var errs []error
 	if r.paths != nil {

@@ -32,6 +32,8 @@ const (
 	// closeTimeout after that their senders get an answer.
 	drainTimeout = 3 * time.Second
 	closeTimeout = time.Second
+	// handlerTimeout is how long handlers may outlive their server before its directories stay open.
+	handlerTimeout = 500 * time.Millisecond
 )
 
 // Run serves requests from ln, and from proxy unless it is nil. In the background it verifies the
