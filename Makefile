@@ -115,7 +115,7 @@ crash: ## Power-loss tests, CUTS=200 per file system and kind of disk; failing o
 
 crash-short: ## Short power-loss tests: 20 per file system, every sixth operation fails (root)
 	go test -C internal/crashtest -count=1 -timeout 10m -cuts 20 -tears 6 $(if $(SEED),-seed $(SEED))
-	go test -C internal/crashtest/failpoint -count=1 -timeout 20m -every 6
+	go test -C internal/crashtest/failpoint -count=1 -timeout 30m -every 6
 
 # SEED=N repeats the faults of a run. Disks are filled only as root.
 soak: ## Run two labs for MINUTES=10 with random faults and check the invariants (root)
