@@ -20,7 +20,7 @@ import (
 const (
 	hostInvited datadir.HostState = "invited" // it has no certificate yet
 	hostExpired datadir.HostState = "expired" // all its certificates on record have expired
-	hostRevoked datadir.HostState = "revoked" // and at least one of them was revoked or replaced
+	hostRevoked datadir.HostState = "revoked" // and at least one of them was revoked, replaced or retired
 )
 
 // hostFacts is what the receiver knows of a host.
@@ -43,7 +43,7 @@ type certificateFacts struct {
 	notBefore time.Time // zero if not known
 }
 
-// hostRotation says how far a host is in a rotation of the CAs.
+// hostRotation is the progress of a host in a rotation of the CAs.
 type hostRotation struct {
 	TrustsNewCA       bool `json:"trusts_new_ca"`
 	HasNewCertificate bool `json:"has_new_certificate"`
@@ -109,7 +109,7 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 	return err
 }
 
-// addRotation adds what each host has of the new CAs, if a rotation is in progress.
+// addRotation adds the progress of each host, if a rotation is in progress.
 func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
 	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
 	if err != nil || rotation == nil {

@@ -25,8 +25,8 @@ func hostsCommand(o *options) *cobra.Command {
 		Long: `Hosts lists the hosts that are invited, have joined, have stored archives or are
 disabled. A host is "expired" if all its certificates that are known here have
 expired. The last contact may have been up to 10 minutes later than shown.
-While 'receiver pki rotate' replaces the CAs, hosts says which hosts are not
-ready for its end.
+During a rotation of the CAs it also lists the hosts that are not ready for
+'receiver pki rotate --finish'.
 
 A disabled host is refused, whatever its certificate. The list is stored in
 disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,

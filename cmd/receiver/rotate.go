@@ -78,8 +78,8 @@ Both steps can be repeated after an interruption.`,
 	return c
 }
 
-// rotatedDir returns the directory of the CAs, which must be that of all files of the configuration: its
-// files change together.
+// rotatedDir returns the directory of the CAs. All TLS files of the configuration must be there, so that
+// they change together.
 func rotatedDir(cfg receiver.Config) (string, error) {
 	dir := filepath.Dir(string(cfg.TLS.ClientCAFile))
 	for _, file := range []struct {
@@ -96,10 +96,10 @@ func rotatedDir(cfg receiver.Config) (string, error) {
 		}
 	}
 	if filepath.Dir(string(cfg.Auth.TokensFile)) == dir {
-		return "", fmt.Errorf("the configuration says auth.tokens_file = %q: move it elsewhere, it is not of the CAs", cfg.Auth.TokensFile)
+		return "", fmt.Errorf("the configuration says auth.tokens_file = %q: move it to another directory, which this command does not exchange", cfg.Auth.TokensFile)
 	}
 	if cfg.IdentityDir == "" {
-		return "", errors.New("identity_dir is empty: rotate keeps there what it needs of the former CAs")
+		return "", errors.New("identity_dir is empty: name a directory for the state of the rotation")
 	}
 	return dir, nil
 }
@@ -133,8 +133,7 @@ note     If a proxy has a copy of hosts-ca.crt, replace that now. Hosts that did
 `, verb, dir+"-next", line)
 }
 
-// useRotated installs what changed in the identity directory, and has the receiver use it. It returns a
-// line that says so.
+// useRotated updates the identity directory, and reloads the service. It returns a line for the operator.
 func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (line string, err error) {
 	identity := string(cfg.IdentityDir)
 	give := func() error {
@@ -181,15 +180,14 @@ func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir strin
 	if err != nil {
 		return err
 	}
-	return printf(c.OutOrStdout(), `former   the former CAs are in %s: delete it, or keep it offline
+	return printf(c.OutOrStdout(), `moved    the former CAs to %s: delete it, or keep it offline
 %s
 note     If a proxy has copies of server.crt, server.key, hosts-ca.crt and
          hosts.crl, replace them now.
 `, former, line)
 }
 
-// checkReady returns an error if a host would be locked out by the end of the rotation, or only says so
-// with force.
+// checkReady returns an error if finishing would lock out a host. With force, it only prints which ones.
 func checkReady(c *cobra.Command, cfg receiver.Config, force bool) error {
 	hosts, err := listHosts(cfg, time.Now())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // before the receiver's first start
@@ -229,7 +227,7 @@ func notReady(hosts []hostFacts) []hostFacts {
 	return list
 }
 
-// printRotation prints how far a rotation is, or nothing if there is none.
+// printRotation prints the progress of a rotation, or nothing if there is none.
 func printRotation(w io.Writer, hosts []hostFacts) error {
 	active, rotating := 0, false
 	for _, h := range hosts {
@@ -242,19 +240,19 @@ func printRotation(w io.Writer, hosts []hostFacts) error {
 		return nil
 	}
 	unready := notReady(hosts)
-	if err := printf(w, "\nThe CAs are rotated: %d of %d active hosts are ready for 'pki rotate --finish'.\n", active-len(unready), active); err != nil {
+	if err := printf(w, "\nRotation of the CAs: %d of %d active hosts are ready for 'pki rotate --finish'.\n", active-len(unready), active); err != nil {
 		return err
 	}
 	for _, h := range unready {
-		if err := printf(w, "  not ready, %s: %s\n", h.Rotation.reason(), h.Host.Host); err != nil {
+		if err := printf(w, "  not ready, %s: %s\n", h.Rotation.unreadyReason(), h.Host.Host); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// reason returns why a host is not ready.
-func (r *hostRotation) reason() string {
+// unreadyReason returns why a host is not ready.
+func (r *hostRotation) unreadyReason() string {
 	switch {
 	case r.TrustsNewCA:
 		return "its certificate is of the former CA"

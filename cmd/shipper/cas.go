@@ -8,11 +8,13 @@ import (
 	"cis490/internal/hint"
 )
 
-// learnCAs makes the host trust the roots that the receiver announced, if its own say that these follow
-// them. Failing costs nothing but a line in the log: the host continues with those that it has.
+// learnCAs makes the host trust the roots that the receiver announced, if one of its own vouches for them.
+// Failing costs nothing but a line in the log, for single passes once a day: the host continues with the
+// roots that it has.
 func (r *certificateRenewer) learnCAs(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, renewalTimeout)
 	defer cancel()
+	asked := r.creds.LearnedAt()
 	if r.once {
 		r.askForCAs(limited)
 	}
@@ -24,13 +26,17 @@ func (r *certificateRenewer) learnCAs(ctx context.Context) {
 	case err == nil:
 		r.log.Info("CAs of the receiver replaced", "trusted", len(r.creds.TrustedCAs()))
 		r.loggedCAs = ""
-	case ctx.Err() == nil && failureKind(err) != r.loggedCAs:
-		r.loggedCAs = failureKind(err)
-		r.log.LogAttrs(ctx, slog.LevelWarn, "CAs of the receiver not replaced", slog.Any("err", err), slog.String("hint", caAdvice(err)))
+	case ctx.Err() == nil: // the program does not stop just now
+		level, kind := slog.LevelWarn, failureKind(err)
+		if kind == r.loggedCAs || r.once && isToday(asked) {
+			level = slog.LevelDebug
+		}
+		r.loggedCAs = kind
+		r.log.Log(ctx, level, "CAs of the receiver not replaced", hint.Attrs(caAdvice(err), "err", err)...)
 	}
 }
 
-// askForCAs pings the receiver for what it announces, about hourly: a single pass need not ping.
+// askForCAs pings the receiver about hourly, because a single pass need not ping otherwise.
 func (r *certificateRenewer) askForCAs(ctx context.Context) {
 	if _, joined := r.creds.RenewAt(); !joined || time.Since(r.creds.LearnedAt()).Abs() < renewalInterval {
 		return

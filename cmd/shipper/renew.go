@@ -39,7 +39,7 @@ type certificateRenewer struct {
 }
 
 // renewUntilDone renews the certificate when it is time, and follows the receiver's CAs, until ctx ends.
-// What fails is repeated about hourly, also if each ping announces it again.
+// What fails is repeated about hourly, even if each ping announces it again.
 func (r *certificateRenewer) renewUntilDone(ctx context.Context) error {
 	for {
 		r.learnCAs(ctx)
@@ -88,9 +88,9 @@ func (r *certificateRenewer) isDue() bool {
 	return renews && (!time.Now().Before(at) || r.creds.MustRenew())
 }
 
-// replaceCertificate replaces the certificate by one that the receiver has accepted. If it is interrupted, the next
-// call asks with the same key, and gets the same certificate. It returns nil if a newer certificate was
-// on the disk, which is used instead.
+// replaceCertificate replaces the certificate by one that the receiver has accepted. If it is interrupted,
+// the next call asks with the same key, and gets the same certificate. It returns nil if a newer
+// certificate was on the disk, which is used instead.
 func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Certificate, error) {
 	changed, err := r.creds.ReloadIfChanged()
 	if err != nil {
@@ -156,8 +156,7 @@ func (r *certificateRenewer) logFailure(ctx context.Context, err error, tried ti
 	r.failure.Store(&text)
 	level := slog.LevelWarn
 	soon := time.Until(r.creds.NotAfter()) < cli.FirstExpiryWarning
-	today := time.Now().UTC().Format(time.DateOnly) == tried.UTC().Format(time.DateOnly)
-	if r.logged[kind] || r.once && (!soon || today) {
+	if r.logged[kind] || r.once && (!soon || isToday(tried)) {
 		level = slog.LevelDebug
 	}
 	if r.logged == nil {
@@ -166,6 +165,11 @@ func (r *certificateRenewer) logFailure(ctx context.Context, err error, tried ti
 	r.logged[kind] = true
 	r.log.Log(ctx, level, "certificate not renewed",
 		hint.Attrs(renewalAdvice(err), "err", err, "not_after", r.creds.NotAfter().UTC().Format(time.RFC3339))...)
+}
+
+// isToday reports whether a time is of the present day, in UTC.
+func isToday(t time.Time) bool {
+	return time.Now().UTC().Format(time.DateOnly) == t.UTC().Format(time.DateOnly)
 }
 
 // failureKind returns what failures of one kind have in common: the code of a refusal, the network, or

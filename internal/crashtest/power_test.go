@@ -116,19 +116,28 @@ func newSite(t *testing.T, fs string, random *rand.Rand, to *cutStats) *site {
 // mountDisk makes a disk and mounts it until the test ends.
 func (s *site) mountDisk(t *testing.T, fs, name, dir string) *crashtest.Disk {
 	t.Helper()
+	var tear func() uint64
+	if s.toll.tearing {
+		tear = s.random.Uint64
+	}
+	return mountDisk(t, fs, s.Path(name), dir, tear, &s.toll.torn)
+}
+
+// mountDisk makes a disk and mounts it until the test ends. It tears writes unless tear is nil, and adds
+// their fates to torn.
+func mountDisk(t *testing.T, fs, image, dir string, tear func() uint64, torn *crashtest.Fates) *crashtest.Disk {
+	t.Helper()
 	const size = 512 << 20
 	fixture.Must(t, os.MkdirAll(dir, 0o755))
-	d, err := crashtest.NewDisk(fs, s.Path(name), size)
+	d, err := crashtest.NewDisk(fs, image, size)
 	fixture.Must(t, err)
-	if s.toll.tearing {
-		d.Tear = s.random.Uint64
-	}
+	d.Tear = tear
 	fixture.Must(t, d.Attach(dir))
 	t.Cleanup(func() {
 		if err := d.Detach(); err != nil {
 			t.Error(err)
 		}
-		s.toll.torn.Add(d.Torn)
+		torn.Add(d.Torn)
 	})
 	return d
 }

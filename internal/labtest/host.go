@@ -123,11 +123,21 @@ func (h *Host) AgeRenewal() {
 	}
 }
 
-// AgeCAs lets a pass ask again which CAs the receiver has, as it would after an hour.
+// AgeCAs lets a pass ask again which CAs the receiver has, as it would after an hour of the same day.
 func (h *Host) AgeCAs() {
 	h.t.Helper()
-	ago := time.Now().Add(-2 * time.Hour)
-	fixture.Must(h.t, os.Chtimes(h.Path("identity", "host-ca.crt"), ago, ago))
+	now := time.Now().UTC()
+	asked := now.Add(-2 * time.Hour)
+	if asked.Day() != now.Day() {
+		asked = now.Add(2 * time.Hour) // the clock may have been ahead then
+	}
+	h.SetCAsAsked(asked)
+}
+
+// SetCAsAsked sets when the host last asked which CAs the receiver has.
+func (h *Host) SetCAsAsked(at time.Time) {
+	h.t.Helper()
+	fixture.Must(h.t, os.Chtimes(h.Path("identity", "host-ca.crt"), at, at))
 }
 
 // SetUp lets hosts join. The receiver must be started after it.

@@ -1,19 +1,21 @@
 package labtest_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
 // newFleet returns a lab with two hosts that have joined.
-func newFleet(t *testing.T) (l *labtest.Lab, daemon, passes *labtest.Host) {
+func newFleet(t *testing.T, options ...labtest.Option) (l *labtest.Lab, daemon, passes *labtest.Host) {
 	t.Helper()
-	l, daemon = newJoinLab(t)
+	l, daemon = newJoinLab(t, options...)
 	passes = l.Newcomer("lab-08")
 	for _, h := range []*labtest.Host{daemon, passes} {
 		h.Run("join", l.Invite(h.Name)).MustExit(t, 0)
@@ -104,8 +106,8 @@ func TestCAsAreRotatedWhileHostsShip(t *testing.T) {
 
 // An upload in flight when the former CAs are retired is continued with the new certificate.
 func TestUploadOutlivesARotation(t *testing.T) {
-	l, h, _ := newFleet(t)
-	l.Proxy.Always(labtest.Fault{Rate: 256 << 10})
+	l, h, _ := newFleet(t, labtest.Set("limits.idle_timeout", `"10m"`)) // the test decides when the upload continues
+	l.Proxy.Always(labtest.Fault{StallAfter: 1 << 20})
 	const size = 2 << 20
 	makeLargeEpisode(t, h, "large", size)
 	p := h.Daemon()
@@ -126,4 +128,35 @@ func TestUploadOutlivesARotation(t *testing.T) {
 	if sent := l.Proxy.Sent(); sent > size+size/2 {
 		t.Errorf("%d bytes were sent for an episode of %d", sent, size)
 	}
+}
+
+// A host that cannot follow ships as before. Its daemon says so once, and its passes once a day.
+func TestHostThatCannotFollowARotationSaysSoSeldom(t *testing.T) {
+	l, daemon, passes := newFleet(t)
+	rotate(l).MustExit(t, 0)
+	path := l.Path("identity", "server-ca.crt")
+	cas := fixture.ReadFile(t, path)
+	fixture.WriteFile(t, path, cas[:strings.LastIndex(cas, "-----BEGIN")]) // without the link certificate
+	reload(t, l.Process())
+	p := daemon.Daemon()
+	const line = "CAs of the receiver not replaced"
+	mustContain(t, "the daemon", p.WaitLine(t, line), "WARN", "vouches", "join again")
+	reload(t, p)
+	daemon.Episode("run-1")
+	p.WaitLine(t, "shipped episode=run-1")
+	p.Stop(t)
+	if n := strings.Count(p.Output(), line); n != 1 {
+		t.Errorf("the daemon says so %d times", n)
+	}
+	passes.SetCAsAsked(time.Now().Add(-30 * time.Hour))
+	for i, want := range []bool{true, false} {
+		passes.Episode(fmt.Sprint("run-", i))
+		r := passes.Once()
+		r.Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+		if got := strings.Contains(r.Stderr, line); got != want {
+			t.Errorf("pass %d says so: %v, want %v", i, got, want)
+		}
+		passes.AgeCAs()
+	}
+	l.Settled(t)
 }

@@ -37,9 +37,9 @@ type HostRecord struct {
 	LastContact *time.Time `json:"last_contact,omitempty"`
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
-	// TrustedCAs are the roots by which the host recognizes the receiver, as it said last: the
-	// [HashKey] of each, in hex. IssuerKeyID is the SubjectKeyIdentifier of the CA of the certificate
-	// with which it said so, in hex.
+	// TrustedCAs are the roots that the host last reported to trust: the [HashKey] of each, in hex.
+	// IssuerKeyID is the SubjectKeyIdentifier, in hex, of the CA of the certificate that it presented
+	// then.
 	TrustedCAs  []string `json:"trusted_cas,omitempty"`
 	IssuerKeyID string   `json:"issuer_key_id,omitempty"`
 	Joined      *Joined  `json:"joined,omitempty"`
@@ -197,12 +197,13 @@ func (h *HostRecords) LastRenewed(host episode.Name) *Renewed {
 	return r.Renewed
 }
 
-// maxTrustChanges is how often within contactInterval a host may change the record of what it trusts. A rotation needs two.
-const maxTrustChanges = 4
+// maxTrustChanges limits how often a host can have its record rewritten by what it trusts, per
+// contactInterval. A rotation causes three such changes: both CAs, the new certificate, the new CA alone.
+const maxTrustChanges = 8
 
-// NoteTrustedCAs records the roots that a host says it trusts, and the CA of the certificate with which
-// it says so. A host cannot cause a write with each ping: what it says too often waits for the next
-// write.
+// NoteTrustedCAs records the roots that a host reports to trust, and the CA of the certificate that it
+// presented. Beyond [maxTrustChanges], a change is kept in memory until the record is written next: a
+// host must not be able to cause a write with each ping.
 func (h *HostRecords) NoteTrustedCAs(c Caller, cas []string, now time.Time) error {
 	issuer := hex.EncodeToString(c.peer[0].AuthorityKeyId)
 	if r, known, _ := h.get(c.Host); !known || slices.Equal(r.TrustedCAs, cas) && r.IssuerKeyID == issuer {

@@ -14,6 +14,7 @@
 // host finds the receiver by the hash of its root alone: see [DialJoin].
 //
 // [Renewal] and [Config.RenewOwn] replace a host's and the receiver's certificate before it expires.
+// [Rotate] and [FinishRotation] replace all CAs; hosts follow by a [CAUpdate].
 //
 // [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
 // keep the old ones if the new ones are not valid.

@@ -24,10 +24,14 @@ func FinishRotation(dir, identity string, now time.Time) (former string, err err
 		return "", fmt.Errorf("%w of %s: 'receiver pki rotate' starts one", ErrNoRotation, dir)
 	}
 	if !r.exchanged {
-		if installed, err := isInstalled(r.current, identity); err != nil || !installed {
-			return "", errors.Join(err, fmt.Errorf("%s does not have the new CAs: run 'receiver pki rotate' again, and wait for the hosts", identity))
+		installed, err := isInstalled(r.current, identity)
+		if err != nil {
+			return "", err
 		}
-		if err := errors.Join(r.keepFormer(), r.copyLists()); err != nil {
+		if !installed {
+			return "", fmt.Errorf("%s does not have the new CAs: run 'receiver pki rotate' again, and wait for the hosts", identity)
+		}
+		if err := errors.Join(r.recordRetired(), r.copyRevocations()); err != nil {
 			return "", err
 		}
 		if err := r.parent.Exchange(r.base, r.base+nextSuffix); err != nil {
@@ -38,9 +42,9 @@ func FinishRotation(dir, identity string, now time.Time) (former string, err err
 	return r.parent.Path(name), err
 }
 
-// keepFormer writes the hosts' CAs that end to the directory with the new ones, so that their
-// certificates can be told from those of strangers.
-func (r *rotation) keepFormer() error {
+// recordRetired lists the retired CAs of the hosts in the directory with the new ones, so that commands
+// recognize their certificates.
+func (r *rotation) recordRetired() error {
 	former, err := formerCAs(r.current, r.next)
 	if err != nil {
 		return err
@@ -52,9 +56,9 @@ func (r *rotation) keepFormer() error {
 	return r.next.writeCert(retiredFile, append(former, before...))
 }
 
-// copyLists writes the revocations of the new CAs to their own directory. A revocation that was
+// copyRevocations writes the revocations of the new CAs to their own directory. A revocation that was
 // interrupted may have written them to the other one only.
-func (r *rotation) copyLists() error {
+func (r *rotation) copyRevocations() error {
 	revoked, err := readRevocations(r.current)
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ type RotateOptions struct {
 	Service serviceuser.State // the receiver's, which must be able to read its key
 }
 
-// HasIssuing reports whether the CAs in dir are complete with issuing CAs, whose files may be elsewhere.
+// HasIssuing reports whether dir was created with issuing CAs, even if their files were moved offline.
 func HasIssuing(dir string) (bool, error) {
 	f, err := openCA(dir)
 	if err != nil {
@@ -135,7 +135,7 @@ func (f *pemDir) copyAccessTo(path string) error {
 	return to.File().Chmod(info.Mode().Perm())
 }
 
-// writeLink writes the certificate by which the former root says that the one in dir follows it.
+// writeLink writes the link certificate, in which the former root vouches for the root in dir.
 func writeLink(dir string, former authority, now time.Time) error {
 	f, err := openPEMDir(dir)
 	if err != nil {
@@ -167,9 +167,9 @@ func writeLink(dir string, former authority, now time.Time) error {
 	return f.writeCert(linkFile, encodePEM(pemCertificate, der))
 }
 
-// addNext adds the new CAs to the files by which both ends recognize each other. Those of a rotation
-// that was given up are former ones from now on: no host gets to know that root any more, and hosts that
-// have certificates of it renew.
+// addNext adds the new CAs to the files by which both ends recognize each other. The CAs of an abandoned
+// rotation count as former from now on: its root is no longer announced, and hosts with certificates of
+// it are asked to renew.
 func (r *rotation) addNext() error {
 	before, err := r.current.readCAs(addedFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -182,7 +182,7 @@ func (r *rotation) addNext() error {
 	if err := r.addNextTo(hostsCA+certSuffix, nil); err != nil {
 		return err
 	}
-	// What is written here first can be removed later.
+	// Listed before they are added: a later rotation can then remove them, whenever this one is cut.
 	if err := r.current.replaceCert(addedFile, encodeCerts(append(withoutCAs(before, roots), roots...))); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ type rotation struct {
 	parent  *durable.Dir
 	base    string // the name in parent
 	current *pemDir
-	next    *pemDir // nil if there is no rotation in progress
+	next    *pemDir // nil unless a rotation is in progress
 	// exchanged says that the directory already has the new CAs, and the one beside it the former.
 	exchanged bool
 }
@@ -54,7 +54,7 @@ func openRotation(dir string) (*rotation, error) {
 		}
 	}
 	if err == nil && !r.exchanged {
-		err = r.refuseStrangers()
+		err = r.refuseOtherFiles()
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -80,9 +80,9 @@ func (r *rotation) openLocked(path string) (*pemDir, error) {
 	return f, nil
 }
 
-// refuseStrangers returns an error if the directory has files of anything else: they would go with the
-// former CAs.
-func (r *rotation) refuseStrangers() error {
+// refuseOtherFiles returns an error if the directory has files that do not belong to the CAs: they would
+// be moved away with the former CAs.
+func (r *rotation) refuseOtherFiles() error {
 	known := append(caFiles(), issuedDir, linkFile, retiredFile, addedFile)
 	for entry, err := range r.current.Names() {
 		if err != nil {
@@ -121,9 +121,9 @@ func openBeside(f *pemDir) (beside *pemDir, exchanged bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	follows, err := beside.follows(f)
+	follows, err := beside.isLinkedTo(f)
 	if err == nil && !follows {
-		exchanged, err = f.follows(beside)
+		exchanged, err = f.isLinkedTo(beside)
 	}
 	if err != nil || !follows && !exchanged { // it is of something else
 		return nil, false, errors.Join(err, beside.Close())
@@ -141,8 +141,8 @@ func openNext(f *pemDir) (*pemDir, error) {
 	return next, err
 }
 
-// follows reports whether the root of the server in f is linked to that of former.
-func (f *pemDir) follows(former *pemDir) (bool, error) {
+// isLinkedTo reports whether the root of the server in f is linked to that of former.
+func (f *pemDir) isLinkedTo(former *pemDir) (bool, error) {
 	link, err := f.readCAs(linkFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

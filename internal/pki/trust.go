@@ -126,7 +126,7 @@ func (t *Trust) loadIssuing(identity string) error {
 	return nil
 }
 
-// Issuer returns what signs the certificates of hosts, or nil if there is no issuing CA.
+// Issuer returns the issuer of host certificates, or nil if there is no issuing CA.
 func (t *Trust) Issuer() *Issuer { return t.issuer }
 
 // withServer returns a copy with another certificate of the receiver.

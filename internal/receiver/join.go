@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -57,7 +58,7 @@ func (r *Receiver) openJoin(holder string) error {
 		slots: make(chan struct{}, maxJoins),
 		limit: rate.NewLimiter(rate.Every(time.Hour/refusalsPerHour), maxRefusalsBurst),
 	}
-	if r.join.issuer() == nil {
+	if r.join.currentIssuer() == nil {
 		return nil
 	}
 	if r.join.book, err = invite.OpenBook(path, holder); err != nil {
@@ -70,8 +71,9 @@ func (r *Receiver) openJoin(holder string) error {
 	return nil
 }
 
-// issuer returns what signs certificates, or nil if there is no issuing CA. It follows a reload.
-func (d *joinDoor) issuer() *pki.Issuer { return d.receiver.gate.Trust().Issuer() }
+// currentIssuer returns the issuer of host certificates as of the last reload, or nil if there is no
+// issuing CA.
+func (d *joinDoor) currentIssuer() *pki.Issuer { return d.receiver.gate.Trust().Issuer() }
 
 func (d *joinDoor) close() error {
 	if d == nil {
@@ -90,11 +92,15 @@ func (r *Receiver) noteContact(caller pki.Caller) {
 	if r.join == nil {
 		return
 	}
-	err := r.join.records.NoteContact(caller, r.gate.Now())
+	r.logRecordError(caller.Host, r.join.records.NoteContact(caller, r.gate.Now()))
+}
+
+// logRecordError logs why the record of a host was not written, unless err is nil.
+func (r *Receiver) logRecordError(host episode.Name, err error) {
 	if err == nil {
 		return
 	}
-	r.log.Warn("host record not written", "host", caller.Host, "err", err)
+	r.log.Warn("host record not written", "host", host, "err", err)
 	if errors.Is(err, durable.ErrFault) {
 		r.recordFault(err)
 	}
@@ -102,6 +108,10 @@ func (r *Receiver) noteContact(caller pki.Caller) {
 
 // serveConn is for http.Server.TLSNextProto: it answers the one request of a connection.
 func (d *joinDoor) serveConn(_ *http.Server, conn *tls.Conn, _ http.Handler) {
+	if !d.receiver.access.beginHandler() {
+		return
+	}
+	defer d.receiver.access.endHandler()
 	h := wire.JoinHandler{Issue: d.issue, Log: d.receiver.log}
 	h.ServeConn(d.receiver.baseCtx, conn)
 }
@@ -140,7 +150,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {
 		return nil, p // it asks again for a certificate that it got before
 	}
-	issuer := d.issuer()
+	issuer := d.currentIssuer()
 	if issuer == nil {
 		return nil, wire.ErrNoAuthority
 	}
@@ -163,7 +173,7 @@ func (d *joinDoor) sign(ctx context.Context, request pki.Request, i invite.Invit
 	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {
 		return "", p
 	}
-	issuer := d.issuer()
+	issuer := d.currentIssuer()
 	if issuer == nil {
 		return "", wire.ErrNoAuthority
 	}

@@ -15,8 +15,9 @@ import (
 // the life of a certificate, so it can wait.
 const minRenewalInterval = pki.DefaultLeafValid / 100
 
-// authority returns what signs certificates, or nil without an identity directory.
-func (r *Receiver) authority() wire.Authority {
+// certificateAuthority returns the handler of requests for certificates, or nil without an identity
+// directory.
+func (r *Receiver) certificateAuthority() wire.Authority {
 	if r.join == nil {
 		return nil
 	}
@@ -27,7 +28,7 @@ func (r *Receiver) authority() wire.Authority {
 // is that of the certificate that the host presents. That one must have come by joining or renewal: who
 // issued one by hand also decided how long the host has access.
 func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]byte, error) {
-	issuer := d.issuer()
+	issuer := d.currentIssuer()
 	if issuer == nil {
 		return nil, wire.ErrNoAuthority
 	}
@@ -93,7 +94,7 @@ func (d *joinDoor) repeatAnswer(issuer *pki.Issuer, host episode.Name, request p
 // DescribeCAs returns the roots that a host should trust, and whether it should renew its certificate
 // now. It records which of them the host trusts.
 func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted []string) *wire.CAs {
-	issuer := d.issuer()
+	issuer := d.currentIssuer()
 	q, ok := ctx.Value(requestKey{}).(*activeRequest)
 	if issuer == nil || !ok {
 		return nil
@@ -103,15 +104,13 @@ func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted [
 		return cas
 	}
 	known := slices.DeleteFunc(slices.Clone(cas.Server), func(hash string) bool { return !slices.Contains(trusted, hash) })
-	if err := d.records.NoteTrustedCAs(q.caller, known, d.receiver.gate.Now()); err != nil {
-		d.receiver.log.Warn("host record not written", "host", host, "err", d.receiver.noteFault(err))
-	}
+	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(q.caller, known, d.receiver.gate.Now()))
 	return cas
 }
 
 // ServerCAs returns the roots that hosts should trust.
 func (d *joinDoor) ServerCAs() []byte {
-	issuer := d.issuer()
+	issuer := d.currentIssuer()
 	if issuer == nil {
 		return nil
 	}

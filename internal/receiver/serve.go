@@ -126,7 +126,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 				MaxSize: int64(r.cfg.Limits.ArchiveBytes), Uploads: r.cfg.Limits.Uploads,
 				UploadsPerHost: r.cfg.Limits.UploadsPerHost, UnfinishedAge: r.cfg.Limits.UnfinishedAge.Std(),
 			},
-			Authority: r.authority(),
+			Authority: r.certificateAuthority(),
 			About:     wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:       r.log,
 		}),

@@ -201,7 +201,7 @@ var ofJoining = []mutant{
 	{
 		"pki: a rotation is finished that no host knows of",
 		killer{"pki", "TestRotationIsFinishedOnlyIfItWasAnnounced"},
-		[]edit{{"pki/retire.go", "err != nil || !installed {", "err != nil || false && !installed {"}},
+		[]edit{{"pki/retire.go", "		if !installed {\n", "		if false && !installed {\n"}},
 	},
 	{
 		"pki: a revocation stops the receiver during a rotation",
@@ -214,13 +214,13 @@ var ofJoining = []mutant{
 		[]edit{{"pki/issuer.go", "	case signer.Equal(i.ca.cert):\n", "	default:\n"}},
 	},
 	{
-		"pki: CAs of a rotation that was given up stay",
-		killer{"pki", "TestRotationAfterOneThatWasGivenUp"},
+		"pki: CAs of an abandoned rotation stay",
+		killer{"pki", "TestRotationAfterAnAbandonedOne"},
 		[]edit{{"pki/rotate.go", "withoutCAs(cas, slices.Concat(others, added))", "withoutCAs(cas, slices.Concat(added))"}},
 	},
 	{
-		"pki: the list of a CA that was given up stops the receiver's commands",
-		killer{"pki", "TestRotationAfterOneThatWasGivenUp"},
+		"pki: the list of an abandoned CA stops the receiver's commands",
+		killer{"pki", "TestRotationAfterAnAbandonedOne"},
 		[]edit{{"pki/revoke.go", "	if err := r.addOthers(); err != nil {\n		return nil, err\n	}\n", ""}},
 	},
 	{
@@ -231,7 +231,7 @@ var ofJoining = []mutant{
 	{
 		"pki: a rotation removes issuing keys that are used",
 		killer{"pki", "TestRotationWithIssuingKeysOffline"},
-		[]edit{{"pki/issuer.go", "	case file.data == nil && file.cert != nil:\n", "	case false:\n"}},
+		[]edit{{"pki/install.go", "	case file.data == nil && file.cert != nil:\n", "	case false:\n"}},
 	},
 	{
 		"pki: a rotation is missed by another path",
@@ -251,7 +251,7 @@ var ofJoining = []mutant{
 	{
 		"pki: a rotation takes other files along",
 		killer{"pki", "TestRotationOfWhatCannotBeRotatedChangesNothing"},
-		[]edit{{"pki/rotation.go", "		err = r.refuseStrangers()\n", ""}},
+		[]edit{{"pki/rotation.go", "		err = r.refuseOtherFiles()\n", ""}},
 	},
 	{
 		"pki: a root of hosts becomes one of receivers",
@@ -261,7 +261,7 @@ var ofJoining = []mutant{
 	{
 		"pki: an interrupted revocation is lost with the rotation",
 		killer{"pki", "TestRevocationsOutlastTheRotation"},
-		[]edit{{"pki/retire.go", "errors.Join(r.keepFormer(), r.copyLists())", "r.keepFormer()"}},
+		[]edit{{"pki/retire.go", "errors.Join(r.recordRetired(), r.copyRevocations())", "r.recordRetired()"}},
 	},
 	{
 		"pki: certificates of former CAs count as valid",

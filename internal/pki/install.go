@@ -1,0 +1,201 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// InstallIssuing copies the issuing CAs and the root that hosts trust from a directory that [InitCA]
+// created to a receiver's identity directory. It reports whether it changed anything. It never replaces
+// another issuing CA: hosts have certificates of it.
+func InstallIssuing(dir, identity string) (changed bool, err error) {
+	return installIssuing(dir, identity, (*pemDir).writeNewFile)
+}
+
+// ReplaceIssuing is [InstallIssuing] after a step of a rotation: it replaces the CAs. It reports whether
+// it changed anything.
+func ReplaceIssuing(dir, identity string) (changed bool, err error) {
+	return installIssuing(dir, identity, (*pemDir).replaceFile)
+}
+
+func installIssuing(dir, identity string, write func(*pemDir, identityFile) (bool, error)) (changed bool, err error) {
+	f, err := openCA(dir)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	files, err := identityFiles(f)
+	if err != nil {
+		return false, err
+	}
+	to, err := openPEMDir(identity)
+	if err != nil {
+		return false, err
+	}
+	defer to.Close()
+	for _, file := range files {
+		wrote, err := write(to, file)
+		if err != nil {
+			return false, err
+		}
+		changed = changed || wrote
+	}
+	found, err := to.exists(issuingFile)
+	if err == nil && !found {
+		err = fmt.Errorf("%w in %s", ErrNoIssuing, dir)
+	}
+	return changed, err
+}
+
+// isInstalled reports whether an identity directory has what [ReplaceIssuing] would write there.
+func isInstalled(f *pemDir, identity string) (bool, error) {
+	files, err := identityFiles(f)
+	if err != nil {
+		return false, err
+	}
+	to, err := openPEMDir(identity)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer to.Close()
+	for _, file := range files {
+		if same, err := to.hasFile(file); err != nil || !same {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// identityFile is a file of a receiver's identity directory.
+type identityFile struct {
+	name string
+	data []byte // nil if there should be no such file
+	perm fs.FileMode
+	// cert is the certificate of an issuing CA. If its key is not at hand, a file that has both stays.
+	cert *x509.Certificate
+}
+
+// Modes of files that root writes: a new one that everybody may read belongs to the owner of the
+// directory at once, and a receiver that starts after an interruption can read it.
+const (
+	secretPerm fs.FileMode = 0o600
+	publicPerm fs.FileMode = 0o644
+)
+
+// identityFiles returns what an identity directory has of the CAs in f, in the order in which it is
+// written. During a rotation, new certificates of hosts are those of the new CAs, and the receiver's own
+// is that of the former until the rotation is finished.
+func identityFiles(f *pemDir) ([]identityFile, error) {
+	next, err := openNext(f)
+	if err != nil {
+		return nil, err
+	}
+	root, err := f.read(serverCA + certSuffix)
+	if err != nil {
+		return nil, err
+	}
+	own, err := issuingOf(f, serverIssuing, serverCA, serverIssuingFile)
+	if err != nil {
+		return nil, err
+	}
+	if next == nil {
+		hosts, err := issuingOf(f, hostsIssuing, hostsCA, issuingFile)
+		return []identityFile{{name: rootFile, data: root, perm: secretPerm}, own, hosts, {name: retiringFile}, {name: nextCAsFile}}, err
+	}
+	defer next.Close()
+	link, err := next.read(linkFile)
+	if err != nil {
+		return nil, err
+	}
+	former, err := formerCAs(f, next)
+	if err != nil {
+		return nil, err
+	}
+	cas, err := next.read(hostsCA + certSuffix)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := issuingOf(next, hostsIssuing, hostsCA, issuingFile)
+	return []identityFile{
+		{name: rootFile, data: append(root, link...), perm: secretPerm},
+		{name: retiringFile, data: former, perm: publicPerm},
+		{name: nextCAsFile, data: cas, perm: publicPerm},
+		own, hosts,
+	}, err
+}
+
+// issuingOf returns the file for an issuing CA of a directory. If the CA was moved offline, the file
+// stays: the bundle of the directory says which one it is.
+func issuingOf(f *pemDir, stem, bundle, name string) (identityFile, error) {
+	file := identityFile{name: name, perm: secretPerm}
+	cas, err := f.readCAs(bundle + certSuffix)
+	if err != nil {
+		return file, err
+	}
+	for _, ca := range cas {
+		if !isRoot(ca) && ca.CheckSignatureFrom(cas[0]) == nil {
+			file.cert = ca
+		}
+	}
+	file.data, err = encodeIssuing(f, stem)
+	return file, err
+}
+
+// encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
+// elsewhere, or was never made.
+func encodeIssuing(f *pemDir, name string) ([]byte, error) {
+	found, err := f.exists(name + keySuffix)
+	if err != nil || !found {
+		return nil, err
+	}
+	issuing, err := loadAuthority(f, name)
+	if err != nil {
+		return nil, err
+	}
+	return issuing.encodePair()
+}
+
+// hasFile reports whether a file is as it should be.
+func (f *pemDir) hasFile(file identityFile) (bool, error) {
+	old, err := f.read(file.name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return file.data == nil, nil
+	case err != nil:
+		return false, err
+	case file.data == nil && file.cert != nil:
+		pair, err := f.loadPairFile(file.name)
+		return err == nil && pair.cert.Equal(file.cert), nil
+	}
+	return file.data != nil && bytes.Equal(old, file.data), nil
+}
+
+// writeNewFile writes a file unless there is one, which must then be the same.
+func (f *pemDir) writeNewFile(file identityFile) (wrote bool, err error) {
+	same, err := f.hasFile(file)
+	if err != nil || same || file.data == nil {
+		return false, err
+	}
+	if found, err := f.exists(file.name); err != nil || found {
+		return false, errors.Join(err, fmt.Errorf("%s is of another CA and is left as it is", f.Path(file.name)))
+	}
+	return true, f.WriteFile(file.name, file.data, file.perm)
+}
+
+// replaceFile writes a file, or removes it if there should be none.
+func (f *pemDir) replaceFile(file identityFile) (wrote bool, err error) {
+	same, err := f.hasFile(file)
+	if err != nil || same {
+		return false, err
+	}
+	if file.data == nil {
+		return true, f.Remove(file.name)
+	}
+	return true, f.WriteFile(file.name, file.data, file.perm)
+}
