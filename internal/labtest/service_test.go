@@ -3,6 +3,7 @@ package labtest_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -195,6 +196,10 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 // runRotation replaces the CAs. The host got its certificate by hand.
 func runRotation(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandCoverage, daemon *labtest.Process) {
 	t.Helper()
+	denied := exec.Command("setpriv", fmt.Sprint("--reuid=", serviceUID), fmt.Sprint("--regid=", serviceUID), "--clear-groups", l.Program("receiver"), "--config", l.Path("receiver.toml"), "pki", "rotate")
+	if out, err := denied.CombinedOutput(); err == nil || !strings.Contains(string(out), "run this command as that user") || strings.Contains(string(out), "chgrp") {
+		t.Errorf("the service's user rotates the CAs: %v, %s", err, out)
+	}
 	c.runAsRoot(t, l, h, 0, "receiver", "pki rotate")
 	reload(t, l.Process())
 	c.runAsRoot(t, l, h, 0, "receiver", "pki issue", "lab-01", "--dir", l.Path("pki"), "--out", h.Path("pki"), "--force")

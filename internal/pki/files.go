@@ -128,6 +128,9 @@ const lockName = ".pki.lock"
 // revocations, one would be lost.
 func (f *pemDir) lock() error {
 	held, err := f.Lock(lockName, fmt.Sprintf("pid %d (receiver pki)", os.Getpid()))
+	if errors.Is(err, fs.ErrPermission) { // without its path: no mode of a CA's files should be loosened
+		return fmt.Errorf("the CAs in %s belong to another user: run this command as that user, such as root", f.path)
+	}
 	if locked, ok := errors.AsType[*durable.LockedError](err); ok {
 		return fmt.Errorf("%s is in use by another pki command: %s; try again when that is done", f.path, locked)
 	}

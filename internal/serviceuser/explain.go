@@ -104,6 +104,9 @@ func (b obstacle) fixCommand(us User, program string) string {
 			program, ownerName(us), b.path)
 	case !b.isDir:
 		return fmt.Sprintf("run chgrp %[1]s %[2]s && chmod 0640 %[2]s", us.GroupName(), b.path)
+	case b.enter && b.mode&0o077 == 0: // private on purpose: others must not get in
+		return fmt.Sprintf("run the command as root; if %[1]s is a directory of %[2]s's own, run chown -R %[3]s:%[4]s %[1]s, otherwise move %[5]s to one that it can enter",
+			b.path, us.Name(), ownerName(us), us.GroupName(), filepath.Base(b.requestedPath))
 	case b.enter:
 		return fmt.Sprintf("move %s to a directory that %s can enter, or run chgrp %s %[4]s && chmod 0750 %[4]s",
 			filepath.Base(b.requestedPath), us.Name(), us.GroupName(), b.path)

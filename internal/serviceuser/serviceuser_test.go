@@ -229,7 +229,7 @@ func TestDeniedPermissionsAreExplained(t *testing.T) {
 		{"a file of a named user", "open", file(65534, 0, 0o600, "other"), []string{"belongs to nobody", "runuser -u nobody -- prog"}},
 		{"a file of a user without a name", "open", file(5555, 0, 0o600, "nameless"), []string{"belongs to uid 5555", "run the command as root"}},
 		{"a file of ours", "open", file(4242, 0, 0, "state", "ours"), []string{"chmod u+rwX"}},
-		{"in a closed directory", "open", inClosed, []string{closed + " belongs to root (mode 0700)", "move key to a directory that uid 4242 can enter"}},
+		{"in a closed directory", "open", inClosed, []string{closed + " belongs to root (mode 0700)", "run the command as root", "chown -R 4242:4242 " + closed, "move key to one that it can enter"}},
 		{"a directory to make", "mkdir", filepath.Join(base, "new"), []string{base + " belongs to root", "install -d -o 4242 -g 4242 -m 0750 " + base + "/new"}},
 		{"a file that the daemon must read", "readable", base + "/key", []string{"the daemon cannot read it", "chmod 0640"}},
 	} {
