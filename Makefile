@@ -14,7 +14,7 @@ MINUTES   ?= 10
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,13 +87,16 @@ tidy:
 	@go mod tidy -C scripts/bench -diff || { echo 'scripts/bench/go.mod: not tidy, run go mod tidy there' >&2; exit 1; }
 
 # The limit per package is for machines that are slow and busy: go test's own is ten minutes.
-test: ## Run all tests
+test: ## Run the tests; the targets below run the slow ones
 	go test -count=1 -timeout 20m ./...
 	go test -C scripts/bench -count=1 ./...
 
 race: ## Run the short tests under the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race -short -timeout 20m ./...
 	CGO_ENABLED=1 go test -C scripts/bench -race -short ./...
+
+lab: ## Run the slow labs: kills, cut connections, proxies, hostile hosts (5 min)
+	go test -C internal/labtest -count=1 -timeout 20m -slow
 
 readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
 	@scripts/readers.sh

@@ -17,8 +17,8 @@ import (
 
 // What make crash and make crash-short set. The defaults are for go test ./...
 var (
-	cuts  = flag.Int("cuts", 2, "power cuts for each kind of file system")
-	tears = flag.Int("tears", 2, "power cuts of a tearing disk, for each kind of file system")
+	cuts  = flag.Int("cuts", 1, "power cuts for each kind of file system")
+	tears = flag.Int("tears", 1, "power cuts of a tearing disk, for each kind of file system")
 	seed  = flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the moments and the sizes")
 )
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,12 +28,11 @@ func TestMain(m *testing.M) {
 	if calls := os.Getenv(refusedCalls); calls != "" {
 		refuseAndExec(calls)
 	}
-	selectShort()
+	selectTests()
 	labtest.Main(m)
 }
 
-// shortTests are the labs that run under -short: each promise once, in seconds. The others need
-// minutes; make test runs all.
+// shortTests are the labs that run under -short: each promise once, in seconds.
 var shortTests = []string{
 	"TestAlreadyPresentMakesSureOfTheRow",
 	"TestBadNamesAreReportedAndOthersContinue",
@@ -60,30 +60,128 @@ var shortTests = []string{
 	"TestSealOnce",
 	"TestShipperMakesEachStepDurableBeforeTheNext",
 	"TestShippingTheSameAgainIsAlreadyPresent",
-	"TestShortTestsExist",
+	"TestSelectedTestsExist",
 	"TestStagedFileWithTwoLinksGetsItsRowAtStart",
 	"TestTornTailIsCutAndSaved",
 	"TestUnfinishedEpisodeWaits",
 	"TestWrongCertificatesAreRefused",
 }
 
-// selectShort makes -short run [shortTests] alone, unless -run selects tests.
-func selectShort() {
+// slowTests are the labs that make lab runs, and go test leaves out: each takes more processor time
+// than most. What they guard in breadth, the others guard once.
+var slowTests = []string{
+	"TestACertificateThatIsStillExpiredIsSaid",
+	"TestACertificateThatWasRenewedOnTheDiskIsUsed",
+	"TestAFolderThatGetsItsOwnerLaterShips",
+	"TestAHostThatHasItsPartOfTheDiskWaits",
+	"TestAPassShipsWhatWasFinishedJustNow",
+	"TestARenewedCertificateThatTheServiceCannotReadIsSaid",
+	"TestAcceptedAsRoot",
+	"TestAcceptedEntryIsGoneForGood",
+	"TestAnIdleShipperNoticesAWrongPort",
+	"TestAnIdleShipperNoticesThatItIsShutOut",
+	"TestAnIdleShipperSaysWhetherItsReceiverIsThere",
+	"TestAnswersOfThePathJudgeNoEpisode",
+	"TestAnyTimeShips",
+	"TestBehindAProxyAConflictIsHeld",
+	"TestBehindAProxyACutUploadIsSentAgain",
+	"TestBehindAProxyARevokedHostIsRefused",
+	"TestBehindAProxyItsFaultsJudgeNoEpisode",
+	"TestBehindAProxyOneHostLeavesTheReceiverToOthers",
+	"TestBehindAProxyTheReceiverVerifiesItself",
+	"TestBombsAreStoredUnopened",
+	"TestByHandAndThenTheService",
+	"TestCAsAreRotatedWhileHostsShip",
+	"TestCertificateRenewsItself",
+	"TestChangedEpisodeIsKeptUnderASecondName",
+	"TestDaemonsRunWithoutAReaderOfTheirLog",
+	"TestDeadConnectionGivesItsUploadUp",
+	"TestDeadReceiverCostsOneProbeNotOneTimeoutAnEpisode",
+	"TestEmptyStoreTakesNothingOfItsHosts",
+	"TestEpisodeThatIsStillWrittenIsNotSealed",
+	"TestEpisodeThatNeverSettlesDelaysNoOther",
+	"TestEpisodesThatCannotBePackedAreHeldAndOthersShip",
+	"TestEveryCommandOfRootLeavesWhatTheDaemonWould",
+	"TestEveryLockFileIsItsOwnersUnderAnyUmask",
+	"TestEvilEpisodesDelayNoOther",
+	"TestExchangedNamesLeadEpisodesUnitNowhere",
+	"TestHostThatCannotFollowARotationSaysSoSeldom",
+	"TestHostWhoseFolderIsAMountStopsNoOther",
+	"TestHostileSendersDelayNoOther",
+	"TestInstallerWritesNothingByNameInTheEpisodesFolder",
+	"TestJoinedHostShipsBehindAProxy",
+	"TestJoiningThroughAProxyThatEndsTLSSendsNothing",
+	"TestKilledReceiverLosesNothing",
+	"TestKilledShipperLosesNothing",
+	"TestLargeEpisodeIsSentWhileItIsPacked",
+	"TestLargeEpisodesDelayNoOther",
+	"TestLostAnswerToTheLastPieceCostsNoByte",
+	"TestManyAnnouncementsCostLittle",
+	"TestManyHostsShareFewSlots",
+	"TestMarkerMadeBeforeItsWatchIsSeen",
+	"TestMinFreeRefusesBeforeTheBodyAndRecovers",
+	"TestNameTakenInShippedGetsASuffix",
+	"TestNoMarkerIsMissed",
+	"TestOlderHostAdoptsOnlyAStoreThatKnowsIt",
+	"TestOlderReceiverCostsOneLine",
+	"TestOptionalSystemCallsAreMadeUpFor",
+	"TestPackingContinuesDuringAnOutage",
+	"TestPassRenewsTheCertificate",
+	"TestPruneKeepsWhatWasWrittenAfterShipping",
+	"TestReadOnlyIdentityStopsNoShipping",
+	"TestReadersOfArchivesNoticeEachCutAndFlip",
+	"TestReadersTakeTheLastRowOfEachKey",
+	"TestRealRecordingIsDeliveredWhole",
+	"TestReceiverRenewsItself",
+	"TestReceiverRestoredFromABackupServesWhoJoinedSince",
+	"TestRefusalsOfTheReceiverJudgeAsTheirCodesSay",
+	"TestRefusedSystemCallEndsTheStart",
+	"TestRenewalIsRepeatedAfterAnyCut",
+	"TestRenewedCertificateIsTestedBeforeItIsInstalled",
+	"TestRestoredImageIsRefusedUntilAnOperatorDecides",
+	"TestShipperContinuesWhenItsLogIsNotRead",
+	"TestShipperFollowsTheNameOfItsFolder",
+	"TestShippersFoldersMustBeOnOneMount",
+	"TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade",
+	"TestStatusSaysThatTheReceiverIsAway",
+	"TestStoreThatReplacesAnotherIsFollowed",
+	"TestSwapsUnderTheShipperNeverLeadOutside",
+	"TestTruncatedIndexIsAnotherStoreToItsHosts",
+	"TestUploadCutAnywhereLosesNothing",
+	"TestUploadOutlivesARotation",
+	"TestUploadOutlivesEitherProgram",
+	"TestVerifyRemembersWhatItCompared",
+	"TestWhatWaitsGoesTogetherWhenAnOutageEnds",
+}
+
+var slow = flag.Bool("slow", false, "run the slow labs, and no others")
+
+// selectTests applies [shortTests] and [slowTests], unless -run selects tests.
+func selectTests() {
 	flag.Parse()
-	if testing.Short() && flag.Lookup("test.run").Value.String() == "" {
-		flag.Set("test.run", "^("+strings.Join(shortTests, "|")+")$")
+	switch {
+	case flag.Lookup("test.run").Value.String() != "":
+	case testing.Short():
+		flag.Set("test.run", anyOf(shortTests))
+	case *slow:
+		flag.Set("test.run", anyOf(slowTests))
+	default:
+		flag.Set("test.skip", anyOf(slowTests))
 	}
 }
 
-// TestShortTestsExist guards the list against a test that was renamed.
-func TestShortTestsExist(t *testing.T) {
+// anyOf returns the pattern that matches these tests alone.
+func anyOf(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
+
+// TestSelectedTestsExist guards the lists against a test that was renamed.
+func TestSelectedTestsExist(t *testing.T) {
 	files, err := filepath.Glob("*_test.go")
 	fixture.Must(t, err)
 	var source strings.Builder
 	for _, f := range files {
 		source.WriteString(fixture.ReadFile(t, f))
 	}
-	for _, name := range shortTests {
+	for _, name := range slices.Concat(shortTests, slowTests) {
 		if !strings.Contains(source.String(), "\nfunc "+name+"(t *testing.T)") {
 			t.Errorf("no test is named %s", name)
 		}
