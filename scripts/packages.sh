@@ -61,7 +61,7 @@ man_pages() {
 docs() {
   mkdir "$at/doc"
   scripts/licenses.sh "./cmd/$program" >"$at/doc/copyright"
-  install -m 0644 docs/operations.md "$at/doc/"
+  install -m 0644 docs/install.md docs/operations.md "$at/doc/"
   # The history is in git; Debian requires this file.
   cat <<EOF | gzip -9n >"$at/doc/changelog.gz"
 $unit ($version) unstable; urgency=medium

@@ -19,8 +19,8 @@ var commandPatterns = map[string]*regexp.Regexp{
 	".md": regexp.MustCompile("`((?:receiver|shipper)(?: [^`\n]+)?)`|(?m:^ *((?:receiver|shipper) [a-z-][^#\n]*))"),
 }
 
-// CheckAdvice checks that what messages and docs/operations.md tell people to type is a
-// command of a program, with flags that it has. Tree is the directory of the project.
+// CheckAdvice checks that what messages, docs/install.md and docs/operations.md tell people to type is
+// a command of a program, with flags that it has. Tree is the directory of the project.
 func CheckAdvice(t testing.TB, tree string, command func() *cobra.Command) {
 	t.Helper()
 	program := command().Name()
@@ -54,11 +54,11 @@ func checkCommandLine(t testing.TB, root *cobra.Command, words []string) {
 }
 
 // advisedLines returns the command lines of a program, without its name, that the messages
-// of both programs and docs/operations.md tell people to type.
+// of both programs, docs/install.md and docs/operations.md tell people to type.
 func advisedLines(t testing.TB, root, program string) [][]string {
 	t.Helper()
 	var paths []string
-	for _, pattern := range []string{"cmd/*/*.go", "internal/*/*.go", "docs/operations.md"} {
+	for _, pattern := range []string{"cmd/*/*.go", "internal/*/*.go", "docs/install.md", "docs/operations.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: found %q, %v", pattern, found, err)

@@ -298,7 +298,7 @@ func TestAcceptedAsRoot(t *testing.T) {
 	l.Settled(t)
 }
 
-// TestByHandAndThenTheService follows "Install by hand" of docs/operations.md as root, and then
+// TestByHandAndThenTheService follows "Install by hand" of docs/install.md as root, and then
 // runs the service as another user, in folders with files that root left.
 func TestByHandAndThenTheService(t *testing.T) {
 	t.Parallel()

@@ -132,7 +132,7 @@ func TestLinkThatGoesDownComesBack(t *testing.T) {
 
 // TestSmallMTUPassesABlackHole: packets of full size vanish in mid-upload, as in a tunnel within
 // a tunnel. A ping, whose handshake has such a packet, reports that the link is bad. The advice
-// of docs/operations.md lets the same upload continue.
+// of docs/install.md lets the same upload continue.
 func TestSmallMTUPassesABlackHole(t *testing.T) {
 	s := newSite(t, (*linktest.Net).Veth)
 	s.runCommand(t, linktest.Host, "tc qdisc add dev DEV root tbf rate 40mbit burst 32kb latency 50ms")

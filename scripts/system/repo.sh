@@ -60,13 +60,13 @@ make_repo() {
 
 add_release() { scripts/repo.sh add operators@lab.example "$repo" "$project/$1/dist"; }
 
-# add_repo does what docs/operations.md says. Debian's own servers are not reachable here.
+# add_repo does what docs/install.md says. Debian's own servers are not reachable here.
 add_repo() {
   on "$1" rm -rf /etc/apt/sources.list /etc/apt/sources.list.d
   on "$1" mkdir /etc/apt/sources.list.d
   cp "$repo/cis490.asc" "$(root "$1")/root/"
   on "$1" install -D -m 0644 /root/cis490.asc "$keyring"
-  sed -n '/^Types: deb$/,/^```$/p' docs/operations.md | sed -e '/^```$/d' -e "s|^URIs: .*|URIs: http://$web/apt%20repo|" >"$(root "$1")$sources"
+  sed -n '/^Types: deb$/,/^```$/p' docs/install.md | sed -e '/^```$/d' -e "s|^URIs: .*|URIs: http://$web/apt%20repo|" >"$(root "$1")$sources"
   grep -q "^Signed-By: $keyring\$" "$(root "$1")$sources"
   on "$1" apt-get update -o APT::Update::Error-Mode=any
 }

@@ -38,7 +38,7 @@ upgrade_stopped_receiver() {
   take_stock "upgraded and pruned"
 }
 
-# downgrade goes back in the order of docs/operations.md, with traffic in between.
+# downgrade goes back in the order of docs/install.md, with traffic in between.
 downgrade() {
   check "notes of analysts leave shipped/" move_notes_away
   check "lab host: downgrade" put_release old lab
@@ -181,7 +181,7 @@ outbox_arrives() {
 }
 
 # put_release installs the packages of a release over those of another, as
-# docs/operations.md says: put_release RELEASE MACHINE
+# docs/install.md says: put_release RELEASE MACHINE
 put_release() {
   local release=$1 machine=$2 role=receiver version=1.0.0 pid
   if [ "$machine" = lab ]; then role=shipper; fi
