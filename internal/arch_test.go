@@ -238,7 +238,7 @@ func TestPackageCommentIsInItsFile(t *testing.T) {
 			found = true
 		}
 		if !found && !p.onlyTests() {
-			t.Errorf("%s: %s has no package comment: what it is for, what it promises, and one law", dir, home)
+			t.Errorf("%s: %s has no package comment: what it is for, what it promises, and its invariant", dir, home)
 		}
 	}
 }

@@ -1,4 +1,9 @@
-// Receiver receives and stores episodes from lab hosts.
+// Receiver stores the archives that lab hosts upload, one per episode, with a row for each in
+// index.jsonl. Without a command it runs as the daemon. The commands set it up, let hosts join, and
+// check and repair the store.
+//
+// Invariant: commands, flags, exit codes and lines on stdout are public interface. They may be
+// added, never renamed.
 package main
 
 import (

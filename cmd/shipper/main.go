@@ -1,4 +1,9 @@
-// Shipper uploads finished episodes from a lab host to the receiver.
+// Shipper packs the finished episodes of a lab host and uploads them to the receiver. Without a
+// command it runs as the daemon, and with --once it makes one pass. The commands join the host to a
+// receiver, and show, verify, release, resend and delete episodes.
+//
+// Invariant: commands, flags, exit codes and lines on stdout are public interface. They may be
+// added, never renamed.
 package main
 
 import (

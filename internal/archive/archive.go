@@ -10,9 +10,9 @@
 // directory did not have. If Pack returns nil, the tree was still as surveyed after its last byte
 // was read. Memory depends neither on the size of a tree nor on that of an archive.
 //
-// Invariant: only regular files and directories are opened, through a descriptor that already
-// proved to be one, below the episode and on its mount. Whatever a name points at meanwhile,
-// nothing else is opened or followed.
+// Invariant: only regular files and directories are opened, inside the episode and on its mount. The
+// type is checked on a descriptor (O_PATH), and that descriptor is then opened for reading.
+// Replacing a name meanwhile has no effect, and no link is followed.
 package archive
 
 import (

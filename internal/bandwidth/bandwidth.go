@@ -1,6 +1,9 @@
-// Package bandwidth limits how many bytes per second are sent, by the time of day.
+// Package bandwidth limits how many bytes per second are sent, by the time of day. A [Timetable] is
+// parsed from the configuration. The readers of a [Limiter] wait as long as necessary, or until
+// their context ends.
 //
-// Invariant: all readers of one [Limiter] together stay below the limit of its timetable.
+// Invariant: all readers of one [Limiter] together stay below the limit of its timetable, apart
+// from one burst of 64 KiB.
 package bandwidth
 
 import (

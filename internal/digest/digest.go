@@ -1,6 +1,8 @@
-// Package digest identifies bytes by their SHA-256. The text format is 64 lower-case hex digits: in
-// JSON, logs, file attributes and on the command line. Only package wire uses another one, where
-// RFC 9530 requires it.
+// Package digest identifies bytes by their SHA-256. [Of] and [Writer] compute a digest, and
+// [ResumeWriter] continues one.
+//
+// Invariant: a digest has one text form, 64 lower-case hex digits, in JSON, logs, file attributes
+// and on the command line. Only package wire uses another one, where RFC 9530 requires it.
 package digest
 
 import (

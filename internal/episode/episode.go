@@ -3,7 +3,7 @@
 // An episode is one run of a malware experiment: a directory that a lab host fills with telemetry
 // and finishes with an empty [Marker]. Its name, its files and their bytes come from malware.
 //
-// Invariant: no package makes a path, a header or a log line of a name that [ParseName] has not
+// Invariant: no package builds a path, a header or a log line from a name that [ParseName] has not
 // checked.
 package episode
 

@@ -6,8 +6,8 @@
 // [Log] appends rows for the receiver: a row that [Log.Append] has returned is durable.
 // [Writer] appends for other processes. Memory does not grow with the file.
 //
-// Invariant: the index grows by whole rows under the lock of the file, and a torn row at its
-// end is saved in a file before it is cut.
+// Invariant: the index grows only by whole rows, under the lock of the file. Part of a row at its
+// end is saved in another file before it is cut off.
 package index
 
 import (

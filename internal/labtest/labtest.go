@@ -6,8 +6,9 @@
 // keeps its address when the receiver is restarted, and can cut, hang and lie. [Lab.Check]
 // checks the invariants of custody, after every step of a test.
 //
-// Invariant: it imports no other package of this module. It judges the programs by their files,
-// their answers and the system's zstd and tar, so that it shares none of their mistakes.
+// Invariant: it judges the programs by their files, their answers and the system's zstd and tar,
+// so that it shares none of their mistakes. It uses package pki only to prepare certificates that
+// no command can issue, such as aged ones.
 package labtest
 
 import (

@@ -10,8 +10,9 @@
 //	.trash/                     retired episodes that are being deleted
 //	.shipper.lock               which process has the lock; .lock for older programs
 //
-// Invariant: while an [Entry] exists, its bytes are the bytes of that episode. Packing again would
-// create other bytes, and a conflict with what the receiver may have stored already.
+// Invariant: while an [Entry] exists, its bytes are the bytes of that episode. They are never
+// packed again: a changed tree or another version of the program could give other bytes, which
+// would conflict with what the receiver may have stored already.
 package outbox
 
 import (

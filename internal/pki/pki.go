@@ -8,10 +8,10 @@
 // the one URI in its certificate, in the format of [ID]. Certificates of other tools work as well
 // if they have that URI.
 //
-// A host that joins gets its certificate from the receiver itself. What that needs and writes is in
-// the identity directory of each end. The receiver's has a copy of the hosts' issuing CA ([Issuer])
-// and what is known of each host ([HostRecords]), the host's its key and certificate ([Pending]). A
-// host finds the receiver by the hash of its root alone: see [DialJoin].
+// A host can also get its certificate from the receiver, by joining. Each side keeps its files for
+// that in an identity directory. The receiver's has a copy of the hosts' issuing CA ([Issuer]) and a
+// record of each host ([HostRecords]). The host's has its key and certificate ([Pending]). A joining
+// host recognizes the receiver by the hash of its root alone: see [DialJoin].
 //
 // [Renewal] and [Config.RenewOwn] replace a host's and the receiver's certificate before it expires.
 // [Rotate] and [FinishRotation] replace all CAs; hosts follow by a [CAUpdate].

@@ -1,7 +1,8 @@
-// Package printable makes untrusted text safe to show on a terminal and in a log.
+// Package printable makes untrusted text safe to show on a terminal and in a log. Names and
+// contents of episodes come from malware, and any machine can send requests.
 //
-// Names and contents of episodes come from malware, and anyone can send requests. Invariant:
-// every function but [Clip] returns one line of printable ASCII.
+// Invariant: [Text], [Quote] and [Name] return one line of printable ASCII, whatever they are
+// given. [Clip] only shortens.
 package printable
 
 import (

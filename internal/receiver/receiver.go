@@ -1,13 +1,13 @@
 // Package receiver is the daemon that stores archives. It connects package wire, the
 // protocol, with packages store and index, which write to the disk.
 //
-// Start with [Receiver.Put], which reads from top to bottom: limits, is it stored already,
+// Start with [Receiver.Put], which reads from top to bottom: limits, lookup of what is stored,
 // space, stage, commit, append the row. [Receiver.AppendPiece] does the same for a piece of an
-// announced upload. Between the pieces, the state of an upload is an uploadSession.
+// announced upload. Between pieces an uploadSession holds the state of the upload.
 //
-// Invariant: before an answer of success these are durable, in this order: the bytes, the
-// name, and the row in the index. Only then the staging name is removed. [New] finds in
-// staging what a crash has interrupted, and completes it before the first request.
+// Invariant: before a success response these are durable, in this order: the bytes, the name, and
+// the row in the index. Only then is the staging name removed. [New] finds in staging what a crash
+// interrupted, and completes it before the first request.
 package receiver
 
 import (

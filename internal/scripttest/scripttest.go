@@ -1,8 +1,8 @@
-// Package scripttest runs scripts (testscript) against a command of this module: what people
-// type, and what they get.
+// Package scripttest runs test scripts (testscript) against one of the programs: the commands that
+// a user types, and their output.
 //
-// The command runs in the test's own binary, and so counts for coverage. The other program is
-// built as it is shipped.
+// The program under test runs in the test's binary, so that its coverage is counted. The other
+// program is built as it is shipped.
 package scripttest
 
 import (

@@ -5,8 +5,8 @@
 // [Scheduler] runs one pass per interval beside a live receiver, and continues a pass that
 // a restart interrupted. [RunOnce] runs a single pass from the command line.
 //
-// Invariant: an archive is moved to quarantine only after two readings that found it
-// corrupt, and never on a disk that fails to give one archive after another.
+// Invariant: an archive is quarantined only after two readings that found it corrupt. If more than
+// three archives in a row cannot be read, the disk is considered bad, and nothing more is moved.
 package scrub
 
 import (

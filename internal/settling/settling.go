@@ -1,9 +1,9 @@
 // Package settling decides whether a finished episode has settled, so that it may be packed.
 //
-// An episode has settled when nothing in it has changed for the settling time: its marker
-// may have arrived before the rest, from a program that copies in sorted order. The last
-// change is read from the ctimes, which no process can set, so a restart does not start the wait
-// again.
+// An episode has settled when nothing in it has changed for the settling time. The marker alone does
+// not show that: a program that copies files in sorted order may create it before other files. The
+// last change is read from the ctimes, which no process can set, so that a restart does not start
+// the wait again.
 //
 // Invariant: a tree with a ctime in the future settles only after it was seen unchanged for
 // the settling time.

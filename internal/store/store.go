@@ -4,15 +4,14 @@
 //	staging/<host>/<episode>~<nonce>      uploads in flight, or to be continued
 //	quarantine/<host>/<episode>~<nonce>   corrupt archives, for an operator
 //
-// An upload is written in staging, made durable and then linked to its name in episodes. The
-// staging name stays until the row in the index is durable: it marks a missing row.
+// An upload is written in staging, made durable and then linked to its name in episodes. The staging
+// name is removed when the row in the index is durable: until then it marks a missing row. An
+// unfinished upload stays in staging with one link and has its [Progress] in an attribute. No
+// response to its sender states more bytes than that.
 //
-// Invariant: a stored file with one link has a durable row. A file with two is completed by
-// [Store.AllStaged] after a crash, or by the next upload of the same key. The cost of recovery
-// is proportional to the uploads in flight.
-//
-// An unfinished upload stays in staging with one link, and has its [Progress] in an
-// attribute. No sender got a response with more bytes than that.
+// Invariant: a file in episodes that was stored by an upload and has one link has a durable row. A
+// file with two links is completed by [Store.AllStaged] after a crash, or by the next upload of the
+// same key. The cost of recovery is proportional to the uploads in flight.
 //
 // A stored file has two extended attributes. Both name the file for which they were written
 // ([device.Identity]), so that they do not count for a copy:

@@ -8,6 +8,8 @@ import (
 	"go/parser"
 	"go/token"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -215,5 +217,28 @@ func respondWith(status int, kind, body string) http.HandlerFunc {
 		w.Header().Set("Content-Type", kind)
 		w.WriteHeader(status)
 		w.Write([]byte(body))
+	}
+}
+
+// TestTransportPageHasEachProblemType compares the table of docs/transport.md with the types that
+// are sent: each is in a row with its status, and has a † if IANA has registered it.
+func TestTransportPageHasEachProblemType(t *testing.T) {
+	page := fixture.ReadFile(t, "../../docs/transport.md")
+	row := regexp.MustCompile(`(?m)^\| ([0-9, ]+) \| (.+?) \|`)
+	type documented struct {
+		statuses string
+		iana     bool
+	}
+	table := make(map[wire.Code]documented)
+	for _, r := range row.FindAllStringSubmatch(page, -1) {
+		for _, name := range regexp.MustCompile("`([a-z-]+)`(†?)").FindAllStringSubmatch(r[2], -1) {
+			table[wire.Code(name[1])] = documented{r[1], name[2] != ""}
+		}
+	}
+	for _, c := range codes {
+		d, ok := table[c.code]
+		if !ok || !strings.Contains(d.statuses, strconv.Itoa(c.status)) || d.iana != strings.HasPrefix(c.kind, ianaType) {
+			t.Errorf("%s is sent with %d as %s, documented as %+v", c.code, c.status, c.kind, d)
+		}
 	}
 }

@@ -1,6 +1,10 @@
 // Package wire is the protocol between shipper and receiver. It has both ends: [Client] and
 // [Handler]. No other package knows a status code or a header.
 //
+// Invariant: a refusal that does not need the body is sent before the body is read. Only a receipt
+// for the same host, episode, sha256 and size, from the store that the host adopted, lets the host
+// retire an episode.
+//
 // # Requests
 //
 // The protocol is HTTP/1.1 over TLS 1.3 with client certificates:

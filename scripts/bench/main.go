@@ -1,7 +1,7 @@
-// Bench runs the shipped programs beside what their users would type instead,
-// and measures how time and memory grow. It is never shipped.
+// Bench compares the shipped programs with other tools for the same task, and measures how time and
+// memory grow with size. It is never shipped.
 //
-//	go run ./scripts/bench peers     our programs and their peers on the same work
+//	go run ./scripts/bench peers     cis490 and other tools on the same work
 //	go run ./scripts/bench growth    time and memory against size
 //	go run ./scripts/bench tables    the tables of the rows that are there
 //
