@@ -115,7 +115,6 @@ func (f *File) syncOnce() error {
 	if f.synced || f.writeback.err != nil {
 		return f.writeback.err
 	}
-	yieldBeforeSync()
 	if err := f.f.Sync(); err != nil {
 		return faultError("sync", f.f.Name(), err)
 	}

@@ -211,7 +211,6 @@ func (l *Log) Append(p []byte) error {
 		}
 		return opError("append", l.f.Name(), err)
 	}
-	yieldBeforeSync()
 	// fdatasync also writes the new length, which is needed to read the bytes back.
 	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {
 		return faultError("sync", l.f.Name(), err)

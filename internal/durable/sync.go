@@ -1,14 +1,6 @@
 package durable
 
-import (
-	"runtime"
-	"sync"
-)
-
-// yieldBeforeSync lets other goroutines run before an fsync. Some of them are about to fsync too,
-// and the file system commits concurrent requests together. A goroutine in fsync also blocks one of
-// the runtime's threads.
-func yieldBeforeSync() { runtime.Gosched() }
+import "sync"
 
 // syncGroup lets concurrent callers share an fsync of one directory. A call during an fsync gets
 // the next one, with all others that arrive meanwhile, because the running fsync may have begun
@@ -38,7 +30,6 @@ func (s *syncGroup) syncShared(sync func() error) error {
 		}
 		s.started++
 		s.mu.Unlock()
-		yieldBeforeSync()
 		err := sync()
 		s.mu.Lock()
 		s.completed, s.err = s.started, err

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"cis490/internal/admission"
-	"cis490/internal/durable"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -51,7 +50,6 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 // nil then. It returns an error wrapping [durable.ErrFault] if the storage can no longer be
 // trusted, and a [*durable.MovedError] if one of its directories is no longer at its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
-	defer durable.RaiseGOMAXPROCS()()
 	port := r.newServer(r.gate.IdentifyCaller)
 	if r.join != nil {
 		port.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){wire.JoinProtocol: r.join.serveConn}

@@ -78,7 +78,6 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		pingc: make(chan struct{}), pingResults: make(chan pingResult), finishedc: make(chan episode.Name),
 		keptLogged: make(map[string]string), loggedStrays: make(map[string]bool),
 	}
-	defer durable.RaiseGOMAXPROCS()()
 	if s.busyTimeout = uplink.BusyTimeout; once {
 		s.busyTimeout = onceBusyTimeout
 	}

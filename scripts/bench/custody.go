@@ -53,7 +53,6 @@ func custodyClient(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	defer durable.RaiseGOMAXPROCS()() // as both daemons do
 	c := &chain{body: make([]byte, *size), took: make([]samples, *width)}
 	err := c.receiver(*data)
 	if err == nil && *src != "" {
