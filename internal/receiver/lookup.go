@@ -106,7 +106,7 @@ func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult,
 // isCorrupt reports whether err says that the bytes of a stored copy are wrong, or that the
 // disk does not return them.
 func isCorrupt(err error) bool {
-	return errors.Is(err, store.ErrDamaged) || errors.Is(err, unix.EIO)
+	return errors.Is(err, store.ErrCorrupt) || errors.Is(err, unix.EIO)
 }
 
 // ensureIndexed makes sure that a stored archive has a row: it may have been copied in by

@@ -59,7 +59,7 @@ func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, progr
 			return fault
 		}
 	}
-	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrUnreadable) {
+	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrUnreadable) {
 		return r.recoverCorrupt(ctx, staged, err)
 	}
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Waits of the server. A body has none: see [wire.BodyLimits].
+// Waits of the server. A body has none: see [wire.StallLimits].
 const (
 	headerTimeout = 10 * time.Second // also for the TLS handshake
 	idleTimeout   = 3 * time.Minute  // longer than the shippers'
@@ -117,9 +117,9 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.wrapHandler(r.baseCtx, &wire.Handler{
-			Backend:    r,
-			Identify:   func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
-			BodyLimits: wire.BodyLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
+			Backend:     r,
+			Identify:    func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
+			StallLimits: wire.StallLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			Limits: wire.Limits{
 				MaxSize: int64(r.cfg.Limits.ArchiveBytes), Uploads: r.cfg.Limits.Uploads,
 				UploadsPerHost: r.cfg.Limits.UploadsPerHost, UnfinishedAge: r.cfg.Limits.UnfinishedAge.Std(),

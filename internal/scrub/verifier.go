@@ -36,7 +36,7 @@ type Verifier struct {
 // Result is the outcome of the verification of one archive.
 type Result struct {
 	Object      store.Object
-	Err         error // nil, or wraps store.ErrDamaged, store.ErrUnreadable or store.ErrUndecodable
+	Err         error // nil, or wraps store.ErrCorrupt, store.ErrUnreadable or store.ErrUndecodable
 	Transient   error // the error of the first reading, which the second did not confirm
 	Quarantined bool
 

@@ -78,7 +78,7 @@ func TestArchiveIsQuarantinedAfterTwoReadings(t *testing.T) {
 	readings := replaceReads(s, 2, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
 	fixture.Must(t, err)
-	if !got.Quarantined || !errors.Is(got.Err, store.ErrDamaged) || *readings != 2 {
+	if !got.Quarantined || !errors.Is(got.Err, store.ErrCorrupt) || *readings != 2 {
 		t.Errorf("got %+v after %d readings, want it quarantined after 2", got, *readings)
 	}
 	if there, err := s.IsQuarantined(keyOf("run-7")); err != nil || !there {
@@ -92,7 +92,7 @@ func TestSecondReadingRefutesTheFirst(t *testing.T) {
 	replaceReads(s, 1, archiveOf(t, 8))
 	got, err := v.VerifyNow(t.Context(), keyOf("run-7"))
 	fixture.Must(t, err)
-	if got.Quarantined || got.Err != nil || !errors.Is(got.Transient, store.ErrDamaged) || got.Object.VerifiedAt.IsZero() {
+	if got.Quarantined || got.Err != nil || !errors.Is(got.Transient, store.ErrCorrupt) || got.Object.VerifiedAt.IsZero() {
 		t.Errorf("got %+v, want it verified, and the first error as transient", got)
 	}
 }

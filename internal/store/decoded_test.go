@@ -41,8 +41,8 @@ func TestExpensiveArchiveIsCheckedOnce(t *testing.T) {
 		t.Errorf("got %+v, %v", d, err)
 	}
 	flipByte(t, l.storedPath(k))
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, nil)); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("of damaged bytes: %v, want ErrDamaged", err)
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, nil)); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("of damaged bytes: %v, want ErrCorrupt", err)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestUndecidedCheckChangesNothing(t *testing.T) {
 		t.Errorf("got %+v, %v, %d calls", o, err, calls)
 	}
 	flipByte(t, l.storedPath(k))
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, store.ErrUndecided)); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("of damaged bytes: %v, want ErrDamaged", err)
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, expensiveCheck(&calls, store.ErrUndecided)); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("of damaged bytes: %v, want ErrCorrupt", err)
 	}
 }

@@ -142,7 +142,7 @@ func (l *lab) recoverLeftover() (published bool, damaged bool) {
 		fixture.Must(l, err)
 		count++
 		_, published, err = st.Linked(l.Context(), nil)
-		if damaged = errors.Is(err, store.ErrDamaged); damaged {
+		if damaged = errors.Is(err, store.ErrCorrupt); damaged {
 			fixture.Must(l, st.QuarantineStored())
 			continue
 		}

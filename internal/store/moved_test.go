@@ -169,7 +169,7 @@ func TestACopiedImageWasNeverRead(t *testing.T) {
 					t.Errorf("%d are settled and %d verified, on a disk that was never read", settled, verified)
 				}
 				flipByte(t, l.storedPath(keyNumber(7)))
-				if _, err := l.readBack(keyNumber(7)); !errors.Is(err, store.ErrDamaged) {
+				if _, err := l.readBack(keyNumber(7)); !errors.Is(err, store.ErrCorrupt) {
 					t.Errorf("the flipped byte is not found: %v", err)
 				}
 				if o, err := l.Stat(keyNumber(7)); err != nil || !o.VerifiedAt.IsZero() {

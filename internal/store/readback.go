@@ -50,8 +50,8 @@ func readVerified(f *os.File, d digest.Digest, id device.Identity) (time.Time, d
 // ErrUnreadable says that the disk does not return the bytes of a stored file.
 var ErrUnreadable = errors.New("the disk does not give the stored bytes")
 
-// ErrDamaged says that a stored file is corrupt: its bytes do not have its digest.
-var ErrDamaged = errors.New("the stored bytes do not have their sha256")
+// ErrCorrupt says that a stored file is corrupt: its bytes do not have its digest.
+var ErrCorrupt = errors.New("the stored bytes do not have their sha256")
 
 // ErrUndecodable says that a stored file has its digest, and that its check failed.
 var ErrUndecodable = errors.New("archive matches its digest but cannot be decoded")
@@ -97,7 +97,7 @@ var errReplaced = fmt.Errorf("it was put in another's place meanwhile: %w", fs.E
 // Bytes whose check is expensive are checked once ([Reading.Remember]). If the check returns
 // [ErrUndecided], the earlier record stays.
 //
-// ReadBack returns [ErrDamaged] if the digest differs, [ErrUnreadable] if the disk does not
+// ReadBack returns [ErrCorrupt] if the digest differs, [ErrUnreadable] if the disk does not
 // return the bytes, and [ErrUndecodable] if the check fails. Then the earlier record is
 // removed. It returns an error wrapping [fs.ErrNotExist] if the archive no longer exists.
 // The caller should read twice before it believes an error: cables and memory fail too.
@@ -170,7 +170,7 @@ func (r *Reader) recordResult(f *os.File, o Object, d digest.Digest, how Reading
 	case errors.Is(err, ErrUndecodable):
 		o.Digest, o.VerifiedAt, o.Contents = got.Digest, time.Time{}, digest.Digest{}
 		return o, errors.Join(err, clearVerified(f))
-	case errors.Is(err, ErrUnreadable) || errors.Is(err, ErrDamaged):
+	case errors.Is(err, ErrUnreadable) || errors.Is(err, ErrCorrupt):
 		return o, errors.Join(err, clearVerified(f))
 	case err != nil:
 		return o, err
@@ -193,7 +193,7 @@ func (r *Reader) comparisonError(o Object, d digest.Digest, got Content, readErr
 	case readErr != nil:
 		return fmt.Errorf("%s: %w", r.Path(o.Key), readErr)
 	case got.Size != o.Size || !d.IsZero() && got.Digest != d:
-		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrDamaged)
+		return fmt.Errorf("%s: %w", r.Path(o.Key), ErrCorrupt)
 	case errors.Is(got.CheckErr, ErrUndecided):
 		return fmt.Errorf("%s: %w", r.Path(o.Key), got.CheckErr)
 	case got.CheckErr != nil:
@@ -371,5 +371,5 @@ func setAttrBestEffort(f *os.File, name string, value []byte) error {
 // FailsVerification reports whether err says that a stored archive is corrupt, unreadable
 // or undecodable.
 func FailsVerification(err error) bool {
-	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrUndecodable)
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrUndecodable)
 }

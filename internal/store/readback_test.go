@@ -103,8 +103,8 @@ func TestReadBackFindsAFlippedByteAndTakesItsWordBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	flipByte(t, l.storedPath(k))
-	if _, err := l.readBack(k); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("got %v, want ErrDamaged", err)
+	if _, err := l.readBack(k); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
 		t.Errorf("a damaged copy counts as verified at %v, %v", o.VerifiedAt, err)
@@ -170,8 +170,8 @@ func TestReadBackWithoutAReceipt(t *testing.T) {
 	if o, err := l.readBack(k); err != nil || o.Digest != sum("by hand") {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	if _, err := l.ReadBack(t.Context(), k, sum("other"), passing); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("got %v, want ErrDamaged", err)
+	if _, err := l.ReadBack(t.Context(), k, sum("other"), passing); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
 	}
 	if o, err := l.Stat(k); err != nil || !o.VerifiedAt.IsZero() {
 		t.Errorf("verified at %v, %v", o.VerifiedAt, err)
@@ -205,8 +205,8 @@ func TestReadBackHasTheBytesChecked(t *testing.T) {
 		t.Errorf("got %+v, %v", o, err)
 	}
 	flipByte(t, l.storedPath(k))
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no)); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("of other bytes: %v, want ErrDamaged", err)
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, first(no)); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("of other bytes: %v, want ErrCorrupt", err)
 	}
 }
 

@@ -69,7 +69,7 @@ func (s *Store) yieldStaged(e fs.DirEntry, yield func(Staged, error) bool) bool 
 
 // Linked returns the stored object that the upload was committed as, with its name durable, or
 // false if it was not committed: then it was not acknowledged. It reads the bytes, and returns
-// [ErrDamaged] if they do not have their digest, and [ErrUnreadable] if the disk does not
+// [ErrCorrupt] if they do not have their digest, and [ErrUnreadable] if the disk does not
 // return them.
 //
 // It continues where a call before the last restart was interrupted, unless the machine was

@@ -103,11 +103,11 @@ func TestSecondLookOfRecoveryReadsAll(t *testing.T) {
 	fixture.Must(t, errors.Join(err, f.Close()))
 	for st, err := range l.AllStaged() {
 		fixture.Must(t, err)
-		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read > 9<<20 {
+		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrCorrupt) || *read > 9<<20 {
 			t.Errorf("first look: %v after %d bytes", err, *read)
 		}
 		*read = 0
-		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrDamaged) || *read != large {
+		if _, _, err := st.Linked(t.Context(), nil); !errors.Is(err, store.ErrCorrupt) || *read != large {
 			t.Errorf("second look: %v after %d bytes", err, *read)
 		}
 	}

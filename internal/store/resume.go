@@ -87,11 +87,11 @@ func (u *Upload) Checkpoint(p Progress) error {
 }
 
 // ReadBack reads the bytes of an upload from the disk, past the page cache, and returns
-// [ErrDamaged] if they do not have the digest d. They must be durable.
+// [ErrCorrupt] if they do not have the digest d. They must be durable.
 func (u *Upload) ReadBack(ctx context.Context, d digest.Digest) error {
 	got, err := u.store.readArchive(ctx, u.dir, u.Name(), Reading{})
 	if err == nil && got.Digest != d {
-		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrDamaged)
+		err = fmt.Errorf("%s: %w", u.dir.Path(u.Name()), ErrCorrupt)
 	}
 	return err
 }

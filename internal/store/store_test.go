@@ -141,7 +141,7 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 		t.Fatalf("%+v, %v", o, err)
 	}
 	flipByteAt(t, l.storedPath(k), 1<<20)
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a changed byte: %v", err)
 	}
 	got, err := l.Read(t.Context(), k, store.Reading{})
@@ -149,7 +149,7 @@ func TestReadBackReadsTheBytes(t *testing.T) {
 		t.Errorf("Read tells the attribute: %+v, %v", got, err)
 	}
 	fixture.Must(t, os.Truncate(l.storedPath(k), 100))
-	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrDamaged) {
+	if _, err := l.ReadBack(t.Context(), k, digest.Digest{}, store.Reading{}); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("a cut file: %v", err)
 	}
 }

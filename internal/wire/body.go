@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// BodyLimits bound how slowly a body may arrive. A slow upload that progresses is never ended. A
+// StallLimits bound how slowly a body may arrive. A slow upload that progresses is never ended. A
 // body ends with [Stalled] after no byte for Idle, or after fewer than MinRate bytes per second
 // over Window. Only the time spent waiting for the sender counts, not that of our own disk.
-type BodyLimits struct {
+type StallLimits struct {
 	Idle    time.Duration
 	MinRate int64 // bytes per second
 	Window  time.Duration
@@ -25,12 +25,12 @@ var ErrDraining = errors.New("the receiver is stopping")
 
 // newBody returns the body of r. It ends early with ctx: because the server is draining, the sender
 // has disconnected, or the cause is a [*Problem], which the sender gets.
-func (p BodyLimits) newBody(ctx context.Context, conn *http.ResponseController, r *http.Request) *limitedBody {
-	return &limitedBody{BodyLimits: p, ctx: ctx, conn: conn, r: r.Body, remaining: r.ContentLength}
+func (p StallLimits) newBody(ctx context.Context, conn *http.ResponseController, r *http.Request) *limitedBody {
+	return &limitedBody{StallLimits: p, ctx: ctx, conn: conn, r: r.Body, remaining: r.ContentLength}
 }
 
 type limitedBody struct {
-	BodyLimits
+	StallLimits
 	ctx           context.Context // of the request, or derived from it
 	conn          *http.ResponseController
 	r             io.Reader

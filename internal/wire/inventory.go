@@ -87,7 +87,7 @@ func (h *Handler) serveInventory(w http.ResponseWriter, r *http.Request, caller 
 		return err
 	}
 	defer release()
-	body := h.BodyLimits.newBody(r.Context(), http.NewResponseController(w), r)
+	body := h.StallLimits.newBody(r.Context(), http.NewResponseController(w), r)
 	defer body.detach()
 	asked, err := parseInventory(body)
 	if err != nil {

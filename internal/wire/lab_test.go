@@ -161,10 +161,10 @@ func newHandler(d wire.Backend) *wire.Handler {
 		Identify: func(*http.Request) (wire.Caller, error) {
 			return wire.Caller{Host: thisHost, Auth: wire.Auth{Method: "mtls"}}, nil
 		},
-		BodyLimits: wire.BodyLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
-		Limits:     wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour},
-		About:      wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
-		Log:        slog.New(slog.DiscardHandler),
+		StallLimits: wire.StallLimits{Idle: 30 * time.Second, MinRate: 8 << 10, Window: time.Minute},
+		Limits:      wire.Limits{MaxSize: 1 << 40, Uploads: 64, UploadsPerHost: 8, UnfinishedAge: 7 * 24 * time.Hour},
+		About:       wire.ServerInfo{Version: "test", Protocol: []string{"v1"}},
+		Log:         slog.New(slog.DiscardHandler),
 	}
 }
 

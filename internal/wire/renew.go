@@ -78,7 +78,7 @@ func (h *Handler) serveRenew(w http.ResponseWriter, r *http.Request, caller Call
 	if err := checkRequestBody(r); err != nil {
 		return err
 	}
-	body := h.BodyLimits.newBody(r.Context(), http.NewResponseController(w), r)
+	body := h.StallLimits.newBody(r.Context(), http.NewResponseController(w), r)
 	defer body.detach()
 	csr, err := io.ReadAll(body)
 	if err != nil {

@@ -81,17 +81,17 @@ type Handler struct {
 	// and its connection is closed.
 	Identify func(*http.Request) (Caller, error)
 	// Authority signs certificates. It is nil if the receiver has none.
-	Authority  Authority
-	BodyLimits BodyLimits
-	Limits     Limits
-	About      ServerInfo
-	Log        *slog.Logger
+	Authority   Authority
+	StallLimits StallLimits
+	Limits      Limits
+	About       ServerInfo
+	Log         *slog.Logger
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	conn.SetWriteDeadline(time.Time{}) // that of the response before
-	w = &deadlineWriter{ResponseWriter: w, conn: conn, limit: h.BodyLimits.Idle}
+	w = &deadlineWriter{ResponseWriter: w, conn: conn, limit: h.StallLimits.Idle}
 	caller, err := h.Identify(r)
 	if caller.Release != nil {
 		defer caller.Release()
@@ -172,7 +172,7 @@ func (h *Handler) drainBody(conn *http.ResponseController, r *http.Request) bool
 	if r.ContentLength <= 0 || r.ContentLength >= MinAnnounced || r.Header.Get("Expect") != "" {
 		return false
 	}
-	conn.SetReadDeadline(time.Now().Add(h.BodyLimits.Idle))
+	conn.SetReadDeadline(time.Now().Add(h.StallLimits.Idle))
 	_, err := io.Copy(io.Discard, r.Body) // at most ContentLength
 	return err == nil
 }

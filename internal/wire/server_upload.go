@@ -22,7 +22,7 @@ func (h *Handler) servePut(w http.ResponseWriter, r *http.Request, key episode.K
 	if err != nil {
 		return err
 	}
-	body := h.BodyLimits.newBody(r.Context(), http.NewResponseController(w), r)
+	body := h.StallLimits.newBody(r.Context(), http.NewResponseController(w), r)
 	defer body.detach()
 	receipt, err := h.Backend.Put(r.Context(), u, body)
 	if err != nil {
@@ -102,7 +102,7 @@ func (h *Handler) servePatch(w http.ResponseWriter, r *http.Request, host episod
 	ctx, interrupt := context.WithCancelCause(r.Context())
 	defer interrupt(nil)
 	piece.Interrupt = interrupt
-	body := h.BodyLimits.newBody(ctx, http.NewResponseController(w), r)
+	body := h.StallLimits.newBody(ctx, http.NewResponseController(w), r)
 	defer body.detach()
 	receipt, unfinished, err := h.Backend.AppendPiece(ctx, host, id, piece, body)
 	body.detach()
