@@ -63,14 +63,16 @@ var importRules = map[string]importRule{
 	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
 	"internal/uplink":    {"digest durable hostdir outbox source wire", "daemon and commands must check the store of every response in the same way"},
 
+	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
+
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"archive bandwidth config digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config datadir device digest durable episode index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"archive bandwidth config device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"admission archive config datadir device digest durable episode fleet index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"config durable logging serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
+	"internal/cli": {"config durable logging printable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"cli config datadir durable episode fsck index invite logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"cli config datadir durable episode fleet fsck index invite logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},

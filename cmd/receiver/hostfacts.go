@@ -4,16 +4,20 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"cis490/internal/datadir"
+	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fleet"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/wire"
 )
 
 // States of a host that only the identity directory knows.
@@ -30,8 +34,11 @@ type hostFacts struct {
 	LastContact  *time.Time         `json:"last_contact,omitempty"`
 	InvitedUntil *time.Time         `json:"invited_until,omitempty"`
 	Rotation     *hostRotation      `json:"rotation,omitempty"` // while the CAs are rotated
+	Report       *hostReport        `json:"report,omitempty"`   // the last one
+	Problems     []fleet.Problem    `json:"problems,omitempty"` // the severe ones first
 
-	joined *time.Time // when it joined last
+	joined *time.Time    // when it joined last
+	record *fleet.Record // nil if it does not report
 }
 
 // certificateFacts describes a certificate that was issued or used here.
@@ -41,6 +48,19 @@ type certificateFacts struct {
 	State    pki.State `json:"state"`
 
 	notBefore time.Time // zero if not known
+}
+
+// hostReport is the last report of a host, and what follows from it.
+type hostReport struct {
+	wire.Report
+	ReceivedAt  time.Time `json:"received_at"`
+	ClockSkew   float64   `json:"clock_skew_seconds"` // the host's clock minus this one
+	Stored      int64     `json:"stored_archives"`    // here, when the report came
+	LastArrival time.Time `json:"last_arrival_at,omitzero"`
+	Undelivered int64     `json:"undelivered"` // finished there and not stored here, those held included
+	// FullInHours is when the host's disk is full, at the rate of the last day or week. It is nil if
+	// it does not fill.
+	FullInHours *float64 `json:"full_in_hours,omitempty"`
 }
 
 // hostRotation is the progress of a host in a rotation of the CAs.
@@ -61,10 +81,10 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 	for _, h := range known {
 		all[h.Host] = hostFacts{Host: h}
 	}
-	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now), addRotation(cfg, all))
+	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now), addRotation(cfg, all), addReports(cfg, all, now))
 	list := make([]hostFacts, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		list = append(list, all[name].withState())
+		list = append(list, all[name].withState().withProblems(now))
 	}
 	return list, err
 }
@@ -122,6 +142,48 @@ func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
 		all[name] = h
 	}
 	return err
+}
+
+// addReports adds what the hosts report.
+func addReports(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
+	data, err := durable.Open(string(cfg.DataDir))
+	if err != nil {
+		return nil // its absence is reported by what lists the hosts
+	}
+	defer data.Close()
+	records, err := fleet.Read(data)
+	if durable.IsAny(err, fs.ErrPermission, durable.ErrFault) {
+		return err
+	}
+	for name, r := range records {
+		h := all[name]
+		h.Host.Host, h.record = name, &r
+		if h.LastContact == nil || h.LastContact.Before(r.ReceivedAt) {
+			h.LastContact = &r.ReceivedAt
+		}
+		health := r.Assess(now)
+		h.Report = &hostReport{
+			Report: r.Report, ReceivedAt: r.ReceivedAt, ClockSkew: r.ClockSkew, Stored: r.Stored, LastArrival: r.LastArrival, Undelivered: health.Undelivered,
+		}
+		if health.FullIn > 0 {
+			hours := math.Round(health.FullIn.Hours()*10) / 10
+			h.Report.FullInHours = &hours
+		}
+		all[name] = h
+	}
+	return nil // the next report replaces one that is damaged
+}
+
+// withProblems sets the problems of a host that is served.
+func (h hostFacts) withProblems(now time.Time) hostFacts {
+	switch {
+	case h.State != datadir.HostActive:
+	case h.record != nil:
+		h.Problems = h.record.Problems(now)
+	case h.LastContact != nil:
+		h.Problems = fleet.ContactProblems(*h.LastContact, now)
+	}
+	return h
 }
 
 func addInvitations(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {

@@ -5,14 +5,19 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/fleet"
+	"cis490/internal/printable"
 	"cis490/internal/receiver"
 )
 
@@ -24,35 +29,35 @@ func hostsCommand(o *options) *cobra.Command {
 		Short: "List, disable, enable and remove hosts",
 		Long: `Hosts lists the hosts that are invited, have joined, have stored archives or are
 disabled. A host is "expired" if all its certificates that are known here have
-expired. The last contact may have been up to 10 minutes later than shown.
+expired. Shippers report every few minutes what waits and what is held there
+("-": it does not report). Below the table is what needs an operator. The last
+contact may have been up to 10 minutes later than shown.
+
+With --check it prints one line for a monitoring system and exits with 0 (fine),
+1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 During a rotation of the CAs it also lists the hosts that are not ready for
 'receiver pki rotate --finish'.
 
 A disabled host is refused, whatever its certificate. The list is stored in
 disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 		Example: `  receiver hosts
+  receiver hosts --watch
   receiver hosts disable lab-07
   receiver hosts --json | jq -r 'select(.state=="disabled").host_id'`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.openDataDir(c)
-			if err != nil {
-				return err
-			}
-			hosts, err := listHosts(cfg, time.Now())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return cli.WriteJSONList(c.OutOrStdout(), hosts)
-			}
-			if err := printHosts(c.OutOrStdout(), hosts); err != nil {
-				return err
-			}
-			return printRotation(c.OutOrStdout(), hosts)
-		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
+	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
+		cfg, err := o.openDataDir(c)
+		return func(w io.Writer) error { return showHosts(w, cfg, asJSON) }, err
+	})
+	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
+		cfg, err := o.openDataDir(c)
+		if err != nil {
+			return cli.MonitorResult{}, err
+		}
+		return checkHosts(cfg, time.Now())
+	})
 	c.AddCommand(disableCommand(o), enableCommand(o), removeCommand(o))
 	return c
 }
@@ -200,16 +205,99 @@ func timeOf(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
+	hosts, err := listHosts(cfg, time.Now())
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return cli.WriteJSONList(w, hosts)
+	}
+	if err := printHosts(w, hosts); err != nil {
+		return err
+	}
+	return printRotation(w, hosts)
+}
+
 // printHosts prints the name last, since it may be long.
 func printHosts(w io.Writer, hosts []hostFacts) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "STATE\tDISABLED SINCE\tARCHIVES\tCERT UNTIL\tCONTACT\tHOST")
+	fmt.Fprintln(table, "STATE\tSTORED\tWAITING\tHELD\tFREE\tCERT UNTIL\tCONTACT\tHOST")
 	for _, h := range hosts {
-		archives := "no"
-		if h.Stored {
-			archives = "yes"
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", h.State, timeOf(h.DisabledSince), archives, h.formatExpiry(), h.formatContact(), h.Host.Host)
+		stored, waiting, held, free := h.formatReport()
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.State, stored, waiting, held, free, h.formatExpiry(), h.formatContact(), h.Host.Host)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return printHostNotes(w, hosts)
 }
+
+// formatReport returns the columns that come from a host's report.
+func (h hostFacts) formatReport() (stored, waiting, held, free string) {
+	stored, waiting, held, free = "no", "-", "-", "-"
+	if h.Stored {
+		stored = "yes"
+	}
+	if r := h.Report; r != nil {
+		stored, waiting, held = strconv.FormatInt(r.Stored, 10), strconv.FormatInt(r.Waiting, 10), strconv.FormatInt(r.HeldTotal(), 10)
+		if r.Disk.SizeBytes > 0 {
+			free = strings.ReplaceAll(humanize.IBytes(uint64(r.Disk.FreeBytes)), " ", "")
+		}
+	}
+	return stored, waiting, held, free
+}
+
+// printHostNotes prints what is wrong with hosts, and since when others are disabled.
+func printHostNotes(w io.Writer, hosts []hostFacts) error {
+	var notes strings.Builder
+	note := func(h hostFacts, text string) {
+		for _, line := range cli.WrapLine(string(h.Host.Host)+": "+text, 80) {
+			fmt.Fprintln(&notes, line)
+		}
+	}
+	for _, h := range hosts {
+		if h.DisabledSince != nil {
+			note(h, fmt.Sprintf("%s since %s", h.State, timeOf(h.DisabledSince)))
+		}
+		for _, p := range h.Problems {
+			note(h, printable.Text(p.Text))
+		}
+	}
+	if notes.Len() == 0 {
+		return nil
+	}
+	return printf(w, "\n%s", notes.String())
+}
+
+// checkHosts is 'receiver hosts --check'.
+func checkHosts(cfg receiver.Config, now time.Time) (cli.MonitorResult, error) {
+	result := cli.MonitorResult{Service: "HOSTS"}
+	hosts, err := listHosts(cfg, now)
+	if err != nil {
+		return result, err
+	}
+	summary := summarizeHosts(hosts)
+	result.Values = summary.values()
+	var worst []string // hosts of the highest severity, and their worst problem
+	for _, h := range hosts {
+		code := int(fleet.Worst(h.Problems))
+		if code > result.Code {
+			result.Code, worst = code, nil
+		}
+		if code > cli.MonitorOK && code == result.Code {
+			worst = append(worst, fmt.Sprintf("%s %s", h.Host.Host, h.Problems[0].Text))
+		}
+	}
+	result.Summary = fmt.Sprintf("%d active hosts", summary.Active)
+	if n := len(worst); n > 0 {
+		result.Summary += ": " + strings.Join(worst[:min(n, maxCheckHosts)], "; ")
+		if n > maxCheckHosts {
+			result.Summary += fmt.Sprintf("; and %d more", n-maxCheckHosts)
+		}
+	}
+	return result, nil
+}
+
+// maxCheckHosts is the maximum number of hosts in the line of a check.
+const maxCheckHosts = 5

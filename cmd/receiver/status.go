@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/datadir"
 	"cis490/internal/durable"
+	"cis490/internal/fleet"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -25,31 +28,155 @@ func statusCommand(o *options) *cobra.Command {
 		Short: "Show the running receiver, free space and last scrub",
 		Long: `Status shows which process holds the lock, the id of the store, free space, the
 progress of the background scrub, since when every archive has been verified and
-how many hosts are disabled. It can run while the receiver runs. It is fast
-however much is stored, and changes nothing.`,
-		Example: "  receiver status\n  receiver status --json | jq .oldest_unread_seconds",
+how many hosts are disabled, and what the others report. It can run while the
+receiver runs. It is fast however much is stored, and changes nothing.
+
+With --check it prints one line about the receiver for a monitoring system and
+exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
+'receiver hosts --check' does so for the hosts.`,
+		Example: "  receiver status\n  receiver status --watch\n  receiver status --json | jq .oldest_unread_seconds",
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := o.openDataDir(c)
-			if err != nil {
-				return err
-			}
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
+		cfg, err := o.openDataDir(c)
+		return func(w io.Writer) error {
 			now := time.Now()
-			st, err := receiver.InspectStatus(cfg, now)
+			st, err := inspectStatus(cfg, now)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return cli.WriteJSON(c.OutOrStdout(), st)
+				return cli.WriteJSON(w, st)
 			}
-			return printState(c.OutOrStdout(), st, now)
-		},
-	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+			return printState(w, st, now)
+		}, err
+	})
+	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
+		cfg, err := o.openDataDir(c)
+		if err != nil {
+			return cli.MonitorResult{}, err
+		}
+		st, err := inspectStatus(cfg, time.Now())
+		return checkStatus(st), err
+	})
 	return c
 }
 
-func printState(to io.Writer, st receiver.Status, now time.Time) error {
+// statusFacts are the state of the receiver, and a summary of its hosts.
+type statusFacts struct {
+	receiver.Status
+	Hosts *hostSummary `json:"hosts,omitempty"` // nil if they cannot be listed
+}
+
+// hostSummary counts the hosts that are served, and what they report.
+type hostSummary struct {
+	Active   int   `json:"active"`
+	Warning  int   `json:"warning"`  // of Active: the worst problem of the host
+	Critical int   `json:"critical"` // the same
+	Stored   int64 `json:"stored_archives"`
+	Waiting  int64 `json:"waiting"`
+	Held     int64 `json:"held"`
+}
+
+func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
+	st, err := receiver.InspectStatus(cfg, now)
+	facts := statusFacts{Status: st}
+	if err != nil {
+		return facts, err
+	}
+	if hosts, err := listHosts(cfg, now); err == nil {
+		summary := summarizeHosts(hosts)
+		facts.Hosts = &summary
+	}
+	return facts, nil
+}
+
+func summarizeHosts(hosts []hostFacts) (s hostSummary) {
+	for _, h := range hosts {
+		if h.State != datadir.HostActive {
+			continue
+		}
+		s.Active++
+		switch fleet.Worst(h.Problems) {
+		case fleet.Warning:
+			s.Warning++
+		case fleet.Critical:
+			s.Critical++
+		}
+		if h.Report != nil {
+			s.Stored, s.Waiting, s.Held = s.Stored+h.Report.Stored, s.Waiting+h.Report.Waiting, s.Held+h.Report.HeldTotal()
+		}
+	}
+	return s
+}
+
+func (s hostSummary) String() string {
+	text := fmt.Sprintf("%d active", s.Active)
+	if s.Critical > 0 {
+		text += fmt.Sprintf(", %d critical", s.Critical)
+	}
+	if s.Warning > 0 {
+		text += fmt.Sprintf(", %d with warnings", s.Warning)
+	}
+	text += fmt.Sprintf("; %d waiting, %d held there", s.Waiting, s.Held)
+	if s.Critical+s.Warning > 0 {
+		text += ": see 'receiver hosts'"
+	}
+	return text
+}
+
+// values returns performance data.
+func (s hostSummary) values() []string {
+	return []string{
+		fmt.Sprintf("hosts=%d", s.Active), fmt.Sprintf("warning=%d", s.Warning), fmt.Sprintf("critical=%d", s.Critical),
+		fmt.Sprintf("stored=%d", s.Stored), fmt.Sprintf("waiting=%d", s.Waiting), fmt.Sprintf("held=%d", s.Held),
+	}
+}
+
+// checkStatus is 'receiver status --check'. It judges the receiver itself: 'receiver hosts --check' judges
+// the hosts.
+func checkStatus(st statusFacts) cli.MonitorResult {
+	result := cli.MonitorResult{Service: "RECEIVER", Values: []string{
+		fmt.Sprintf("free=%dB", st.FreeBytes), fmt.Sprintf("quarantine=%d", st.Quarantined), fmt.Sprintf("damaged=%d", st.Scrub.Damaged),
+	}}
+	var found [3][]string
+	add := func(code int, format string, args ...any) {
+		found[code] = append(found[code], fmt.Sprintf(format, args...))
+	}
+	if st.Running == "" && !st.RunningUnknown {
+		add(cli.MonitorCritical, "not running")
+	}
+	for _, p := range st.Problems {
+		add(cli.MonitorCritical, "%s", p)
+	}
+	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
+		add(cli.MonitorCritical, "the scrub found %d archives damaged or missing", n)
+	}
+	if h := st.FullInHours; h != nil && *h < 24 {
+		add(cli.MonitorCritical, "the disk is full in %s", cli.FormatHours(*h))
+	} else if h != nil && *h < 72 {
+		add(cli.MonitorWarning, "the disk is full in %s", cli.FormatHours(*h))
+	}
+	if n := st.Quarantined; n > 0 {
+		add(cli.MonitorWarning, "%d files in quarantine", n)
+	}
+	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
+		add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
+	}
+	result.Summary = "running"
+	for code, texts := range found {
+		if len(texts) > 0 {
+			result.Code, result.Summary = code, strings.Join(texts, "; ")
+		}
+	}
+	if st.Hosts != nil {
+		result.Values = append(result.Values, st.Hosts.values()...)
+	}
+	return result
+}
+
+func printState(to io.Writer, st statusFacts, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "data\t%s\n", printable.Text(st.DataDir))
 	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(printable.Text(st.Running), st.RunningUnknown, "receiver"))
@@ -57,7 +184,11 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 	if st.FreeBytes == durable.UnknownSpace {
 		free = "an unknown amount is"
 	}
-	fmt.Fprintf(w, "space\t%s free, %s kept free\n", free, humanize.IBytes(uint64(st.MinFree)))
+	full := ""
+	if st.FullInHours != nil {
+		full = fmt.Sprintf(", full in about %s", cli.FormatHours(*st.FullInHours))
+	}
+	fmt.Fprintf(w, "space\t%s free, %s kept free%s\n", free, humanize.IBytes(uint64(st.MinFree)), full)
 	if st.FreeInodes != nil {
 		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
 	}
@@ -72,7 +203,10 @@ func printState(to io.Writer, st receiver.Status, now time.Time) error {
 		disabled = fmt.Sprintf("%d disabled", *st.DisabledHosts)
 	}
 	fmt.Fprintf(w, "hosts\t%s\n", disabled)
-	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st, now))
+	if st.Hosts != nil && st.Hosts.Active > 0 {
+		fmt.Fprintf(w, "reports\t%s\n", st.Hosts)
+	}
+	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st.Status, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
 		st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Undecodable, st.Scrub.Missing)
 	oldest := "never completed"

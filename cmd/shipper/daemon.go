@@ -54,7 +54,7 @@ func newClientOf(c shipper.Config, creds *pki.Client) (*wire.Client, error) {
 		DialTLS: creds.DialTLS(wire.Dial),
 		Token:   creds.Token,
 		Version: cli.Version(),
-		Conns:   c.Senders + 2, // one for the ping, and one for a renewal
+		Conns:   c.Senders + 3, // one for the ping, one for a renewal, and one for a report
 
 		TrustedCAs: creds.TrustedCAs,
 		Pinged: func(p wire.PingResponse) {
@@ -90,6 +90,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client}
 	reloader := &credentialReloader{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
 	s.Status, s.ReloadCredentials = reloads.NotifyStatus, reloader.reloadAfterRefusal
+	reporter := newHostReporter(cfg, creds, client, log)
+	reporter.changes = s.Changes()
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	reloads.Load = func() error {
 		if err := creds.Reload(); err != nil {
@@ -106,7 +108,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
-	}, renewer.renewUntilDone)
+	}, renewer.renewUntilDone, reporter.reportUntilDone)
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct

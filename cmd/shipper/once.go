@@ -46,6 +46,7 @@ func runOnce(c *cobra.Command, o *options) error {
 		renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client, once: true}
 		renewer.learnCAs(c.Context())
 		renewer.renewIfDue(c.Context())
+		newHostReporter(cfg, creds, client, log).reportOnce(c.Context())
 	}
 	if o.json {
 		err = cli.WriteJSON(c.OutOrStdout(), tally)

@@ -19,7 +19,7 @@ import (
 )
 
 func statusCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show waiting, failing and held episodes",
 		Long: `Status shows which episodes are waiting, packed or held. It can run while the
@@ -30,26 +30,83 @@ longest is shown. "Last one finished" is the newest done.marker of all waiting
 and shipped episodes. Failing episodes and the state of the receiver come from
 .status.json in the outbox, which the shipper writes. If no shipper runs, the
 age of that information is shown. A running shipper asks the receiver every few
-minutes; 'shipper --ping' asks it now.`,
-		Example: "  shipper status\n  shipper status --json | jq '.held[].cause'",
+minutes; 'shipper --ping' asks it now.
+
+With --check it prints one line for a monitoring system and exits with 0 (fine),
+1 (warning), 2 (critical) or 3 (unknown, also for misuse).`,
+		Example: "  shipper status\n  shipper status --watch\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := o.inspectStatus(c)
-			if err != nil {
-				return err
-			}
-			if o.json {
-				err = cli.WriteJSON(c.OutOrStdout(), st)
-			} else {
-				err = printStatus(c.OutOrStdout(), st, time.Now())
-			}
-			err = exitOf(st, err)
-			if st.StoreProblem != "" { // a shipper would not start
-				err = errors.Join(err, &cli.ExitError{Code: cli.Failed})
-			}
-			return err
-		},
 	}
+	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
+		cfg, err := o.openAsUser(c)
+		return func(w io.Writer) error { return o.showStatus(w, cfg) }, err
+	})
+	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
+		st, err := o.inspectStatus(c)
+		return checkStatus(st, time.Now()), err
+	})
+	return c
+}
+
+func (o *options) showStatus(w io.Writer, cfg shipper.Config) error {
+	st, err := inspectStatus(cfg)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		err = cli.WriteJSON(w, st)
+	} else {
+		err = printStatus(w, st, time.Now())
+	}
+	err = exitOf(st, err)
+	if st.StoreProblem != "" { // a shipper would not start
+		err = errors.Join(err, &cli.ExitError{Code: cli.Failed})
+	}
+	return err
+}
+
+// Ages from which a check warns.
+const (
+	failingLong = time.Hour // a short outage resolves itself
+	waitingLong = 24 * time.Hour
+)
+
+// checkStatus is 'shipper status --check'.
+func checkStatus(st shipper.Status, now time.Time) cli.MonitorResult {
+	var found [3][]string
+	add := func(code int, format string, args ...any) {
+		found[code] = append(found[code], fmt.Sprintf(format, args...))
+	}
+	waits := time.Duration(0)
+	if !st.OldestWaiting.IsZero() {
+		waits = now.Sub(st.OldestWaiting)
+	}
+	switch {
+	case st.StoreProblem != "":
+		add(cli.MonitorCritical, "%s", st.StoreProblem)
+	case st.Receiver != nil && st.ReceiverState == shipper.ReceiverDown:
+		add(cli.MonitorCritical, "the receiver accepts nothing since %s: %s", st.Receiver.Since.UTC().Format(time.DateTime), st.Receiver.Cause)
+	case waits > waitingLong:
+		add(cli.MonitorCritical, "an episode has been waiting since %s", st.OldestWaiting.UTC().Format(time.DateTime))
+	case waits > failingLong && len(st.Failing) > 0:
+		add(cli.MonitorWarning, "%d failing: %s", st.FailingTotal, st.Failing[0].Cause)
+	}
+	if st.FreeBytes < st.MinFree {
+		add(cli.MonitorCritical, "packing waits for space")
+	}
+	if st.HeldTotal > 0 {
+		add(cli.MonitorWarning, "%d held: see 'shipper held'", st.HeldTotal)
+	}
+	result := cli.MonitorResult{Service: "SHIPPER", Summary: fmt.Sprintf("%d shipped", st.Shipped), Values: []string{
+		fmt.Sprintf("waiting=%d", st.Waiting+st.Sealed), fmt.Sprintf("held=%d", st.HeldTotal), fmt.Sprintf("failing=%d", st.FailingTotal),
+		fmt.Sprintf("shipped=%d", st.Shipped), fmt.Sprintf("unfinished=%d", st.Unfinished), fmt.Sprintf("free=%dB", st.FreeBytes),
+	}}
+	for code, texts := range found {
+		if len(texts) > 0 {
+			result.Code, result.Summary = code, strings.Join(texts, "; ")
+		}
+	}
+	return result
 }
 
 // inspectStatus returns the status that 'status' and 'held' print.
@@ -58,6 +115,10 @@ func (o *options) inspectStatus(c *cobra.Command) (shipper.Status, error) {
 	if err != nil {
 		return shipper.Status{}, err
 	}
+	return inspectStatus(cfg)
+}
+
+func inspectStatus(cfg shipper.Config) (shipper.Status, error) {
 	st, err := shipper.InspectStatus(cfg)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)

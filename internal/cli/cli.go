@@ -87,6 +87,11 @@ func Main(root *cobra.Command) int {
 	syscall.Umask(serviceuser.Umask)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	return execute(ctx, root, os.Args[1:])
+}
+
+// execute runs a command with arguments, and returns the exit code.
+func execute(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = Version()
 	begun := false
@@ -98,7 +103,7 @@ func Main(root *cobra.Command) int {
 		begun = true
 		return nil
 	}
-	err := checkCommand(root, os.Args[1:])
+	err := checkCommand(root, args)
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	} else {
@@ -106,6 +111,9 @@ func Main(root *cobra.Command) int {
 	}
 	if err != nil && !begun { // cobra has no type for it
 		err = &ExitError{Misuse, fmt.Errorf("%w; see '%s --help'", err, root.Name())}
+	}
+	if err != nil && isMonitored(args) {
+		return printUnknown(root, err)
 	}
 	printErrors(root, err)
 	return exitCode(err)

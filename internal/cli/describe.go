@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -25,4 +26,12 @@ func DescribeHolder(holder string, unknown bool, daemon string) string {
 		return "unknown: only root and the " + daemon + "'s user can read the lock"
 	}
 	return cmp.Or(holder, "no")
+}
+
+// FormatHours describes how long something still takes.
+func FormatHours(hours float64) string {
+	if hours >= 48 {
+		return fmt.Sprintf("%.0f days", hours/24)
+	}
+	return fmt.Sprintf("%.0f h", hours)
 }

@@ -97,7 +97,7 @@ type Volumes struct {
 // Open returns the volumes of a store in the directory dir, which must stay open while they are
 // used.
 func Open(dir *os.File) (*Volumes, error) {
-	m := machine{sys: "/sys", boot: bootID("/proc/sys/kernel/random/boot_id", os.Getenv("CIS490_BOOT_ID")), process: rand.Text()}
+	m := machine{sys: "/sys", boot: BootID(), process: rand.Text()}
 	return open(dir, m, m.findVolume)
 }
 
@@ -182,6 +182,12 @@ func readGeneration(f *os.File) uint64 {
 		return 0
 	}
 	return n
+}
+
+// BootID returns an ID of the machine that lasts until its next boot, as 32 hex digits, or "" if there is
+// none.
+func BootID() string {
+	return bootID("/proc/sys/kernel/random/boot_id", os.Getenv("CIS490_BOOT_ID"))
 }
 
 // bootID returns the boot ID of the machine as 32 hex digits, or "". The daemon's unit hides the

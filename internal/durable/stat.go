@@ -125,6 +125,7 @@ func ignoreUnlessFault(err error) error {
 // Free is what an unprivileged process may still use of a file system.
 type Free struct {
 	Bytes       int64 // [UnknownSpace] if the file system does not say
+	TotalBytes  int64 // used and free
 	Inodes      int64
 	TotalInodes int64 // used and free; 0 if the file system creates inodes as needed
 }
@@ -144,7 +145,7 @@ func (d *Dir) FreeSpace() (Free, error) {
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {
 		return Free{}, opError("statfs", d.f.Name(), err)
 	}
-	f := Free{Bytes: int64(s.Bavail) * s.Bsize, Inodes: int64(s.Ffree), TotalInodes: int64(s.Files)}
+	f := Free{Bytes: int64(s.Bavail) * s.Bsize, TotalBytes: int64(s.Blocks) * s.Bsize, Inodes: int64(s.Ffree), TotalInodes: int64(s.Files)}
 	if s.Blocks == 0 {
 		f.Bytes = UnknownSpace
 	}

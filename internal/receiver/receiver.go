@@ -28,6 +28,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/fleet"
 	"cis490/internal/index"
 	"cis490/internal/pki"
 	"cis490/internal/scrub"
@@ -69,6 +70,8 @@ type Receiver struct {
 	readbackLocks   admission.KeyLocks[episode.Name] // of hosts that send a stored archive again
 	readbackCache   readbackCache
 	rowSearches     *rowSearches
+
+	fleet *fleet.Book // what the hosts report
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -163,6 +166,9 @@ func (r *Receiver) open(holder string) error {
 		return err
 	}
 	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindRows)
+	if r.fleet, err = fleet.Open(r.data, r.countArchives); err != nil {
+		return err
+	}
 	if err := r.watchPaths(); err != nil {
 		return err
 	}
@@ -200,6 +206,9 @@ func (r *Receiver) Close() error {
 	}
 	if r.rowSearches != nil {
 		r.rowSearches.close()
+	}
+	if r.fleet != nil {
+		errs = append(errs, r.fleet.Close())
 	}
 	if r.index != nil {
 		errs = append(errs, r.index.Close())

@@ -125,6 +125,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 				UploadsPerHost: r.cfg.Limits.UploadsPerHost, UnfinishedAge: r.cfg.Limits.UnfinishedAge.Std(),
 			},
 			Authority: r.certificateAuthority(),
+			Reports:   r,
 			About:     wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:       r.log,
 		}),

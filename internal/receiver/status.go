@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
+	"math"
 	"time"
 
 	"cis490/internal/datadir"
 	"cis490/internal/device"
 	"cis490/internal/durable"
+	"cis490/internal/fleet"
 	"cis490/internal/index"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
@@ -24,6 +26,9 @@ type Status struct {
 
 	FreeBytes int64 `json:"free_bytes"`
 	MinFree   int64 `json:"min_free"`
+	// FullInHours is when the free space falls to MinFree, at the rate of the last day or week. It is
+	// nil if it does not fall, or if too little is known.
+	FullInHours *float64 `json:"full_in_hours,omitempty"`
 	// FreeInodes is the number of free inodes; nil if the file system has no limit.
 	FreeInodes    *int64 `json:"free_inodes,omitempty"`
 	MinFreeInodes int64  `json:"min_free_inodes"`
@@ -65,7 +70,7 @@ func InspectStatus(c Config, now time.Time) (Status, error) {
 	if state == durable.LockHeld {
 		st.Running = cmp.Or(holder, "another process")
 	}
-	if err := st.inspectSpace(c, data); err != nil {
+	if err := st.inspectSpace(c, data, now); err != nil {
 		return st, err
 	}
 	st.Quarantined = store.CountQuarantined(data, func(err error) { st.Problems = append(st.Problems, err.Error()) })
@@ -97,7 +102,7 @@ func InspectStatus(c Config, now time.Time) (Status, error) {
 }
 
 // inspectSpace sets the free space, and a problem if uploads are refused for it.
-func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
+func (st *Status) inspectSpace(c Config, data *durable.Dir, now time.Time) error {
 	free, err := data.FreeSpace()
 	if err != nil {
 		return err
@@ -105,6 +110,12 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir) error {
 	st.FreeBytes = free.Bytes
 	if free.TotalInodes > 0 {
 		st.FreeInodes, st.MinFreeInodes = &free.Inodes, c.InodeFloor(free.TotalInodes)
+	}
+	if samples, err := fleet.ReadSpace(data); err == nil && !free.IsUnknown() {
+		if left := fleet.TimeUntilFull(samples, fleet.Sample{At: now.Unix(), Free: free.Bytes}, int64(c.MinFree)); left > 0 {
+			hours := math.Round(left.Hours()*10) / 10
+			st.FullInHours = &hours
+		}
 	}
 	if err := c.checkSpace(data); err != nil {
 		st.Problems = append(st.Problems, err.Error())

@@ -30,6 +30,9 @@ type Config struct {
 	// [pki.IdentityDir]. Empty means that only the configured certificate is used.
 	IdentityDir  config.Path     `toml:"identity_dir"`
 	ScanInterval config.Duration `toml:"scan_interval"`
+	// ReportInterval is how often the daemon reports the state of the host to the receiver. 0 disables
+	// reports.
+	ReportInterval config.Duration `toml:"report_interval"`
 	// Settle is for how long nothing in a finished episode must have changed before it is packed. It
 	// counts ten times if the marker seems to have arrived before the rest. 0 packs at once.
 	Settle config.Duration `toml:"settle"`
@@ -79,17 +82,18 @@ type LimitsConfig struct {
 func DefaultConfig() Config {
 	limits := archive.DefaultLimits()
 	return Config{
-		EpisodesDir:  "/var/lib/cis490/data/episodes",
-		OutboxDir:    "/var/lib/cis490/data/outbox",
-		ShippedDir:   "/var/lib/cis490/data/shipped",
-		ScanInterval: config.Duration(30 * time.Second),
-		Settle:       config.Duration(time.Second),
-		MinFree:      256 << 20,
-		Packers:      2,
-		Senders:      16,
-		Order:        Oldest,
-		Receiver:     ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
-		Limits:       LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
+		EpisodesDir:    "/var/lib/cis490/data/episodes",
+		OutboxDir:      "/var/lib/cis490/data/outbox",
+		ShippedDir:     "/var/lib/cis490/data/shipped",
+		ScanInterval:   config.Duration(30 * time.Second),
+		ReportInterval: config.Duration(5 * time.Minute),
+		Settle:         config.Duration(time.Second),
+		MinFree:        256 << 20,
+		Packers:        2,
+		Senders:        16,
+		Order:          Oldest,
+		Receiver:       ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
+		Limits:         LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
 	}
 }
 
@@ -176,6 +180,9 @@ func (c Config) validate() []error {
 	}
 	if c.ScanInterval.Std() < time.Second {
 		errs = append(errs, config.InvalidValue("scan_interval", "must be at least 1s"))
+	}
+	if interval := c.ReportInterval.Std(); interval != 0 && (interval < MinReportInterval || interval > maxReportInterval) {
+		errs = append(errs, config.InvalidValue("report_interval", "must be between 30s and 24h, or 0s for none"))
 	}
 	if settle := c.Settle.Std(); settle < 0 || settle > settling.MaxTime {
 		errs = append(errs, config.InvalidValue("settle", "must be between 0s and 1h"))

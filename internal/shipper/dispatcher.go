@@ -30,6 +30,8 @@ type dispatcher struct {
 	nextRetry        time.Time                  // the earliest of backoffs; zero if there is none
 	link             receiverLink
 	reporting        reportState
+	signalled        [3]bool // see [dispatcher.signalChange]
+	signalledHeld    int
 	loggedFailures   int // of a single pass, in the log
 	unloggedFailures int // of a single pass, not in the log
 	packing          packingState
@@ -122,6 +124,7 @@ func (d *dispatcher) runLoop(ctx context.Context) error {
 			return nil
 		}
 		d.writeReport(time.Now(), false)
+		d.signalChange()
 		if err := d.handleNext(ctx); err != nil {
 			return err
 		}
@@ -214,7 +217,7 @@ func (d *dispatcher) nextWake(now time.Time) time.Duration {
 		wait = 0
 	}
 	if d.reporting.changed && !d.once {
-		wait = min(wait, d.reporting.writtenAt.Add(minReportInterval).Sub(now))
+		wait = min(wait, d.reporting.writtenAt.Add(minStatusInterval).Sub(now))
 	}
 	return max(wait, 0)
 }

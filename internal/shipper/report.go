@@ -11,11 +11,10 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
-	"cis490/internal/printable"
 )
 
-// minReportInterval is the minimum time between two reports.
-const minReportInterval = time.Second
+// minStatusInterval is the minimum time between two writes of the [outbox.Report].
+const minStatusInterval = time.Second
 
 // reportState is what [dispatcher] remembers of the [outbox.Report].
 type reportState struct {
@@ -39,13 +38,7 @@ func (b backoff) afterFailure(err error, now time.Time) backoff {
 }
 
 // printableCause makes a cause that may contain hostile bytes printable, and bounds it.
-func printableCause(cause string) string {
-	cause = printable.Text(cause)
-	if len(cause) > outbox.MaxCause {
-		cause = cause[:outbox.MaxCause-3] + "..."
-	}
-	return cause
-}
+func printableCause(cause string) string { return clipText(cause, outbox.MaxCause) }
 
 // setBackoff records that an episode is retried later.
 func (d *dispatcher) setBackoff(name episode.Name, b backoff) {
@@ -90,7 +83,7 @@ func (d *dispatcher) loadReport(now time.Time) {
 // writeReport writes the report if something has changed. At the end of the process it does so at
 // once. It writes no report before there is something to report.
 func (d *dispatcher) writeReport(now time.Time, last bool) {
-	if !d.reporting.changed || !last && now.Before(d.reporting.writtenAt.Add(minReportInterval)) {
+	if !d.reporting.changed || !last && now.Before(d.reporting.writtenAt.Add(minStatusInterval)) {
 		return
 	}
 	d.reporting.changed, d.reporting.writtenAt = false, now

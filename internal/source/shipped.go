@@ -104,3 +104,21 @@ func (s *Source) Resend(r Retired) error {
 	}
 	return s.shipped.Rename(r.Dir, s.episodes, string(r.Name))
 }
+
+// CountRetired returns how many entries the shipped directory has, and when it last changed. If that is
+// when lastChange says, it counts nothing and returns false.
+func (s *Source) CountRetired(lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error) {
+	st, err := s.shipped.Stat() // before its names: one that comes meanwhile is counted by the next call
+	if err != nil || st.ModTime().Equal(lastChange) {
+		return 0, lastChange, false, err
+	}
+	for e, err := range s.shipped.Names() {
+		if err != nil {
+			return 0, time.Time{}, false, err
+		}
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			n++
+		}
+	}
+	return n, st.ModTime(), true, nil
+}

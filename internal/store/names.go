@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -85,4 +86,30 @@ func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int6
 		}
 	}
 	return sum, nil
+}
+
+// CountArchives returns the number of archives of a host, and when its directory last changed, which is when
+// the last one came. If that is when lastChange says, it counts nothing and returns false.
+func (r *Reader) CountArchives(host episode.Name, lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error) {
+	dir, err := r.episodes.OpenDir(string(host))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, time.Time{}, !lastChange.IsZero(), nil
+	}
+	if err != nil {
+		return 0, time.Time{}, false, readError(err)
+	}
+	defer dir.Close()
+	st, err := dir.Stat() // before its names: one that comes meanwhile is counted by the next call
+	if err != nil || st.ModTime().Equal(lastChange) {
+		return 0, lastChange, false, err
+	}
+	for e, err := range dir.Names() {
+		if err != nil {
+			return 0, time.Time{}, false, readError(err)
+		}
+		if strings.HasSuffix(e.Name(), Suffix) && e.Type() == 0 {
+			n++
+		}
+	}
+	return n, st.ModTime(), true, nil
 }

@@ -81,7 +81,9 @@ type Handler struct {
 	// and its connection is closed.
 	Identify func(*http.Request) (Caller, error)
 	// Authority signs certificates. It is nil if the receiver has none.
-	Authority   Authority
+	Authority Authority
+	// Reports keeps what hosts report. It is nil if the receiver keeps no reports.
+	Reports     Reports
 	StallLimits StallLimits
 	Limits      Limits
 	About       ServerInfo
@@ -209,6 +211,9 @@ func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Ca
 	}
 	if path == renewPath {
 		return h.serveRenew(w, r, caller)
+	}
+	if path == reportPath {
+		return h.serveReport(w, r, caller)
 	}
 	if path == serverCAsPath {
 		return h.serveServerCAs(w, r)

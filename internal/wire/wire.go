@@ -17,6 +17,7 @@
 //	DELETE  /v1/uploads/{id}                discard an upload
 //	POST    /v1/ping                        check the connection; writes nothing
 //	POST    /v1/inventory                   are these episodes still on the disk?
+//	POST    /v1/report                      how is the host? ([Report])
 //
 // A host without a certificate asks for one on a connection of its own: see [JoinProtocol].
 //

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"cis490/internal/cli"
+	"cis490/internal/pki"
+	"cis490/internal/shipper"
+	"cis490/internal/wire"
+)
+
+// Times of reports.
+const (
+	firstReport    = 2 * time.Second // after the start, at most
+	reportTimeout  = 30 * time.Second
+	noReportsPause = 24 * time.Hour // for a receiver that keeps no reports
+)
+
+// hostReporter reports the state of the host to the receiver. A report that fails costs a line in the
+// log at most: episodes are sent as before.
+type hostReporter struct {
+	log         *slog.Logger
+	interval    time.Duration // 0: no reports
+	reporter    *shipper.Reporter
+	send        func(context.Context, wire.Report) error
+	certificate func() time.Time // when it expires
+	changes     <-chan struct{}  // see [shipper.Shipper.Changes]
+}
+
+func newHostReporter(cfg shipper.Config, creds *pki.Client, client *wire.Client, log *slog.Logger) *hostReporter {
+	return &hostReporter{
+		log: log, interval: cfg.ReportInterval.Std(), reporter: shipper.NewReporter(cfg, cli.Version()), send: client.SendReport, certificate: creds.NotAfter,
+	}
+}
+
+// reportOnce reports the result of a pass.
+func (r *hostReporter) reportOnce(ctx context.Context) {
+	if r.interval > 0 && ctx.Err() == nil {
+		if err := r.report(ctx, 0); err != nil {
+			r.log.Debug("report not sent", "err", err)
+		}
+	}
+}
+
+// reportUntilDone reports at an interval, and after a change.
+func (r *hostReporter) reportUntilDone(ctx context.Context) error {
+	if r.interval == 0 || !waitFor(ctx, rand.N(firstReport)) {
+		return nil
+	}
+	for {
+		next := r.interval - rand.N(r.interval/5)
+		err := r.report(ctx, r.interval)
+		switch {
+		case errors.Is(err, wire.NotFound):
+			r.log.Info("receiver keeps no reports", "hint", "it is an older one: 'receiver hosts' shows less of this host")
+			waitFor(ctx, noReportsPause)
+		case err != nil:
+			r.log.Debug("report not sent", "err", err)
+			fallthrough
+		default:
+			r.waitForChange(ctx, next)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// waitForChange waits for a change or for a time.
+func (r *hostReporter) waitForChange(ctx context.Context, most time.Duration) {
+	end := time.Now().Add(most)
+	if !waitFor(ctx, min(shipper.MinReportInterval, most)) {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-r.changes:
+	case <-time.After(time.Until(end)):
+	}
+}
+
+// waitFor waits, and reports whether ctx has not ended.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// report sends a report. interval is the time until the next one, or 0 if that is unknown.
+func (r *hostReporter) report(ctx context.Context, interval time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	report, err := r.reporter.Report(time.Now(), interval, r.certificate().UTC())
+	if err != nil {
+		return err
+	}
+	return r.send(ctx, report)
+}
