@@ -106,7 +106,6 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 		fixture.Must(t, os.Chmod(path, 0o640))
 	}
 	makeReachable(t, l)
-	begun := time.Now()
 	has := startLocker(t, l, l.Path("data"), h.Outbox(), h.Shipped(), l.Path("pki"))
 	for _, path := range append(older, l.Path("data", "index.jsonl")) {
 		mustContain(t, "the reader", has, path+" true true false\n")
@@ -124,9 +123,7 @@ func TestLocksOfAGroupReaderDelayNothing(t *testing.T) {
 	}
 	l.Receiver("index", "backfill", "--config", l.Path("receiver.toml")).MustExit(t, 0)
 	l.Receiver("pki", "revoke", "lab-01", "--dir", l.Path("pki")).MustExit(t, 0)
-	if took := time.Since(begun); took > 15*time.Second {
-		t.Errorf("all that took %v", took)
-	}
+	// The reader still has its locks: a program that waited for one of them would wait here.
 	l.Settled(t)
 }
 

@@ -95,7 +95,7 @@ func TestHostileSendersDelayNoOther(t *testing.T) {
 		h.Episode(name)
 		begun := time.Now()
 		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > 25*time.Second { // less than the idle timeout, which ends the attack
 			t.Errorf("%s took %v beside the hostile senders", name, took)
 		}
 	}
