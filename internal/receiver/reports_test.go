@@ -1,0 +1,68 @@
+package receiver_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/fixture"
+	"cis490/internal/fleet"
+	"cis490/internal/receiver"
+	"cis490/internal/wire"
+)
+
+func (l *lab) record(t *testing.T, host string) fleet.Record {
+	t.Helper()
+	data, err := durable.Open(l.data)
+	fixture.Must(t, err)
+	defer data.Close()
+	all, err := fleet.Read(data)
+	fixture.Must(t, err)
+	for name, r := range all {
+		if string(name) == host {
+			return r
+		}
+	}
+	t.Fatalf("no record of %s", host)
+	return fleet.Record{}
+}
+
+func TestReportCountsWhatIsStored(t *testing.T) {
+	l := newLab(t, nil)
+	report := wire.Report{Version: "test", At: time.Now().Add(-time.Minute), Shipped: 2}
+	l.wantReceipt(key("lab-01", "run-1"), packNoise(100, 1), wire.Stored)
+	l.wantReceipt(key("lab-01", "run-2"), packNoise(100, 2), wire.Stored)
+	l.wantReceipt(key("lab-02", "run-1"), packNoise(100, 3), wire.Stored)
+	fixture.Must(t, l.r.NoteReport(t.Context(), "lab-01", report))
+	r := l.record(t, "lab-01")
+	if r.Stored != 2 || r.Report.Shipped != 2 || r.ClockSkew > -59 || r.ClockSkew < -90 || r.LastArrival.IsZero() {
+		t.Errorf("got %+v", r)
+	}
+	if err := l.r.NoteReport(t.Context(), "lab-01", report); !errors.Is(err, wire.HostBusy) {
+		t.Errorf("the next one at once: got %v, want %v", err, wire.HostBusy)
+	}
+	fixture.Must(t, l.r.NoteReport(t.Context(), "lab-03", report))
+	if r := l.record(t, "lab-03"); r.Stored != 0 || !r.LastArrival.IsZero() {
+		t.Errorf("of a host without archives: got %+v", r)
+	}
+}
+
+// TestReportThatCannotBeKeptIsNoFault: nothing depends on it, so the receiver continues.
+func TestReportThatCannotBeKeptIsNoFault(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m")) })
+	fill := filepath.Join(l.data, "fill")
+	fixture.FillDisk(t, fill)
+	if err := l.r.NoteReport(t.Context(), "lab-01", wire.Report{}); !errors.Is(err, wire.Full) {
+		t.Errorf("on a full disk: got %v, want %v", err, wire.Full)
+	}
+	fixture.Must(t, os.Remove(fill))
+	reports := filepath.Join(l.data, "reports")
+	fixture.Must(t, os.Remove(reports))
+	if err := l.r.NoteReport(t.Context(), "lab-01", wire.Report{}); !errors.Is(err, wire.Internal) {
+		t.Errorf("without its directory: got %v, want %v", err, wire.Internal)
+	}
+	l.wantReceipt(key("lab-01", "run-1"), packNoise(100, 1), wire.Stored)
+}
