@@ -27,8 +27,10 @@ func TestProblemsOfAHost(t *testing.T) {
 		"full soon":  {func(r *fleet.Record) { r.Samples = []fleet.Sample{{start.Unix() - 86400, 12 * gb}} }, "warning disk: its disk is full in 2 days"},
 		"full today": {func(r *fleet.Record) { r.Samples = []fleet.Sample{{start.Unix() - 86400, 24 * gb}} }, "critical disk: its disk is full in 12 h"},
 		"inodes":     {func(r *fleet.Record) { r.Report.Disk.Inodes, r.Report.Disk.FreeInodes = 1000, 9 }, "warning inodes: its disk has only 9 inodes left"},
-		"held": {func(r *fleet.Record) { r.Report.Held = map[string]int64{"unfit": 2, "conflict": 1, "stuck": 0} },
-			"warning held: 3 held (1 conflict, 2 unfit): see 'shipper held' there"},
+		"held": {
+			func(r *fleet.Record) { r.Report.Held = map[string]int64{"unfit": 2, "conflict": 1, "stuck": 0} },
+			"warning held: 3 held (1 conflict, 2 unfit): see 'shipper held' there",
+		},
 		"failing": {func(r *fleet.Record) {
 			r.Report.Failing, r.Report.LastError, r.Report.OldestWaiting = 2, "no route", start.Add(-61*time.Minute)
 		}, "warning failing: 2 failing: no route"},
@@ -37,8 +39,10 @@ func TestProblemsOfAHost(t *testing.T) {
 		"certificate": {func(r *fleet.Record) { r.Report.CertificateEnds = start.AddDate(0, 0, 29) }, "warning certificate: its certificate expires on 2026-12-29"},
 		"expires now": {func(r *fleet.Record) { r.Report.CertificateEnds = start.AddDate(0, 0, 6) }, "critical certificate: its certificate expires on 2026-12-06"},
 		"clock":       {func(r *fleet.Record) { r.ClockSkew = -90 }, "warning clock: its clock is 90 s behind"},
-		"two": {func(r *fleet.Record) { r.ClockSkew, r.ClonedAt = 7, start },
-			"critical cloned: two machines use its certificate: let one of them join under another name; warning clock: its clock is 7 s ahead"},
+		"two": {
+			func(r *fleet.Record) { r.ClockSkew, r.ClonedAt = 7, start },
+			"critical cloned: two machines use its certificate: let one of them join under another name; warning clock: its clock is 7 s ahead",
+		},
 	} {
 		r := fleet.Record{ReceivedAt: start, Stored: 10, Report: wire.Report{Interval: 300, Shipped: 10, Disk: wire.DiskSpace{FreeBytes: 9 * gb, SizeBytes: 90 * gb, MinFree: gb}}}
 		c.change(&r)
