@@ -26,7 +26,7 @@ const (
 
 // mutants returns all mutants, in the order of the table.
 func mutants() []mutant {
-	return slices.Concat(ofDurable, ofJoining, ofLocks, ofPackages, ofReadings, ofStores)
+	return slices.Concat(ofDurable, ofJoining, ofLocks, ofPackages, ofReadings, ofReports, ofStores)
 }
 
 // ofDurable are the mutants of the packages that all others use.
