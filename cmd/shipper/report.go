@@ -29,6 +29,7 @@ type hostReporter struct {
 	send        func(context.Context, wire.Report) error
 	certificate func() time.Time // when it expires
 	changes     <-chan struct{}  // see [shipper.Shipper.Changes]
+	answers     <-chan struct{}  // see [shipper.Shipper.Answers]
 }
 
 func newHostReporter(cfg shipper.Config, creds *pki.Client, client *wire.Client, log *slog.Logger) *hostReporter {
@@ -70,16 +71,30 @@ func (r *hostReporter) reportUntilDone(ctx context.Context) error {
 	}
 }
 
-// waitForChange waits for a change or for a time.
+// waitForChange waits for a change or for a time. After half of that time it waits for a ping too: a
+// report after that costs neither end a TLS handshake.
 func (r *hostReporter) waitForChange(ctx context.Context, most time.Duration) {
-	end := time.Now().Add(most)
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	half := time.After(most / 2)
 	if !waitFor(ctx, min(shipper.MinReportInterval, most)) {
 		return
 	}
 	select {
 	case <-ctx.Done():
+		return
 	case <-r.changes:
-	case <-time.After(time.Until(end)):
+		return
+	case <-half:
+	}
+	select {
+	case <-r.answers: // of before
+	default:
+	}
+	select {
+	case <-ctx.Done():
+	case <-r.changes:
+	case <-r.answers:
 	}
 }
 

@@ -206,3 +206,24 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkNote keeps a report whose record is as large as after a week.
+func BenchmarkNote(b *testing.B) {
+	data, err := durable.Open(b.TempDir())
+	fixture.Must(b, err)
+	book, err := fleet.Open(data, func(episode.Name, time.Time) (fleet.Count, bool, error) { return fleet.Count{}, false, nil })
+	fixture.Must(b, err)
+	at := start
+	r := wire.Report{Version: "1.4", Instance: "a", Interval: 300}
+	for range 200 {
+		at = at.Add(time.Hour)
+		_, err := book.Note("lab-01", r, at)
+		fixture.Must(b, err)
+	}
+	for b.Loop() {
+		at = at.Add(5 * time.Minute)
+		if _, err := book.Note("lab-01", r, at); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

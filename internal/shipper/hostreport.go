@@ -32,10 +32,19 @@ func (d *dispatcher) signalChange() {
 	now := [...]bool{len(d.backoffs) > 0, d.link.state != linkUp, d.packing == packingPaused}
 	if d.holdsRead && d.held != d.signalledHeld || now != d.signalled {
 		d.signalled, d.signalledHeld = now, d.held
-		select {
-		case d.changes <- struct{}{}:
-		default: // one is pending
-		}
+		signal(d.changes)
+	}
+}
+
+// Answers is sent a value when the receiver has answered a ping. For a while, the next request needs
+// no new connection.
+func (s *Shipper) Answers() <-chan struct{} { return s.answers }
+
+// signal sends a value to a channel of capacity 1, unless one is pending.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -197,10 +197,7 @@ type pingResult struct {
 // RequestPing pings the receiver at once. If it answers, what failed because of the receiver or the
 // path is retried at once. RequestPing may be called at any time.
 func (s *Shipper) RequestPing() {
-	select {
-	case s.wakec <- struct{}{}:
-	default: // a wake is pending
-	}
+	signal(s.wakec)
 }
 
 func (d *dispatcher) pingLoop(ctx context.Context) error {
@@ -257,6 +254,9 @@ func (d *dispatcher) handlePing(p pingResult) {
 	before := d.link
 	d.link.handlePing(p, now)
 	d.reporting.changed = true
+	if p.err == nil {
+		signal(d.answers)
+	}
 	switch {
 	case d.link.state != linkUp:
 		d.dropQueues(&d.toSend.small, &d.toSend.large)

@@ -72,6 +72,7 @@ type Shipper struct {
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
 	wakec          chan struct{}        // see [Shipper.RequestPing]
 	changes        chan struct{}        // see [Shipper.Changes]
+	answers        chan struct{}        // see [Shipper.Answers]
 	work           workTracker
 	tally          tallyCounter
 }
@@ -86,7 +87,7 @@ func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shi
 	s := &Shipper{
 		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, limiter: bandwidth.NewLimiter(c.BandwidthLimit), holder: holder,
 		requestSlots: make(chan struct{}, c.Senders), livenessProbes: make(chan chan<- struct{}),
-		wakec: make(chan struct{}, 1), changes: make(chan struct{}, 1),
+		wakec: make(chan struct{}, 1), changes: make(chan struct{}, 1), answers: make(chan struct{}, 1),
 		inotify: unix.InotifyInit1,
 	}
 	if s.store, err = uplink.NewAdoption(s.src, s.out, client, log); err != nil {
