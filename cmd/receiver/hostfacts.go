@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math"
@@ -53,14 +54,18 @@ type certificateFacts struct {
 // hostReport is the last report of a host, and what follows from it.
 type hostReport struct {
 	wire.Report
-	ReceivedAt  time.Time `json:"received_at"`
-	ClockSkew   float64   `json:"clock_skew_seconds"` // the host's clock minus this one
-	Stored      int64     `json:"stored_archives"`    // here, when the report came
-	LastArrival time.Time `json:"last_arrival_at,omitzero"`
+	ReceivedAt time.Time `json:"received_at"`
+	ClockSkew  float64   `json:"clock_skew_seconds"` // the host's clock minus this one
+	// Stored is the number of archives here when the report came, and ChangedAt when their directory
+	// had changed last. Stored is nil if they were not counted.
+	Stored      *int64    `json:"stored_archives,omitempty"`
+	ChangedAt   time.Time `json:"archives_changed_at,omitzero"`
 	Undelivered int64     `json:"undelivered"` // finished there and not stored here, those held included
 	// FullInHours is when the host's disk is full, at the rate of the last day or week. It is nil if
 	// it does not fill.
 	FullInHours *float64 `json:"full_in_hours,omitempty"`
+
+	silent bool // what it says may not be so any more
 }
 
 // hostRotation is the progress of a host in a rotation of the CAs.
@@ -81,10 +86,11 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 	for _, h := range known {
 		all[h.Host] = hostFacts{Host: h}
 	}
-	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now), addRotation(cfg, all), addReports(cfg, all, now))
+	at, rerr := addReports(cfg, all, now)
+	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now), addRotation(cfg, all), rerr)
 	list := make([]hostFacts, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		list = append(list, all[name].withState().withProblems(now))
+		list = append(list, all[name].withState().withProblems(at))
 	}
 	return list, err
 }
@@ -144,46 +150,105 @@ func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
 	return err
 }
 
-// addReports adds what the hosts report.
-func addReports(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
+// addReports adds what the hosts report, and returns the moment at which that is judged.
+func addReports(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) (fleet.Moment, error) {
+	at := fleet.Moment{Now: now}
 	data, err := durable.Open(string(cfg.DataDir))
 	if err != nil {
-		return nil // its absence is reported by what lists the hosts
+		return at, nil // what lists the hosts says so
 	}
 	defer data.Close()
-	records, err := fleet.Read(data)
-	if durable.IsAny(err, fs.ErrPermission, durable.ErrFault) {
-		return err
+	if _, state, err := datadir.Holder(data); err == nil {
+		at.ReceiverDown = state != durable.LockHeld && state != durable.LockUnknown
 	}
+	if kept, err := fleet.ReadReceiver(data); err == nil {
+		at.ReceiverSince = kept.StartedAt
+	}
+	records, unreadable, err := fleet.Read(data)
 	for name, r := range records {
 		h := all[name]
 		h.Host.Host, h.record = name, &r
-		if h.LastContact == nil || h.LastContact.Before(r.ReceivedAt) {
-			h.LastContact = &r.ReceivedAt
-		}
-		health := r.Assess(now)
-		h.Report = &hostReport{
-			Report: r.Report, ReceivedAt: r.ReceivedAt, ClockSkew: r.ClockSkew, Stored: r.Stored, LastArrival: r.LastArrival, Undelivered: health.Undelivered,
-		}
-		if health.FullIn > 0 {
-			hours := math.Round(health.FullIn.Hours()*10) / 10
-			h.Report.FullInHours = &hours
-		}
+		h.setReport(r, at)
 		all[name] = h
 	}
-	return nil // the next report replaces one that is damaged
+	for name, why := range unreadable {
+		h := all[name]
+		h.Host.Host = name
+		h.Problems = append(h.Problems, fleet.Problem{Kind: "report", Severity: fleet.Warning, Text: "its report cannot be read: " + why.Error()})
+		all[name] = h
+	}
+	return at, err
 }
 
-// withProblems sets the problems of a host that is served.
-func (h hostFacts) withProblems(now time.Time) hostFacts {
+func (h *hostFacts) setReport(r fleet.Record, at fleet.Moment) {
+	health := r.Assess(at)
+	h.Report = &hostReport{
+		Report: r.Report, ReceivedAt: r.ReceivedAt, ClockSkew: r.ClockSkew, Undelivered: health.Undelivered,
+		silent: health.SilentFor > 0 || health.FromTheFuture,
+	}
+	if !r.CountedAt.IsZero() {
+		h.Report.Stored, h.Report.ChangedAt = &r.Stored, r.LastChange
+	}
+	if health.FullIn > 0 {
+		hours := inHours(health.FullIn)
+		h.Report.FullInHours = &hours
+	}
+}
+
+// inHours returns a time in hours, to a tenth.
+func inHours(d time.Duration) float64 { return math.Round(d.Hours()*10) / 10 }
+
+// withProblems adds the problems of a host that is served, or should be.
+func (h hostFacts) withProblems(at fleet.Moment) hostFacts {
+	if h.LastContact != nil {
+		at.LastContact = *h.LastContact
+	}
 	switch {
-	case h.State != datadir.HostActive:
+	case h.State != datadir.HostActive && h.State != hostExpired:
+		h.Problems = nil
+		return h
 	case h.record != nil:
-		h.Problems = h.record.Problems(now)
+		h.Problems = append(h.Problems, h.record.Problems(at)...)
 	case h.LastContact != nil:
-		h.Problems = fleet.ContactProblems(*h.LastContact, now)
+		h.Problems = append(h.Problems, fleet.ContactProblems(at)...)
+	}
+	h.Problems = append(h.Problems, h.certificateProblems(at.Now)...)
+	slices.SortStableFunc(h.Problems, func(a, b fleet.Problem) int { return int(b.Severity - a.Severity) })
+	if r := h.Report; r != nil && (h.LastContact == nil || h.LastContact.Before(r.ReceivedAt)) {
+		h.LastContact = &r.ReceivedAt
 	}
 	return h
+}
+
+// Parts of the life of a certificate from which its end is a problem. Certificates renew themselves at
+// half of it.
+const (
+	endsSoon     = 12 // a twelfth: 30 days of a year
+	endsVerySoon = 52 // a week of a year
+)
+
+// certificateProblems returns what is wrong with the certificate that gives access for longest. Of one
+// that was issued elsewhere, only its end is known.
+func (h hostFacts) certificateProblems(now time.Time) []fleet.Problem {
+	problem := func(s fleet.Severity, format string, args ...any) []fleet.Problem {
+		return []fleet.Problem{{Kind: "certificate", Severity: s, Text: fmt.Sprintf(format, args...)}}
+	}
+	i := slices.IndexFunc(h.Certificates, certificateFacts.isValid)
+	switch {
+	case i >= 0:
+		c := h.Certificates[i]
+		life, left := c.NotAfter.Sub(c.notBefore), c.NotAfter.Sub(now)
+		if c.notBefore.IsZero() || left > life/endsSoon {
+			return nil
+		}
+		if left < life/endsVerySoon {
+			return problem(fleet.Critical, "its certificate expires on %s", formatDate(c.NotAfter))
+		}
+		return problem(fleet.Warning, "its certificate expires on %s", formatDate(c.NotAfter))
+	case h.State == hostExpired:
+		return problem(fleet.Critical, "its certificate has expired: 'receiver invite %s --again', or remove the host", h.Host.Host)
+	}
+	return nil
 }
 
 func addInvitations(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {

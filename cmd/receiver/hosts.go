@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
+	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
 	"cis490/internal/printable"
@@ -30,7 +31,7 @@ func hostsCommand(o *options) *cobra.Command {
 		Long: `Hosts lists the hosts that are invited, have joined, have stored archives or are
 disabled. A host is "expired" if all its certificates that are known here have
 expired. Shippers report every few minutes what waits and what is held there
-("-": it does not report). Below the table is what needs an operator. The last
+("-": it has not). Below the table is what needs an operator. The last
 contact may have been up to 10 minutes later than shown.
 
 With --check it prints one line for a monitoring system and exits with 0 (fine),
@@ -58,6 +59,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 		}
 		return checkHosts(cfg, time.Now())
 	})
+	c.MarkFlagsMutuallyExclusive("watch", "check")
 	c.AddCommand(disableCommand(o), enableCommand(o), removeCommand(o))
 	return c
 }
@@ -121,10 +123,24 @@ stay. To use a name for another machine, or again, invite it:
 		Args:    hostNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
-				return datadir.RemoveHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts remove"), time.Now())
+				changes, err := datadir.RemoveHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts remove"), time.Now())
+				return changes, errors.Join(err, forgetReports(cfg, names, err))
 			})
 		},
 	}
+}
+
+// forgetReports removes what hosts have reported, unless they could not be removed.
+func forgetReports(cfg receiver.Config, names []episode.Name, err error) error {
+	if err != nil {
+		return nil
+	}
+	data, err := durable.Open(string(cfg.DataDir))
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	return fleet.Forget(data, names...)
 }
 
 // hostNames checks that the arguments are at least one name of a host.
@@ -240,7 +256,13 @@ func (h hostFacts) formatReport() (stored, waiting, held, free string) {
 		stored = "yes"
 	}
 	if r := h.Report; r != nil {
-		stored, waiting, held = strconv.FormatInt(r.Stored, 10), strconv.FormatInt(r.Waiting, 10), strconv.FormatInt(r.HeldTotal(), 10)
+		if r.Stored != nil {
+			stored = strconv.FormatInt(*r.Stored, 10)
+		}
+		if r.silent {
+			return stored, waiting, held, free
+		}
+		waiting, held = strconv.FormatInt(r.Waiting, 10), strconv.FormatInt(r.HeldTotal(), 10)
 		if r.Disk.SizeBytes > 0 {
 			free = strings.ReplaceAll(humanize.IBytes(uint64(r.Disk.FreeBytes)), " ", "")
 		}
@@ -279,22 +301,16 @@ func checkHosts(cfg receiver.Config, now time.Time) (cli.MonitorResult, error) {
 	}
 	summary := summarizeHosts(hosts)
 	result.Values = summary.values()
-	var worst []string // hosts of the highest severity, and their worst problem
+	result.Summary = fmt.Sprintf("%d active hosts", summary.Active)
+	named := [3]int{}
 	for _, h := range hosts {
 		code := int(fleet.Worst(h.Problems))
-		if code > result.Code {
-			result.Code, worst = code, nil
-		}
-		if code > cli.MonitorOK && code == result.Code {
-			worst = append(worst, fmt.Sprintf("%s %s", h.Host.Host, h.Problems[0].Text))
+		if named[code]++; code > cli.MonitorOK && named[code] <= maxCheckHosts {
+			result.Add(code, "%s %s", h.Host.Host, h.Problems[0].Text)
 		}
 	}
-	result.Summary = fmt.Sprintf("%d active hosts", summary.Active)
-	if n := len(worst); n > 0 {
-		result.Summary += ": " + strings.Join(worst[:min(n, maxCheckHosts)], "; ")
-		if n > maxCheckHosts {
-			result.Summary += fmt.Sprintf("; and %d more", n-maxCheckHosts)
-		}
+	if more := named[result.Code] - maxCheckHosts; more > 0 && result.Code > cli.MonitorOK {
+		result.Add(result.Code, "and %d more", more)
 	}
 	return result, nil
 }

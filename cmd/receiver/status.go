@@ -2,9 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -58,8 +58,12 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 			return cli.MonitorResult{}, err
 		}
 		st, err := inspectStatus(cfg, time.Now())
-		return checkStatus(st), err
+		if err != nil {
+			return cli.MonitorResult{}, err
+		}
+		return checkStatus(st)
 	})
+	c.MarkFlagsMutuallyExclusive("watch", "check")
 	return c
 }
 
@@ -73,10 +77,10 @@ type statusFacts struct {
 type hostSummary struct {
 	Active   int   `json:"active"`
 	Warning  int   `json:"warning"`  // of Active: the worst problem of the host
-	Critical int   `json:"critical"` // the same
+	Critical int   `json:"critical"` // the same, and hosts whose certificate has expired
 	Stored   int64 `json:"stored_archives"`
-	Waiting  int64 `json:"waiting"`
-	Held     int64 `json:"held"`
+	Waiting  int64 `json:"waiting"` // of hosts that are not silent
+	Held     int64 `json:"held"`    // the same
 }
 
 func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
@@ -94,18 +98,24 @@ func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
 
 func summarizeHosts(hosts []hostFacts) (s hostSummary) {
 	for _, h := range hosts {
-		if h.State != datadir.HostActive {
+		if h.State != datadir.HostActive && h.State != hostExpired {
 			continue
 		}
-		s.Active++
+		if h.State == datadir.HostActive {
+			s.Active++
+		}
 		switch fleet.Worst(h.Problems) {
 		case fleet.Warning:
 			s.Warning++
 		case fleet.Critical:
 			s.Critical++
 		}
-		if h.Report != nil {
-			s.Stored, s.Waiting, s.Held = s.Stored+h.Report.Stored, s.Waiting+h.Report.Waiting, s.Held+h.Report.HeldTotal()
+		r := h.Report
+		if r != nil && r.Stored != nil {
+			s.Stored += *r.Stored
+		}
+		if r != nil && !r.silent {
+			s.Waiting, s.Held = s.Waiting+r.Waiting, s.Held+r.HeldTotal()
 		}
 	}
 	return s
@@ -136,44 +146,43 @@ func (s hostSummary) values() []string {
 
 // checkStatus is 'receiver status --check'. It judges the receiver itself: 'receiver hosts --check' judges
 // the hosts.
-func checkStatus(st statusFacts) cli.MonitorResult {
-	result := cli.MonitorResult{Service: "RECEIVER", Values: []string{
-		fmt.Sprintf("free=%dB", st.FreeBytes), fmt.Sprintf("quarantine=%d", st.Quarantined), fmt.Sprintf("damaged=%d", st.Scrub.Damaged),
+func checkStatus(st statusFacts) (cli.MonitorResult, error) {
+	result := cli.MonitorResult{Service: "RECEIVER", Summary: "running", Values: []string{
+		fmt.Sprintf("quarantine=%d", st.Quarantined), fmt.Sprintf("damaged=%d", st.Scrub.Damaged),
 	}}
-	var found [3][]string
-	add := func(code int, format string, args ...any) {
-		found[code] = append(found[code], fmt.Sprintf(format, args...))
+	if st.FreeBytes != durable.UnknownSpace {
+		result.Values = append(result.Values, fmt.Sprintf("free=%dB", st.FreeBytes))
 	}
-	if st.Running == "" && !st.RunningUnknown {
-		add(cli.MonitorCritical, "not running")
+	if st.RunningUnknown {
+		return result, errors.New("only root and the receiver's user can read whether it runs: run this as cis490")
+	}
+	if st.Running == "" {
+		result.Add(cli.MonitorCritical, "not running")
 	}
 	for _, p := range st.Problems {
-		add(cli.MonitorCritical, "%s", p)
+		result.Add(cli.MonitorCritical, "%s", p)
 	}
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
-		add(cli.MonitorCritical, "the scrub found %d archives damaged or missing", n)
+		result.Add(cli.MonitorCritical, "the scrub found %d archives damaged or missing", n)
 	}
-	if h := st.FullInHours; h != nil && *h < 24 {
-		add(cli.MonitorCritical, "the disk is full in %s", cli.FormatHours(*h))
-	} else if h != nil && *h < 72 {
-		add(cli.MonitorWarning, "the disk is full in %s", cli.FormatHours(*h))
+	if h := st.FullInHours; h != nil {
+		switch left := time.Duration(*h * float64(time.Hour)); {
+		case left < fleet.FullVerySoon:
+			result.Add(cli.MonitorCritical, "the disk is full in %s", fleet.FormatTime(left))
+		case left < fleet.FullSoon:
+			result.Add(cli.MonitorWarning, "the disk is full in %s", fleet.FormatTime(left))
+		}
 	}
 	if n := st.Quarantined; n > 0 {
-		add(cli.MonitorWarning, "%d files in quarantine", n)
+		result.Add(cli.MonitorWarning, "%d files in quarantine", n)
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
-		add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
-	}
-	result.Summary = "running"
-	for code, texts := range found {
-		if len(texts) > 0 {
-			result.Code, result.Summary = code, strings.Join(texts, "; ")
-		}
+		result.Add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
 	}
 	if st.Hosts != nil {
 		result.Values = append(result.Values, st.Hosts.values()...)
 	}
-	return result
+	return result, nil
 }
 
 func printState(to io.Writer, st statusFacts, now time.Time) error {
@@ -186,7 +195,7 @@ func printState(to io.Writer, st statusFacts, now time.Time) error {
 	}
 	full := ""
 	if st.FullInHours != nil {
-		full = fmt.Sprintf(", full in about %s", cli.FormatHours(*st.FullInHours))
+		full = ", full in about " + fleet.FormatTime(time.Duration(*st.FullInHours*float64(time.Hour)))
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free%s\n", free, humanize.IBytes(uint64(st.MinFree)), full)
 	if st.FreeInodes != nil {

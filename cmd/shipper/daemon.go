@@ -91,7 +91,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	reloader := &credentialReloader{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
 	s.Status, s.ReloadCredentials = reloads.NotifyStatus, reloader.reloadAfterRefusal
 	reporter := newHostReporter(cfg, creds, client, log)
-	reporter.changes, reporter.answers = s.Changes(), s.Answers()
+	reporter.changes, reporter.answers = s.StateChanges(), s.Answers()
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	reloads.Load = func() error {
 		if err := creds.Reload(); err != nil {

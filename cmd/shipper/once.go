@@ -46,7 +46,6 @@ func runOnce(c *cobra.Command, o *options) error {
 		renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client, once: true}
 		renewer.learnCAs(c.Context())
 		renewer.renewIfDue(c.Context())
-		newHostReporter(cfg, creds, client, log).reportOnce(c.Context())
 	}
 	if o.json {
 		err = cli.WriteJSON(c.OutOrStdout(), tally)
@@ -55,6 +54,9 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	if c.Context().Err() != nil {
 		return errors.Join(err, &cli.ExitError{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
+	}
+	if passErr == nil {
+		newHostReporter(cfg, creds, client, log).reportOnce(c.Context())
 	}
 	return errors.Join(err, passError(cfg, tally, passErr))
 }

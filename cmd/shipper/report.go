@@ -15,9 +15,10 @@ import (
 
 // Times of reports.
 const (
-	firstReport    = 2 * time.Second // after the start, at most
-	reportTimeout  = 30 * time.Second
-	noReportsPause = 24 * time.Hour // for a receiver that keeps no reports
+	firstReport    = 2 * time.Second  // after the start, at most
+	reportTimeout  = 30 * time.Second // of the request
+	onceTimeout    = 5 * time.Second  // of a pass that is over
+	noReportsPause = time.Hour        // for a receiver that keeps no reports
 )
 
 // hostReporter reports the state of the host to the receiver. A report that fails costs a line in the
@@ -28,8 +29,10 @@ type hostReporter struct {
 	reporter    *shipper.Reporter
 	send        func(context.Context, wire.Report) error
 	certificate func() time.Time // when it expires
-	changes     <-chan struct{}  // see [shipper.Shipper.Changes]
+	changes     <-chan struct{}  // see [shipper.Shipper.StateChanges]
 	answers     <-chan struct{}  // see [shipper.Shipper.Answers]
+
+	failure string // of the last report, if it is in the log
 }
 
 func newHostReporter(cfg shipper.Config, creds *pki.Client, client *wire.Client, log *slog.Logger) *hostReporter {
@@ -40,10 +43,13 @@ func newHostReporter(cfg shipper.Config, creds *pki.Client, client *wire.Client,
 
 // reportOnce reports the result of a pass.
 func (r *hostReporter) reportOnce(ctx context.Context) {
-	if r.interval > 0 && ctx.Err() == nil {
-		if err := r.report(ctx, 0); err != nil {
-			r.log.Debug("report not sent", "err", err)
-		}
+	if r.interval == 0 || ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, onceTimeout)
+	defer cancel()
+	if err := r.report(ctx, 0); err != nil {
+		r.log.Debug("report not sent", "err", err)
 	}
 }
 
@@ -55,14 +61,13 @@ func (r *hostReporter) reportUntilDone(ctx context.Context) error {
 	for {
 		next := r.interval - rand.N(r.interval/5)
 		err := r.report(ctx, r.interval)
-		switch {
-		case errors.Is(err, wire.NotFound):
-			r.log.Info("receiver keeps no reports", "hint", "it is an older one: 'receiver hosts' shows less of this host")
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.logFailure(err)
+		if errors.Is(err, wire.NotFound) {
 			waitFor(ctx, noReportsPause)
-		case err != nil:
-			r.log.Debug("report not sent", "err", err)
-			fallthrough
-		default:
+		} else {
 			r.waitForChange(ctx, next)
 		}
 		if ctx.Err() != nil {
@@ -70,6 +75,43 @@ func (r *hostReporter) reportUntilDone(ctx context.Context) error {
 		}
 	}
 }
+
+// logFailure logs once each kind of failure that an operator may have to know. The log has those of the
+// network already, and the receiver's those of its disk.
+func (r *hostReporter) logFailure(err error) {
+	refusal, refused := errors.AsType[*wire.Problem](err)
+	local, isLocal := errors.AsType[*localError](err)
+	kind := ""
+	switch {
+	case err == nil:
+		r.failure = ""
+		return
+	case errors.Is(err, wire.NotFound):
+		if kind = "not found"; r.failure != kind {
+			r.log.Info("receiver keeps no reports", "hint", "it is an older one: 'receiver hosts' shows less of this host")
+		}
+	case refused && refusal.Code == wire.BadRequest:
+		kind = string(refusal.Code)
+	case isLocal:
+		kind = local.Error()
+	}
+	if kind == "" {
+		r.log.Debug("report not sent", "err", err)
+		return
+	}
+	if r.failure != kind && !errors.Is(err, wire.NotFound) {
+		r.log.Warn("no report of this host", "err", err)
+	}
+	r.failure = kind
+}
+
+// localError says that the state of this host cannot be read.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *localError) Unwrap() error { return e.err }
 
 // waitForChange waits for a change or for a time. After half of that time it waits for a ping too: a
 // report after that costs neither end a TLS handshake.
@@ -88,7 +130,7 @@ func (r *hostReporter) waitForChange(ctx context.Context, most time.Duration) {
 	case <-half:
 	}
 	select {
-	case <-r.answers: // of before
+	case <-r.answers: // of an earlier ping
 	default:
 	}
 	select {
@@ -110,11 +152,11 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 
 // report sends a report. interval is the time until the next one, or 0 if that is unknown.
 func (r *hostReporter) report(ctx context.Context, interval time.Duration) error {
+	report, err := r.reporter.Report(ctx, time.Now(), interval, r.certificate().UTC())
+	if err != nil {
+		return &localError{err}
+	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	report, err := r.reporter.Report(time.Now(), interval, r.certificate().UTC())
-	if err != nil {
-		return err
-	}
 	return r.send(ctx, report)
 }

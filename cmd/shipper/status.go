@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/durable"
 	"cis490/internal/printable"
 	"cis490/internal/shipper"
 )
@@ -45,6 +46,7 @@ With --check it prints one line for a monitoring system and exits with 0 (fine),
 		st, err := o.inspectStatus(c)
 		return checkStatus(st, time.Now()), err
 	})
+	c.MarkFlagsMutuallyExclusive("watch", "check")
 	return c
 }
 
@@ -65,46 +67,49 @@ func (o *options) showStatus(w io.Writer, cfg shipper.Config) error {
 	return err
 }
 
-// Ages from which a check warns.
+// Ages from which a check warns, or is critical. A short outage resolves itself.
 const (
-	failingLong = time.Hour // a short outage resolves itself
-	waitingLong = 24 * time.Hour
+	downLong     = 10 * time.Minute
+	downVeryLong = time.Hour
+	failingLong  = time.Hour
+	idleLong     = 30 * time.Minute // for episodes that wait, if no shipper runs
+	waitingLong  = 24 * time.Hour
 )
 
 // checkStatus is 'shipper status --check'.
 func checkStatus(st shipper.Status, now time.Time) cli.MonitorResult {
-	var found [3][]string
-	add := func(code int, format string, args ...any) {
-		found[code] = append(found[code], fmt.Sprintf(format, args...))
+	result := cli.MonitorResult{Service: "SHIPPER", Summary: fmt.Sprintf("%d shipped", st.Shipped), Values: []string{
+		fmt.Sprintf("waiting=%d", st.Waiting+st.Sealed), fmt.Sprintf("held=%d", st.HeldTotal), fmt.Sprintf("failing=%d", st.FailingTotal),
+		fmt.Sprintf("shipped=%d", st.Shipped), fmt.Sprintf("unfinished=%d", st.Unfinished),
+	}}
+	if st.FreeBytes != durable.UnknownSpace {
+		result.Values = append(result.Values, fmt.Sprintf("free=%dB", st.FreeBytes))
 	}
 	waits := time.Duration(0)
 	if !st.OldestWaiting.IsZero() {
 		waits = now.Sub(st.OldestWaiting)
 	}
-	switch {
+	switch down := st.Receiver; {
 	case st.StoreProblem != "":
-		add(cli.MonitorCritical, "%s", st.StoreProblem)
-	case st.Receiver != nil && st.ReceiverState == shipper.ReceiverDown:
-		add(cli.MonitorCritical, "the receiver accepts nothing since %s: %s", st.Receiver.Since.UTC().Format(time.DateTime), st.Receiver.Cause)
+		result.Add(cli.MonitorCritical, "%s", st.StoreProblem)
+	case down != nil && st.ReceiverState == shipper.ReceiverDown && now.Sub(down.Since) > downVeryLong:
+		result.Add(cli.MonitorCritical, "the receiver accepts nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
+	case down != nil && st.ReceiverState == shipper.ReceiverDown && now.Sub(down.Since) > downLong:
+		result.Add(cli.MonitorWarning, "the receiver accepts nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
+	}
+	switch {
 	case waits > waitingLong:
-		add(cli.MonitorCritical, "an episode has been waiting since %s", st.OldestWaiting.UTC().Format(time.DateTime))
-	case waits > failingLong && len(st.Failing) > 0:
-		add(cli.MonitorWarning, "%d failing: %s", st.FailingTotal, st.Failing[0].Cause)
+		result.Add(cli.MonitorCritical, "an episode has been waiting since %s", st.OldestWaiting.UTC().Format(time.DateTime))
+	case waits > idleLong && st.Running == "" && !st.RunningUnknown:
+		result.Add(cli.MonitorWarning, "episodes wait, and no shipper runs")
+	case len(st.Failing) > 0 && now.Sub(st.Failing[0].Since) > failingLong: // the first has failed longest
+		result.Add(cli.MonitorWarning, "%d failing: %s", st.FailingTotal, st.Failing[0].Cause)
 	}
 	if st.FreeBytes < st.MinFree {
-		add(cli.MonitorCritical, "packing waits for space")
+		result.Add(cli.MonitorCritical, "packing waits for space")
 	}
 	if st.HeldTotal > 0 {
-		add(cli.MonitorWarning, "%d held: see 'shipper held'", st.HeldTotal)
-	}
-	result := cli.MonitorResult{Service: "SHIPPER", Summary: fmt.Sprintf("%d shipped", st.Shipped), Values: []string{
-		fmt.Sprintf("waiting=%d", st.Waiting+st.Sealed), fmt.Sprintf("held=%d", st.HeldTotal), fmt.Sprintf("failing=%d", st.FailingTotal),
-		fmt.Sprintf("shipped=%d", st.Shipped), fmt.Sprintf("unfinished=%d", st.Unfinished), fmt.Sprintf("free=%dB", st.FreeBytes),
-	}}
-	for code, texts := range found {
-		if len(texts) > 0 {
-			result.Code, result.Summary = code, strings.Join(texts, "; ")
-		}
+		result.Add(cli.MonitorWarning, "%d held: see 'shipper held'", st.HeldTotal)
 	}
 	return result
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -26,12 +25,4 @@ func DescribeHolder(holder string, unknown bool, daemon string) string {
 		return "unknown: only root and the " + daemon + "'s user can read the lock"
 	}
 	return cmp.Or(holder, "no")
-}
-
-// FormatHours describes how long something still takes.
-func FormatHours(hours float64) string {
-	if hours >= 48 {
-		return fmt.Sprintf("%.0f days", hours/24)
-	}
-	return fmt.Sprintf("%.0f h", hours)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,17 @@ type MonitorResult struct {
 	Code    int      // one of the above
 	Summary string   // for an operator
 	Values  []string // performance data, as name=value
+}
+
+// Add adds something that was found. The result has what is worst.
+func (m *MonitorResult) Add(code int, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	switch {
+	case code > m.Code:
+		m.Code, m.Summary = code, text
+	case code == m.Code && code > MonitorOK:
+		m.Summary += "; " + text
+	}
 }
 
 func (m *MonitorResult) Error() string {
@@ -72,7 +84,11 @@ func printf(w io.Writer, format string, args ...any) error {
 
 // isMonitored reports whether the arguments ask for a [MonitorResult].
 func isMonitored(args []string) bool {
-	return slices.ContainsFunc(args, func(arg string) bool { return arg == "--check" || arg == "--check=true" })
+	return slices.ContainsFunc(args, func(arg string) bool {
+		flag, value, given := strings.Cut(arg, "=")
+		on, err := strconv.ParseBool(value)
+		return flag == "--check" && (!given || err == nil && on)
+	})
 }
 
 // printUnknown prints that a check could not be made, and returns the exit code.

@@ -29,6 +29,8 @@ func TestCheckPrintsOneLineAndHasTheCodesOfPlugins(t *testing.T) {
 		"no answer":    {[]string{"--check"}, MonitorResult{}, UsageError(errors.New("receiver.toml:1: unknown key")), "RECEIVER UNKNOWN: receiver.toml:1: unknown key", 3},
 		"two errors":   {[]string{"--check"}, MonitorResult{}, errors.Join(errors.New("a"), errors.New("b")), "RECEIVER UNKNOWN: a; b", 3},
 		"misuse":       {[]string{"--check", "--bogus"}, MonitorResult{}, nil, "RECEIVER UNKNOWN: unknown flag: --bogus; see 'receiver --help'", 3},
+		"true":         {[]string{"--check=t"}, MonitorResult{"HOSTS", MonitorOK, "fine", nil}, nil, "HOSTS OK: fine", 0},
+		"true, failed": {[]string{"--check=1"}, MonitorResult{}, errors.New("a"), "RECEIVER UNKNOWN: a", 3},
 		"not a check":  {nil, MonitorResult{}, nil, "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -57,15 +59,20 @@ func TestWatchRefreshesInPlaceUntilItsContextEnds(t *testing.T) {
 		defer cancel()
 		var out bytes.Buffer
 		n := 0
-		err := watch(ctx, &out, func(w io.Writer) error {
+		err := watch(ctx, &out, func() int { return 4 }, func(w io.Writer) error {
 			n++
-			fmt.Fprintf(w, "line %d\n", n)
-			if n == 2 {
+			switch n {
+			case 1:
+				fmt.Fprintln(w, "1\n2\n3")
+			case 2:
+				fmt.Fprintln(w, "1\n2\n3\n4\n5")
+			default:
 				return errors.New("not now")
 			}
 			return nil
-		})
-		want := "\x1b[2J\x1b[Hline 1\x1b[K\n\x1b[J" + "\x1b[Hline 2\x1b[K\n\x1b[K\nnot now\x1b[K\n\x1b[J" + "\x1b[Hline 3\x1b[K\n\x1b[J"
+		}, error.Error)
+		page := func(lines ...string) string { return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J" }
+		want := "\x1b[2J" + page("1", "2", "3") + page("1", "2", "... and 3 more lines") + page("", "not now")
 		if err != nil || out.String() != want {
 			t.Errorf("got %q, %v, want %q", &out, err, want)
 		}

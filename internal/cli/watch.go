@@ -12,6 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"cis490/internal/printable"
+	"cis490/internal/serviceuser"
 )
 
 // watchInterval is the time between two refreshes of --watch.
@@ -33,7 +36,9 @@ func AddWatch(c *cobra.Command, open func(c *cobra.Command) (show func(w io.Writ
 		if !on {
 			return show(c.OutOrStdout())
 		}
-		return watch(c.Context(), c.OutOrStdout(), show)
+		return watch(c.Context(), c.OutOrStdout(), terminalHeight, show, func(err error) string {
+			return printable.Text(serviceuser.Explain(err, CheckLine(c)).Error())
+		})
 	}
 }
 
@@ -45,18 +50,29 @@ const (
 	clearAll   = "\x1b[2J"
 )
 
+// terminalHeight returns how many lines fit on the terminal.
+func terminalHeight() int {
+	if _, height, err := term.GetSize(int(os.Stdout.Fd())); err == nil && height > 1 {
+		return height
+	}
+	return 24
+}
+
 // watch shows a text in place until ctx ends. Each refresh is one write, so that it does not flicker.
-func watch(ctx context.Context, w io.Writer, show func(w io.Writer) error) error {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
+// Lines that do not fit would scroll, and are left out.
+func watch(ctx context.Context, w io.Writer, height func() int, show func(w io.Writer) error, explain func(error) string) error {
 	start := clearAll
 	for {
 		var text bytes.Buffer
 		err := show(&text)
 		if exit, ok := errors.AsType[*ExitError](err); err != nil && (!ok || exit.Err != nil) {
-			fmt.Fprintf(&text, "\n%v\n", err)
+			fmt.Fprintf(&text, "\n%s\n", explain(err))
 		}
-		page := strings.ReplaceAll(text.String(), "\n", clearLine+"\n")
+		lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
+		if most := height() - 1; len(lines) > most {
+			lines = append(lines[:most-1], fmt.Sprintf("... and %d more lines", len(lines)-most+1))
+		}
+		page := strings.Join(lines, clearLine+"\n") + clearLine + "\n"
 		if _, err := io.WriteString(w, start+cursorHome+page+clearBelow); err != nil {
 			return err
 		}
@@ -64,7 +80,7 @@ func watch(ctx context.Context, w io.Writer, show func(w io.Writer) error) error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(watchInterval):
 		}
 	}
 }

@@ -5,58 +5,99 @@ import (
 	"time"
 )
 
+// Moment is when a record is judged, and what else is known then.
+type Moment struct {
+	Now time.Time
+	// ReceiverSince is when the receiver started. Before that no host could report.
+	ReceiverSince time.Time
+	// ReceiverDown means that the receiver does not run, so that no host can report.
+	ReceiverDown bool
+	// LastContact is when the host last connected, to about ten minutes. It is zero if unknown.
+	LastContact time.Time
+}
+
 // Health is what a [Record] means at one moment.
 type Health struct {
 	// SilentFor is how long the host has not reported, if that is longer than its own rhythm.
 	SilentFor time.Duration
+	// Connects means that a silent host connects all the same.
+	Connects bool
+	// FromTheFuture means that the report is from after now: the receiver's clock went back.
+	FromTheFuture bool
 	// Cloned reports that two machines used the certificate of the host within the last day.
 	Cloned bool
 	// Undelivered are the episodes that the host has finished and the receiver has not stored, those
 	// held included.
 	Undelivered int64
-	// Absent is how many more episodes the host has delivered, by its own report, than the receiver has
+	// Absent is how many more episodes the host has delivered, by its own count, than the receiver has
 	// archives of it.
 	Absent int64
-	// FullIn is when the host's disk reaches its min_free, by the faster of the rates of the last day and
-	// the last week; zero if it does not fill.
+	// FullIn is when the host's disk reaches its min_free, by the faster of the rates of the last day
+	// and the last week; zero if it does not fill.
 	FullIn time.Duration
 }
 
 // Limits of a host's silence.
 const (
-	missedReports     = 3 // of a host that says how often it reports
-	minSilence        = 10 * time.Minute
-	unknownRhythm     = 26 * time.Hour // of a host that has reported only a few times
-	minGapsForRhythm  = 3
-	maxForecast       = 1000 * 24 * time.Hour
-	minForecastWindow = time.Hour
+	missedReports    = 3 // of a host that says how often it reports
+	minSilence       = 10 * time.Minute
+	minTimerSilence  = time.Hour
+	unknownRhythm    = 26 * time.Hour // of a host that has reported only a few times
+	minGapsForRhythm = 3
+	maxRhythm        = 100 * 24 * time.Hour
+	contactAccuracy  = 20 * time.Minute
 )
 
-// Assess judges a record at now.
-func (r Record) Assess(now time.Time) Health {
+// Assess judges a record.
+func (r Record) Assess(at Moment) Health {
 	h := Health{
-		Cloned:      !r.ClonedAt.IsZero() && now.Sub(r.ClonedAt) < cloneMemory,
-		Undelivered: r.Report.Waiting + r.Report.HeldTotal(),
-		Absent:      max(0, r.Report.Shipped-r.Stored),
-		FullIn:      TimeUntilFull(r.Samples, Sample{r.ReceivedAt.Unix(), r.Report.Disk.FreeBytes}, r.Report.Disk.MinFree),
+		FromTheFuture: r.ReceivedAt.After(at.Now.Add(maxClockAhead)),
+		Cloned:        !r.ClonedAt.IsZero() && at.Now.Sub(r.ClonedAt) < cloneMemory,
+		Undelivered:   r.Report.Waiting + r.Report.HeldTotal(),
 	}
-	if silence := now.Sub(r.ReceivedAt); silence > r.longestSilence() {
-		h.SilentFor = silence
+	if !r.CountedAt.IsZero() {
+		h.Absent = max(0, r.Report.Shipped-r.Stored)
+	}
+	if r.Report.Disk.SizeBytes > 0 {
+		h.FullIn = TimeUntilFull(r.Samples, Sample{r.ReceivedAt.Unix(), r.Report.Disk.FreeBytes}, r.Report.Disk.MinFree)
+	}
+	heard := r.ReceivedAt
+	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
+		heard = at.ReceiverSince
+	}
+	if limit, _ := r.longestSilence(); !at.ReceiverDown && at.Now.Sub(heard) > limit {
+		h.SilentFor = at.Now.Sub(r.ReceivedAt)
+		h.Connects = at.LastContact.After(r.ReceivedAt.Add(contactAccuracy)) && at.Now.Sub(at.LastContact) < limit+contactAccuracy
 	}
 	return h
 }
 
 // longestSilence returns how long a host may be silent: by the interval that it states, or by its last
-// reports.
-func (r Record) longestSilence() time.Duration {
-	switch {
-	case r.Report.Interval > 0:
-		return max(minSilence, missedReports*time.Duration(min(r.Report.Interval, int64(maxForecast/time.Second)))*time.Second)
-	case len(r.Gaps) < minGapsForRhythm:
-		return unknownRhythm
+// gaps if a timer starts it. It returns false if too little is known of that timer.
+func (r Record) longestSilence() (limit time.Duration, known bool) {
+	if r.Report.Interval > 0 {
+		return max(minSilence, missedReports*seconds(r.Report.Interval)), true
 	}
-	return max(minSilence, missedReports*time.Duration(min(slices.Max(r.Gaps), int64(maxForecast/time.Second)))*time.Second)
+	gaps := slices.Sorted(slices.Values(r.Gaps))
+	if len(gaps) < minGapsForRhythm {
+		if len(gaps) == 0 {
+			return unknownRhythm, false
+		}
+		return max(unknownRhythm, missedReports*seconds(gaps[len(gaps)-1])), false
+	}
+	return max(minTimerSilence, missedReports*seconds(gaps[len(gaps)/2])), true
 }
+
+// seconds returns a time of a report, which may be any.
+func seconds(n int64) time.Duration {
+	return time.Duration(min(max(0, n), int64(maxRhythm/time.Second))) * time.Second
+}
+
+// Limits of a forecast.
+const (
+	minForecastWindow = 6 * time.Hour
+	maxForecast       = 1000 * 24 * time.Hour
+)
 
 // TimeUntilFull returns in what time free space falls to the floor, by the faster of the rates of the
 // last day and the last week, or 0 if it does not fall. Space that was used and given back within

@@ -9,28 +9,40 @@ import (
 )
 
 func TestHostIsSilentByItsOwnRhythm(t *testing.T) {
+	night := []int64{86400, 86410, 86390}
 	for name, c := range map[string]struct {
 		interval int64
 		gaps     []int64
 		since    time.Duration
+		at       fleet.Moment // besides its Now
 		silent   bool
 	}{
-		"daemon, on time":          {interval: 300, since: 5 * time.Minute},
-		"daemon, two missed":       {interval: 300, since: 14 * time.Minute},
-		"daemon, three missed":     {interval: 300, since: 16 * time.Minute, silent: true},
-		"fast daemon, patience":    {interval: 10, since: 9 * time.Minute},
-		"fast daemon":              {interval: 10, since: 11 * time.Minute, silent: true},
-		"timer, new, a day":        {gaps: []int64{600}, since: 25 * time.Hour},
-		"timer, new, longer":       {gaps: []int64{600}, since: 27 * time.Hour, silent: true},
-		"timer, every ten minutes": {gaps: []int64{600, 610, 590}, since: 31 * time.Minute, silent: true},
-		"timer, every night":       {gaps: []int64{86400, 86410, 86390}, since: 2 * 24 * time.Hour},
-		"timer, a week of silence": {gaps: []int64{86400, 86410, 86390}, since: 7 * 24 * time.Hour, silent: true},
-		"clock went back":          {interval: 300, since: -time.Hour},
+		"daemon, on time":            {interval: 300, since: 5 * time.Minute},
+		"daemon, two missed":         {interval: 300, since: 14 * time.Minute},
+		"daemon, three missed":       {interval: 300, since: 16 * time.Minute, silent: true},
+		"fast daemon, patience":      {interval: 10, since: 9 * time.Minute},
+		"fast daemon":                {interval: 10, since: 11 * time.Minute, silent: true},
+		"timer, new, a day":          {gaps: []int64{600}, since: 25 * time.Hour},
+		"timer, new, longer":         {gaps: []int64{600}, since: 27 * time.Hour, silent: true},
+		"timer, new, weekly":         {gaps: []int64{604800}, since: 8 * 24 * time.Hour},
+		"timer, every ten minutes":   {gaps: []int64{600, 610, 590}, since: 61 * time.Minute, silent: true},
+		"timer, one night off":       {gaps: []int64{600, 30000, 600, 600}, since: 61 * time.Minute, silent: true},
+		"timer, every night":         {gaps: night, since: 2 * 24 * time.Hour},
+		"timer, a week of silence":   {gaps: night, since: 7 * 24 * time.Hour, silent: true},
+		"clock went back":            {interval: 300, since: -time.Hour},
+		"receiver down":              {interval: 300, since: time.Hour, at: fleet.Moment{ReceiverDown: true}},
+		"receiver up again":          {interval: 300, since: 24 * time.Hour, at: fleet.Moment{ReceiverSince: start.Add(24*time.Hour - 14*time.Minute)}},
+		"receiver up for long":       {interval: 300, since: 24 * time.Hour, at: fleet.Moment{ReceiverSince: start.Add(24*time.Hour - 16*time.Minute)}, silent: true},
+		"receiver started in future": {interval: 300, since: time.Hour, at: fleet.Moment{ReceiverSince: start.Add(24 * time.Hour)}, silent: true},
 	} {
 		r := fleet.Record{ReceivedAt: start, Gaps: c.gaps, Report: wire.Report{Interval: c.interval}}
-		got := r.Assess(start.Add(c.since)).SilentFor
-		if (got > 0) != c.silent || c.silent && got != c.since {
-			t.Errorf("%s: silent for %v, want %v", name, got, c.silent)
+		c.at.Now = start.Add(c.since)
+		got := r.Assess(c.at)
+		if (got.SilentFor > 0) != c.silent || c.silent && got.SilentFor != c.since {
+			t.Errorf("%s: silent for %v, want %v", name, got.SilentFor, c.silent)
+		}
+		if got.FromTheFuture != (c.since < 0) {
+			t.Errorf("%s: from the future: %v", name, got.FromTheFuture)
 		}
 	}
 }
@@ -46,7 +58,7 @@ func TestForecastOfAFullDisk(t *testing.T) {
 		want    time.Duration
 	}{
 		"nothing known":            {nil, 10 * gb, 0},
-		"too early to say":         {[]fleet.Sample{sample(0.5, 20*gb)}, 10 * gb, 0},
+		"too early to say":         {[]fleet.Sample{sample(5, 20*gb)}, 10 * gb, 0},
 		"does not fill":            {[]fleet.Sample{sample(24, 10*gb)}, 10 * gb, 0},
 		"empties":                  {[]fleet.Sample{sample(24, 5*gb)}, 10 * gb, 0},
 		"1 GB per hour":            {[]fleet.Sample{sample(24, 34*gb)}, 10 * gb, 9 * time.Hour}, // the floor is 1 GB
@@ -66,12 +78,16 @@ func TestForecastOfAFullDisk(t *testing.T) {
 }
 
 func TestWhatHasNotArrivedIsCounted(t *testing.T) {
-	r := fleet.Record{Stored: 10, Report: wire.Report{Waiting: 3, Held: map[string]int64{"conflict": 1, "unfit": 2}, Shipped: 12}}
-	if h := r.Assess(start); h.Undelivered != 6 || h.Absent != 2 {
+	r := fleet.Record{Stored: 10, CountedAt: start, Report: wire.Report{Waiting: 3, Held: map[string]int64{"conflict": 1, "unfit": 2}, Shipped: 12}}
+	if h := r.Assess(fleet.Moment{Now: start}); h.Undelivered != 6 || h.Absent != 2 {
 		t.Errorf("got %+v, want 6 not delivered and 2 absent", h)
 	}
 	r.Report.Shipped = 4 // the host has pruned
-	if h := r.Assess(start); h.Absent != 0 {
+	if h := r.Assess(fleet.Moment{Now: start}); h.Absent != 0 {
+		t.Errorf("got %+v, want none absent", h)
+	}
+	r.Report.Shipped, r.CountedAt = 20, time.Time{} // not counted
+	if h := r.Assess(fleet.Moment{Now: start}); h.Absent != 0 {
 		t.Errorf("got %+v, want none absent", h)
 	}
 }

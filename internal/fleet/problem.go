@@ -40,65 +40,75 @@ type Problem struct {
 	Text     string   `json:"text"`
 }
 
-// Limits from which something is a problem.
+// Ages and forecasts from which something is a problem.
 const (
-	fullSoon       = 72 * time.Hour
-	fullVerySoon   = 24 * time.Hour
-	failingLong    = time.Hour
-	waitingLong    = 24 * time.Hour
-	expiresSoon    = 30 * 24 * time.Hour
-	expiresNow     = 7 * 24 * time.Hour
+	FullVerySoon   = 24 * time.Hour
+	FullSoon       = 72 * time.Hour
+	FailingLong    = time.Hour // a short outage resolves itself
+	WaitingLong    = 24 * time.Hour
 	skewNoticeable = 5 * time.Second
 )
 
-// Problems returns what is wrong with a host at now, the severe ones first.
-func (r Record) Problems(now time.Time) []Problem {
+// Problems returns what is wrong with a host, the severe ones first. What a silent host reported last
+// may not be so any more, and is left out.
+func (r Record) Problems(at Moment) []Problem {
 	var all []Problem
 	add := func(kind string, s Severity, format string, args ...any) {
 		all = append(all, Problem{kind, s, fmt.Sprintf(format, args...)})
 	}
-	h, report := r.Assess(now), r.Report
-	if h.SilentFor > 0 {
-		add("silent", Critical, "has not reported for %s (%s)", words(h.SilentFor), r.rhythm())
-	}
+	h := r.Assess(at)
 	if h.Cloned {
 		add("cloned", Critical, "two machines use its certificate: let one of them join under another name")
 	}
+	switch _, known := r.longestSilence(); {
+	case h.FromTheFuture:
+		add("clock", Warning, "its last report is from the future: was this clock set back?")
+	case h.SilentFor > 0 && h.Connects:
+		add("silent", Warning, "connects, and has not reported for %s", FormatTime(h.SilentFor))
+	case h.SilentFor > 0 && !known:
+		add("silent", Warning, "has not reported for %s (%s)", FormatTime(h.SilentFor), r.rhythm())
+	case h.SilentFor > 0:
+		add("silent", Critical, "has not reported for %s (%s)", FormatTime(h.SilentFor), r.rhythm())
+	default:
+		r.addReported(add, h, at.Now)
+	}
+	slices.SortStableFunc(all, func(a, b Problem) int { return int(b.Severity - a.Severity) })
+	return all
+}
+
+// addReported adds what a host itself reports.
+func (r Record) addReported(add func(kind string, s Severity, format string, args ...any), h Health, now time.Time) {
+	report := r.Report
 	if h.Absent > 0 {
-		add("absent", Critical, "has delivered %d episodes, and %d are stored: run 'shipper verify' there", report.Shipped, r.Stored)
+		add("absent", Warning, "has delivered %d episodes, and %d are stored: run 'shipper verify' there", report.Shipped, r.Stored)
 	}
 	addSpace(add, report.Disk, h.FullIn)
 	if n := report.HeldTotal(); n > 0 {
 		add("held", Warning, "%d held (%s): see 'shipper held' there", n, heldReasons(report))
 	}
-	if at := report.OldestWaiting; report.Failing > 0 && now.Sub(at) > failingLong { // a short outage resolves itself
-		add("failing", Warning, "%d failing: %s", report.Failing, report.LastError)
+	if since := report.FailingSince; !since.IsZero() && now.Sub(since) > FailingLong {
+		add("failing", Warning, "%d failing for %s: %s", report.Failing, FormatTime(now.Sub(since)), report.LastError)
 	}
-	if at := report.OldestWaiting; !at.IsZero() && now.Sub(at) > waitingLong {
-		add("waiting", Warning, "an episode has been waiting for %s", words(now.Sub(at)))
-	}
-	if at := report.CertificateEnds; !at.IsZero() && at.Sub(now) < expiresSoon {
-		s := Warning
-		if at.Sub(now) < expiresNow {
-			s = Critical
-		}
-		add("certificate", s, "its certificate expires on %s", at.UTC().Format(time.DateOnly))
+	if since := report.OldestWaiting; !since.IsZero() && now.Sub(since) > WaitingLong {
+		add("waiting", Warning, "an episode has been waiting for %s", FormatTime(now.Sub(since)))
 	}
 	if skew := time.Duration(r.ClockSkew * float64(time.Second)); skew.Abs() > skewNoticeable {
 		side := "ahead"
 		if skew < 0 {
 			side = "behind"
 		}
-		add("clock", Warning, "its clock is %s %s", words(skew.Abs()), side)
+		add("clock", Warning, "its clock is %s %s", FormatTime(skew.Abs()), side)
 	}
-	slices.SortStableFunc(all, func(a, b Problem) int { return int(b.Severity - a.Severity) })
-	return all
 }
 
-// ContactProblems returns what is wrong at now with a host that does not report, by its last contact.
-func ContactProblems(last, now time.Time) []Problem {
-	if silence := now.Sub(last); silence > unknownRhythm {
-		return []Problem{{"silent", Critical, fmt.Sprintf("was not here for %s", words(silence))}}
+// ContactProblems returns what is wrong with a host that does not report, by its last contact.
+func ContactProblems(at Moment) []Problem {
+	heard := at.LastContact
+	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
+		heard = at.ReceiverSince
+	}
+	if !at.ReceiverDown && at.Now.Sub(heard) > unknownRhythm {
+		return []Problem{{"silent", Warning, fmt.Sprintf("has not connected for %s", FormatTime(at.Now.Sub(at.LastContact)))}}
 	}
 	return nil
 }
@@ -110,17 +120,17 @@ func addSpace(add func(kind string, s Severity, format string, args ...any), d w
 		add("disk", Critical, "its disk is full: packing waits for space")
 	case d.Inodes > 0 && d.FreeInodes < d.Inodes/100:
 		add("inodes", Warning, "its disk has only %d inodes left", d.FreeInodes)
-	case fullIn > 0 && fullIn < fullVerySoon:
-		add("disk", Critical, "its disk is full in %s", words(fullIn))
-	case fullIn > 0 && fullIn < fullSoon:
-		add("disk", Warning, "its disk is full in %s", words(fullIn))
+	case fullIn > 0 && fullIn < FullVerySoon:
+		add("disk", Critical, "its disk is full in %s", FormatTime(fullIn))
+	case fullIn > 0 && fullIn < FullSoon:
+		add("disk", Warning, "its disk is full in %s", FormatTime(fullIn))
 	}
 }
 
 // rhythm says how often a host reports.
 func (r Record) rhythm() string {
 	if r.Report.Interval > 0 {
-		return "it reports every " + words(time.Duration(r.Report.Interval)*time.Second)
+		return "it reports every " + FormatTime(seconds(r.Report.Interval))
 	}
 	return "it reports with each pass"
 }
@@ -135,8 +145,8 @@ func heldReasons(r wire.Report) string {
 	return strings.Join(all, ", ")
 }
 
-// words returns a time that need not be exact.
-func words(d time.Duration) string {
+// FormatTime describes a time that need not be exact.
+func FormatTime(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%d days", d/(24*time.Hour))

@@ -61,6 +61,7 @@ func (l *Lab) Host(name string) *Host {
 		"scan_interval":      `"1h"`,
 		"settle":             `"0s"`, // episodes are finished when they are made; see settle_test.go
 		"min_free":           `"1MiB"`,
+		"report_interval":    `"0s"`, // labs count connections; see report_test.go
 		"receiver.url":       fmt.Sprintf("%q", "https://"+l.Proxy.Addr()),
 		"receiver.ca_file":   `"pki/ca.crt"`,
 		"receiver.cert_file": fmt.Sprintf("%q", "pki/"+name+".crt"),

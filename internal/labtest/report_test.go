@@ -21,7 +21,8 @@ type reported struct {
 		Held       map[string]int   `json:"held"`
 		Shipped    int              `json:"shipped"`
 		Stored     int              `json:"stored_archives"`
-		Arrival    time.Time        `json:"last_arrival_at"`
+		Changed    time.Time        `json:"archives_changed_at"`
+		Interval   int              `json:"interval_seconds"`
 		Disk       map[string]int64 `json:"disk"`
 		Ends       time.Time        `json:"certificate_not_after"`
 	} `json:"report"`
@@ -44,18 +45,20 @@ func reportOf(t *testing.T, l *labtest.Lab, host string) reported {
 	return reported{}
 }
 
-// ageRecord makes the last report of a host that much older.
+// ageRecord makes the last report of a host, and the start of the receiver, that much older.
 func ageRecord(t *testing.T, l *labtest.Lab, host string, age time.Duration) {
 	t.Helper()
-	path := l.Path("data", "reports", host+".report")
-	var record map[string]any
-	fixture.Must(t, json.Unmarshal([]byte(fixture.ReadFile(t, path)), &record))
-	at, err := time.Parse(time.RFC3339, record["received_at"].(string))
-	fixture.Must(t, err)
-	record["received_at"] = at.Add(-age)
-	text, err := json.Marshal(record)
-	fixture.Must(t, err)
-	fixture.WriteFile(t, path, string(text))
+	for file, member := range map[string]string{host + ".report": "received_at", ".receiver": "started_at"} {
+		path := l.Path("data", "reports", file)
+		var content map[string]any
+		fixture.Must(t, json.Unmarshal([]byte(fixture.ReadFile(t, path)), &content))
+		at, err := time.Parse(time.RFC3339, content[member].(string))
+		fixture.Must(t, err)
+		content[member] = at.Add(-age)
+		text, err := json.Marshal(content)
+		fixture.Must(t, err)
+		fixture.WriteFile(t, path, string(text))
+	}
 }
 
 // checkHosts runs a check of a monitoring system, and returns its line.
@@ -68,15 +71,17 @@ func checkHosts(t *testing.T, l *labtest.Lab, code int) string {
 // nothing comes.
 func TestReceiverKnowsTheStateOfItsHosts(t *testing.T) {
 	l, h := newLab(t)
+	h.Set("report_interval", `"5m"`)
 	h.Episode("run-1")
 	h.Draft("unfinished")
 	h.Episode("run-2")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2})
+	if r := reportOf(t, l, "lab-01").Report; r == nil || r.Shipped != 2 || r.Interval != 0 {
+		t.Errorf("after a pass: %+v", r)
+	}
+	ageRecord(t, l, "lab-01", time.Minute)
 	p := h.Daemon()
-	p.WaitLine(t, "shipped episode=run-2")
-	labtest.Eventually(t, "the report arrives", func() bool {
-		r := reportOf(t, l, "lab-01").Report
-		return r != nil && r.Shipped == 2
-	})
+	labtest.Eventually(t, "the daemon reports", func() bool { return reportOf(t, l, "lab-01").Report.Interval == 300 })
 	p.Stop(t)
 	l.Restart()
 	got := reportOf(t, l, "lab-01")
@@ -84,8 +89,8 @@ func TestReceiverKnowsTheStateOfItsHosts(t *testing.T) {
 	if r.Unfinished != 1 || r.Waiting != 0 || len(r.Held) != 0 || r.Stored != 2 || r.Version == "" || r.Disk["free_bytes"] == 0 || r.Ends.IsZero() {
 		t.Errorf("got %+v", r)
 	}
-	if st, err := os.Stat(l.Path("data", "episodes", "lab-01")); err != nil || !st.ModTime().Equal(r.Arrival) {
-		t.Errorf("the last arrival was at %v (%v), want %v", r.Arrival, err, st.ModTime())
+	if st, err := os.Stat(l.Path("data", "episodes", "lab-01")); err != nil || !st.ModTime().Equal(r.Changed) {
+		t.Errorf("the archives changed at %v (%v), want %v", r.Changed, err, st.ModTime())
 	}
 	if line := checkHosts(t, l, 0); !strings.HasPrefix(line, "HOSTS OK: 1 active hosts | ") {
 		t.Errorf("got %s", line)
@@ -104,11 +109,26 @@ func TestReceiverKnowsTheStateOfItsHosts(t *testing.T) {
 	}
 	mustContain(t, "the check", checkHosts(t, l, 1), "HOSTS WARNING", "1 held (1 conflict)", "held=1")
 	mustContain(t, "the check", h.Run("status", "--check").MustExit(t, 1).Stdout, "SHIPPER WARNING", "1 held")
+
+	// Without a receiver no host can report: that is one fault, and not one of each host.
+	ageRecord(t, l, "lab-01", 48*time.Hour)
+	l.Stop()
+	if line := checkHosts(t, l, 1); strings.Contains(line, "reported") {
+		t.Errorf("without a receiver: %s", line)
+	}
+	mustContain(t, "the check", l.Receiver("--config", l.Path("receiver.toml"), "status", "--check").MustExit(t, 2).Stdout, "RECEIVER CRITICAL: not running")
+
+	// A host that is removed is forgotten.
+	l.Receiver("--config", l.Path("receiver.toml"), "hosts", "remove", "lab-01").MustExit(t, 0)
+	if fixture.Exists(l.Path("data", "reports", "lab-01.report")) {
+		t.Error("the report of a removed host is kept")
+	}
 }
 
 // TestClonedMachineIsReported: two machines, here two directories, ship with one certificate.
 func TestClonedMachineIsReported(t *testing.T) {
 	l, h := newLab(t)
+	h.Set("report_interval", `"5m"`)
 	h.Once().MustExit(t, 0)
 	clone := filepath.Join(filepath.Dir(h.Dir), "clone")
 	copyTree(t, h.Dir, clone)

@@ -71,7 +71,7 @@ type Receiver struct {
 	readbackCache   readbackCache
 	rowSearches     *rowSearches
 
-	fleet *fleet.Book // what the hosts report
+	fleet *fleet.Reports // what the hosts report
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -166,7 +166,7 @@ func (r *Receiver) open(holder string) error {
 		return err
 	}
 	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindRows)
-	if r.fleet, err = fleet.Open(r.data, r.countArchives); err != nil {
+	if err := r.openReports(time.Now()); err != nil {
 		return err
 	}
 	if err := r.watchPaths(); err != nil {

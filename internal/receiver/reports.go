@@ -11,27 +11,40 @@ import (
 	"cis490/internal/wire"
 )
 
-// NoteReport keeps the report of a host. A report that cannot be written is no storage fault: nothing
+// openReports opens what hosts report. Only a storage fault ends the start: on a full disk the receiver
+// serves as before.
+func (r *Receiver) openReports(now time.Time) error {
+	var err error
+	r.fleet, err = fleet.Open(r.data, r.countArchives, now)
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if err != nil {
+		r.log.Warn("reports of hosts not kept", "err", err)
+	}
+	return nil
+}
+
+// KeepReport keeps the report of a host. A report that cannot be written is no storage fault: nothing
 // depends on it.
-func (r *Receiver) NoteReport(_ context.Context, host episode.Name, report wire.Report) error {
-	news, err := r.fleet.Note(host, report, time.Now())
-	if news.Cloned {
+func (r *Receiver) KeepReport(ctx context.Context, host episode.Name, report wire.Report) error {
+	if err := r.access.recheckRequest(ctx); err != nil {
+		return err
+	}
+	cloned, err := r.fleet.Add(host, report, time.Now())
+	if cloned {
 		r.log.Warn("two machines use one certificate", "host", string(host),
 			"hint", "a cloned machine? Remove the credentials on one of them, and let it join under a name of its own")
 	}
-	if _, refused := errors.AsType[*wire.Problem](err); err == nil || refused {
-		return err
-	}
 	if durable.IsFull(err) {
-		return wire.Refuse(wire.Full, "the report was not kept")
+		return wire.ErrReportNotKept
 	}
-	r.log.Error("report not kept", "host", string(host), "err", err)
-	return wire.Refuse(wire.Internal, "the report was not kept")
+	return err
 }
 
-func (r *Receiver) countArchives(host episode.Name, lastArrival time.Time) (fleet.Count, bool, error) {
-	n, at, counted, err := r.store.CountArchives(host, lastArrival)
-	return fleet.Count{Archives: n, LastArrival: at}, counted, err
+func (r *Receiver) countArchives(host episode.Name, lastChange time.Time) (fleet.Count, bool, error) {
+	n, at, counted, err := r.store.CountArchives(host, lastChange)
+	return fleet.Count{Archives: n, LastChange: at}, counted, err
 }
 
 // noteSpace keeps the free space of the data directory, from which a status tells when the disk will be
@@ -39,7 +52,7 @@ func (r *Receiver) countArchives(host episode.Name, lastArrival time.Time) (flee
 func (r *Receiver) noteSpace(now time.Time) {
 	free, err := r.data.FreeSpace()
 	if err == nil && !free.IsUnknown() {
-		err = r.fleet.NoteSpace(free.Bytes, now)
+		err = r.fleet.AddSpace(free.Bytes, now)
 	}
 	if err != nil {
 		r.log.Debug("free space not kept", "err", err)

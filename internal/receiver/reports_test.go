@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func (l *lab) record(t *testing.T, host string) fleet.Record {
 	data, err := durable.Open(l.data)
 	fixture.Must(t, err)
 	defer data.Close()
-	all, err := fleet.Read(data)
+	all, _, err := fleet.Read(data)
 	fixture.Must(t, err)
 	for name, r := range all {
 		if string(name) == host {
@@ -36,16 +37,16 @@ func TestReportCountsWhatIsStored(t *testing.T) {
 	l.wantReceipt(key("lab-01", "run-1"), packNoise(100, 1), wire.Stored)
 	l.wantReceipt(key("lab-01", "run-2"), packNoise(100, 2), wire.Stored)
 	l.wantReceipt(key("lab-02", "run-1"), packNoise(100, 3), wire.Stored)
-	fixture.Must(t, l.r.NoteReport(t.Context(), "lab-01", report))
+	fixture.Must(t, l.r.KeepReport(t.Context(), "lab-01", report))
 	r := l.record(t, "lab-01")
-	if r.Stored != 2 || r.Report.Shipped != 2 || r.ClockSkew > -59 || r.ClockSkew < -90 || r.LastArrival.IsZero() {
+	if r.Stored != 2 || r.Report.Shipped != 2 || r.ClockSkew > -59 || r.ClockSkew < -90 || r.LastChange.IsZero() {
 		t.Errorf("got %+v", r)
 	}
-	if err := l.r.NoteReport(t.Context(), "lab-01", report); !errors.Is(err, wire.HostBusy) {
+	if err := l.r.KeepReport(t.Context(), "lab-01", report); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("the next one at once: got %v, want %v", err, wire.HostBusy)
 	}
-	fixture.Must(t, l.r.NoteReport(t.Context(), "lab-03", report))
-	if r := l.record(t, "lab-03"); r.Stored != 0 || !r.LastArrival.IsZero() {
+	fixture.Must(t, l.r.KeepReport(t.Context(), "lab-03", report))
+	if r := l.record(t, "lab-03"); r.Stored != 0 || !r.LastChange.IsZero() {
 		t.Errorf("of a host without archives: got %+v", r)
 	}
 }
@@ -55,14 +56,34 @@ func TestReportThatCannotBeKeptIsNoFault(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m")) })
 	fill := filepath.Join(l.data, "fill")
 	fixture.FillDisk(t, fill)
-	if err := l.r.NoteReport(t.Context(), "lab-01", wire.Report{}); !errors.Is(err, wire.Full) {
+	if err := l.r.KeepReport(t.Context(), "lab-01", wire.Report{}); !errors.Is(err, wire.Full) {
 		t.Errorf("on a full disk: got %v, want %v", err, wire.Full)
 	}
 	fixture.Must(t, os.Remove(fill))
 	reports := filepath.Join(l.data, "reports")
-	fixture.Must(t, os.Remove(reports))
-	if err := l.r.NoteReport(t.Context(), "lab-01", wire.Report{}); !errors.Is(err, wire.Internal) {
-		t.Errorf("without its directory: got %v, want %v", err, wire.Internal)
+	fixture.Must(t, os.RemoveAll(reports))
+	if err := l.r.KeepReport(t.Context(), "lab-01", wire.Report{}); err == nil {
+		t.Error("without its directory a report is kept")
 	}
 	l.wantReceipt(key("lab-01", "run-1"), packNoise(100, 1), wire.Stored)
+}
+
+// TestReceiverStartsWithAFullDisk: an upgraded receiver has no directory for reports yet.
+func TestReceiverStartsWithAFullDisk(t *testing.T) {
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=1m,nr_inodes=60")) })
+	l.stop()
+	fixture.Must(t, os.RemoveAll(filepath.Join(l.data, "reports")))
+	for i := 0; ; i++ { // no inode is left for a directory
+		if err := os.Mkdir(filepath.Join(l.data, "fill"+strconv.Itoa(i)), 0o750); err != nil {
+			break
+		}
+	}
+	l.start()
+	if err := l.r.KeepReport(t.Context(), "lab-01", wire.Report{}); !errors.Is(err, wire.Full) {
+		t.Errorf("got %v, want %v", err, wire.Full)
+	}
+	fixture.Must(t, os.Remove(filepath.Join(l.data, "fill0")))
+	fixture.Must(t, os.Remove(filepath.Join(l.data, "fill1")))
+	fixture.Must(t, os.Remove(filepath.Join(l.data, "fill2")))
+	fixture.Must(t, l.r.KeepReport(t.Context(), "lab-01", wire.Report{}))
 }

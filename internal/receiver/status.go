@@ -111,8 +111,8 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir, now time.Time) error
 	if free.TotalInodes > 0 {
 		st.FreeInodes, st.MinFreeInodes = &free.Inodes, c.InodeFloor(free.TotalInodes)
 	}
-	if samples, err := fleet.ReadSpace(data); err == nil && !free.IsUnknown() {
-		if left := fleet.TimeUntilFull(samples, fleet.Sample{At: now.Unix(), Free: free.Bytes}, int64(c.MinFree)); left > 0 {
+	if kept, err := fleet.ReadReceiver(data); err == nil && !free.IsUnknown() {
+		if left := fleet.TimeUntilFull(kept.Samples, fleet.Sample{At: now.Unix(), Free: free.Bytes}, int64(c.MinFree)); left > 0 {
 			hours := math.Round(left.Hours()*10) / 10
 			st.FullInHours = &hours
 		}

@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -23,12 +24,20 @@ const (
 	maxReportInterval = 24 * time.Hour
 )
 
-// Changes is sent a value when something has changed that an operator wants to know at once: an
-// episode is held, one fails, the receiver is unavailable, or packing waits for space.
-func (s *Shipper) Changes() <-chan struct{} { return s.changes }
+// changeSettled is how long after its last change a directory cannot have changed again without another
+// time.
+const changeSettled = 2 * time.Second
 
-// signalChange signals a change to [Shipper.Changes].
+// StateChanges is sent a value when something has changed that an operator wants to know at once: an
+// episode is held, one fails, the receiver is unavailable, or packing waits for space.
+func (s *Shipper) StateChanges() <-chan struct{} { return s.changes }
+
+// signalChange signals a change to [Shipper.StateChanges], after the [outbox.Report] that has it is
+// written.
 func (d *dispatcher) signalChange() {
+	if d.reporting.changed {
+		return
+	}
 	now := [...]bool{len(d.backoffs) > 0, d.link.state != linkUp, d.packing == packingPaused}
 	if d.holdsRead && d.held != d.signalledHeld || now != d.signalled {
 		d.signalled, d.signalledHeld = now, d.held
@@ -65,7 +74,7 @@ func NewReporter(c Config, version string) *Reporter { return &Reporter{cfg: c, 
 
 // Report reports the state of the host. interval is when the next report follows at the latest, or 0
 // if that is unknown.
-func (r *Reporter) Report(now time.Time, interval time.Duration, certificateEnds time.Time) (wire.Report, error) {
+func (r *Reporter) Report(ctx context.Context, now time.Time, interval time.Duration, certificateEnds time.Time) (wire.Report, error) {
 	dirs, err := hostdir.Open(r.cfg.DirsConfig())
 	if err != nil {
 		return wire.Report{}, err
@@ -82,20 +91,21 @@ func (r *Reporter) Report(now time.Time, interval time.Duration, certificateEnds
 	if report.Disk, err = s.diskSpace(); err != nil {
 		return report, err
 	}
-	if err := r.countShipped(s, &report); err != nil {
+	if err := r.countShipped(ctx, s, &report); err != nil {
 		return report, err
 	}
-	return report, s.addWaiting(&report)
+	return report, s.addWaiting(ctx, &report)
 }
 
 // instance identifies this machine until its next boot, and these directories on it. It says nothing
-// about the machine.
+// about the machine. It is empty if the machine does not have an ID of its boot.
 func (s *Shipper) instance() (string, error) {
+	boot := device.BootID()
 	st, err := s.out.Dir().Stat()
-	if err != nil {
+	if err != nil || boot == "" {
 		return "", err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "cis490 instance\x00%s\x00%d\x00%d", device.BootID(), st.Device(), st.Inode()))
+	sum := sha256.Sum256(fmt.Appendf(nil, "cis490 instance\x00%s\x00%d", boot, st.Inode()))
 	return hex.EncodeToString(sum[:12]), nil
 }
 
@@ -111,20 +121,27 @@ func (s *Shipper) diskSpace() (wire.DiskSpace, error) {
 }
 
 // countShipped counts the delivered episodes, unless the directory is as it was.
-func (r *Reporter) countShipped(s *Shipper, report *wire.Report) error {
-	n, changedAt, counted, err := s.src.CountRetired(r.shippedChangedAt)
+func (r *Reporter) countShipped(ctx context.Context, s *Shipper, report *wire.Report) error {
+	n, changedAt, counted, err := s.src.CountRetired(ctx, r.shippedChangedAt)
 	if err != nil {
 		return err
 	}
 	if counted {
 		r.shipped, r.shippedChangedAt = n, changedAt
+		if time.Since(changedAt).Abs() < changeSettled {
+			r.shippedChangedAt = time.Time{} // it may change again without another time
+		}
 	}
 	report.Shipped = r.shipped
 	return nil
 }
 
+// maxReportPages bounds how many pages of names a report counts: to find the next page takes a walk over
+// all names.
+const maxReportPages = 5
+
 // addWaiting adds what is not delivered. It holds one page of names, however large the backlog.
-func (s *Shipper) addWaiting(report *wire.Report) error {
+func (s *Shipper) addWaiting(ctx context.Context, report *wire.Report) error {
 	known, err := s.out.ReadReport()
 	if err != nil {
 		known = outbox.Report{} // there is none, or it cannot be read
@@ -138,11 +155,18 @@ func (s *Shipper) addWaiting(report *wire.Report) error {
 			report.Held["invalid"]++
 		}
 	}
-	for page := (scanPage{}); !page.isLast; {
+	page := scanPage{}
+	for n := 0; !page.isLast; n++ {
+		if report.Partly = n == maxReportPages; report.Partly {
+			break
+		}
 		if page, err = s.readPage(page.cursor, unshippable); err != nil {
 			return err
 		}
 		for _, c := range page.candidates {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			s.addToReport(report, c, failing[c.name])
 		}
 	}
@@ -171,7 +195,8 @@ func (s *Shipper) addToReport(report *wire.Report, c candidate, failure outbox.F
 		fallthrough
 	case Pack:
 		report.Waiting++
-		report.OldestWaiting = earlierKnown(report.OldestWaiting, wholeSecond(c.markedAt))
+		report.OldestWaiting = earlierKnown(report.OldestWaiting, wholeSecond(c.waitsSince))
+		report.FailingSince = earlierKnown(report.FailingSince, failure.Since)
 		if failure.LastAt.After(report.LastErrorAt) {
 			report.LastErrorAt, report.LastError = failure.LastAt, clipText(failure.Cause, wire.MaxReportError)
 		}

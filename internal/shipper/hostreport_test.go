@@ -26,7 +26,7 @@ func TestReportSaysWhatAStatusSays(t *testing.T) {
 	fixture.WriteFile(t, l.path("episodes", "-invalid", "done.marker"), "")
 	reporter := shipper.NewReporter(l.cfg, "1.4\x1b[2J")
 	ends := time.Now().Add(time.Hour).UTC()
-	r, err := reporter.Report(time.Now(), 5*time.Minute, ends)
+	r, err := reporter.Report(t.Context(), time.Now(), 5*time.Minute, ends)
 	fixture.Must(t, err)
 	fixture.Must(t, r.Validate())
 	st := l.inspectStatus()
@@ -45,7 +45,7 @@ func TestReportSaysWhatAStatusSays(t *testing.T) {
 
 	// What was delivered since is counted, and the machine is the same.
 	l.wantOnce(shipper.Tally{Scanned: 4, Shipped: 2, Held: 2})
-	again, err := reporter.Report(time.Now(), 0, ends)
+	again, err := reporter.Report(t.Context(), time.Now(), 0, ends)
 	fixture.Must(t, err)
 	if again.Shipped != 3 || again.Instance != r.Instance || len(r.Instance) != 24 {
 		t.Errorf("got %+v, want 3 shipped and the instance %s", again, r.Instance)
@@ -59,9 +59,9 @@ func TestReportHasTheLastError(t *testing.T) {
 		_, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		fixture.Must(l, stop())
-		r, err := shipper.NewReporter(l.cfg, "").Report(time.Now(), 0, time.Time{})
+		r, err := shipper.NewReporter(l.cfg, "").Report(l.Context(), time.Now(), 0, time.Time{})
 		fixture.Must(l, err)
-		if r.Failing != 1 || r.Waiting != 1 || r.LastError != `no \x1b[31mroute` || r.LastErrorAt.IsZero() {
+		if r.Failing != 1 || r.Waiting != 1 || r.LastError != `no \x1b[31mroute` || r.LastErrorAt.IsZero() || !r.FailingSince.Before(r.LastErrorAt) {
 			l.Errorf("got %+v", r)
 		}
 	})
@@ -77,7 +77,7 @@ func TestChangesAreSignalled(t *testing.T) {
 			l.Helper()
 			time.Sleep(10 * time.Minute)
 			select {
-			case <-s.Changes():
+			case <-s.StateChanges():
 				if !want {
 					l.Errorf("%s is signalled", what)
 				}
@@ -88,7 +88,7 @@ func TestChangesAreSignalled(t *testing.T) {
 			}
 		}
 		select {
-		case <-s.Changes():
+		case <-s.StateChanges():
 		default:
 		}
 		signalled("nothing", false)

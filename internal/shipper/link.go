@@ -37,7 +37,7 @@ const (
 )
 
 // receiverLink is what the shipper knows of the receiver and the path to it. While it is not up,
-// only pings are sent, with backoff, however many episodes wait. While it is up, pings keep
+// only pings and reports are sent, with backoff, however many episodes wait. While it is up, pings keep
 // the status current. It belongs to [dispatcher].
 type receiverLink struct {
 	log   *slog.Logger

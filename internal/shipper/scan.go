@@ -25,6 +25,7 @@ type candidate struct {
 	next     Stage     // of a held one: its stage without the hold
 
 	markedAt        time.Time             // the ctime of its marker
+	waitsSince      time.Time             // the later one of that and the ctime of its directory
 	changedAt       time.Time             // the earliest time of its last change; zero if the whole tree must be checked
 	lastObservation *settling.Observation // by the last check, if there is a ctime in the future
 	waitingSince    time.Time             // since when it has been settling; zero if it has not

@@ -71,7 +71,7 @@ type Shipper struct {
 
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
 	wakec          chan struct{}        // see [Shipper.RequestPing]
-	changes        chan struct{}        // see [Shipper.Changes]
+	changes        chan struct{}        // see [Shipper.StateChanges]
 	answers        chan struct{}        // see [Shipper.Answers]
 	work           workTracker
 	tally          tallyCounter
@@ -142,7 +142,7 @@ func (s *Shipper) inspectEpisode(name episode.Name) (candidate, error) {
 		return candidate{}, err
 	}
 	state, err := s.out.ReadState(name)
-	c := candidate{name: name, stage: stageOf(diskFacts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt}
+	c := candidate{name: name, stage: stageOf(diskFacts{finished, state}), sortTime: finish.At, size: state.Size, markedAt: finish.MarkedAt, waitsSince: finish.ChangedAt}
 	if time.Since(c.markedAt) < restlessAfter { // later, the log must name what keeps changing
 		c.changedAt = finish.ChangedAt
 	}

@@ -30,7 +30,7 @@ type Status struct {
 	Held        []HeldEpisode `json:"held"`
 	// HeldTotal counts Held and Unshippable: all that needs an operator.
 	HeldTotal int `json:"held_total"`
-	// OldestWaiting is when the oldest of Waiting and Sealed was finished.
+	// OldestWaiting is since when the oldest of Waiting and Sealed has been waiting.
 	OldestWaiting time.Time `json:"oldest_waiting_at,omitzero"`
 	// Failing are waiting episodes that failed and will be retried, those first that have failed
 	// longest, of FailingTotal. FailingTotal counts what the last shipper knew, without those
@@ -224,7 +224,7 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 				st.addFinished(c.markedAt)
 			}
 			if c.stage == Pack || c.stage == Send {
-				st.OldestWaiting = earlierKnown(st.OldestWaiting, wholeSecond(c.markedAt))
+				st.OldestWaiting = earlierKnown(st.OldestWaiting, wholeSecond(c.waitsSince))
 			}
 			switch c.stage {
 			case Pack:

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -105,9 +106,10 @@ func (s *Source) Resend(r Retired) error {
 	return s.shipped.Rename(r.Dir, s.episodes, string(r.Name))
 }
 
-// CountRetired returns how many entries the shipped directory has, and when it last changed. If that is
-// when lastChange says, it counts nothing and returns false.
-func (s *Source) CountRetired(lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error) {
+// CountRetired returns how many episodes the shipped directory has, each once however often it was
+// delivered, and when the directory last changed. If that is when lastChange says, it counts nothing
+// and returns false.
+func (s *Source) CountRetired(ctx context.Context, lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error) {
 	st, err := s.shipped.Stat() // before its names: one that comes meanwhile is counted by the next call
 	if err != nil || st.ModTime().Equal(lastChange) {
 		return 0, lastChange, false, err
@@ -116,7 +118,10 @@ func (s *Source) CountRetired(lastChange time.Time) (n int64, changedAt time.Tim
 		if err != nil {
 			return 0, time.Time{}, false, err
 		}
-		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+		if err := ctx.Err(); err != nil {
+			return 0, time.Time{}, false, err
+		}
+		if _, err := episode.ParseName(e.Name()); err == nil && e.IsDir() { // a second copy has a suffix
 			n++
 		}
 	}

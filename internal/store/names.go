@@ -88,8 +88,7 @@ func sumFiles(dir *durable.Dir, staging bool, cost func(size int64) int64) (int6
 	return sum, nil
 }
 
-// CountArchives returns the number of archives of a host, and when its directory last changed, which is when
-// the last one came. If that is when lastChange says, it counts nothing and returns false.
+// CountArchives returns the number of archives of a host, and when its directory last changed. If that is when lastChange says, it counts nothing and returns false.
 func (r *Reader) CountArchives(host episode.Name, lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error) {
 	dir, err := r.episodes.OpenDir(string(host))
 	if errors.Is(err, fs.ErrNotExist) {

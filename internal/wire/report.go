@@ -59,11 +59,15 @@ type Report struct {
 	WaitingBytes  int64     `json:"waiting_bytes"` // of those that are packed
 	OldestWaiting time.Time `json:"oldest_waiting_at,omitzero"`
 	Failing       int64     `json:"failing"`
+	FailingSince  time.Time `json:"failing_since,omitzero"` // since when the first of them has failed
 
 	Held    map[string]int64 `json:"held,omitempty"` // episodes, by reason
 	Shipped int64            `json:"shipped"`        // delivered ones that the host still has
 
 	Disk DiskSpace `json:"disk"`
+	// Partly means that not all episodes were counted, because of their number: Unfinished, Waiting and
+	// Held are of some of them.
+	Partly bool `json:"counted_in_part,omitempty"`
 	// CertificateEnds is when the host's certificate expires.
 	CertificateEnds time.Time `json:"certificate_not_after,omitzero"`
 	// LastError says why the last upload failed, if none has succeeded since.
@@ -145,17 +149,26 @@ func ParseReport(body []byte) (Report, error) {
 	if err := r.Validate(); err != nil {
 		return Report{}, Refuse(BadRequest, "%v", err)
 	}
+	for _, at := range []*time.Time{&r.At, &r.OldestOpen, &r.OldestWaiting, &r.FailingSince, &r.CertificateEnds, &r.LastErrorAt} {
+		if *at = at.UTC(); at.Year() < 0 || at.Year() > 9999 {
+			return Report{}, Refuse(BadRequest, "a time is out of range")
+		}
+	}
 	return r, nil
 }
 
 // Reports is the part of a receiver that keeps what hosts report.
 type Reports interface {
-	// NoteReport keeps the report of a host, or refuses it with a [*Problem].
-	NoteReport(ctx context.Context, host episode.Name, r Report) error
+	// KeepReport keeps the report of a host, or refuses it with a [*Problem].
+	KeepReport(ctx context.Context, host episode.Name, r Report) error
 }
 
-// ErrNoReports is the refusal of a receiver that keeps no reports.
-var ErrNoReports = Refuse(NotFound, "this receiver keeps no reports")
+// ErrNoReports is the refusal of a receiver that keeps no reports, and ErrReportNotKept that of one whose
+// disk is full. Hosts report again and again.
+var (
+	ErrNoReports     = Refuse(NotFound, "this receiver keeps no reports")
+	ErrReportNotKept = Refuse(Full, "the report was not kept: the disk is full")
+)
 
 func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	if r.Method != http.MethodPost {
@@ -184,7 +197,7 @@ func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Cal
 	if err != nil {
 		return err
 	}
-	if err := h.Reports.NoteReport(r.Context(), caller.Host, report); err != nil {
+	if err := h.Reports.KeepReport(r.Context(), caller.Host, report); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -129,7 +129,7 @@ func problemFor(ctx context.Context, err error) (*Problem, slog.Level) {
 		err = p // all other errors follow from it
 	}
 	if p, ok := errors.AsType[*Problem](err); ok {
-		if p.Code == Busy || p.Code == HostBusy || p == ErrNoAuthority {
+		if p.Code == Busy || p.Code == HostBusy || p == ErrNoAuthority || p == ErrNoReports || p == ErrReportNotKept {
 			return p, slog.LevelDebug // senders retry by themselves, and often
 		}
 		if problemTypes[p.Code].status >= http.StatusInternalServerError {

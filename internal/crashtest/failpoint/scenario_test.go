@@ -374,6 +374,7 @@ func newVerifiedLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 func newFreshLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l := labtest.New(t, labtest.Unstarted())
 	h := l.Host("lab-01")
+	h.Set("report_interval", `"5m"`) // its pass also reports
 	h.Episode("run-1")
 	return l, h
 }

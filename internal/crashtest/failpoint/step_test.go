@@ -34,7 +34,7 @@ const probeStep = "link probe~b"
 // with 1. They are: the probes for system calls of the kernel, which concern no file; the
 // status report and what hosts report; and the probe whether a host's directory is a mount of its own, which uses a
 // name that does not exist.
-var hintSteps = regexp.MustCompile(`\.status\.json|\.report(\.tmp)?$|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
+var hintSteps = regexp.MustCompile(`\.status\.json|\.report(\.tmp)?$|\.receiver(\.tmp)?$|^rename \.cis490-probe\.none$|^(rename|link) y$|^\w+ \.$`)
 
 var kinds = []failureKind{
 	{name: "kill"},
