@@ -2,8 +2,8 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,17 +27,22 @@ const (
 	hostsIssuing  = "hosts-ca-issuing"
 	server        = "server"
 
-	crlFile    = "hosts.crl"
-	issuedDir  = "issued" // copies of the hosts' certificates, named by serial
-	certSuffix = ".crt"
-	keySuffix  = ".key"
+	crlFile   = "hosts.crl"
+	keySuffix = ".key"
 )
 
-// Default validity of certificates.
-const (
-	DefaultCAValid   = 10 * 365 * 24 * time.Hour
-	DefaultLeafValid = 365 * 24 * time.Hour
-)
+// issuedDir has copies of the hosts' certificates, named by serial, in a CA directory and in an identity
+// directory.
+const issuedDir = "issued"
+
+// certSuffix ends the name of a certificate's file.
+const certSuffix = ".crt"
+
+// DefaultCAValid is how long a CA is valid if nothing else is asked for.
+const DefaultCAValid = 10 * 365 * 24 * time.Hour
+
+// DefaultLeafValid is how long another certificate is valid if nothing else is asked for.
+const DefaultLeafValid = 365 * 24 * time.Hour
 
 // backdate is how far NotBefore is in the past, because a machine without a battery clock may
 // be behind.
@@ -58,7 +63,7 @@ type InitOptions struct {
 
 // Validate returns an error if the options are not valid.
 func (o InitOptions) Validate() error {
-	if err := checkTrustDomain(orDefault(o.TrustDomain, DefaultTrustDomain)); err != nil {
+	if err := checkTrustDomain(cmp.Or(o.TrustDomain, DefaultTrustDomain)); err != nil {
 		return err
 	}
 	_, err := parseNames(o.Names)
@@ -76,10 +81,11 @@ func InitCA(dir string, o InitOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	f, err := createPEMDir(dir)
+	created, err := createPEMDir(dir)
 	if err != nil {
 		return err
 	}
+	f := &caDir{pemDir: created}
 	defer f.Close()
 	if err := refuseExisting(f); err != nil { // before the lock, so that a refusal changes nothing
 		return err
@@ -116,7 +122,7 @@ func caFiles() []string {
 }
 
 // refuseExisting returns an error if a directory has a CA.
-func refuseExisting(f *pemDir) error {
+func refuseExisting(f *caDir) error {
 	if incomplete, err := f.exists(incompleteFile); err != nil || incomplete {
 		return err
 	}
@@ -133,9 +139,9 @@ func refuseExisting(f *pemDir) error {
 	return nil
 }
 
-func createCAs(f *pemDir, o InitOptions) error {
-	domain := orDefault(o.TrustDomain, DefaultTrustDomain)
-	now, valid := orNow(o.Now), orDefault(o.CAValid, DefaultCAValid)
+func createCAs(f *caDir, o InitOptions) error {
+	domain := cmp.Or(o.TrustDomain, DefaultTrustDomain)
+	now, valid := cmp.Or(o.Now, time.Now()), cmp.Or(o.CAValid, DefaultCAValid)
 	roots := &authorityMaker{dir: f, now: now, valid: valid}
 	if !o.Offline {
 		roots.pathLen = 1
@@ -241,7 +247,7 @@ func isRoot(ca *x509.Certificate) bool { return bytes.Equal(ca.RawSubject, ca.Ra
 
 // authorityMaker creates CAs in a directory.
 type authorityMaker struct {
-	dir     *pemDir
+	dir     *caDir
 	now     time.Time
 	valid   time.Duration
 	pathLen int // the number of CAs that may follow
@@ -268,7 +274,7 @@ func (m *authorityMaker) create(name string, template *x509.Certificate, parent 
 }
 
 // loadAuthority loads a certificate and its key, and checks that they match.
-func loadAuthority(f *pemDir, name string) (authority, error) {
+func loadAuthority(f *caDir, name string) (authority, error) {
 	certPEM, err := f.read(name + certSuffix)
 	if err != nil {
 		return authority{}, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
@@ -334,36 +340,12 @@ func newSerial() (*big.Int, error) {
 }
 
 // newKey generates and writes a key.
-func newKey(f *pemDir, name string) (crypto.Signer, error) {
+func newKey(f *caDir, name string) (crypto.Signer, error) {
 	key, err := generateKey()
 	if err != nil {
 		return nil, err
 	}
-	return key, writeKey(f, name, key)
-}
-
-// writeKey writes a key that only its owner can read.
-func writeKey(f *pemDir, name string, key *ecdsa.PrivateKey) error {
-	text, err := encodeKey(key, nil)
-	if err != nil {
-		return err
-	}
-	return f.writeKey(name+keySuffix, text)
-}
-
-func orDefault[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
-}
-
-func orNow(t time.Time) time.Time {
-	if t.IsZero() {
-		return time.Now()
-	}
-	return t
+	return key, f.writeKey(name+keySuffix, key)
 }
 
 func formatDay(t time.Time) string { return t.UTC().Format(time.DateOnly) }

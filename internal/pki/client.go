@@ -40,6 +40,11 @@ func (c ClientConfig) Files() []string {
 	return append(slices.Compact([]string{set.certFile, set.keyFile, set.caFile}), nonEmpty(c.TokenFile)...)
 }
 
+// nonEmpty returns the paths that are not empty.
+func nonEmpty(paths ...string) []string {
+	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
+}
+
 // Client is a host's end of mutual TLS.
 type Client struct {
 	config ClientConfig

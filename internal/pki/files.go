@@ -31,8 +31,7 @@ const (
 // pemDir is a directory of PEM files.
 type pemDir struct {
 	*durable.Dir
-	path     string
-	heldLock *durable.Lock
+	path string
 }
 
 func openPEMDir(path string) (*pemDir, error) {
@@ -41,25 +40,6 @@ func openPEMDir(path string) (*pemDir, error) {
 		return nil, err
 	}
 	return &pemDir{Dir: dir, path: path}, nil
-}
-
-// openCA opens the directory that [InitCA] created.
-func openCA(path string) (*pemDir, error) {
-	f, err := openPEMDir(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (want the directory that receiver pki init made)", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	incomplete, err := f.exists(incompleteFile)
-	if err == nil && incomplete {
-		err = fmt.Errorf("%s is not complete: 'receiver setup' or 'receiver pki init' was interrupted; run it again", path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 // openDir opens a directory that a command names. Root does not follow links of other users,
@@ -109,7 +89,11 @@ func (f *pemDir) writeCert(name string, data []byte) error { return f.WriteFile(
 
 // writeKey writes a key that only its owner can read. If it replaces a key that the daemon's group
 // can read, the group can read the new one too.
-func (f *pemDir) writeKey(name string, data []byte) error {
+func (f *pemDir) writeKey(name string, key crypto.PrivateKey) error {
+	text, err := encodeKey(key, nil)
+	if err != nil {
+		return err
+	}
 	perm := fs.FileMode(0o600)
 	old, err := f.Lstat(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -118,39 +102,7 @@ func (f *pemDir) writeKey(name string, data []byte) error {
 	if err == nil && old.IsRegular() {
 		perm |= old.Perm() & 0o040
 	}
-	return f.WriteFile(name, data, perm)
-}
-
-// lockName is the lock of a CA directory. Older programs lock the directory itself.
-const lockName = ".pki.lock"
-
-// lock keeps other processes from changing the directory until it is closed. Of two concurrent
-// revocations, one would be lost.
-func (f *pemDir) lock() error {
-	held, err := f.Lock(lockName, fmt.Sprintf("pid %d (receiver pki)", os.Getpid()))
-	if errors.Is(err, fs.ErrPermission) { // without its path: no mode of a CA's files should be loosened
-		return fmt.Errorf("the CAs in %s belong to another user: run this command as that user, such as root", f.path)
-	}
-	if locked, ok := errors.AsType[*durable.LockedError](err); ok {
-		return fmt.Errorf("%s is in use by another pki command: %s; try again when that is done", f.path, locked)
-	}
-	if err != nil {
-		return err
-	}
-	f.heldLock = held
-	if err := f.CheckPath(); err != nil { // a rotation was finished while this waited
-		return fmt.Errorf("%w; try again", err)
-	}
-	f.TryFlock()
-	return nil
-}
-
-// Close releases the lock, if it is held, and closes the directory.
-func (f *pemDir) Close() error {
-	if f.heldLock == nil {
-		return f.Dir.Close()
-	}
-	return errors.Join(f.heldLock.Unlock(), f.Dir.Close())
+	return f.WriteFile(name, text, perm)
 }
 
 func (f *pemDir) exists(name string) (bool, error) {

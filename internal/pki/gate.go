@@ -163,6 +163,14 @@ type Caller struct {
 	token presentedToken      // zero if tokens were not required
 }
 
+// Certificate returns the certificate that the caller presented. It is nil unless a [Gate] set it.
+func (c Caller) Certificate() *x509.Certificate {
+	if len(c.peer) == 0 {
+		return nil
+	}
+	return c.peer[0]
+}
+
 // IdentifyCaller returns the sender of a request. It must be called for each request, not for each
 // connection. The error is an [ErrIdentity] or an [ErrToken], whose text may be sent and logged.
 func (g *Gate) IdentifyCaller(r *http.Request) (Caller, error) {

@@ -18,9 +18,6 @@ import (
 	"cis490/internal/episode"
 )
 
-// hostsDir has one [HostRecord] per host in a receiver's identity directory.
-const hostsDir = "hosts"
-
 const (
 	maxHostRecords = 4096
 	maxHostRecord  = 8 << 10
@@ -204,28 +201,28 @@ const maxTrustChanges = 8
 // NoteTrustedCAs records the roots that a host reports to trust, and the CA of the certificate that it
 // presented. Beyond [maxTrustChanges], a change is kept in memory until the record is written next: a
 // host must not be able to cause a write with each ping.
-func (h *HostRecords) NoteTrustedCAs(c Caller, cas []string, now time.Time) error {
-	issuer := hex.EncodeToString(c.peer[0].AuthorityKeyId)
-	if r, known, _ := h.get(c.Host); !known || slices.Equal(r.TrustedCAs, cas) && r.IssuerKeyID == issuer {
+func (h *HostRecords) NoteTrustedCAs(host episode.Name, cert *x509.Certificate, cas []string, now time.Time) error {
+	issuer := hex.EncodeToString(cert.AuthorityKeyId)
+	if r, known, _ := h.get(host); !known || slices.Equal(r.TrustedCAs, cas) && r.IssuerKeyID == issuer {
 		return nil
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	if err := h.damaged[c.Host]; err != nil {
+	if err := h.damaged[host]; err != nil {
 		return err
 	}
-	r, _, _ := h.get(c.Host)
+	r, _, _ := h.get(host)
 	r.TrustedCAs, r.IssuerKeyID = cas, issuer
 	h.set(r)
-	changes := h.trustChanges[c.Host]
+	changes := h.trustChanges[host]
 	if now.Sub(changes.since).Abs() >= contactInterval {
 		changes = trustChanges{since: now}
 	}
 	if changes.count++; changes.count > maxTrustChanges {
 		return nil
 	}
-	h.trustChanges[c.Host] = changes
-	return h.write(c.Host, &r)
+	h.trustChanges[host] = changes
+	return h.write(host, &r)
 }
 
 // trustChanges counts what a host has changed since a time.
@@ -329,22 +326,22 @@ func (r HostRecord) HasReplaced(serial string, notBefore time.Time) bool {
 	return r.ReplacedBefore != nil && !notBefore.After(*r.ReplacedBefore) && !isKept
 }
 
-// NoteContact records a request of a host that has access. An error leaves the record changed in
-// memory.
-func (h *HostRecords) NoteContact(c Caller, now time.Time) error {
-	if h == nil || len(c.peer) == 0 || !h.isNew(c, now) {
+// NoteContact records a request of a host that has access by a certificate. An error leaves the record
+// changed in memory.
+func (h *HostRecords) NoteContact(host episode.Name, cert *x509.Certificate, now time.Time) error {
+	if h == nil || cert == nil || !h.isNew(host, cert, now) {
 		return nil
 	}
 	h.writing.Lock()
 	defer h.writing.Unlock()
-	if !h.isNew(c, now) { // another request was faster
+	if !h.isNew(host, cert, now) { // another request was faster
 		return nil
 	}
-	r, _, _ := h.get(c.Host)
-	serial := formatSerial(c.peer[0].SerialNumber)
+	r, _, _ := h.get(host)
+	serial := formatSerial(cert.SerialNumber)
 	now = now.UTC().Truncate(time.Second)
-	ends := c.NotAfter
-	r.Host, r.LastContact, r.Serial, r.NotAfter = c.Host, &now, serial, &ends
+	ends := cert.NotAfter
+	r.Host, r.LastContact, r.Serial, r.NotAfter = host, &now, serial, &ends
 	if r.isFirstUse(serial) {
 		joined := *r.Joined
 		joined.FirstUsed, r.Joined = &now, &joined
@@ -353,7 +350,7 @@ func (h *HostRecords) NoteContact(c Caller, now time.Time) error {
 		}
 	}
 	h.set(r) // first, so that the former certificates end even if the disk is full
-	return h.write(c.Host, &r)
+	return h.write(host, &r)
 }
 
 // isFirstUse reports whether a certificate is the joined one, which was not used before.
@@ -362,9 +359,9 @@ func (r HostRecord) isFirstUse(serial string) bool {
 }
 
 // isNew reports whether a request says more than the record of its host.
-func (h *HostRecords) isNew(c Caller, now time.Time) bool {
-	r, known, count := h.get(c.Host)
-	serial := formatSerial(c.peer[0].SerialNumber)
+func (h *HostRecords) isNew(host episode.Name, cert *x509.Certificate, now time.Time) bool {
+	r, known, count := h.get(host)
+	serial := formatSerial(cert.SerialNumber)
 	recent := r.LastContact != nil && now.Sub(*r.LastContact).Abs() < contactInterval && r.Serial == serial
 	return (!recent || r.isFirstUse(serial)) && (known || count < maxHostRecords)
 }

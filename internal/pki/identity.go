@@ -19,14 +19,6 @@ import (
 	"cis490/internal/episode"
 )
 
-// Names in a host's identity directory.
-const (
-	hostFile    = "host.pem"         // key and chain in one file, so that they always fit
-	hostRoots   = "host-ca.crt"      // the CAs of the receiver
-	pendingFile = "host-request.pem" // the key that the last request to join was for
-	renewalFile = "host-renewal.pem" // the key that the request in flight for the next certificate is for
-)
-
 // credentialSet is a certificate with its key, and the CAs that were given with it.
 type credentialSet struct {
 	certificate               tls.Certificate
@@ -113,11 +105,8 @@ type Pending struct {
 	Request  []byte // PKCS#10 in DER
 }
 
-// Headers of the PEM block of a key. They say what it was created for.
-const (
-	invitationHeader = "Invitation"
-	replacesHeader   = "Replaces" // the certificate that is renewed
-)
+// invitationHeader is the header of the PEM block of a key that names the invitation that it is for.
+const invitationHeader = "Invitation"
 
 // OpenPending returns the request for an invitation. Its key is durable before it returns, and the
 // same in each call for the invitation: a join that was interrupted, or whose answer was lost, is
@@ -135,12 +124,12 @@ func openPending(identity, file, header, value string) (*Pending, error) {
 	}
 	defer f.Close()
 	p := &Pending{dir: identity, file: file}
-	if p.key, p.replaced, err = f.readPending(file, header, value); err != nil {
+	if p.key, p.replaced, err = readPending(f, file, header, value); err != nil {
 		return nil, err
 	}
 	if p.key == nil {
 		p.created = true
-		if p.key, err = f.createPending(file, header, value); err != nil {
+		if p.key, err = createPending(f, file, header, value); err != nil {
 			return nil, err
 		}
 	}
@@ -152,7 +141,7 @@ func openPending(identity, file, header, value string) (*Pending, error) {
 
 // readPending returns the key in a file with that header, or nil if there is none, and the content of
 // the file. A file that cannot be parsed counts as none: no certificate can belong to it.
-func (f *pemDir) readPending(file, header, value string) (*ecdsa.PrivateKey, []byte, error) {
+func readPending(f *pemDir, file, header, value string) (*ecdsa.PrivateKey, []byte, error) {
 	data, err := f.read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
@@ -172,7 +161,7 @@ func (f *pemDir) readPending(file, header, value string) (*ecdsa.PrivateKey, []b
 	return ec, data, nil
 }
 
-func (f *pemDir) createPending(file, header, value string) (*ecdsa.PrivateKey, error) {
+func createPending(f *pemDir, file, header, value string) (*ecdsa.PrivateKey, error) {
 	key, err := generateKey()
 	if err != nil {
 		return nil, err

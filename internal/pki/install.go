@@ -12,16 +12,16 @@ import (
 // created to a receiver's identity directory. It reports whether it changed anything. It never replaces
 // another issuing CA: hosts have certificates of it.
 func InstallIssuing(dir, identity string) (changed bool, err error) {
-	return installIssuing(dir, identity, (*pemDir).writeNewFile)
+	return installIssuing(dir, identity, identityFile.writeNew)
 }
 
 // ReplaceIssuing is [InstallIssuing] after a step of a rotation: it replaces the CAs. It reports whether
 // it changed anything.
 func ReplaceIssuing(dir, identity string) (changed bool, err error) {
-	return installIssuing(dir, identity, (*pemDir).replaceFile)
+	return installIssuing(dir, identity, identityFile.replace)
 }
 
-func installIssuing(dir, identity string, write func(*pemDir, identityFile) (bool, error)) (changed bool, err error) {
+func installIssuing(dir, identity string, write func(identityFile, *pemDir) (bool, error)) (changed bool, err error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return false, err
@@ -37,7 +37,7 @@ func installIssuing(dir, identity string, write func(*pemDir, identityFile) (boo
 	}
 	defer to.Close()
 	for _, file := range files {
-		wrote, err := write(to, file)
+		wrote, err := write(file, to)
 		if err != nil {
 			return false, err
 		}
@@ -51,7 +51,7 @@ func installIssuing(dir, identity string, write func(*pemDir, identityFile) (boo
 }
 
 // isInstalled reports whether an identity directory has what [ReplaceIssuing] would write there.
-func isInstalled(f *pemDir, identity string) (bool, error) {
+func isInstalled(f *caDir, identity string) (bool, error) {
 	files, err := identityFiles(f)
 	if err != nil {
 		return false, err
@@ -65,7 +65,7 @@ func isInstalled(f *pemDir, identity string) (bool, error) {
 	}
 	defer to.Close()
 	for _, file := range files {
-		if same, err := to.hasFile(file); err != nil || !same {
+		if same, err := file.isIn(to); err != nil || !same {
 			return false, err
 		}
 	}
@@ -91,7 +91,7 @@ const (
 // identityFiles returns what an identity directory has of the CAs in f, in the order in which it is
 // written. During a rotation, new certificates of hosts are those of the new CAs, and the receiver's own
 // is that of the former until the rotation is finished.
-func identityFiles(f *pemDir) ([]identityFile, error) {
+func identityFiles(f *caDir) ([]identityFile, error) {
 	next, err := openNext(f)
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func identityFiles(f *pemDir) ([]identityFile, error) {
 
 // issuingOf returns the file for an issuing CA of a directory. If the CA was moved offline, the file
 // stays: the bundle of the directory says which one it is.
-func issuingOf(f *pemDir, stem, bundle, name string) (identityFile, error) {
+func issuingOf(f *caDir, stem, bundle, name string) (identityFile, error) {
 	file := identityFile{name: name, perm: secretPerm}
 	cas, err := f.readCAs(bundle + certSuffix)
 	if err != nil {
@@ -149,7 +149,7 @@ func issuingOf(f *pemDir, stem, bundle, name string) (identityFile, error) {
 
 // encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
 // elsewhere, or was never made.
-func encodeIssuing(f *pemDir, name string) ([]byte, error) {
+func encodeIssuing(f *caDir, name string) ([]byte, error) {
 	found, err := f.exists(name + keySuffix)
 	if err != nil || !found {
 		return nil, err
@@ -161,8 +161,8 @@ func encodeIssuing(f *pemDir, name string) ([]byte, error) {
 	return issuing.encodePair()
 }
 
-// hasFile reports whether a file is as it should be.
-func (f *pemDir) hasFile(file identityFile) (bool, error) {
+// isIn reports whether a directory has the file as it should be.
+func (file identityFile) isIn(f *pemDir) (bool, error) {
 	old, err := f.read(file.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -176,9 +176,9 @@ func (f *pemDir) hasFile(file identityFile) (bool, error) {
 	return file.data != nil && bytes.Equal(old, file.data), nil
 }
 
-// writeNewFile writes a file unless there is one, which must then be the same.
-func (f *pemDir) writeNewFile(file identityFile) (wrote bool, err error) {
-	same, err := f.hasFile(file)
+// writeNew writes the file unless there is one, which must then be the same.
+func (file identityFile) writeNew(f *pemDir) (wrote bool, err error) {
+	same, err := file.isIn(f)
 	if err != nil || same || file.data == nil {
 		return false, err
 	}
@@ -188,9 +188,9 @@ func (f *pemDir) writeNewFile(file identityFile) (wrote bool, err error) {
 	return true, f.WriteFile(file.name, file.data, file.perm)
 }
 
-// replaceFile writes a file, or removes it if there should be none.
-func (f *pemDir) replaceFile(file identityFile) (wrote bool, err error) {
-	same, err := f.hasFile(file)
+// replace writes the file, or removes it if there should be none.
+func (file identityFile) replace(f *pemDir) (wrote bool, err error) {
+	same, err := file.isIn(f)
 	if err != nil || same {
 		return false, err
 	}

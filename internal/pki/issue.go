@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -73,7 +74,7 @@ func IssueHost(dir string, host episode.Name, out string, o IssueOptions) (Issue
 	if err != nil {
 		return Issued{}, err
 	}
-	return describeIssued(cert, orNow(o.Now), nil), target.writeCert(serverCA+certSuffix, root)
+	return describeCert(cert, cmp.Or(o.Now, time.Now())), target.writeCert(serverCA+certSuffix, root)
 }
 
 // CheckHost returns an error if files of host would have the names of CA files.
@@ -116,7 +117,7 @@ func checkTarget(target *pemDir, host episode.Name, root []byte, force bool) err
 	return nil
 }
 
-func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir, o IssueOptions) (*x509.Certificate, error) {
+func issueCertificate(f *caDir, ca authority, host episode.Name, target *pemDir, o IssueOptions) (*x509.Certificate, error) {
 	domain, err := trustDomainOf(ca.cert)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Path(hostsCA+certSuffix), err)
@@ -125,14 +126,14 @@ func issueCertificate(f *pemDir, ca authority, host episode.Name, target *pemDir
 	if err != nil {
 		return nil, err
 	}
-	cert, err := ca.signHost(host, domain, key.Public(), orNow(o.Now), o.Valid)
+	cert, err := ca.signHost(host, domain, key.Public(), cmp.Or(o.Now, time.Now()), o.Valid)
 	if err != nil {
 		return nil, err
 	}
 	if err := recordCertificate(f.Path(issuedDir), cert); err != nil {
 		return nil, err
 	}
-	if err := writeKey(target, string(host), key); err != nil {
+	if err := target.writeKey(string(host)+keySuffix, key); err != nil {
 		return nil, err
 	}
 	return cert, target.writeCert(string(host)+certSuffix, ca.chainOf(cert))
@@ -144,7 +145,7 @@ func (a authority) signHost(host episode.Name, domain string, key crypto.PublicK
 		Subject:     pkix.Name{CommonName: commonName(host)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: idHost + string(host)}},
-	}, key, now, orDefault(valid, DefaultLeafValid))
+	}, key, now, cmp.Or(valid, DefaultLeafValid))
 }
 
 // commonName returns the subject for a host. It is for people only: the URI is the identity.
@@ -216,7 +217,7 @@ func ListIssued(dir string, now time.Time, records ...string) ([]Issued, error) 
 	certs, broken := readAllRecords(f, records)
 	list := make([]Issued, 0, len(certs))
 	for _, cert := range certs {
-		list = append(list, describeIssued(cert, now, revoked))
+		list = append(list, revoked.describe(cert, now))
 	}
 	slices.SortFunc(list, func(a, b Issued) int {
 		if c := strings.Compare(string(a.Host), string(b.Host)); c != 0 {
@@ -231,7 +232,7 @@ func ListIssued(dir string, now time.Time, records ...string) ([]Issued, error) 
 }
 
 // readHostsCA reads the hosts' CA without its key.
-func readHostsCA(f *pemDir) (*x509.Certificate, error) {
+func readHostsCA(f *caDir) (*x509.Certificate, error) {
 	data, err := f.read(hostsCA + certSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("%w (is %s a directory made by receiver pki init?)", err, f.path)
@@ -245,7 +246,7 @@ func readHostsCA(f *pemDir) (*x509.Certificate, error) {
 
 // readAllRecords returns the certificates on record in a CA directory and in further directories,
 // each of which may be missing, and an error for those that cannot be read.
-func readAllRecords(f *pemDir, more []string) ([]*x509.Certificate, error) {
+func readAllRecords(f *caDir, more []string) ([]*x509.Certificate, error) {
 	certs, broken := readRecords(f.Path(issuedDir))
 	next, err := openNext(f)
 	if err != nil {
@@ -255,7 +256,10 @@ func readAllRecords(f *pemDir, more []string) ([]*x509.Certificate, error) {
 		more = append(slices.Clone(more), next.Path(issuedDir))
 		defer next.Close()
 	}
-	for _, path := range nonEmpty(slices.Clone(more)...) {
+	for _, path := range more {
+		if path == "" {
+			continue
+		}
 		found, err := readRecords(path)
 		certs, broken = append(certs, found...), errors.Join(broken, err)
 	}
@@ -310,17 +314,15 @@ func readRecord(record *pemDir, name string) (*x509.Certificate, error) {
 	return cert, nil
 }
 
-func describeIssued(cert *x509.Certificate, now time.Time, revoked *revocations) Issued {
-	id, _ := idOf(cert) // issueCertificate or readRecord has checked it
+// describeCert describes the certificate of a host by its own fields: whether it was revoked or retired
+// is known to those who have the lists.
+func describeCert(cert *x509.Certificate, now time.Time) Issued {
+	id, _ := idOf(cert) // who signed or read it has checked it
 	i := Issued{
 		Host: id.Host, Serial: formatSerial(cert.SerialNumber),
 		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, State: Valid,
 	}
 	switch {
-	case revoked.has(cert):
-		i.State = Revoked
-	case revoked.isFormer(cert):
-		i.State = Retired
 	case now.After(cert.NotAfter):
 		i.State = Expired
 	case now.Before(cert.NotBefore):

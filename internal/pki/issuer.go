@@ -24,15 +24,6 @@ import (
 // invitations. It is not on the disk of the data, and nothing else may be able to read it.
 const DefaultIdentityDir = "/var/lib/cis490-identity"
 
-// Names in a receiver's identity directory.
-const (
-	issuingFile = "hosts-issuing.pem" // key and certificate of the hosts' issuing CA
-	rootFile    = "server-ca.crt"     // the root that hosts trust
-	// While a rotation is in progress, the CAs of the hosts that it will retire, and the new ones.
-	retiringFile = "retiring-hosts-ca.crt"
-	nextCAsFile  = "next-hosts-ca.crt"
-)
-
 // IdentityDir returns the identity directory for a configuration file, unless it names one: files
 // outside /etc/cis490 have one of their own beside them, so that tests and users without root do
 // not share the service's.
@@ -205,7 +196,7 @@ func (i *Issuer) SignHost(r Request, host episode.Name, now time.Time) (Issued, 
 	if err := recordCertificate(RecordsIn(i.path), cert); err != nil {
 		return Issued{}, err
 	}
-	return describeIssued(cert, now, nil), nil
+	return describeCert(cert, now), nil
 }
 
 // HasSigned reports whether an issuing CA signed the certificate of a caller: it came by joining or by

@@ -59,7 +59,7 @@ func serverIssuingTemplate(domain, label string, names []string) (*x509.Certific
 
 // serverSigner returns the CA that signs a receiver's certificate with the given names: the issuing
 // CA if its key is here and it may, and otherwise the root.
-func serverSigner(f *pemDir, names []string) (authority, error) {
+func serverSigner(f *caDir, names []string) (authority, error) {
 	found, err := f.exists(serverIssuing + keySuffix)
 	if err != nil {
 		return authority{}, err

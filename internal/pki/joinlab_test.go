@@ -101,7 +101,7 @@ func (j *joinLab) note(h joined) error {
 	j.t.Helper()
 	c, err := j.identify(h)
 	if err == nil {
-		_ = j.records.NoteContact(c, j.gate.Now()) // it counts also if it cannot be written
+		_ = j.records.NoteContact(c.Host, c.Certificate(), j.gate.Now()) // it counts also if it cannot be written
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func FinishRotation(dir, identity string, now time.Time) (former string, err err
 			return "", err
 		}
 	}
-	name, err := r.parent.RenameFree(r.base+nextSuffix, r.parent, r.base+formerSuffix+orNow(now).UTC().Format("20060102"), 99)
+	name, err := r.parent.RenameFree(r.base+nextSuffix, r.parent, r.base+formerSuffix+cmp.Or(now, time.Now()).UTC().Format("20060102"), 99)
 	return r.parent.Path(name), err
 }
 

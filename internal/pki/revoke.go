@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
@@ -33,12 +34,12 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 	}
 	var list []Issued
 	for _, cert := range certs {
-		err := revoked.addCert(cert, orNow(now))
+		err := revoked.addCert(cert, cmp.Or(now, time.Now()))
 		if err == nil {
-			list = append(list, describeIssued(cert, now, revoked))
+			list = append(list, revoked.describe(cert, now))
 			continue
 		}
-		if orNow(now).Before(cert.NotAfter) { // an expired one gives no access anyway
+		if cmp.Or(now, time.Now()).Before(cert.NotAfter) { // an expired one gives no access anyway
 			broken = errors.Join(broken, fmt.Errorf("the certificate %s: %w", formatSerial(cert.SerialNumber), err))
 		}
 	}
@@ -54,7 +55,7 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 }
 
 // openToRevoke opens and locks a CA directory, and reads its lists.
-func openToRevoke(dir string) (*pemDir, *revocations, error) {
+func openToRevoke(dir string) (*caDir, *revocations, error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return nil, nil, err
@@ -73,7 +74,7 @@ func openToRevoke(dir string) (*pemDir, *revocations, error) {
 // revocations are the lists of a CA directory: one per CA that signs certificates of hosts, all in
 // hosts.crl. During a rotation the lists of the new CAs are there too, and in hosts.crl beside them.
 type revocations struct {
-	dir    *pemDir
+	dir    *caDir
 	cas    []revocationCA      // the root first
 	former []*x509.Certificate // CAs that rotations retired: their certificates give no access
 }
@@ -89,7 +90,7 @@ type revocationCA struct {
 	list    *x509.RevocationList // nil if there is none
 }
 
-func readRevocations(f *pemDir) (*revocations, error) {
+func readRevocations(f *caDir) (*revocations, error) {
 	r := &revocations{dir: f}
 	if err := r.addCAs(f, false); err != nil {
 		return nil, err
@@ -124,11 +125,11 @@ func readRevocations(f *pemDir) (*revocations, error) {
 
 // isFormer reports whether a CA signed a certificate that a rotation has retired.
 func (r *revocations) isFormer(cert *x509.Certificate) bool {
-	return r != nil && slices.ContainsFunc(r.former, func(ca *x509.Certificate) bool { return cert.CheckSignatureFrom(ca) == nil })
+	return slices.ContainsFunc(r.former, func(ca *x509.Certificate) bool { return cert.CheckSignatureFrom(ca) == nil })
 }
 
 // addCAs adds the CAs of a directory.
-func (r *revocations) addCAs(f *pemDir, next bool) error {
+func (r *revocations) addCAs(f *caDir, next bool) error {
 	root, err := readHostsCA(f)
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (r *revocations) addCAs(f *pemDir, next bool) error {
 }
 
 // readIssuingCert returns the issuing CA of the hosts, or nil if there is none.
-func readIssuingCert(f *pemDir) (*x509.Certificate, error) {
+func readIssuingCert(f *caDir) (*x509.Certificate, error) {
 	data, err := f.read(hostsIssuing + certSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -173,7 +174,7 @@ func (r *revocations) addOthers() error {
 	return err
 }
 
-func (r *revocations) readLists(f *pemDir) error {
+func (r *revocations) readLists(f *caDir) error {
 	path := f.Path(crlFile)
 	data, err := f.read(crlFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -210,11 +211,20 @@ func (r *revocations) signerOf(cert *x509.Certificate) int {
 
 // has reports whether the list of the CA that signed a certificate has it.
 func (r *revocations) has(cert *x509.Certificate) bool {
-	if r == nil {
-		return false
-	}
 	signer := r.signerOf(cert)
 	return signer >= 0 && isRevoked(r.cas[signer].list, cert.SerialNumber)
+}
+
+// describe describes the certificate of a host, with what the lists say.
+func (r *revocations) describe(cert *x509.Certificate, now time.Time) Issued {
+	i := describeCert(cert, now)
+	switch {
+	case r.has(cert):
+		i.State = Revoked
+	case r.isFormer(cert):
+		i.State = Retired
+	}
+	return i
 }
 
 // addCert adds a certificate to the list of the CA that signed it.
@@ -249,7 +259,7 @@ func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 	if !already {
 		entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
 	}
-	der, err := signCRL(key, entries, number, now)
+	der, err := key.signCRL(entries, number, now)
 	if err != nil {
 		return err
 	}
@@ -259,7 +269,7 @@ func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 
 // loadRevoker is loadAuthority for a revocation. Its error names what works without the key.
 func loadRevoker(dir, name string) (authority, error) {
-	f, err := openPEMDir(dir)
+	f, err := openCADir(dir)
 	if err != nil {
 		return authority{}, err
 	}
@@ -300,8 +310,8 @@ func (r *revocations) encodeLists(of func(revocationCA) bool) []byte {
 }
 
 // writeEmptyCRL writes a list without entries.
-func writeEmptyCRL(f *pemDir, ca authority, now time.Time) error {
-	der, err := signCRL(ca, nil, big.NewInt(1), now)
+func writeEmptyCRL(f *caDir, ca authority, now time.Time) error {
+	der, err := ca.signCRL(nil, big.NewInt(1), now)
 	if err != nil {
 		return err
 	}
@@ -310,15 +320,15 @@ func writeEmptyCRL(f *pemDir, ca authority, now time.Time) error {
 
 // signCRL signs a list that is valid until its CA expires. Operators renew it by hand, and one that
 // expires would teach them to ignore that.
-func signCRL(ca authority, entries []x509.RevocationListEntry, number *big.Int, now time.Time) ([]byte, error) {
+func (a authority) signCRL(entries []x509.RevocationListEntry, number *big.Int, now time.Time) ([]byte, error) {
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		RevokedCertificateEntries: entries,
 		Number:                    number,
 		ThisUpdate:                now.Add(-backdate),
-		NextUpdate:                ca.cert.NotAfter,
-	}, ca.cert, ca.key)
+		NextUpdate:                a.cert.NotAfter,
+	}, a.cert, a.key)
 	if err != nil {
-		return nil, fmt.Errorf("sign the list of %s: %w", quoteText(ca.cert.Subject.CommonName), err)
+		return nil, fmt.Errorf("sign the list of %s: %w", quoteText(a.cert.Subject.CommonName), err)
 	}
 	return der, nil
 }

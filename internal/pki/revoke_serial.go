@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -69,7 +70,7 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string)
 			r.Host, signer = id.Host, revoked.signerOf(cert)
 		}
 	}
-	return revoked.revoke(r, signer, serial, orNow(now))
+	return revoked.revoke(r, signer, serial, cmp.Or(now, time.Now()))
 }
 
 // RevokeCertificate adds a PEM certificate to dir/hosts.crl if the hosts' CA of dir signed it. It
@@ -98,7 +99,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	if id, err := idOf(cert); err == nil {
 		r.Host = id.Host
 	}
-	return revoked.revoke(r, signer, cert.SerialNumber, orNow(now))
+	return revoked.revoke(r, signer, cert.SerialNumber, cmp.Or(now, time.Now()))
 }
 
 // readLeaf returns the first certificate of a file that has only certificates.

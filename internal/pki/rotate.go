@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -99,7 +100,7 @@ func (r *rotation) createNext(o RotateOptions) error {
 	if err := InitCA(path, init); err != nil {
 		return err
 	}
-	if err := writeLink(path, former, orNow(o.Now)); err != nil {
+	if err := writeLink(path, former, cmp.Or(o.Now, time.Now())); err != nil {
 		return err
 	}
 	if err := ShareKey(path, o.Service); err != nil {
@@ -111,12 +112,12 @@ func (r *rotation) createNext(o RotateOptions) error {
 	if err := r.parent.Rename(partial, r.parent, r.base+nextSuffix); err != nil {
 		return err
 	}
-	r.next, err = openPEMDir(filepath.Clean(r.current.path) + nextSuffix)
+	r.next, err = openCADir(filepath.Clean(r.current.path) + nextSuffix)
 	return err
 }
 
 // copyAccessTo gives a directory the mode of f and, if root runs this, its owner.
-func (f *pemDir) copyAccessTo(path string) error {
+func (f *caDir) copyAccessTo(path string) error {
 	to, err := openPEMDir(path)
 	if err != nil {
 		return err
@@ -206,7 +207,7 @@ func (r *rotation) addNextTo(name string, others []*x509.Certificate) error {
 }
 
 // replaceCert writes a certificate file unless it has that content.
-func (f *pemDir) replaceCert(name string, data []byte) error {
+func (f *caDir) replaceCert(name string, data []byte) error {
 	old, err := f.read(name)
 	if err == nil && bytes.Equal(old, data) {
 		return nil

@@ -451,7 +451,7 @@ func TestWhatAHostTrustsIsWrittenSeldom(t *testing.T) {
 	writes, last, now := 0, string(readFile(t, record)), time.Now()
 	note := func(cas ...string) {
 		t.Helper()
-		fixture.Must(t, j.records.NoteTrustedCAs(c, cas, now))
+		fixture.Must(t, j.records.NoteTrustedCAs(c.Host, c.Certificate(), cas, now))
 		if text := string(readFile(t, record)); text != last {
 			writes, last = writes+1, text
 		}

@@ -29,8 +29,8 @@ const (
 type rotation struct {
 	parent  *durable.Dir
 	base    string // the name in parent
-	current *pemDir
-	next    *pemDir // nil unless a rotation is in progress
+	current *caDir
+	next    *caDir // nil unless a rotation is in progress
 	// exchanged says that the directory already has the new CAs, and the one beside it the former.
 	exchanged bool
 }
@@ -41,10 +41,11 @@ func openRotation(dir string) (*rotation, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rotation{base: filepath.Base(path)}
-	if r.parent, err = openDir(filepath.Dir(path)); err != nil {
+	parent, err := openPEMDir(filepath.Dir(path))
+	if err != nil {
 		return nil, err
 	}
+	r := &rotation{parent: parent.Dir, base: filepath.Base(path)}
 	if r.current, err = r.openLocked(path); err != nil {
 		return nil, errors.Join(err, r.parent.Close())
 	}
@@ -62,7 +63,7 @@ func openRotation(dir string) (*rotation, error) {
 	return r, nil
 }
 
-func (r *rotation) openLocked(path string) (*pemDir, error) {
+func (r *rotation) openLocked(path string) (*caDir, error) {
 	st, err := r.parent.Lstat(r.base)
 	switch {
 	case err != nil:
@@ -70,7 +71,7 @@ func (r *rotation) openLocked(path string) (*pemDir, error) {
 	case !st.IsDir():
 		return nil, fmt.Errorf("%s is not a directory: name the directory itself", path)
 	}
-	f, err := openPEMDir(path)
+	f, err := openCADir(path)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func (r *rotation) Close() error {
 
 // openBeside opens the directory beside f that belongs to a rotation: the one with the new CAs or,
 // after the exchange, the one with the former. It returns nil if there is none.
-func openBeside(f *pemDir) (beside *pemDir, exchanged bool, err error) {
+func openBeside(f *caDir) (beside *caDir, exchanged bool, err error) {
 	path, err := filepath.Abs(f.path)
 	if err != nil {
 		return nil, false, err
@@ -114,7 +115,7 @@ func openBeside(f *pemDir) (beside *pemDir, exchanged bool, err error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return nil, false, err
 	}
-	beside, err = openPEMDir(path + nextSuffix)
+	beside, err = openCADir(path + nextSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -133,7 +134,7 @@ func openBeside(f *pemDir) (beside *pemDir, exchanged bool, err error) {
 
 // openNext opens the directory with the new CAs while a rotation is in progress. It returns nil
 // otherwise.
-func openNext(f *pemDir) (*pemDir, error) {
+func openNext(f *caDir) (*caDir, error) {
 	next, exchanged, err := openBeside(f)
 	if next != nil && exchanged {
 		return nil, next.Close()
@@ -142,7 +143,7 @@ func openNext(f *pemDir) (*pemDir, error) {
 }
 
 // isLinkedTo reports whether the root of the server in f is linked to that of former.
-func (f *pemDir) isLinkedTo(former *pemDir) (bool, error) {
+func (f *caDir) isLinkedTo(former *caDir) (bool, error) {
 	link, err := f.readCAs(linkFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -195,7 +196,7 @@ func withoutCAs(cas, others []*x509.Certificate) []*x509.Certificate {
 var ErrNoRotation = errors.New("there is no rotation")
 
 // formerCAs returns the hosts' CAs, in PEM, that a rotation retires.
-func formerCAs(current, next *pemDir) ([]byte, error) {
+func formerCAs(current, next *caDir) ([]byte, error) {
 	cas, err := current.readCAs(hostsCA + certSuffix)
 	if err != nil {
 		return nil, err

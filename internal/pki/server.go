@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
@@ -14,12 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-)
-
-// Names in a receiver's identity directory.
-const (
-	serverFile        = "server.pem"         // key and chain of the receiver, as renewal wrote them
-	serverIssuingFile = "server-issuing.pem" // key and certificate of the receiver's issuing CA
 )
 
 // serverPair is a receiver's certificate with its key.
@@ -197,7 +192,7 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	return renewServerIn(f, o)
 }
 
-func renewServerIn(f *pemDir, o RenewOptions) (time.Time, error) {
+func renewServerIn(f *caDir, o RenewOptions) (time.Time, error) {
 	old, err := loadAuthority(f, server)
 	if err != nil {
 		return time.Time{}, err
@@ -210,7 +205,7 @@ func renewServerIn(f *pemDir, o RenewOptions) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	renewed, err := writeServer(f, ca, old.key.Public(), names, orNow(o.Now), o.LeafValid)
+	renewed, err := writeServer(f, ca, old.key.Public(), names, cmp.Or(o.Now, time.Now()), o.LeafValid)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -218,7 +213,7 @@ func renewServerIn(f *pemDir, o RenewOptions) (time.Time, error) {
 }
 
 // writeServer signs and writes the receiver's certificate.
-func writeServer(f *pemDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+func writeServer(f *caDir, ca authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	cert, err := ca.signServer(key, names, now, valid)
 	if err != nil {
 		return nil, err
@@ -234,7 +229,7 @@ func (a authority) signServer(key crypto.PublicKey, names []string, now time.Tim
 	}
 	template.Subject = pkix.Name{CommonName: server}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	return a.signCertificate(template, key, now, orDefault(valid, DefaultLeafValid))
+	return a.signCertificate(template, key, now, cmp.Or(valid, DefaultLeafValid))
 }
 
 // namesOf returns the DNS names and addresses in a certificate.

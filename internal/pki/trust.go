@@ -31,7 +31,8 @@ type Config struct {
 
 // Files returns the configured files that [LoadTrust] reads.
 func (c Config) Files() []string {
-	return nonEmpty(c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile)
+	files := []string{c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile}
+	return slices.DeleteFunc(files, func(path string) bool { return path == "" })
 }
 
 func (c Config) currentTime() time.Time {
@@ -39,11 +40,6 @@ func (c Config) currentTime() time.Time {
 		return time.Now()
 	}
 	return c.Now()
-}
-
-// nonEmpty returns the paths that are not empty.
-func nonEmpty(paths ...string) []string {
-	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }
 
 // Trust is what a receiver trusts. It is immutable.

@@ -92,7 +92,7 @@ func (r *Receiver) noteContact(caller pki.Caller) {
 	if r.join == nil {
 		return
 	}
-	r.logRecordError(caller.Host, r.join.records.NoteContact(caller, r.gate.Now()))
+	r.logRecordError(caller.Host, r.join.records.NoteContact(caller.Host, caller.Certificate(), r.gate.Now()))
 }
 
 // logRecordError logs why the record of a host was not written, unless err is nil.

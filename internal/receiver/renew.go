@@ -104,7 +104,7 @@ func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted [
 		return cas
 	}
 	known := slices.DeleteFunc(slices.Clone(cas.Server), func(hash string) bool { return !slices.Contains(trusted, hash) })
-	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(q.caller, known, d.receiver.gate.Now()))
+	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(host, q.caller.Certificate(), known, d.receiver.gate.Now()))
 	return cas
 }
 

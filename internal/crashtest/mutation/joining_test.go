@@ -226,7 +226,7 @@ var ofJoining = []mutant{
 	{
 		"pki: an interrupted init is used",
 		killer{"pki", "TestInitContinuesAfterAnInterruption"},
-		[]edit{{"pki/files.go", "	if err == nil && incomplete {\n", "	if false && incomplete {\n"}},
+		[]edit{{"pki/cadir.go", "	if err == nil && incomplete {\n", "	if false && incomplete {\n"}},
 	},
 	{
 		"pki: a rotation removes issuing keys that are used",
@@ -266,7 +266,7 @@ var ofJoining = []mutant{
 	{
 		"pki: certificates of former CAs count as valid",
 		killer{"pki", "TestBothCAsGiveAccessUntilTheRotationIsFinished"},
-		[]edit{{"pki/issue.go", "	case revoked.isFormer(cert):\n		i.State = Retired\n", ""}},
+		[]edit{{"pki/revoke.go", "	case r.isFormer(cert):\n		i.State = Retired\n", ""}},
 	},
 	{
 		"pki: the former issuing CA is forgotten when the rotation begins",
