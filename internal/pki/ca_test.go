@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"cis490/internal/fixture"
-
 	"cis490/internal/episode"
+	"cis490/internal/fixture"
 	"cis490/internal/pki"
 )
 

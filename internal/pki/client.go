@@ -2,11 +2,9 @@ package pki
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +41,16 @@ func (c ClientConfig) Files() []string {
 // nonEmpty returns the paths that are not empty.
 func nonEmpty(paths ...string) []string {
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
+}
+
+// CheckRoles is [Config.CheckRoles] for a host.
+func (c ClientConfig) CheckRoles() error {
+	set, err := c.chooseCredentials()
+	if err != nil {
+		return err
+	}
+	return CheckCAs(set.caFile, x509.ExtKeyUsageServerAuth,
+		"receiver.ca_file %s holds a CA of hosts, and none of receivers: name the ca.crt that receiver pki issue wrote")
 }
 
 // Client is a host's end of mutual TLS.
@@ -110,7 +118,7 @@ func loadCredentials(c ClientConfig) (*credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	cas, roots, err := readPool(set.caFile)
+	cas, roots, err := ReadPool(set.caFile)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +126,7 @@ func loadCredentials(c ClientConfig) (*credentials, error) {
 	if c.TokenFile == "" {
 		return p, nil
 	}
-	text, err := readFile(c.TokenFile)
+	text, err := ReadFile(c.TokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -144,71 +152,6 @@ func isToken(s string) bool {
 // Token returns the bearer token, or "" if the host has none.
 func (c *Client) Token() string { return c.current.Load().token }
 
-// TLSConfig returns a configuration that trusts the current CAs. Its certificate follows
-// [Client.Reload], but its CAs do not. Therefore a long-lived transport must use [Client.DialTLS].
-func (c *Client) TLSConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{"http/1.1"},
-		RootCAs:    c.current.Load().roots,
-		// Presented whatever CAs the receiver lists, so that a wrong certificate is refused with a
-		// reason.
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return &c.current.Load().certificate, nil
-		},
-	}
-}
-
-// Dial opens a connection, as [net.Dialer.DialContext] does.
-type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// handshakeTimeout replaces that of http.Transport, which only applies to handshakes of its own.
-const handshakeTimeout = 10 * time.Second
-
-// HandshakeError says that a connection was opened and its TLS handshake failed.
-type HandshakeError struct {
-	Addr string
-	Err  error
-}
-
-func (e *HandshakeError) Error() string {
-	return fmt.Sprintf("tls handshake with %s: %v", e.Addr, e.Err)
-}
-
-// Unwrap returns the reason.
-func (e *HandshakeError) Unwrap() error { return e.Err }
-
-// Handshake marks the error for packages that do not import this one.
-func (e *HandshakeError) Handshake() {}
-
-// DialTLS returns a function for http.Transport.DialTLSContext. It dials, and does a TLS handshake
-// with the current files.
-//
-// A VerifyConnection of our own could also change the CAs of a live transport. But it does not get
-// the dialled name if that is an IP address, and could not check it.
-func (c *Client) DialTLS(dial Dial) Dial {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		host, _, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
-		}
-		raw, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		config := c.TLSConfig()
-		config.ServerName = host
-		conn := tls.Client(raw, config)
-		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-		defer cancel()
-		if err := conn.HandshakeContext(ctx); err != nil {
-			_ = raw.Close() // the handshake's error is the one to return
-			return nil, &HandshakeError{Addr: addr, Err: err}
-		}
-		return conn, nil
-	}
-}
-
 // CertFile returns the file that the host's certificate is from.
 func (c *Client) CertFile() string { return c.current.Load().certFile }
 
@@ -223,7 +166,7 @@ func (c *Client) ID() (ID, error) {
 	if serverOnly(leaf) {
 		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.current.Load().certFile)
 	}
-	id, err := idOf(leaf)
+	id, err := IDOf(leaf)
 	if err != nil {
 		return ID{}, fmt.Errorf("certificate %s: %w", c.current.Load().certFile, err)
 	}
@@ -254,10 +197,10 @@ func (c *Client) CheckValidity(host episode.Name, now time.Time) error {
 			c.current.Load().certFile, id.Host, host)
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("certificate %s is not valid before %s, but this machine's clock says %s; check the clock",
-			c.current.Load().certFile, formatTime(leaf.NotBefore), formatTime(now))
+			c.current.Load().certFile, FormatTime(leaf.NotBefore), FormatTime(now))
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certificate %s expired on %s (this machine's clock says %s); %s",
-			c.current.Load().certFile, formatTime(leaf.NotAfter), formatTime(now), next)
+			c.current.Load().certFile, FormatTime(leaf.NotAfter), FormatTime(now), next)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func ReplaceIssuing(dir, identity string) (changed bool, err error) {
 	return installIssuing(dir, identity, identityFile.replace)
 }
 
-func installIssuing(dir, identity string, write func(identityFile, *pemDir) (bool, error)) (changed bool, err error) {
+func installIssuing(dir, identity string, write func(identityFile, *Dir) (bool, error)) (changed bool, err error) {
 	f, err := openCA(dir)
 	if err != nil {
 		return false, err
@@ -31,7 +31,7 @@ func installIssuing(dir, identity string, write func(identityFile, *pemDir) (boo
 	if err != nil {
 		return false, err
 	}
-	to, err := openPEMDir(identity)
+	to, err := OpenDir(identity)
 	if err != nil {
 		return false, err
 	}
@@ -43,7 +43,7 @@ func installIssuing(dir, identity string, write func(identityFile, *pemDir) (boo
 		}
 		changed = changed || wrote
 	}
-	found, err := to.exists(issuingFile)
+	found, err := to.Exists(HostsIssuingFile)
 	if err == nil && !found {
 		err = fmt.Errorf("%w in %s", ErrNoIssuing, dir)
 	}
@@ -56,7 +56,7 @@ func isInstalled(f *caDir, identity string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	to, err := openPEMDir(identity)
+	to, err := OpenDir(identity)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -96,20 +96,20 @@ func identityFiles(f *caDir) ([]identityFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := f.read(serverCA + certSuffix)
+	root, err := f.Read(serverCA + CertSuffix)
 	if err != nil {
 		return nil, err
 	}
-	own, err := issuingOf(f, serverIssuing, serverCA, serverIssuingFile)
+	own, err := issuingOf(f, serverIssuing, serverCA, ServerIssuingFile)
 	if err != nil {
 		return nil, err
 	}
 	if next == nil {
-		hosts, err := issuingOf(f, hostsIssuing, hostsCA, issuingFile)
-		return []identityFile{{name: rootFile, data: root, perm: secretPerm}, own, hosts, {name: retiringFile}, {name: nextCAsFile}}, err
+		hosts, err := issuingOf(f, hostsIssuing, hostsCA, HostsIssuingFile)
+		return []identityFile{{name: ServerCAFile, data: root, perm: secretPerm}, own, hosts, {name: RetiringCAsFile}, {name: NextCAsFile}}, err
 	}
 	defer next.Close()
-	link, err := next.read(linkFile)
+	link, err := next.Read(linkFile)
 	if err != nil {
 		return nil, err
 	}
@@ -117,15 +117,15 @@ func identityFiles(f *caDir) ([]identityFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	cas, err := next.read(hostsCA + certSuffix)
+	cas, err := next.Read(hostsCA + CertSuffix)
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := issuingOf(next, hostsIssuing, hostsCA, issuingFile)
+	hosts, err := issuingOf(next, hostsIssuing, hostsCA, HostsIssuingFile)
 	return []identityFile{
-		{name: rootFile, data: append(root, link...), perm: secretPerm},
-		{name: retiringFile, data: former, perm: publicPerm},
-		{name: nextCAsFile, data: cas, perm: publicPerm},
+		{name: ServerCAFile, data: append(root, link...), perm: secretPerm},
+		{name: RetiringCAsFile, data: former, perm: publicPerm},
+		{name: NextCAsFile, data: cas, perm: publicPerm},
 		own, hosts,
 	}, err
 }
@@ -134,12 +134,12 @@ func identityFiles(f *caDir) ([]identityFile, error) {
 // stays: the bundle of the directory says which one it is.
 func issuingOf(f *caDir, stem, bundle, name string) (identityFile, error) {
 	file := identityFile{name: name, perm: secretPerm}
-	cas, err := f.readCAs(bundle + certSuffix)
+	cas, err := f.ReadCAs(bundle + CertSuffix)
 	if err != nil {
 		return file, err
 	}
 	for _, ca := range cas {
-		if !isRoot(ca) && ca.CheckSignatureFrom(cas[0]) == nil {
+		if !IsRoot(ca) && ca.CheckSignatureFrom(cas[0]) == nil {
 			file.cert = ca
 		}
 	}
@@ -150,7 +150,7 @@ func issuingOf(f *caDir, stem, bundle, name string) (identityFile, error) {
 // encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
 // elsewhere, or was never made.
 func encodeIssuing(f *caDir, name string) ([]byte, error) {
-	found, err := f.exists(name + keySuffix)
+	found, err := f.Exists(name + KeySuffix)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -158,38 +158,38 @@ func encodeIssuing(f *caDir, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return issuing.encodePair()
+	return issuing.EncodePair()
 }
 
 // isIn reports whether a directory has the file as it should be.
-func (file identityFile) isIn(f *pemDir) (bool, error) {
-	old, err := f.read(file.name)
+func (file identityFile) isIn(f *Dir) (bool, error) {
+	old, err := f.Read(file.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return file.data == nil, nil
 	case err != nil:
 		return false, err
 	case file.data == nil && file.cert != nil:
-		pair, err := f.loadPairFile(file.name)
-		return err == nil && pair.cert.Equal(file.cert), nil
+		pair, err := f.LoadPairFile(file.name)
+		return err == nil && pair.Cert.Equal(file.cert), nil
 	}
 	return file.data != nil && bytes.Equal(old, file.data), nil
 }
 
 // writeNew writes the file unless there is one, which must then be the same.
-func (file identityFile) writeNew(f *pemDir) (wrote bool, err error) {
+func (file identityFile) writeNew(f *Dir) (wrote bool, err error) {
 	same, err := file.isIn(f)
 	if err != nil || same || file.data == nil {
 		return false, err
 	}
-	if found, err := f.exists(file.name); err != nil || found {
+	if found, err := f.Exists(file.name); err != nil || found {
 		return false, errors.Join(err, fmt.Errorf("%s is of another CA and is left as it is", f.Path(file.name)))
 	}
 	return true, f.WriteFile(file.name, file.data, file.perm)
 }
 
 // replace writes the file, or removes it if there should be none.
-func (file identityFile) replace(f *pemDir) (wrote bool, err error) {
+func (file identityFile) replace(f *Dir) (wrote bool, err error) {
 	same, err := file.isIn(f)
 	if err != nil || same {
 		return false, err

@@ -34,7 +34,7 @@ func hostsIssuingTemplate(domain, label string) *x509.Certificate {
 // serverIssuingTemplate returns the CA that signs the receiver's certificate: only the names and
 // addresses of the receiver are permitted.
 func serverIssuingTemplate(domain, label string, names []string) (*x509.Certificate, error) {
-	leaf, err := parseNames(names)
+	leaf, err := ParseNames(names)
 	if err != nil {
 		return nil, err
 	}
@@ -59,25 +59,25 @@ func serverIssuingTemplate(domain, label string, names []string) (*x509.Certific
 
 // serverSigner returns the CA that signs a receiver's certificate with the given names: the issuing
 // CA if its key is here and it may, and otherwise the root.
-func serverSigner(f *caDir, names []string) (authority, error) {
-	found, err := f.exists(serverIssuing + keySuffix)
+func serverSigner(f *caDir, names []string) (Authority, error) {
+	found, err := f.Exists(serverIssuing + KeySuffix)
 	if err != nil {
-		return authority{}, err
+		return Authority{}, err
 	}
 	if !found {
 		return loadAuthority(f, serverCA)
 	}
 	issuing, err := loadAuthority(f, serverIssuing)
 	if err != nil {
-		return authority{}, err
+		return Authority{}, err
 	}
-	refused := permitsNames(issuing.cert, names)
+	refused := permitsNames(issuing.Cert, names)
 	if refused == nil {
 		return issuing, nil
 	}
 	root, err := loadAuthority(f, serverCA)
 	if err != nil {
-		return authority{}, fmt.Errorf("%w; for other names the key of the root is needed: %w", refused, err)
+		return Authority{}, fmt.Errorf("%w; for other names the key of the root is needed: %w", refused, err)
 	}
 	return root, nil
 }
@@ -85,18 +85,18 @@ func serverSigner(f *caDir, names []string) (authority, error) {
 // permitsNames returns an error unless an issuing CA may sign a receiver's certificate with the
 // given names.
 func permitsNames(ca *x509.Certificate, names []string) error {
-	leaf, err := parseNames(names)
+	leaf, err := ParseNames(names)
 	if err != nil {
 		return err
 	}
 	for _, name := range leaf.DNSNames {
 		if !slices.Contains(ca.PermittedDNSDomains, name) {
-			return fmt.Errorf("the issuing CA %s does not permit the name %s", quoteText(ca.Subject.CommonName), quoteText(name))
+			return fmt.Errorf("the issuing CA %s does not permit the name %s", QuoteText(ca.Subject.CommonName), QuoteText(name))
 		}
 	}
 	for _, ip := range leaf.IPAddresses {
 		if !slices.ContainsFunc(ca.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) }) {
-			return fmt.Errorf("the issuing CA %s does not permit the address %s", quoteText(ca.Subject.CommonName), ip)
+			return fmt.Errorf("the issuing CA %s does not permit the address %s", QuoteText(ca.Subject.CommonName), ip)
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ func (c *Client) TrustedCAs() []string {
 	if current.candidate {
 		return nil
 	}
-	return hashKeys(rootsOf(current.cas))
+	return HashKeys(RootsOf(current.cas))
 }
 
 // Announcement is what the response to a ping has about the CAs of the receiver.
@@ -64,7 +64,7 @@ func (c *Client) MustLearnCAs() bool {
 
 // LearnedAt returns when the host last compared its roots with those of the receiver, or zero.
 func (c *Client) LearnedAt() time.Time {
-	info, err := os.Stat(filepath.Join(c.config.IdentityDir, hostRoots))
+	info, err := os.Stat(filepath.Join(c.config.IdentityDir, HostCAFile))
 	if err != nil {
 		return time.Time{}
 	}
@@ -74,7 +74,7 @@ func (c *Client) LearnedAt() time.Time {
 // NoteLearned records the time for [Client.LearnedAt], which is a hint.
 func (c *Client) NoteLearned(now time.Time) {
 	if c.current.Load().joined {
-		_ = os.Chtimes(filepath.Join(c.config.IdentityDir, hostRoots), now, now)
+		_ = os.Chtimes(filepath.Join(c.config.IdentityDir, HostCAFile), now, now)
 	}
 }
 
@@ -95,9 +95,9 @@ func (c *Client) OpenCAUpdate(ctx context.Context, bundle []byte, now time.Time)
 		return nil, err
 	}
 	u := &CAUpdate{client: c, lock: lock}
-	cas, _, err := readPool(filepath.Join(c.config.IdentityDir, hostRoots)) // may be newer than what is in use
+	cas, _, err := ReadPool(filepath.Join(c.config.IdentityDir, HostCAFile)) // may be newer than what is in use
 	if err == nil {
-		u.roots, err = checkNewRoots(bundle, rootsOf(cas), now)
+		u.roots, err = checkNewRoots(bundle, RootsOf(cas), now)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -107,25 +107,25 @@ func (c *Client) OpenCAUpdate(ctx context.Context, bundle []byte, now time.Time)
 
 // checkNewRoots returns the roots in a bundle if they follow from the trusted ones.
 func checkNewRoots(bundle []byte, trusted []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	cas, err := parseCAs(bundle, "the receiver's answer")
+	cas, err := ParseCAs(bundle, "the receiver's answer")
 	if err != nil {
 		return nil, err
 	}
-	roots := rootsOf(cas)
+	roots := RootsOf(cas)
 	if len(roots) == 0 || len(cas) > maxServerCAs {
 		return nil, fmt.Errorf("the receiver's answer has %d roots and %d certificates, not 1 to %d", len(roots), len(cas), maxServerCAs)
 	}
-	links := withoutCAs(cas, roots)
+	links := WithoutCAs(cas, roots)
 	for _, root := range roots {
-		if !allowsUse(root, x509.ExtKeyUsageServerAuth) {
-			return nil, fmt.Errorf("the receiver's answer has the CA %s, which is not for receivers", quoteText(root.Subject.CommonName))
+		if !AllowsUse(root, x509.ExtKeyUsageServerAuth) {
+			return nil, fmt.Errorf("the receiver's answer has the CA %s, which is not for receivers", QuoteText(root.Subject.CommonName))
 		}
 		if slices.ContainsFunc(trusted, root.Equal) {
 			continue
 		}
-		vouched := func(link *x509.Certificate) bool { return isLink(link, root, trusted) && checkTime(link, now) == nil }
+		vouched := func(link *x509.Certificate) bool { return IsLink(link, root, trusted) && CheckTime(link, now) == nil }
 		if !slices.ContainsFunc(links, vouched) {
-			return nil, fmt.Errorf("the receiver's answer has the CA %s, for which no CA of receiver.ca_file vouches", quoteText(root.Subject.CommonName))
+			return nil, fmt.Errorf("the receiver's answer has the CA %s, for which no CA of receiver.ca_file vouches", QuoteText(root.Subject.CommonName))
 		}
 	}
 	return roots, nil
@@ -134,7 +134,7 @@ func checkNewRoots(bundle []byte, trusted []*x509.Certificate, now time.Time) ([
 // Candidate returns a client that trusts the new roots alone, to test them.
 func (u *CAUpdate) Candidate() *Client {
 	candidate := *u.client.current.Load()
-	candidate.cas, candidate.roots, candidate.candidate = u.roots, poolOf(u.roots), true
+	candidate.cas, candidate.roots, candidate.candidate = u.roots, PoolOf(u.roots), true
 	c := &Client{config: u.client.config}
 	c.current.Store(&candidate)
 	return c
@@ -142,21 +142,13 @@ func (u *CAUpdate) Candidate() *Client {
 
 // Install makes the new roots the host's own. The receiver must have been recognized by them.
 func (u *CAUpdate) Install() error {
-	f, err := openPEMDir(u.client.config.IdentityDir)
+	f, err := OpenDir(u.client.config.IdentityDir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return f.WriteFile(hostRoots, encodeCerts(u.roots), 0o600)
+	return f.WriteFile(HostCAFile, EncodeCerts(u.roots), 0o600)
 }
 
 // Close releases the lock.
 func (u *CAUpdate) Close() error { return u.lock.Close() }
-
-func poolOf(cas []*x509.Certificate) *x509.CertPool {
-	pool := x509.NewCertPool()
-	for _, ca := range cas {
-		pool.AddCert(ca)
-	}
-	return pool
-}

@@ -60,15 +60,15 @@ func ParseID(uri string) (ID, error) {
 	rest, ok := strings.CutPrefix(uri, idScheme)
 	domain, host, cut := strings.Cut(rest, idHost)
 	if !ok || !cut {
-		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", quoteText(uri),
+		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", QuoteText(uri),
 			ID{DefaultTrustDomain, "lab-01"})
 	}
-	if err := checkTrustDomain(domain); err != nil {
+	if err := CheckTrustDomain(domain); err != nil {
 		return ID{}, err
 	}
 	name, err := episode.ParseName(host)
 	if err != nil {
-		return ID{}, fmt.Errorf("host in %s: %w", quoteText(uri), err)
+		return ID{}, fmt.Errorf("host in %s: %w", QuoteText(uri), err)
 	}
 	return ID{TrustDomain: domain, Host: name}, nil
 }
@@ -77,18 +77,18 @@ var domainGrammar = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 })
 
-// checkTrustDomain returns an error unless domain is a lower-case DNS name. It becomes a name
+// CheckTrustDomain returns an error unless domain is a lower-case DNS name. It becomes a name
 // constraint, which neither folds case nor matches addresses.
-func checkTrustDomain(domain string) error {
+func CheckTrustDomain(domain string) error {
 	_, notAddress := netip.ParseAddr(domain)
 	if len(domain) <= 253 && domainGrammar().MatchString(domain) && notAddress != nil {
 		return nil
 	}
-	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", quoteText(domain), DefaultTrustDomain)
+	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", QuoteText(domain), DefaultTrustDomain)
 }
 
-// idOf returns the identity in a certificate, which must have exactly one URI.
-func idOf(cert *x509.Certificate) (ID, error) {
+// IDOf returns the identity in a certificate, which must have exactly one URI.
+func IDOf(cert *x509.Certificate) (ID, error) {
 	uris, err := uriNames(cert)
 	if err != nil {
 		return ID{}, err
@@ -127,5 +127,5 @@ func uriNames(cert *x509.Certificate) ([]string, error) {
 	return uris, nil
 }
 
-// quoteText returns untrusted text for a terminal or a log.
-func quoteText(s string) string { return printable.Quote(s, 200) }
+// QuoteText returns untrusted text for a terminal or a log.
+func QuoteText(s string) string { return printable.Quote(s, 200) }

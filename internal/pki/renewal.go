@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,20 +14,11 @@ import (
 	"cis490/internal/episode"
 )
 
-// renewalTime returns when a certificate should be replaced: after half its life, and a part of it
-// that differs from certificate to certificate, so that hosts that joined together do not ask together.
-func renewalTime(cert *x509.Certificate) time.Time {
-	const parts = 1 << 16
-	life := cert.NotAfter.Sub(cert.NotBefore)
-	part := new(big.Int).And(cert.SerialNumber, big.NewInt(parts-1)).Int64()
-	return cert.NotBefore.Add(life/2 + life/16/parts*time.Duration(part)).Truncate(time.Second)
-}
-
 // RenewAt returns when the host should ask for its next certificate. It reports false if the
 // certificate in use was not issued by joining: one that was installed by hand is not replaced.
 func (c *Client) RenewAt() (at time.Time, ok bool) {
 	current := c.current.Load()
-	return renewalTime(current.certificate.Leaf), current.joined
+	return RenewalTime(current.certificate.Leaf), current.joined
 }
 
 // MustRenew reports whether the receiver announced that the host should renew its certificate now: a
@@ -40,7 +30,7 @@ func (c *Client) MustRenew() bool {
 
 // RenewalTriedAt returns when the host last asked for the next certificate without getting it, or zero.
 func (c *Client) RenewalTriedAt() time.Time {
-	info, err := os.Stat(filepath.Join(c.config.IdentityDir, renewalFile))
+	info, err := os.Stat(filepath.Join(c.config.IdentityDir, HostRenewalFile))
 	if err != nil {
 		return time.Time{}
 	}
@@ -67,13 +57,13 @@ func (c *Client) OpenRenewal(ctx context.Context) (*Renewal, error) {
 	set, err := c.config.loadJoined() // the file may be newer than what is in use
 	if err == nil {
 		r.replaces = set.certificate.Leaf
-		r.Pending, err = openPending(c.config.IdentityDir, renewalFile, replacesHeader, formatSerial(r.replaces.SerialNumber))
+		r.Pending, err = openPending(c.config.IdentityDir, HostRenewalFile, ReplacesHeader, FormatSerial(r.replaces.SerialNumber))
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	now := time.Now()
-	_ = os.Chtimes(filepath.Join(r.dir, renewalFile), now, now) // for RenewalTriedAt, which is a hint
+	_ = os.Chtimes(filepath.Join(r.dir, HostRenewalFile), now, now) // for RenewalTriedAt, which is a hint
 	return r, nil
 }
 
@@ -88,11 +78,11 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTime(leaf, now); err != nil {
+	if err := CheckTime(leaf, now); err != nil {
 		return nil, fmt.Errorf("the receiver's answer is not usable: %w; are the clocks of both machines right?", err)
 	}
 	if !leaf.NotAfter.After(r.replaces.NotAfter) && !r.client.MustRenew() {
-		return nil, fmt.Errorf("the new certificate would expire on %s, not later than the present one: the receiver's CA expires then, or its clock is behind", formatDay(leaf.NotAfter))
+		return nil, fmt.Errorf("the new certificate would expire on %s, not later than the present one: the receiver's CA expires then, or its clock is behind", FormatDay(leaf.NotAfter))
 	}
 	certificate, err := tls.X509KeyPair(pair, pair)
 	if err != nil {
@@ -106,7 +96,7 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 }
 
 func (r *Renewal) hostName() episode.Name {
-	id, _ := idOf(r.replaces) // loadJoined has checked it
+	id, _ := IDOf(r.replaces) // loadJoined has checked it
 	return id.Host
 }
 
@@ -117,14 +107,14 @@ func (r *Renewal) Install(chain []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := openPEMDir(r.dir)
+	f, err := OpenDir(r.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := f.WriteFile(hostFile, pair, 0o600); err != nil {
+	if err := f.WriteFile(HostFile, pair, 0o600); err != nil {
 		return nil, err
 	}
-	_ = f.Remove(renewalFile) // the next request replaces it
+	_ = f.Remove(HostRenewalFile) // the next request replaces it
 	return leaf, nil
 }

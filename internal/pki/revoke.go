@@ -2,12 +2,9 @@ package pki
 
 import (
 	"cmp"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
-	"math/big"
 	"slices"
 	"time"
 
@@ -26,11 +23,11 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 	defer f.Close()
 	certs, broken := readAllRecords(f, records)
 	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
-		id, err := idOf(cert)
+		id, err := IDOf(cert)
 		return err != nil || id.Host != host || revoked.isFormer(cert)
 	})
 	if len(certs) == 0 {
-		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.path), broken)
+		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.Name), broken)
 	}
 	var list []Issued
 	for _, cert := range certs {
@@ -40,7 +37,7 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 			continue
 		}
 		if cmp.Or(now, time.Now()).Before(cert.NotAfter) { // an expired one gives no access anyway
-			broken = errors.Join(broken, fmt.Errorf("the certificate %s: %w", formatSerial(cert.SerialNumber), err))
+			broken = errors.Join(broken, fmt.Errorf("the certificate %s: %w", FormatSerial(cert.SerialNumber), err))
 		}
 	}
 	if len(list) > 0 {
@@ -69,295 +66,4 @@ func openToRevoke(dir string) (*caDir, *revocations, error) {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	return f, r, nil
-}
-
-// revocations are the lists of a CA directory: one per CA that signs certificates of hosts, all in
-// hosts.crl. During a rotation the lists of the new CAs are there too, and in hosts.crl beside them.
-type revocations struct {
-	dir    *caDir
-	cas    []revocationCA      // the root first
-	former []*x509.Certificate // CAs that rotations retired: their certificates give no access
-}
-
-type revocationCA struct {
-	dir  string // that has its key
-	next bool   // it is one of the new CAs of a rotation
-	// trusted says that the directory's hosts-ca.crt has it, directly or by its root. The receiver
-	// refuses a list of any other CA.
-	trusted bool
-	name    string // the stem of its files
-	cert    *x509.Certificate
-	list    *x509.RevocationList // nil if there is none
-}
-
-func readRevocations(f *caDir) (*revocations, error) {
-	r := &revocations{dir: f}
-	if err := r.addCAs(f, false); err != nil {
-		return nil, err
-	}
-	next, err := openNext(f)
-	if err != nil {
-		return nil, err
-	}
-	if next != nil {
-		defer next.Close()
-		if err := r.addCAs(next, true); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.addOthers(); err != nil {
-		return nil, err
-	}
-	if err := r.readLists(f); err != nil {
-		return nil, err
-	}
-	if next != nil { // the list that a new CA began with is there alone
-		if err := r.readLists(next); err != nil {
-			return nil, err
-		}
-	}
-	r.former, err = f.readCAs(retiredFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return r, err
-}
-
-// isFormer reports whether a CA signed a certificate that a rotation has retired.
-func (r *revocations) isFormer(cert *x509.Certificate) bool {
-	return slices.ContainsFunc(r.former, func(ca *x509.Certificate) bool { return cert.CheckSignatureFrom(ca) == nil })
-}
-
-// addCAs adds the CAs of a directory.
-func (r *revocations) addCAs(f *caDir, next bool) error {
-	root, err := readHostsCA(f)
-	if err != nil {
-		return err
-	}
-	trusts, err := r.dir.readCAs(hostsCA + certSuffix)
-	if err != nil {
-		return err
-	}
-	trusted := slices.ContainsFunc(trusts, root.Equal)
-	r.cas = append(r.cas, revocationCA{dir: f.path, next: next, trusted: trusted, name: hostsCA, cert: root})
-	issuing, err := readIssuingCert(f)
-	if err == nil && issuing != nil {
-		r.cas = append(r.cas, revocationCA{dir: f.path, next: next, trusted: trusted, name: hostsIssuing, cert: issuing})
-	}
-	return err
-}
-
-// readIssuingCert returns the issuing CA of the hosts, or nil if there is none.
-func readIssuingCert(f *caDir) (*x509.Certificate, error) {
-	data, err := f.read(hostsIssuing + certSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	cas, err := parseCAs(data, f.Path(hostsIssuing+certSuffix))
-	if err != nil {
-		return nil, err
-	}
-	return cas[0], nil
-}
-
-// addOthers adds the CAs of hosts-ca.crt whose keys are not here, so that their lists stay.
-func (r *revocations) addOthers() error {
-	cas, err := r.dir.readCAs(hostsCA + certSuffix)
-	for _, ca := range cas {
-		if !slices.ContainsFunc(r.cas, func(known revocationCA) bool { return known.cert.Equal(ca) }) {
-			r.cas = append(r.cas, revocationCA{dir: r.dir.path, trusted: true, name: "the CA " + formatSerial(ca.SerialNumber), cert: ca})
-		}
-	}
-	return err
-}
-
-func (r *revocations) readLists(f *caDir) error {
-	path := f.Path(crlFile)
-	data, err := f.read(crlFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	lists, err := parseCRLs(data, path)
-	if err != nil {
-		return err
-	}
-	found := make(map[int]bool)
-	for _, list := range lists {
-		signer := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return list.CheckSignatureFrom(ca.cert) == nil })
-		if signer < 0 {
-			return fmt.Errorf("%s is not signed by a hosts' CA of %s", path, f.path)
-		}
-		if found[signer] {
-			return fmt.Errorf("%s holds two lists of %s.crt, not one", path, r.cas[signer].name)
-		}
-		found[signer] = true
-		if r.cas[signer].list == nil {
-			r.cas[signer].list = list
-		}
-	}
-	return nil
-}
-
-// signerOf returns the index of the CA that signed a certificate, or -1.
-func (r *revocations) signerOf(cert *x509.Certificate) int {
-	return slices.IndexFunc(r.cas, func(ca revocationCA) bool { return cert.CheckSignatureFrom(ca.cert) == nil })
-}
-
-// has reports whether the list of the CA that signed a certificate has it.
-func (r *revocations) has(cert *x509.Certificate) bool {
-	signer := r.signerOf(cert)
-	return signer >= 0 && isRevoked(r.cas[signer].list, cert.SerialNumber)
-}
-
-// describe describes the certificate of a host, with what the lists say.
-func (r *revocations) describe(cert *x509.Certificate, now time.Time) Issued {
-	i := describeCert(cert, now)
-	switch {
-	case r.has(cert):
-		i.State = Revoked
-	case r.isFormer(cert):
-		i.State = Retired
-	}
-	return i
-}
-
-// addCert adds a certificate to the list of the CA that signed it.
-func (r *revocations) addCert(cert *x509.Certificate, now time.Time) error {
-	signer := r.signerOf(cert)
-	if signer < 0 {
-		return fmt.Errorf("no CA of %s signed it", r.dir.path)
-	}
-	return r.add(signer, cert.SerialNumber, now)
-}
-
-// add adds a serial number to the list of a CA. Unless it is there, the CA's key must be in the
-// directory.
-func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
-	ca := &r.cas[signer]
-	already := isRevoked(ca.list, serial)
-	key, err := loadRevoker(ca.dir, ca.name)
-	if already && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var entries []x509.RevocationListEntry
-	number := big.NewInt(1)
-	if ca.list != nil {
-		entries = ca.list.RevokedCertificateEntries
-		if ca.list.Number != nil {
-			number.Add(number, ca.list.Number)
-		}
-	}
-	if !already {
-		entries = append(entries, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: now})
-	}
-	der, err := key.signCRL(entries, number, now)
-	if err != nil {
-		return err
-	}
-	ca.list, err = x509.ParseRevocationList(der)
-	return err
-}
-
-// loadRevoker is loadAuthority for a revocation. Its error names what works without the key.
-func loadRevoker(dir, name string) (authority, error) {
-	f, err := openCADir(dir)
-	if err != nil {
-		return authority{}, err
-	}
-	defer f.Close()
-	ca, err := loadAuthority(f, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
-	}
-	return ca, err
-}
-
-// write replaces hosts.crl by the lists.
-func (r *revocations) write() error {
-	if err := r.dir.writeCert(crlFile, r.encodeLists(func(ca revocationCA) bool { return ca.trusted })); err != nil {
-		return err
-	}
-	i := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return ca.next })
-	if i < 0 {
-		return nil
-	}
-	next, err := openPEMDir(r.cas[i].dir)
-	if err != nil {
-		return err
-	}
-	defer next.Close()
-	return next.writeCert(crlFile, r.encodeLists(func(ca revocationCA) bool { return ca.next }))
-}
-
-// encodeLists returns the lists of some CAs in PEM.
-func (r *revocations) encodeLists(of func(revocationCA) bool) []byte {
-	var text []byte
-	for _, ca := range r.cas {
-		if ca.list != nil && of(ca) {
-			text = append(text, encodePEM(pemCRL, ca.list.Raw)...)
-		}
-	}
-	return text
-}
-
-// writeEmptyCRL writes a list without entries.
-func writeEmptyCRL(f *caDir, ca authority, now time.Time) error {
-	der, err := ca.signCRL(nil, big.NewInt(1), now)
-	if err != nil {
-		return err
-	}
-	return f.writeCert(crlFile, encodePEM(pemCRL, der))
-}
-
-// signCRL signs a list that is valid until its CA expires. Operators renew it by hand, and one that
-// expires would teach them to ignore that.
-func (a authority) signCRL(entries []x509.RevocationListEntry, number *big.Int, now time.Time) ([]byte, error) {
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		RevokedCertificateEntries: entries,
-		Number:                    number,
-		ThisUpdate:                now.Add(-backdate),
-		NextUpdate:                a.cert.NotAfter,
-	}, a.cert, a.key)
-	if err != nil {
-		return nil, fmt.Errorf("sign the list of %s: %w", quoteText(a.cert.Subject.CommonName), err)
-	}
-	return der, nil
-}
-
-// parseCRLs parses one or more lists. It refuses a list with a critical extension, which says that
-// the list is incomplete.
-func parseCRLs(data []byte, path string) ([]*x509.RevocationList, error) {
-	ders, err := decodeBlocks(data, path, pemCRL)
-	if err != nil {
-		return nil, err
-	}
-	var lists []*x509.RevocationList
-	for _, der := range ders {
-		crl, err := x509.ParseRevocationList(der)
-		if err != nil {
-			return nil, fmt.Errorf("parse %s: %w", path, err)
-		}
-		for _, extension := range crl.Extensions {
-			if extension.Critical {
-				return nil, fmt.Errorf("%s has the critical extension %s, which is not supported; use a full CRL", path, extension.Id)
-			}
-		}
-		lists = append(lists, crl)
-	}
-	return lists, nil
-}
-
-func isRevoked(crl *x509.RevocationList, serial *big.Int) bool {
-	return crl != nil && slices.ContainsFunc(crl.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
-		return e.SerialNumber.Cmp(serial) == 0
-	})
 }

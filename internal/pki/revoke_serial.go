@@ -3,7 +3,6 @@ package pki
 import (
 	"bytes"
 	"cmp"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -38,13 +37,13 @@ func ParseSerial(text string) (*big.Int, error) {
 		return nil, serialError(text)
 	}
 	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
-		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", quoteText(text), maxSerial)
+		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", QuoteText(text), maxSerial)
 	}
 	return new(big.Int).SetBytes(b), nil
 }
 
 func serialError(text string) error {
-	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", quoteText(text))
+	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", QuoteText(text))
 }
 
 // Revocation is the result of [RevokeSerial] or [RevokeCertificate].
@@ -62,11 +61,11 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string)
 		return Revocation{}, err
 	}
 	defer f.Close()
-	r := Revocation{Serial: formatSerial(serial)}
+	r := Revocation{Serial: FormatSerial(serial)}
 	signer := -1
 	certs, _ := readAllRecords(f, records) // only for the host's name: a corrupt record must not prevent a revocation
 	for _, cert := range certs {
-		if id, err := idOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
+		if id, err := IDOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
 			r.Host, signer = id.Host, revoked.signerOf(cert)
 		}
 	}
@@ -77,7 +76,7 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string)
 // needs no record of it. Of a chain it revokes the first, which is the host's. Path is for
 // messages.
 func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
-	cert, err := readLeaf(path)
+	cert, err := ReadLeaf(path)
 	if err != nil {
 		return Revocation{}, err
 	}
@@ -93,30 +92,13 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 	if signer < 0 {
 		err := cert.CheckSignatureFrom(revoked.cas[0].cert)
 		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
-			path, f.Path(hostsCA+certSuffix), printable.Text(err.Error()))
+			path, f.Path(hostsCA+CertSuffix), printable.Text(err.Error()))
 	}
-	r := Revocation{Serial: formatSerial(cert.SerialNumber)}
-	if id, err := idOf(cert); err == nil {
+	r := Revocation{Serial: FormatSerial(cert.SerialNumber)}
+	if id, err := IDOf(cert); err == nil {
 		r.Host = id.Host
 	}
 	return revoked.revoke(r, signer, cert.SerialNumber, cmp.Or(now, time.Now()))
-}
-
-// readLeaf returns the first certificate of a file that has only certificates.
-func readLeaf(path string) (*x509.Certificate, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	ders, err := decodeBlocks(data, path, pemCertificate)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := x509.ParseCertificate(ders[0])
-	if err != nil {
-		return nil, fmt.Errorf("parse %s: %w", path, err)
-	}
-	return cert, nil
 }
 
 // revoke adds a certificate to the list of the CA that signed it. If that is not known (-1), it adds

@@ -28,17 +28,6 @@ type RotateOptions struct {
 	Service serviceuser.State // the receiver's, which must be able to read its key
 }
 
-// HasIssuing reports whether dir was created with issuing CAs, even if their files were moved offline.
-func HasIssuing(dir string) (bool, error) {
-	f, err := openCA(dir)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	cas, err := f.readCAs(hostsCA + certSuffix)
-	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return !isRoot(ca) }), err
-}
-
 // Rotate creates a second set of CAs beside the directory dir, unless an earlier call did, and adds
 // them to the files in dir by which hosts and receiver recognize each other. It needs the key of the
 // server's root, which signs that the new root follows it: hosts accept no other.
@@ -65,7 +54,7 @@ func Rotate(dir string, o RotateOptions) (created bool, err error) {
 func (r *rotation) createNext(o RotateOptions) error {
 	former, err := loadAuthority(r.current, serverCA)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is needed to sign the new root: bring it back for this command if it is kept elsewhere", r.current.Path(serverCA+keySuffix))
+		return fmt.Errorf("%s is needed to sign the new root: bring it back for this command if it is kept elsewhere", r.current.Path(serverCA+KeySuffix))
 	}
 	if err != nil {
 		return err
@@ -74,11 +63,11 @@ func (r *rotation) createNext(o RotateOptions) error {
 	if err != nil {
 		return err
 	}
-	domain, err := trustDomainOf(hosts)
+	domain, err := TrustDomainOf(hosts)
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.current.Path(hostsCA+certSuffix), err)
+		return fmt.Errorf("%s: %w", r.current.Path(hostsCA+CertSuffix), err)
 	}
-	own, err := readLeaf(r.current.Path(server + certSuffix))
+	own, err := ReadLeaf(r.current.Path(server + CertSuffix))
 	if err != nil {
 		return err
 	}
@@ -91,12 +80,12 @@ func (r *rotation) createNext(o RotateOptions) error {
 		return err
 	}
 	path := r.parent.Path(partial)
-	serial, err := newSerial()
+	serial, err := NewSerial()
 	if err != nil {
 		return err
 	}
-	init := InitOptions{Names: namesOf(own), TrustDomain: domain, CAValid: o.CAValid, Offline: o.Offline, Now: o.Now}
-	init.label = " " + formatSerial(serial)[:8]
+	init := InitOptions{Names: NamesOf(own), TrustDomain: domain, CAValid: o.CAValid, Offline: o.Offline, Now: o.Now}
+	init.label = " " + FormatSerial(serial)[:8]
 	if err := InitCA(path, init); err != nil {
 		return err
 	}
@@ -106,19 +95,19 @@ func (r *rotation) createNext(o RotateOptions) error {
 	if err := ShareKey(path, o.Service); err != nil {
 		return err
 	}
-	if err := r.current.copyAccessTo(path); err != nil {
+	if err := copyAccess(r.current, path); err != nil {
 		return err
 	}
 	if err := r.parent.Rename(partial, r.parent, r.base+nextSuffix); err != nil {
 		return err
 	}
-	r.next, err = openCADir(filepath.Clean(r.current.path) + nextSuffix)
+	r.next, err = openCADir(filepath.Clean(r.current.Name) + nextSuffix)
 	return err
 }
 
-// copyAccessTo gives a directory the mode of f and, if root runs this, its owner.
-func (f *caDir) copyAccessTo(path string) error {
-	to, err := openPEMDir(path)
+// copyAccess gives a directory the mode of f and, if root runs this, its owner.
+func copyAccess(f *caDir, path string) error {
+	to, err := OpenDir(path)
 	if err != nil {
 		return err
 	}
@@ -137,83 +126,83 @@ func (f *caDir) copyAccessTo(path string) error {
 }
 
 // writeLink writes the link certificate, in which the former root vouches for the root in dir.
-func writeLink(dir string, former authority, now time.Time) error {
-	f, err := openPEMDir(dir)
+func writeLink(dir string, former Authority, now time.Time) error {
+	f, err := OpenDir(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	roots, err := f.readCAs(serverCA + certSuffix)
+	roots, err := f.ReadCAs(serverCA + CertSuffix)
 	if err != nil {
 		return err
 	}
 	root := roots[0]
-	serial, err := newSerial()
+	serial, err := NewSerial()
 	if err != nil {
 		return err
 	}
 	ends := root.NotAfter
-	if former.cert.NotAfter.Before(ends) {
-		ends = former.cert.NotAfter
+	if former.Cert.NotAfter.Before(ends) {
+		ends = former.Cert.NotAfter
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial, RawSubject: root.RawSubject, SubjectKeyId: root.SubjectKeyId,
-		NotBefore: now.Add(-backdate), NotAfter: ends,
-		KeyUsage: root.KeyUsage, ExtKeyUsage: root.ExtKeyUsage, URIs: []*url.URL{linkName(root)},
+		NotBefore: now.Add(-Backdate), NotAfter: ends,
+		KeyUsage: root.KeyUsage, ExtKeyUsage: root.ExtKeyUsage, URIs: []*url.URL{LinkName(root)},
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
-	}, former.cert, root.PublicKey, former.key)
+	}, former.Cert, root.PublicKey, former.Key)
 	if err != nil {
 		return fmt.Errorf("sign the new root: %w", err)
 	}
-	return f.writeCert(linkFile, encodePEM(pemCertificate, der))
+	return f.WriteCert(linkFile, EncodePEM(PEMCertificate, der))
 }
 
 // addNext adds the new CAs to the files by which both ends recognize each other. The CAs of an abandoned
 // rotation count as former from now on: its root is no longer announced, and hosts with certificates of
 // it are asked to renew.
 func (r *rotation) addNext() error {
-	before, err := r.current.readCAs(addedFile)
+	before, err := r.current.ReadCAs(addedFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	roots, err := r.next.readCAs(serverCA + certSuffix)
+	roots, err := r.next.ReadCAs(serverCA + CertSuffix)
 	if err != nil {
 		return err
 	}
-	if err := r.addNextTo(hostsCA+certSuffix, nil); err != nil {
+	if err := r.addNextTo(hostsCA+CertSuffix, nil); err != nil {
 		return err
 	}
 	// Listed before they are added: a later rotation can then remove them, whenever this one is cut.
-	if err := r.current.replaceCert(addedFile, encodeCerts(append(withoutCAs(before, roots), roots...))); err != nil {
+	if err := replaceCert(r.current, addedFile, EncodeCerts(append(WithoutCAs(before, roots), roots...))); err != nil {
 		return err
 	}
-	if err := r.addNextTo(serverCA+certSuffix, before); err != nil {
+	if err := r.addNextTo(serverCA+CertSuffix, before); err != nil {
 		return err
 	}
-	return r.current.replaceCert(addedFile, encodeCerts(roots))
+	return replaceCert(r.current, addedFile, EncodeCerts(roots))
 }
 
 // addNextTo adds the new CAs to a file, and removes others.
 func (r *rotation) addNextTo(name string, others []*x509.Certificate) error {
-	cas, err := r.current.readCAs(name)
+	cas, err := r.current.ReadCAs(name)
 	if err != nil {
 		return err
 	}
-	added, err := r.next.readCAs(name)
+	added, err := r.next.ReadCAs(name)
 	if err != nil {
 		return err
 	}
-	return r.current.replaceCert(name, encodeCerts(append(withoutCAs(cas, slices.Concat(others, added)), added...)))
+	return replaceCert(r.current, name, EncodeCerts(append(WithoutCAs(cas, slices.Concat(others, added)), added...)))
 }
 
 // replaceCert writes a certificate file unless it has that content.
-func (f *caDir) replaceCert(name string, data []byte) error {
-	old, err := f.read(name)
+func replaceCert(f *caDir, name string, data []byte) error {
+	old, err := f.Read(name)
 	if err == nil && bytes.Equal(old, data) {
 		return nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return f.writeCert(name, data)
+	return f.WriteCert(name, data)
 }

@@ -2,7 +2,6 @@ package pki
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -10,37 +9,7 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"cis490/internal/episode"
-	"cis490/internal/printable"
 )
-
-// Config names the files of a receiver.
-type Config struct {
-	CertFile     string // the receiver's certificate
-	KeyFile      string
-	ClientCAFile string // CAs of the hosts
-	CRLFile      string // empty means that nothing is revoked
-	TrustDomain  string
-	TokensFile   string // empty means that no token is required
-	// IdentityDir may hold the issuing CA of the hosts, and a renewed certificate of the receiver. It
-	// may be missing, or empty.
-	IdentityDir string
-	Now         func() time.Time // nil means [time.Now]
-}
-
-// Files returns the configured files that [LoadTrust] reads.
-func (c Config) Files() []string {
-	files := []string{c.CertFile, c.KeyFile, c.ClientCAFile, c.CRLFile, c.TokensFile}
-	return slices.DeleteFunc(files, func(path string) bool { return path == "" })
-}
-
-func (c Config) currentTime() time.Time {
-	if c.Now == nil {
-		return time.Now()
-	}
-	return c.Now()
-}
 
 // Trust is what a receiver trusts. It is immutable.
 type Trust struct {
@@ -68,14 +37,14 @@ func newRevocationKey(ca *x509.Certificate, serial *big.Int) revocationKey {
 // LoadTrust loads and checks all files of c. It returns all or nothing: without its CRL, or with an
 // empty pool, a receiver would admit or refuse the wrong hosts.
 func LoadTrust(c Config) (*Trust, error) {
-	if err := checkTrustDomain(c.TrustDomain); err != nil {
+	if err := CheckTrustDomain(c.TrustDomain); err != nil {
 		return nil, err
 	}
 	own, err := c.chooseServer(c.currentTime())
 	if err != nil {
 		return nil, err
 	}
-	cas, _, err := readPool(c.ClientCAFile)
+	cas, _, err := ReadPool(c.ClientCAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +63,7 @@ func LoadTrust(c Config) (*Trust, error) {
 		return nil, err
 	}
 	if c.TokensFile != "" {
-		text, err := readFile(c.TokensFile)
+		text, err := ReadFile(c.TokensFile)
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +87,7 @@ func (t *Trust) loadIssuing(identity string) error {
 		return err
 	}
 	t.issuer, t.root = issuer, issuer.server[0].Raw
-	t.issuing = append(t.issuing, issuer.ca.cert)
+	t.issuing = append(t.issuing, issuer.ca.Cert)
 	return nil
 }
 
@@ -139,7 +108,7 @@ func splitCAs(cas []*x509.Certificate) (trusted *x509.CertPool, issuing []*x509.
 	trusted = x509.NewCertPool()
 	for _, ca := range cas {
 		signed := func(by *x509.Certificate) bool { return by != ca && ca.CheckSignatureFrom(by) == nil }
-		if !isRoot(ca) && slices.ContainsFunc(cas, signed) {
+		if !IsRoot(ca) && slices.ContainsFunc(cas, signed) {
 			issuing = append(issuing, ca)
 			continue
 		}
@@ -156,28 +125,11 @@ func (t *Trust) NotAfter() time.Time { return t.own.Leaf.NotAfter }
 
 // Names returns the DNS names and addresses in the receiver's certificate.
 func (t *Trust) Names() []string {
-	return namesOf(t.own.Leaf)
+	return NamesOf(t.own.Leaf)
 }
 
 // NotBefore returns when the receiver's own certificate becomes valid.
 func (t *Trust) NotBefore() time.Time { return t.own.Leaf.NotBefore }
-
-// loadPair loads a certificate and its key.
-func loadPair(certFile, keyFile string) (tls.Certificate, error) {
-	certPEM, err := readPEM(certFile)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	keyPEM, err := readPEM(keyFile)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("load %s with key %s: %w", certFile, keyFile, err)
-	}
-	return pair, nil
-}
 
 // checkPermitted returns an error if all CAs are constrained to other trust domains, which would
 // lock out every host.
@@ -188,7 +140,7 @@ func checkPermitted(cas []*x509.Certificate, domain string) error {
 		}
 	}
 	return fmt.Errorf("the CA permits the trust domain %s, but the configuration says %s",
-		quoteText(cas[0].PermittedURIDomains[0]), quoteText(domain))
+		QuoteText(cas[0].PermittedURIDomains[0]), QuoteText(domain))
 }
 
 // readRevoked reads a file of CRLs, each of which must be signed by one of cas. A list past its
@@ -198,11 +150,11 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct
 	if path == "" {
 		return revoked, nil
 	}
-	data, err := readFile(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	lists, err := parseCRLs(data, path)
+	lists, err := ParseCRLs(data, path)
 	if err != nil {
 		return nil, err
 	}
@@ -217,128 +169,3 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct
 	}
 	return revoked, nil
 }
-
-// authorizePeer returns the host of the first certificate of peer if it has access now, and when
-// the access expires.
-func (t *Trust) authorizePeer(peer []*x509.Certificate, now time.Time) (episode.Name, time.Time, error) {
-	if len(peer) == 0 {
-		return "", time.Time{}, fmt.Errorf("%w: none was presented", ErrIdentity)
-	}
-	ends, err := t.verifyChain(peer, now)
-	if err != nil {
-		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
-	}
-	id, err := idOf(peer[0])
-	if err != nil {
-		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
-	}
-	if id.TrustDomain != t.domain {
-		return "", time.Time{}, fmt.Errorf("%w: it is of the trust domain %s, not %s", ErrIdentity, id.TrustDomain, t.domain)
-	}
-	return id.Host, ends, nil
-}
-
-// maxVerified bounds the cache of chains. A larger lab only verifies signatures again.
-const maxVerified = 1024
-
-// verifyChain returns an error unless a valid chain leads from the leaf to the pool, and when the
-// last such chain expires. It verifies signatures once per leaf, and validity and revocations each
-// time.
-func (t *Trust) verifyChain(peer []*x509.Certificate, now time.Time) (time.Time, error) {
-	leaf := sha256.Sum256(peer[0].Raw)
-	t.mu.Lock()
-	chains := t.verified[leaf]
-	t.mu.Unlock()
-	if ends, err := t.latestExpiry(chains, now); err == nil {
-		return ends, nil
-	}
-	intermediates := x509.NewCertPool()
-	for _, cert := range append(peer[1:len(peer):len(peer)], t.issuing...) {
-		intermediates.AddCert(cert)
-	}
-	chains, err := peer[0].Verify(x509.VerifyOptions{
-		Roots:         t.pool,
-		Intermediates: intermediates,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
-		return time.Time{}, verifyError(peer[0], now, err)
-	}
-	t.mu.Lock()
-	if len(t.verified) >= maxVerified {
-		clear(t.verified)
-	}
-	t.verified[leaf] = chains
-	t.mu.Unlock()
-	return t.latestExpiry(chains, now)
-}
-
-// latestExpiry returns when the last of the valid chains expires.
-func (t *Trust) latestExpiry(chains [][]*x509.Certificate, now time.Time) (time.Time, error) {
-	var last time.Time
-	err := errors.New("no chain is known")
-	for _, chain := range chains {
-		cerr := t.chainValid(chain, now)
-		if cerr != nil {
-			err = cerr
-			continue
-		}
-		if ends := chainExpiry(chain); ends.After(last) {
-			last = ends
-		}
-	}
-	if !last.IsZero() {
-		return last, nil
-	}
-	return last, err
-}
-
-// chainExpiry returns when the first certificate of a chain expires.
-func chainExpiry(chain []*x509.Certificate) time.Time {
-	ends := chain[0].NotAfter
-	for _, cert := range chain[1:] {
-		if cert.NotAfter.Before(ends) {
-			ends = cert.NotAfter
-		}
-	}
-	return ends
-}
-
-// chainValid returns an error if a verified chain is expired or revoked now.
-func (t *Trust) chainValid(chain []*x509.Certificate, now time.Time) error {
-	for i, cert := range chain {
-		if err := checkTime(cert, now); err != nil {
-			return err
-		}
-		if i+1 == len(chain) {
-			break
-		}
-		if _, revoked := t.revoked[newRevocationKey(chain[i+1], cert.SerialNumber)]; revoked {
-			return fmt.Errorf("the certificate %s was revoked", formatSerial(cert.SerialNumber))
-		}
-	}
-	return nil
-}
-
-func checkTime(cert *x509.Certificate, now time.Time) error {
-	if now.After(cert.NotAfter) {
-		return fmt.Errorf("the certificate expired on %s", formatTime(cert.NotAfter))
-	}
-	if now.Before(cert.NotBefore) {
-		return fmt.Errorf("the certificate is not valid before %s, and this machine's clock says %s",
-			formatTime(cert.NotBefore), formatTime(now))
-	}
-	return nil
-}
-
-// verifyError returns our own error for the common case, and otherwise that of x509, which may have
-// text of the certificate.
-func verifyError(leaf *x509.Certificate, now time.Time, err error) error {
-	if err := checkTime(leaf, now); err != nil {
-		return err
-	}
-	return fmt.Errorf("it does not lead to a CA of the hosts: %s", printable.Text(err.Error()))
-}
-
-func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

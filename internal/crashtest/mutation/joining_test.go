@@ -91,12 +91,12 @@ var ofJoining = []mutant{
 	{
 		"pki: a host takes the certificate of another key",
 		killer{"pki", "TestInstallRefusesWhatIsNotForThisHostAndKey"},
-		[]edit{{"pki/identity.go", "	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n", "	if false && bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n"}},
+		[]edit{{"pki/pending.go", "	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n", "	if false && bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n"}},
 	},
 	{
 		"pki: a request need not have the key",
 		killer{"pki", "TestRequestCountsOnlyByItsKey"},
-		[]edit{{"pki/issuer.go", "	if err := csr.CheckSignature(); err != nil {\n", "	if err := csr.CheckSignature(); false && err != nil {\n"}},
+		[]edit{{"pki/request.go", "	if err := csr.CheckSignature(); err != nil {\n", "	if err := csr.CheckSignature(); false && err != nil {\n"}},
 	},
 	{
 		"pki: the issuing CA may sign DNS names",
@@ -106,7 +106,7 @@ var ofJoining = []mutant{
 	{
 		"pki: a certificate is not on record",
 		killer{"receiver", "TestCertificateIsOnRecordBeforeItIsHandedOut"},
-		[]edit{{"pki/issuer.go", "	if err := recordCertificate(RecordsIn(i.path), cert); err != nil {\n		return Issued{}, err\n	}\n	return describe", "	return describe"}},
+		[]edit{{"pki/issuer.go", "	if err := RecordCertificate(RecordsIn(i.path), cert); err != nil {\n		return Issued{}, err\n	}\n	return Describe", "	return Describe"}},
 	},
 	{
 		"receiver: a host's record is not written",
@@ -126,12 +126,12 @@ var ofJoining = []mutant{
 	{
 		"pki: a replaced machine renews past its end",
 		killer{"pki", "TestRenewalDoesNotOutliveJoiningAgain"},
-		[]edit{{"pki/hostrecords.go", "	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {\n", "	if false && r.Renewed.NotBefore.After(before) {\n"}},
+		[]edit{{"pki/hostrecord.go", "	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {\n", "	if false && r.Renewed.NotBefore.After(before) {\n"}},
 	},
 	{
 		"pki: what a replaced machine renewed is kept",
 		killer{"pki", "TestRenewalDoesNotOutliveJoiningAgain"},
-		[]edit{{"pki/hostrecords.go", "	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil\n", "	r.ReplacedBefore, r.ReplacedBy = &before, r.Joined.Serial\n"}},
+		[]edit{{"pki/hostrecord.go", "	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil\n", "	r.ReplacedBefore, r.ReplacedBy = &before, r.Joined.Serial\n"}},
 	},
 	{
 		"pki: a host takes a certificate that ends earlier",
@@ -141,27 +141,27 @@ var ofJoining = []mutant{
 	{
 		"pki: a host takes a certificate that is not valid now",
 		killer{"pki", "TestCandidateMustBeUsableAndLastLonger"},
-		[]edit{{"pki/renewal.go", "	if err := checkTime(leaf, now); err != nil {\n", "	if err := checkTime(leaf, now); false && err != nil {\n"}},
+		[]edit{{"pki/renewal.go", "	if err := CheckTime(leaf, now); err != nil {\n", "	if err := CheckTime(leaf, now); false && err != nil {\n"}},
 	},
 	{
 		"pki: two processes renew at once",
 		killer{"pki", "TestRenewalKeepsItsKeyUntilItIsInstalled"},
-		[]edit{{"pki/identity.go", "	err = f.WaitFlock(ctx)\n", ""}},
+		[]edit{{"pki/pending.go", "	err = f.WaitFlock(ctx)\n", ""}},
 	},
 	{
 		"pki: the receiver's certificate of the future is used",
 		killer{"pki", "TestWrongClockLocksOutNoHost"},
-		[]edit{{"pki/server.go", "	if checkTime(current.Leaf, now) == nil && now.Before(renewalTime(current.Leaf)) {\n", "	if now.Before(renewalTime(current.Leaf)) {\n"}},
+		[]edit{{"pki/own.go", "	if CheckTime(current.Leaf, now) == nil && now.Before(RenewalTime(current.Leaf)) {\n", "	if now.Before(RenewalTime(current.Leaf)) {\n"}},
 	},
 	{
 		"pki: what renewal wrote wins over the operator",
 		killer{"pki", "TestCertificateOfTheOperatorWins"},
-		[]edit{{"pki/server.go", "	if block != nil && block.Headers[replacesHeader] != hashOf(configured) {\n", "	if false && block.Headers[replacesHeader] != hashOf(configured) {\n"}},
+		[]edit{{"pki/own.go", "	if block != nil && block.Headers[ReplacesHeader] != Fingerprint(configured) {\n", "	if false && block.Headers[ReplacesHeader] != Fingerprint(configured) {\n"}},
 	},
 	{
 		"pki: the receiver replaces a certificate of another CA",
 		killer{"pki", "TestReceiverRenewsOnlyWhatItsIssuingCASigned"},
-		[]edit{{"pki/server.go", "	if current.Leaf.CheckSignatureFrom(ca.cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
+		[]edit{{"pki/own.go", "	if current.Leaf.CheckSignatureFrom(ca.Cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
 	},
 	{
 		"receiver: a renewed certificate is not on record",
@@ -181,47 +181,47 @@ var ofJoining = []mutant{
 	{
 		"pki: a host trusts any root that the receiver sends",
 		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/learn.go", "return isLink(link, root, trusted) && checkTime(link, now) == nil", "return checkTime(link, now) == nil"}},
+		[]edit{{"pki/learn.go", "return IsLink(link, root, trusted) && CheckTime(link, now) == nil", "return CheckTime(link, now) == nil"}},
 	},
 	{
 		"pki: the link of a root may have expired",
 		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/learn.go", "return isLink(link, root, trusted) && checkTime(link, now) == nil", "return isLink(link, root, trusted)"}},
+		[]edit{{"pki/learn.go", "return IsLink(link, root, trusted) && CheckTime(link, now) == nil", "return IsLink(link, root, trusted)"}},
 	},
 	{
 		"pki: a link need not name its root",
 		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/rotation.go", "slices.Equal(uris, []string{linkName(root).String()}) && ", "uris != nil && "}},
+		[]edit{{"pki/certificate.go", "slices.Equal(uris, []string{LinkName(root).String()}) && ", "uris != nil && "}},
 	},
 	{
 		"pki: an issuing CA is a link",
 		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/rotation.go", "slices.Equal(uris, []string{linkName(root).String()}) && ", "uris == nil && "}},
+		[]edit{{"pki/certificate.go", "slices.Equal(uris, []string{LinkName(root).String()}) && ", "uris == nil && "}},
 	},
 	{
 		"pki: a rotation is finished that no host knows of",
 		killer{"pki", "TestRotationIsFinishedOnlyIfItWasAnnounced"},
-		[]edit{{"pki/retire.go", "		if !installed {\n", "		if false && !installed {\n"}},
+		[]edit{{"pki/finish.go", "		if !installed {\n", "		if false && !installed {\n"}},
 	},
 	{
 		"pki: a revocation stops the receiver during a rotation",
 		killer{"pki", "TestRevocationAfterAnInterruptedRotationCanBeLoaded"},
-		[]edit{{"pki/revoke.go", "func(ca revocationCA) bool { return ca.trusted }", "func(revocationCA) bool { return true }"}},
+		[]edit{{"pki/lists.go", "func(ca revocationCA) bool { return ca.trusted }", "func(revocationCA) bool { return true }"}},
 	},
 	{
 		"pki: a certificate that was never recorded follows a rotation",
 		killer{"pki", "TestOnlyCertificatesOnRecordFollowARotation"},
-		[]edit{{"pki/issuer.go", "	case signer.Equal(i.ca.cert):\n", "	default:\n"}},
+		[]edit{{"pki/issuer.go", "	case signer.Equal(i.ca.Cert):\n", "	default:\n"}},
 	},
 	{
 		"pki: CAs of an abandoned rotation stay",
 		killer{"pki", "TestRotationAfterAnAbandonedOne"},
-		[]edit{{"pki/rotate.go", "withoutCAs(cas, slices.Concat(others, added))", "withoutCAs(cas, slices.Concat(added))"}},
+		[]edit{{"pki/rotate.go", "WithoutCAs(cas, slices.Concat(others, added))", "WithoutCAs(cas, slices.Concat(added))"}},
 	},
 	{
 		"pki: the list of an abandoned CA stops the receiver's commands",
 		killer{"pki", "TestRotationAfterAnAbandonedOne"},
-		[]edit{{"pki/revoke.go", "	if err := r.addOthers(); err != nil {\n		return nil, err\n	}\n", ""}},
+		[]edit{{"pki/lists.go", "	if err := r.addOthers(); err != nil {\n		return nil, err\n	}\n", ""}},
 	},
 	{
 		"pki: an interrupted init is used",
@@ -236,7 +236,7 @@ var ofJoining = []mutant{
 	{
 		"pki: a rotation is missed by another path",
 		killer{"pki", "TestRotationIsFoundByAnyPath"},
-		[]edit{{"pki/rotation.go", "	if path, err = filepath.EvalSymlinks(path); err != nil {\n		return nil, false, err\n	}\n", ""}},
+		[]edit{{"pki/next.go", "	if path, err = filepath.EvalSymlinks(path); err != nil {\n		return nil, false, err\n	}\n", ""}},
 	},
 	{
 		"pki: a host's pings are written without limit",
@@ -256,17 +256,17 @@ var ofJoining = []mutant{
 	{
 		"pki: a root of hosts becomes one of receivers",
 		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/learn.go", "	if !allowsUse(root, x509.ExtKeyUsageServerAuth) {\n", "	if false {\n"}},
+		[]edit{{"pki/learn.go", "	if !AllowsUse(root, x509.ExtKeyUsageServerAuth) {\n", "	if false {\n"}},
 	},
 	{
 		"pki: an interrupted revocation is lost with the rotation",
 		killer{"pki", "TestRevocationsOutlastTheRotation"},
-		[]edit{{"pki/retire.go", "errors.Join(r.recordRetired(), r.copyRevocations())", "r.recordRetired()"}},
+		[]edit{{"pki/finish.go", "errors.Join(r.recordRetired(), r.copyRevocations())", "r.recordRetired()"}},
 	},
 	{
 		"pki: certificates of former CAs count as valid",
 		killer{"pki", "TestBothCAsGiveAccessUntilTheRotationIsFinished"},
-		[]edit{{"pki/revoke.go", "	case r.isFormer(cert):\n		i.State = Retired\n", ""}},
+		[]edit{{"pki/lists.go", "	case r.isFormer(cert):\n		i.State = Retired\n", ""}},
 	},
 	{
 		"pki: the former issuing CA is forgotten when the rotation begins",

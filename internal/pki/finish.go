@@ -2,11 +2,9 @@ package pki
 
 import (
 	"cmp"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 )
 
@@ -50,11 +48,11 @@ func (r *rotation) recordRetired() error {
 	if err != nil {
 		return err
 	}
-	before, err := r.current.read(retiredFile)
+	before, err := r.current.Read(retiredFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return r.next.writeCert(retiredFile, append(former, before...))
+	return r.next.WriteCert(retiredFile, append(former, before...))
 }
 
 // copyRevocations writes the revocations of the new CAs to their own directory. A revocation that was
@@ -65,54 +63,4 @@ func (r *rotation) copyRevocations() error {
 		return err
 	}
 	return revoked.write()
-}
-
-// RotationStatus is how far a rotation is, for a receiver's records of its hosts.
-type RotationStatus struct {
-	root string   // [HashKey] of the new root of the server, in hex
-	next []string // key ids of the new CAs of the hosts, in hex
-}
-
-// ReadRotation returns the rotation in progress, as an identity directory has it. It returns nil if
-// there is none.
-func ReadRotation(identity string) (*RotationStatus, error) {
-	if identity == "" {
-		return nil, nil
-	}
-	f, err := openPEMDir(identity)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	next, err := f.readCAs(nextCAsFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	server, err := f.readCAs(rootFile)
-	if err != nil {
-		return nil, err
-	}
-	roots := rootsOf(server)
-	if len(roots) == 0 {
-		return nil, fmt.Errorf("%s has no root", f.Path(rootFile))
-	}
-	s := &RotationStatus{root: hashKeys(roots[len(roots)-1:])[0]}
-	for _, ca := range next {
-		s.next = append(s.next, hex.EncodeToString(ca.SubjectKeyId))
-	}
-	return s, nil
-}
-
-// TrustsNewCA reports whether a host said that it recognizes the receiver by the new root.
-func (s *RotationStatus) TrustsNewCA(r HostRecord) bool { return slices.Contains(r.TrustedCAs, s.root) }
-
-// HasNewCertificate reports whether a host said so with a certificate of the new CAs.
-func (s *RotationStatus) HasNewCertificate(r HostRecord) bool {
-	return slices.Contains(s.next, r.IssuerKeyID)
 }
