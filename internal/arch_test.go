@@ -82,6 +82,7 @@ var importRules = map[string]importRule{
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
 	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
+	"internal/pkitest":    {"episode fixture pki serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
 	"internal/scripttest": {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// The packages that break the programs import none of them; their tests may.
@@ -112,12 +113,12 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
-	"testing":                         "internal/fixture internal/indextest internal/labtest internal/scripttest",
+	"net/http":                        "internal/hint internal/labtest internal/pki internal/pkitest internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 
 // testOnly are the packages that no program may import.
-var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/scripttest": true}
+var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/pkitest": true, "internal/scripttest": true}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {

@@ -16,20 +16,12 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
-
-func createCAs(t testing.TB) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "a", "pki")
-	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1", "fd00::1"}}); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 func parseCertificate(t testing.TB, path string) *x509.Certificate {
 	t.Helper()
-	block, _ := pem.Decode(readFile(t, path))
+	block, _ := pem.Decode(pkitest.ReadFile(t, path))
 	if block == nil {
 		t.Fatalf("%s is not PEM", path)
 	}
@@ -41,7 +33,7 @@ func parseCertificate(t testing.TB, path string) *x509.Certificate {
 }
 
 func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
-	dir := createCAs(t)
+	dir := pkitest.CreateCAs(t)
 	for _, name := range []string{"ca.key", "hosts-ca.key", "server.key"} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
@@ -50,7 +42,7 @@ func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: got mode %v; want 0600", name, info.Mode().Perm())
 		}
-		if !strings.HasPrefix(string(readFile(t, filepath.Join(dir, name))), "-----BEGIN PRIVATE KEY-----") {
+		if !strings.HasPrefix(string(pkitest.ReadFile(t, filepath.Join(dir, name))), "-----BEGIN PRIVATE KEY-----") {
 			t.Errorf("%s is not PKCS#8", name)
 		}
 	}
@@ -58,7 +50,7 @@ func TestInitMakesBothCAsAndTheReceiver(t *testing.T) {
 	pool.AddCert(parseCertificate(t, filepath.Join(dir, "ca.crt")))
 	leaf := parseCertificate(t, filepath.Join(dir, "server.crt"))
 	issuing := x509.NewCertPool()
-	issuing.AppendCertsFromPEM(readFile(t, filepath.Join(dir, "server.crt")))
+	issuing.AppendCertsFromPEM(pkitest.ReadFile(t, filepath.Join(dir, "server.crt")))
 	for _, name := range []string{"receiver.lab", "10.0.0.1", "fd00::1"} {
 		_, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: pool, Intermediates: issuing, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 		if err != nil {
@@ -80,12 +72,12 @@ func TestInitNeverReplacesACA(t *testing.T) {
 	for _, left := range []string{"ca.key", "ca.crt", "hosts-ca.key", "hosts-ca.crt", "server.key", "server.crt", "hosts.crl", "issued"} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, left)
-		writeFile(t, path, []byte("precious"))
+		pkitest.WriteFile(t, path, []byte("precious"))
 		err := pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}})
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v; want an error that names it", left, err)
 		}
-		if entries, _ := os.ReadDir(dir); len(entries) != 1 || string(readFile(t, path)) != "precious" {
+		if entries, _ := os.ReadDir(dir); len(entries) != 1 || string(pkitest.ReadFile(t, path)) != "precious" {
 			t.Errorf("%s: the directory was changed", left)
 		}
 	}
@@ -118,7 +110,7 @@ func TestBadNamesAreRefusedBeforeAnythingIsMade(t *testing.T) {
 }
 
 func TestIssueWritesWhatAHostNeeds(t *testing.T) {
-	dir, out := createCAs(t), filepath.Join(t.TempDir(), "for", "lab-01")
+	dir, out := pkitest.CreateCAs(t), filepath.Join(t.TempDir(), "for", "lab-01")
 	now := time.Now()
 	got, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
@@ -157,19 +149,19 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 }
 
 func TestIssueNeverReplacesSilently(t *testing.T) {
-	dir, out := createCAs(t), t.TempDir()
+	dir, out := pkitest.CreateCAs(t), t.TempDir()
 	first, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := readFile(t, filepath.Join(out, "lab-01.key"))
+	key := pkitest.ReadFile(t, filepath.Join(out, "lab-01.key"))
 	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("got %v; want a hint at --force", err)
 	}
-	if string(readFile(t, filepath.Join(out, "lab-01.key"))) != string(key) {
+	if string(pkitest.ReadFile(t, filepath.Join(out, "lab-01.key"))) != string(key) {
 		t.Error("the key was replaced")
 	}
-	if _, err := pki.IssueHost(createCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
+	if _, err := pki.IssueHost(pkitest.CreateCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
 		t.Error("ca.crt of another CA was replaced")
 	}
 	if _, err := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{}); err != nil {
@@ -179,20 +171,20 @@ func TestIssueNeverReplacesSilently(t *testing.T) {
 	if err != nil || again.Serial == first.Serial {
 		t.Errorf("with force: got serial %s, %v; want another than %s", again.Serial, err, first.Serial)
 	}
-	if string(readFile(t, filepath.Join(out, "lab-01.key"))) == string(key) {
+	if string(pkitest.ReadFile(t, filepath.Join(out, "lab-01.key"))) == string(key) {
 		t.Error("with force, the key was kept")
 	}
 }
 
 func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
-	dir := createCAs(t)
-	key := readFile(t, filepath.Join(dir, "ca.key"))
+	dir := pkitest.CreateCAs(t)
+	key := pkitest.ReadFile(t, filepath.Join(dir, "ca.key"))
 	for _, host := range []episode.Name{"ca", "hosts-ca", "server"} {
 		if _, err := pki.IssueHost(dir, host, dir, pki.IssueOptions{Force: true}); err == nil {
 			t.Errorf("%s was accepted", host)
 		}
 	}
-	if string(readFile(t, filepath.Join(dir, "ca.key"))) != string(key) {
+	if string(pkitest.ReadFile(t, filepath.Join(dir, "ca.key"))) != string(key) {
 		t.Error("the CA's key was replaced")
 	}
 }
@@ -214,7 +206,7 @@ func TestCertificateDoesNotOutlastItsCA(t *testing.T) {
 
 // Every certificate in use is known to a revocation.
 func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
-	dir, out := createCAs(t), t.TempDir()
+	dir, out := pkitest.CreateCAs(t), t.TempDir()
 	if err := os.Mkdir(filepath.Join(out, "lab-01.key"), 0o755); err != nil { // in the way of the key
 		t.Fatal(err)
 	}
@@ -231,7 +223,7 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 
 func TestOpenSSLAccepts(t *testing.T) {
 	openssl := fixture.RequireTool(t, "openssl")
-	dir, out := createCAs(t), t.TempDir()
+	dir, out := pkitest.CreateCAs(t), t.TempDir()
 	host := episode.Name("h" + strings.Repeat("x", episode.MaxName-1))
 	if _, err := pki.IssueHost(dir, host, out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
@@ -262,7 +254,7 @@ func TestOpenSSLAccepts(t *testing.T) {
 
 // An interrupted init is continued, and its directory is not used before.
 func TestInitContinuesAfterAnInterruption(t *testing.T) {
-	dir := createCAs(t)
+	dir := pkitest.CreateCAs(t)
 	if _, err := os.Stat(filepath.Join(dir, ".incomplete")); err == nil {
 		t.Error("a complete directory is marked")
 	}

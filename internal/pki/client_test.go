@@ -1,20 +1,20 @@
 package pki_test
 
 import (
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
-// credentials issues a certificate into a new directory.
-func credentials(t testing.TB, dir, host string) pki.ClientConfig {
+// issueFiles issues a certificate into a new directory.
+func issueFiles(t testing.TB, dir, host string) pki.ClientConfig {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := pki.IssueHost(dir, mustName(t, host), out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(dir, pkitest.MustName(t, host), out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return pki.ClientConfig{
@@ -32,110 +32,104 @@ func loadClient(t testing.TB, c pki.ClientConfig) *pki.Client {
 	return client
 }
 
-// newShipperCaller returns a caller that dials as a shipper does.
-func (l *lab) newShipperCaller(client *pki.Client) *caller {
-	var dialer net.Dialer
-	return l.newCallerBy(client.DialTLS(dialer.DialContext))
-}
-
 func TestClientTrustsItsOwnCAOnly(t *testing.T) {
-	l := newLab(t, nil)
-	config := credentials(t, l.dir, "lab-01")
-	writeFile(t, config.CAFile, readFile(t, filepath.Join(createCAs(t), "ca.crt")))
+	l := pkitest.New(t, nil)
+	config := issueFiles(t, l.Dir, "lab-01")
+	pkitest.WriteFile(t, config.CAFile, pkitest.ReadFile(t, filepath.Join(pkitest.CreateCAs(t), "ca.crt")))
 	client := loadClient(t, config)
-	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newShipperCaller(client)} {
-		if r := c.call(); r.err == nil {
-			t.Errorf("%s: got %d; want the receiver refused", name, r.status)
+	for name, c := range map[string]*pkitest.Caller{"TLS": l.NewCaller(client.TLSConfig()), "DialTLS": l.NewShipperCaller(client)} {
+		if r := c.Call(); r.Err == nil {
+			t.Errorf("%s: got %d; want the receiver refused", name, r.Status)
 		}
 	}
-	if n := l.served.Load(); n != 0 {
+	if n := l.Served.Load(); n != 0 {
 		t.Errorf("%d requests were made; want 0", n)
 	}
 }
 
 func TestClientChecksTheReceiversName(t *testing.T) {
-	l := newLab(t, nil)
-	if _, err := pki.RenewServer(l.dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
+	l := pkitest.New(t, nil)
+	if _, err := pki.RenewServer(l.Dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	client := loadClient(t, credentials(t, l.dir, "lab-01"))
-	for name, c := range map[string]*caller{"TLS": l.newCaller(client.TLSConfig()), "DialTLS": l.newShipperCaller(client)} {
-		if r := c.call(); r.err == nil || !strings.Contains(r.err.Error(), "127.0.0.1") {
-			t.Errorf("%s: got %d, %v; want the name refused", name, r.status, r.err)
+	client := loadClient(t, issueFiles(t, l.Dir, "lab-01"))
+	for name, c := range map[string]*pkitest.Caller{"TLS": l.NewCaller(client.TLSConfig()), "DialTLS": l.NewShipperCaller(client)} {
+		if r := c.Call(); r.Err == nil || !strings.Contains(r.Err.Error(), "127.0.0.1") {
+			t.Errorf("%s: got %d, %v; want the name refused", name, r.Status, r.Err)
 		}
 	}
 }
 
 func TestClientReloadReachesALivingTransport(t *testing.T) {
-	l := newLab(t, nil)
-	config := credentials(t, l.dir, "lab-01")
-	goodCA, otherCA := readFile(t, config.CAFile), readFile(t, filepath.Join(createCAs(t), "ca.crt"))
+	l := pkitest.New(t, nil)
+	config := issueFiles(t, l.Dir, "lab-01")
+	goodCA, otherCA := pkitest.ReadFile(t, config.CAFile), pkitest.ReadFile(t, filepath.Join(pkitest.CreateCAs(t), "ca.crt"))
 	client := loadClient(t, config)
-	c, plain := l.newShipperCaller(client), l.newCaller(client.TLSConfig())
-	c.wantAccess("lab-01 mtls")
+	c, plain := l.NewShipperCaller(client), l.NewCaller(client.TLSConfig())
+	c.WantAccess("lab-01 mtls")
 
-	next := credentials(t, l.dir, "lab-02")
-	writeFile(t, config.CertFile, readFile(t, next.CertFile))
+	next := issueFiles(t, l.Dir, "lab-02")
+	pkitest.WriteFile(t, config.CertFile, pkitest.ReadFile(t, next.CertFile))
 	if err := client.Reload(); err == nil {
 		t.Error("a certificate with another's key was taken")
 	}
-	c.hangUp()
-	c.wantAccess("lab-01 mtls")
+	c.HangUp()
+	c.WantAccess("lab-01 mtls")
 
-	writeFile(t, config.KeyFile, readFile(t, next.KeyFile))
+	pkitest.WriteFile(t, config.KeyFile, pkitest.ReadFile(t, next.KeyFile))
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.hangUp()
-	c.wantAccess("lab-02 mtls")
-	plain.wantAccess("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
+	c.HangUp()
+	c.WantAccess("lab-02 mtls")
+	plain.WantAccess("lab-02 mtls") // the certificate, though not the CAs, reaches this one too
 
-	writeFile(t, config.CAFile, otherCA)
+	pkitest.WriteFile(t, config.CAFile, otherCA)
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.hangUp()
-	if r := c.call(); r.err == nil {
+	c.HangUp()
+	if r := c.Call(); r.Err == nil {
 		t.Error("a receiver of the CA before was trusted")
 	}
-	writeFile(t, config.CAFile, goodCA)
+	pkitest.WriteFile(t, config.CAFile, goodCA)
 	if err := client.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.wantAccess("lab-02 mtls")
+	c.WantAccess("lab-02 mtls")
 }
 
 func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
-	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
-	client := loadClient(t, credentials(t, l.dir, "lab-01"))
-	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(newAuthority(t).cert))
-	if err := l.gate.Reload(); err != nil {
+	l := pkitest.New(t, func(c *pki.Config) { c.CRLFile = "" })
+	client := loadClient(t, issueFiles(t, l.Dir, "lab-01"))
+	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(pkitest.NewAuthority(t).Cert))
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	r := l.newShipperCaller(client).call()
+	r := l.NewShipperCaller(client).Call()
 	// "certificate required" would make operators look for a missing file.
-	if r.err == nil || strings.Contains(r.err.Error(), "required") {
-		t.Errorf("got %d, %v; want the certificate refused, not missed", r.status, r.err)
+	if r.Err == nil || strings.Contains(r.Err.Error(), "required") {
+		t.Errorf("got %d, %v; want the certificate refused, not missed", r.Status, r.Err)
 	}
 }
 
 func TestTokenFileHoldsOneWord(t *testing.T) {
-	dir := createCAs(t)
-	config := credentials(t, dir, "lab-01")
+	dir := pkitest.CreateCAs(t)
+	config := issueFiles(t, dir, "lab-01")
 	if got := loadClient(t, config).Token(); got != "" {
 		t.Errorf("without a file: got %q", got)
 	}
 	config.TokenFile = filepath.Join(t.TempDir(), "token")
-	writeFile(t, config.TokenFile, []byte(" secret\r\n"))
+	pkitest.WriteFile(t, config.TokenFile, []byte(" secret\r\n"))
 	client := loadClient(t, config)
 	if got := client.Token(); got != "secret" {
 		t.Errorf("got %q; want it trimmed", got)
 	}
 	for _, bad := range []string{"", " \n", "two words", "a\nb", "a\x00", "h\u00e9", strings.Repeat("x", 5000)} {
-		writeFile(t, config.TokenFile, []byte(bad))
+		pkitest.WriteFile(t, config.TokenFile, []byte(bad))
 		err := client.Reload()
 		if err == nil || client.Token() != "secret" {
 			t.Errorf("%.20q: got %v, token %q; want an error and the token before", bad, err, client.Token())
@@ -147,8 +141,8 @@ func TestTokenFileHoldsOneWord(t *testing.T) {
 }
 
 func TestCheckNamesWhatIsWrong(t *testing.T) {
-	dir := createCAs(t)
-	config := credentials(t, dir, "lab-01")
+	dir := pkitest.CreateCAs(t)
+	config := issueFiles(t, dir, "lab-01")
 	client := loadClient(t, config)
 	now := time.Now()
 	for _, c := range []struct {
@@ -162,12 +156,12 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"expired", "lab-01", client.NotAfter().Add(time.Second), "expired"},
 		{"not yet valid", "lab-01", now.Add(-2 * time.Hour), "check the clock"},
 	} {
-		err := client.CheckValidity(mustName(t, c.host), c.now)
+		err := client.CheckValidity(pkitest.MustName(t, c.host), c.now)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v; want %q", c.name, err, c.want)
 		}
 	}
-	if id, err := client.ID(); err != nil || id != (pki.ID{TrustDomain: domain, Host: "lab-01"}) {
+	if id, err := client.ID(); err != nil || id != (pki.ID{TrustDomain: pkitest.Domain, Host: "lab-01"}) {
 		t.Errorf("got %+v, %v", id, err)
 	}
 	server := loadClient(t, pki.ClientConfig{
@@ -182,10 +176,10 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 // TestRefreshReportsWhatIsNew: a refused client asks whether there are other credentials or
 // CAs.
 func TestRefreshReportsWhatIsNew(t *testing.T) {
-	l := newLab(t, nil)
-	config := credentials(t, l.dir, "lab-01")
+	l := pkitest.New(t, nil)
+	config := issueFiles(t, l.Dir, "lab-01")
 	config.TokenFile = filepath.Join(t.TempDir(), "token")
-	writeFile(t, config.TokenFile, []byte("one"))
+	pkitest.WriteFile(t, config.TokenFile, []byte("one"))
 	client := loadClient(t, config)
 	refreshed := func(what string, want bool) {
 		t.Helper()
@@ -198,18 +192,18 @@ func TestRefreshReportsWhatIsNew(t *testing.T) {
 	}
 	refreshed("nothing new", false)
 	before := client.NotAfter()
-	next := credentials(t, l.dir, "lab-01")
-	writeFile(t, config.CertFile, readFile(t, next.CertFile))
+	next := issueFiles(t, l.Dir, "lab-01")
+	pkitest.WriteFile(t, config.CertFile, pkitest.ReadFile(t, next.CertFile))
 	if changed, err := client.ReloadIfChanged(); changed || err == nil || !client.NotAfter().Equal(before) {
 		t.Errorf("a certificate without its key: %t, %v", changed, err)
 	}
-	writeFile(t, config.KeyFile, readFile(t, next.KeyFile))
+	pkitest.WriteFile(t, config.KeyFile, pkitest.ReadFile(t, next.KeyFile))
 	refreshed("another certificate", true)
-	writeFile(t, config.TokenFile, []byte("two"))
+	pkitest.WriteFile(t, config.TokenFile, []byte("two"))
 	refreshed("another token", true)
 	if got := client.Token(); got != "two" {
 		t.Errorf("the token is %q", got)
 	}
-	writeFile(t, config.CAFile, append(readFile(t, config.CAFile), readFile(t, filepath.Join(createCAs(t), "ca.crt"))...))
+	pkitest.WriteFile(t, config.CAFile, append(pkitest.ReadFile(t, config.CAFile), pkitest.ReadFile(t, filepath.Join(pkitest.CreateCAs(t), "ca.crt"))...))
 	refreshed("another CA", true)
 }

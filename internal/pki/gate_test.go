@@ -12,22 +12,23 @@ import (
 	"time"
 
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
 func TestIssuedCertificateIsAcceptedAtOnce(t *testing.T) {
-	l := newLab(t, nil)
-	l.issue("lab-01", pki.IssueOptions{}).wantAccess("lab-01 mtls")
+	l := pkitest.New(t, nil)
+	l.Issue("lab-01", pki.IssueOptions{}).WantAccess("lab-01 mtls")
 }
 
 // wrongCertificates are refused whichever CA signs them.
-func wrongCertificates(t *testing.T, ca, foreign authority) map[string]*tls.Certificate {
-	good := "spiffe://" + domain + "/host/lab-01"
-	signed := func(by authority, change func(*x509.Certificate), uris ...string) *tls.Certificate {
-		c := template(t, uris...)
+func wrongCertificates(t *testing.T, ca, foreign pkitest.Authority) map[string]*tls.Certificate {
+	good := "spiffe://" + pkitest.Domain + "/host/lab-01"
+	signed := func(by pkitest.Authority, change func(*x509.Certificate), uris ...string) *tls.Certificate {
+		c := pkitest.HostTemplate(t, uris...)
 		if change != nil {
 			change(c)
 		}
-		pair := by.signCertificate(c, nil)
+		pair := by.Sign(c, nil)
 		return &pair
 	}
 	return map[string]*tls.Certificate{
@@ -41,76 +42,76 @@ func wrongCertificates(t *testing.T, ca, foreign authority) map[string]*tls.Cert
 			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		}, good),
 		"no URI":            signed(ca, nil),
-		"two URIs":          signed(ca, nil, good, "spiffe://"+domain+"/host/lab-02"),
+		"two URIs":          signed(ca, nil, good, "spiffe://"+pkitest.Domain+"/host/lab-02"),
 		"one URI twice":     signed(ca, nil, good, good),
 		"DNS name only":     signed(ca, func(c *x509.Certificate) { c.DNSNames = []string{"lab-01"} }),
 		"other domain":      signed(ca, nil, "spiffe://other.lab/host/lab-01"),
-		"subdomain":         signed(ca, nil, "spiffe://x."+domain+"/host/lab-01"),
-		"dots":              signed(ca, nil, "spiffe://"+domain+"/host/.."),
-		"escaped":           signed(ca, nil, "spiffe://"+domain+"/host/lab%2d01"),
+		"subdomain":         signed(ca, nil, "spiffe://x."+pkitest.Domain+"/host/lab-01"),
+		"dots":              signed(ca, nil, "spiffe://"+pkitest.Domain+"/host/.."),
+		"escaped":           signed(ca, nil, "spiffe://"+pkitest.Domain+"/host/lab%2d01"),
 		"deeper":            signed(ca, nil, good+"/x"),
-		"no host":           signed(ca, nil, "spiffe://"+domain+"/host/"),
-		"other path":        signed(ca, nil, "spiffe://"+domain+"/user/lab-01"),
+		"no host":           signed(ca, nil, "spiffe://"+pkitest.Domain+"/host/"),
+		"other path":        signed(ca, nil, "spiffe://"+pkitest.Domain+"/user/lab-01"),
 		"query":             signed(ca, nil, good+"?a"),
 		"empty query":       signed(ca, nil, good+"?"),
 		"fragment":          signed(ca, nil, good+"#a"),
 		"empty fragment":    signed(ca, nil, good+"#"),
-		"upper-case scheme": signed(ca, nil, "SPIFFE://"+domain+"/host/lab-01"),
-		"other scheme":      signed(ca, nil, "https://"+domain+"/host/lab-01"),
-		"port":              signed(ca, nil, "spiffe://"+domain+":1/host/lab-01"),
-		"user":              signed(ca, nil, "spiffe://a@"+domain+"/host/lab-01"),
+		"upper-case scheme": signed(ca, nil, "SPIFFE://"+pkitest.Domain+"/host/lab-01"),
+		"other scheme":      signed(ca, nil, "https://"+pkitest.Domain+"/host/lab-01"),
+		"port":              signed(ca, nil, "spiffe://"+pkitest.Domain+":1/host/lab-01"),
+		"user":              signed(ca, nil, "spiffe://a@"+pkitest.Domain+"/host/lab-01"),
 	}
 }
 
 // A CA without name constraints shows that the receiver checks the identity, and does not rely
 // on the constraint of the hosts' CA.
 func TestWrongCertificatesAreRefused(t *testing.T) {
-	plain := newAuthority(t)
+	plain := pkitest.NewAuthority(t)
 	file := filepath.Join(t.TempDir(), "plain.crt")
-	writeFile(t, file, encodeCertificate(plain.cert))
-	l := newLab(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
+	pkitest.WriteFile(t, file, pkitest.EncodeCertificate(plain.Cert))
+	l := pkitest.New(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 
-	right := plain.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	l.newCaller(l.clientTLS(&right)).wantAccess("lab-01 mtls")
-	served := l.served.Load()
-	for name, certificate := range wrongCertificates(t, plain, newAuthority(t)) {
+	right := plain.Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
+	l.NewCaller(l.ClientTLS(&right)).WantAccess("lab-01 mtls")
+	served := l.Served.Load()
+	for name, certificate := range wrongCertificates(t, plain, pkitest.NewAuthority(t)) {
 		t.Run(name, func(t *testing.T) {
-			if r := l.newCaller(l.clientTLS(certificate)).call(); r.err == nil {
-				t.Errorf("handshake: got %d %q; want it refused", r.status, r.body)
+			if r := l.NewCaller(l.ClientTLS(certificate)).Call(); r.Err == nil {
+				t.Errorf("handshake: got %d %q; want it refused", r.Status, r.Body)
 			}
 			state := &tls.ConnectionState{}
 			if certificate != nil {
 				state.PeerCertificates = []*x509.Certificate{certificate.Leaf}
 			}
-			got, err := l.gate.IdentifyCaller(&http.Request{TLS: state})
+			got, err := l.Gate.IdentifyCaller(&http.Request{TLS: state})
 			if !errors.Is(err, pki.ErrIdentity) {
 				t.Errorf("request: got %+v, %v; want ErrIdentity", got, err)
 			}
 		})
 	}
-	if n := l.served.Load() - served; n != 0 {
+	if n := l.Served.Load() - served; n != 0 {
 		t.Errorf("%d requests reached the handler; want 0", n)
 	}
 }
 
 func TestRequestWithoutTLSIsRefused(t *testing.T) {
-	l := newLab(t, nil)
-	if got, err := l.gate.IdentifyCaller(&http.Request{}); !errors.Is(err, pki.ErrIdentity) {
+	l := pkitest.New(t, nil)
+	if got, err := l.Gate.IdentifyCaller(&http.Request{}); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("got %+v, %v; want ErrIdentity", got, err)
 	}
 }
 
 // Even the holder of the hosts' CA cannot name a host of another trust domain.
 func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
-	l := newLab(t, nil)
-	ca := loadAuthority(t, l.dir, "hosts-ca")
+	l := pkitest.New(t, nil)
+	ca := pkitest.LoadAuthority(t, l.Dir, "hosts-ca")
 	pool := x509.NewCertPool()
-	pool.AddCert(ca.cert)
+	pool.AddCert(ca.Cert)
 	for uri, want := range map[string]bool{
-		"spiffe://" + domain + "/host/lab-01": true,
-		"spiffe://other.lab/host/lab-01":      false,
+		"spiffe://" + pkitest.Domain + "/host/lab-01": true,
+		"spiffe://other.lab/host/lab-01":              false,
 	} {
-		leaf := ca.signCertificate(template(t, uri), nil).Leaf
+		leaf := ca.Sign(pkitest.HostTemplate(t, uri), nil).Leaf
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 		if (err == nil) != want {
 			t.Errorf("%s: got %v; want accepted %v", uri, err, want)
@@ -120,89 +121,89 @@ func TestHostsCAIsConstrainedToItsTrustDomain(t *testing.T) {
 
 // The receiver's CA signs for servers only, and a host's certificate is not valid for servers.
 func TestReceiverCADoesNotVouchForHosts(t *testing.T) {
-	l := newLab(t, nil)
-	pair := loadAuthority(t, l.dir, "ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	if r := l.newCaller(l.clientTLS(&pair)).call(); r.err == nil {
-		t.Errorf("got %d %q; want it refused", r.status, r.body)
+	l := pkitest.New(t, nil)
+	pair := pkitest.LoadAuthority(t, l.Dir, "ca").Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
+	if r := l.NewCaller(l.ClientTLS(&pair)).Call(); r.Err == nil {
+		t.Errorf("got %d %q; want it refused", r.Status, r.Body)
 	}
 }
 
 func TestExpiryEndsKeptConnection(t *testing.T) {
-	l := newLab(t, nil)
-	c := l.issue("lab-01", pki.IssueOptions{Valid: time.Hour})
-	c.wantAccess("lab-01 mtls")
-	if r := c.wantAccess("lab-01 mtls"); !r.reused {
+	l := pkitest.New(t, nil)
+	c := l.Issue("lab-01", pki.IssueOptions{Valid: time.Hour})
+	c.WantAccess("lab-01 mtls")
+	if r := c.WantAccess("lab-01 mtls"); !r.Reused {
 		t.Fatal("the connection was not kept; the test would show nothing")
 	}
-	l.late.Store(int64(time.Hour + time.Minute))
-	c.wantRefusedOnSameConnection(http.StatusForbidden)
-	l.late.Store(int64(-2 * time.Hour)) // a clock that was set back: not valid yet
-	c.wantRefusedOnSameConnection(http.StatusForbidden)
-	l.late.Store(0)
-	c.wantAccess("lab-01 mtls")
+	l.Late.Store(int64(time.Hour + time.Minute))
+	c.WantRefusedOnSameConnection(http.StatusForbidden)
+	l.Late.Store(int64(-2 * time.Hour)) // a clock that was set back: not valid yet
+	c.WantRefusedOnSameConnection(http.StatusForbidden)
+	l.Late.Store(0)
+	c.WantAccess("lab-01 mtls")
 }
 
 func TestCAExpiryEndsKeptConnection(t *testing.T) {
-	ca := newAuthority(t) // ends in an hour
+	ca := pkitest.NewAuthority(t) // ends in an hour
 	file := filepath.Join(t.TempDir(), "ca.crt")
-	writeFile(t, file, encodeCertificate(ca.cert))
-	l := newLab(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
-	long := template(t, "spiffe://"+domain+"/host/lab-01")
+	pkitest.WriteFile(t, file, pkitest.EncodeCertificate(ca.Cert))
+	l := pkitest.New(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
+	long := pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01")
 	long.NotAfter = time.Now().Add(24 * time.Hour)
-	pair := ca.signCertificate(long, nil)
-	c := l.newCaller(l.clientTLS(&pair))
-	c.wantAccess("lab-01 mtls")
-	l.late.Store(int64(2 * time.Hour))
-	c.wantRefusedOnSameConnection(http.StatusForbidden)
+	pair := ca.Sign(long, nil)
+	c := l.NewCaller(l.ClientTLS(&pair))
+	c.WantAccess("lab-01 mtls")
+	l.Late.Store(int64(2 * time.Hour))
+	c.WantRefusedOnSameConnection(http.StatusForbidden)
 }
 
 func TestRevocationEndsKeptConnection(t *testing.T) {
-	l := newLab(t, nil)
-	c, other := l.issue("lab-01", pki.IssueOptions{}), l.issue("lab-02", pki.IssueOptions{})
-	c.wantAccess("lab-01 mtls")
-	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
+	l := pkitest.New(t, nil)
+	c, other := l.Issue("lab-01", pki.IssueOptions{}), l.Issue("lab-02", pki.IssueOptions{})
+	c.WantAccess("lab-01 mtls")
+	if _, err := pki.RevokeHost(l.Dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.wantRefusedOnSameConnection(http.StatusForbidden)
-	c.hangUp()
-	if r := c.call(); r.err == nil {
-		t.Errorf("new connection: got %d %q; want it refused", r.status, r.body)
+	c.WantRefusedOnSameConnection(http.StatusForbidden)
+	c.HangUp()
+	if r := c.Call(); r.Err == nil {
+		t.Errorf("new connection: got %d %q; want it refused", r.Status, r.Body)
 	}
-	other.wantAccess("lab-02 mtls")
-	l.issue("lab-01", pki.IssueOptions{}).wantAccess("lab-01 mtls") // a new certificate of a revoked host
+	other.WantAccess("lab-02 mtls")
+	l.Issue("lab-01", pki.IssueOptions{}).WantAccess("lab-01 mtls") // a new certificate of a revoked host
 }
 
 func TestSwappedCAEndsKeptConnection(t *testing.T) {
-	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
-	c := l.issue("lab-01", pki.IssueOptions{})
-	c.wantAccess("lab-01 mtls")
-	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(newAuthority(t).cert))
-	if err := l.gate.Reload(); err != nil {
+	l := pkitest.New(t, func(c *pki.Config) { c.CRLFile = "" })
+	c := l.Issue("lab-01", pki.IssueOptions{})
+	c.WantAccess("lab-01 mtls")
+	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(pkitest.NewAuthority(t).Cert))
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c.wantRefusedOnSameConnection(http.StatusForbidden)
+	c.WantRefusedOnSameConnection(http.StatusForbidden)
 }
 
 func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
-	l := newLab(t, nil)
-	c := l.issue("lab-01", pki.IssueOptions{})
-	c.wantAccess("lab-01 mtls")
-	before := l.gate.Trust().NotAfter()
-	ends, err := pki.RenewServer(l.dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
+	l := pkitest.New(t, nil)
+	c := l.Issue("lab-01", pki.IssueOptions{})
+	c.WantAccess("lab-01 mtls")
+	before := l.Gate.Trust().NotAfter()
+	ends, err := pki.RenewServer(l.Dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if got := l.gate.Trust().NotAfter(); !got.Equal(ends) || !got.After(before) {
+	if got := l.Gate.Trust().NotAfter(); !got.Equal(ends) || !got.After(before) {
 		t.Errorf("got %v; want %v, after %v", got, ends, before)
 	}
-	c.hangUp()
-	c.wantAccess("lab-01 mtls") // the names were carried over
+	c.HangUp()
+	c.WantAccess("lab-01 mtls") // the names were carried over
 }
 
 func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
@@ -211,55 +212,55 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	writeFile(t, tokens, []byte(tokenLine("lab-01", "secret")))
-	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
-	c := l.issue("lab-01", pki.IssueOptions{})
-	c.token = "secret"
-	l.issue("lab-02", pki.IssueOptions{})
-	if _, err := pki.RevokeHost(l.dir, "lab-02", time.Now()); err != nil {
+	pkitest.WriteFile(t, tokens, []byte(tokenLine("lab-01", "secret")))
+	l := pkitest.New(t, func(c *pki.Config) { c.TokensFile = tokens })
+	c := l.Issue("lab-01", pki.IssueOptions{})
+	c.Token = "secret"
+	l.Issue("lab-02", pki.IssueOptions{})
+	if _, err := pki.RevokeHost(l.Dir, "lab-02", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	hostsCA := readFile(t, l.path("hosts-ca.crt"))
+	hostsCA := pkitest.ReadFile(t, l.Path("hosts-ca.crt"))
 	for name, broken := range map[string]struct {
 		path string
 		data []byte
 	}{
-		"empty CA":        {l.config.ClientCAFile, nil},
-		"no CA":           {l.config.ClientCAFile, readFile(t, l.path("server.crt"))},
-		"key for CA":      {l.config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], readFile(t, l.path("hosts-ca.key"))...)},
-		"half a CA":       {l.config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], hostsCA[:200]...)},
-		"other domain":    {l.config.ClientCAFile, readFile(t, filepath.Join(foreign, "hosts-ca.crt"))},
-		"empty CRL":       {l.config.CRLFile, nil},
-		"foreign CRL":     {l.config.CRLFile, readFile(t, filepath.Join(foreign, "hosts.crl"))},
-		"cut CRL":         {l.config.CRLFile, readFile(t, l.config.CRLFile)[:150]},
-		"key of another":  {l.config.KeyFile, readFile(t, filepath.Join(foreign, "server.key"))},
-		"cut certificate": {l.config.CertFile, readFile(t, l.config.CertFile)[:100]},
+		"empty CA":        {l.Config.ClientCAFile, nil},
+		"no CA":           {l.Config.ClientCAFile, pkitest.ReadFile(t, l.Path("server.crt"))},
+		"key for CA":      {l.Config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], pkitest.ReadFile(t, l.Path("hosts-ca.key"))...)},
+		"half a CA":       {l.Config.ClientCAFile, append(hostsCA[:len(hostsCA):len(hostsCA)], hostsCA[:200]...)},
+		"other domain":    {l.Config.ClientCAFile, pkitest.ReadFile(t, filepath.Join(foreign, "hosts-ca.crt"))},
+		"empty CRL":       {l.Config.CRLFile, nil},
+		"foreign CRL":     {l.Config.CRLFile, pkitest.ReadFile(t, filepath.Join(foreign, "hosts.crl"))},
+		"cut CRL":         {l.Config.CRLFile, pkitest.ReadFile(t, l.Config.CRLFile)[:150]},
+		"key of another":  {l.Config.KeyFile, pkitest.ReadFile(t, filepath.Join(foreign, "server.key"))},
+		"cut certificate": {l.Config.CertFile, pkitest.ReadFile(t, l.Config.CertFile)[:100]},
 		"bad tokens":      {tokens, []byte("lab-01 secret\n")},
 		"too large":       {tokens, []byte(strings.Repeat("# much\n", 1<<20))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			good := readFile(t, broken.path)
-			writeFile(t, broken.path, broken.data)
-			defer writeFile(t, broken.path, good)
-			before := l.gate.Trust()
-			err := l.gate.Reload()
+			good := pkitest.ReadFile(t, broken.path)
+			pkitest.WriteFile(t, broken.path, broken.data)
+			defer pkitest.WriteFile(t, broken.path, good)
+			before := l.Gate.Trust()
+			err := l.Gate.Reload()
 			if err == nil || !strings.Contains(err.Error(), broken.path) {
 				t.Errorf("got %v; want an error that names %s", err, broken.path)
 			}
-			if l.gate.Trust() != before {
+			if l.Gate.Trust() != before {
 				t.Error("the broken state was taken")
 			}
-			c.hangUp()
-			c.wantAccess("lab-01 mtls+token")
+			c.HangUp()
+			c.WantAccess("lab-01 mtls+token")
 		})
 	}
 }
 
 func TestOpenNeedsAllFiles(t *testing.T) {
-	l := newLab(t, nil)
+	l := pkitest.New(t, nil)
 	missing := filepath.Join(t.TempDir(), "missing")
 	for name, change := range map[string]func(*pki.Config){
 		"certificate":  func(c *pki.Config) { c.CertFile = missing },
@@ -270,7 +271,7 @@ func TestOpenNeedsAllFiles(t *testing.T) {
 		"trust domain": func(c *pki.Config) { c.TrustDomain = "" },
 		"other domain": func(c *pki.Config) { c.TrustDomain = "other.lab" },
 	} {
-		c := l.config
+		c := l.Config
 		change(&c)
 		if _, err := pki.Open(c); err == nil {
 			t.Errorf("%s: opened without it", name)
@@ -279,19 +280,19 @@ func TestOpenNeedsAllFiles(t *testing.T) {
 }
 
 func TestSessionsAreNotResumed(t *testing.T) {
-	l := newLab(t, nil)
+	l := pkitest.New(t, nil)
 	out := t.TempDir()
-	if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(l.Dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(out, "lab-01.crt"), filepath.Join(out, "lab-01.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := l.clientTLS(&pair)
+	config := l.ClientTLS(&pair)
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 	for range 3 {
-		conn, err := tls.Dial("tcp", l.addr, config)
+		conn, err := tls.Dial("tcp", l.Addr, config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,47 +310,85 @@ func TestSessionsAreNotResumed(t *testing.T) {
 }
 
 func TestOldTLSIsRefused(t *testing.T) {
-	l := newLab(t, nil)
-	pair := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	config := l.clientTLS(&pair)
-	l.newCaller(config).wantAccess("lab-01 mtls")
-	old := l.clientTLS(&pair)
+	l := pkitest.New(t, nil)
+	pair := pkitest.LoadAuthority(t, l.Dir, "hosts-ca").Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
+	config := l.ClientTLS(&pair)
+	l.NewCaller(config).WantAccess("lab-01 mtls")
+	old := l.ClientTLS(&pair)
 	old.MaxVersion = tls.VersionTLS12
-	if r := l.newCaller(old).call(); r.err == nil {
-		t.Errorf("got %d over TLS 1.2; want it refused", r.status)
+	if r := l.NewCaller(old).Call(); r.Err == nil {
+		t.Errorf("got %d over TLS 1.2; want it refused", r.Status)
 	}
 }
 
 // Signatures are checked once per leaf: a request costs far less than a check.
 func BenchmarkCaller(b *testing.B) {
-	l := newLab(b, nil)
-	leaf := loadAuthority(b, l.dir, "hosts-ca").signCertificate(template(b, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
+	l := pkitest.New(b, nil)
+	leaf := pkitest.LoadAuthority(b, l.Dir, "hosts-ca").Sign(pkitest.HostTemplate(b, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil).Leaf
 	r := &http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}
 	for b.Loop() {
-		if _, err := l.gate.IdentifyCaller(r); err != nil {
+		if _, err := l.Gate.IdentifyCaller(r); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
 func TestSignaturesAreCheckedOnceForALeaf(t *testing.T) {
-	l := newLab(t, nil)
-	leaf := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
+	l := pkitest.New(t, nil)
+	leaf := pkitest.LoadAuthority(t, l.Dir, "hosts-ca").Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil).Leaf
 	r := &http.Request{TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}}}
 	cost := testing.AllocsPerRun(20, func() {
-		if _, err := l.gate.IdentifyCaller(r); err != nil {
+		if _, err := l.Gate.IdentifyCaller(r); err != nil {
 			t.Fatal(err)
 		}
 	})
 	whole := testing.AllocsPerRun(20, func() {
-		if err := l.gate.Reload(); err != nil { // a new Trust has checked nothing yet
+		if err := l.Gate.Reload(); err != nil { // a new Trust has checked nothing yet
 			t.Fatal(err)
 		}
-		if _, err := l.gate.IdentifyCaller(r); err != nil {
+		if _, err := l.Gate.IdentifyCaller(r); err != nil {
 			t.Fatal(err)
 		}
-	}) - testing.AllocsPerRun(20, func() { _ = l.gate.Reload() })
+	}) - testing.AllocsPerRun(20, func() { _ = l.Gate.Reload() })
 	if cost > whole/2 {
 		t.Errorf("got %v allocations for a known leaf; want far less than the %v of a new one", cost, whole)
 	}
+}
+
+// Everything on the port demands a certificate, except a hello that offers joining and nothing
+// else while an invitation is open.
+func TestOnlyJoiningNeedsNoCertificate(t *testing.T) {
+	j := pkitest.NewJoinLab(t)
+	for _, open := range []bool{false, true} {
+		j.Open.Store(open)
+		for _, protocols := range [][]string{
+			nil,
+			{"http/1.1"},
+			{pkitest.JoinProtocol, "http/1.1"},
+			{"http/1.1", pkitest.JoinProtocol},
+			{pkitest.JoinProtocol, pkitest.JoinProtocol},
+			{pkitest.JoinProtocol, "x"},
+			{"cis490-join/2"},
+			{"CIS490-JOIN/1"},
+			{pkitest.JoinProtocol + " "},
+			{"h2"},
+		} {
+			if got, err := j.Handshake(protocols...); err == nil || got == pkitest.JoinProtocol {
+				t.Errorf("open %v, %q: got %q, %v; want a refusal", open, protocols, got, err)
+			}
+		}
+		conn, err := j.Dial(time.Now())
+		if (err == nil) != open {
+			t.Errorf("open %v: joining: %v", open, err)
+		}
+		if err == nil {
+			conn.Close()
+		} else if !strings.Contains(err.Error(), "has no open invitation") {
+			t.Errorf("got %v, want it to say that it has no open invitation", err)
+		}
+	}
+	if n := j.Served.Load(); n > 0 {
+		t.Errorf("%d requests reached the handler", n)
+	}
+	j.Join("lab-01", false, time.Now()).WantAccess("lab-01 mtls") // also while the door is open
 }

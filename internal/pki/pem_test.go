@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
 // TestWrongFilesAreNamedForWhatTheyAre, each with the reason and advice.
 func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	out := t.TempDir()
-	if _, err := pki.IssueHost(createCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(pkitest.CreateCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	good := pki.ClientConfig{
@@ -23,11 +24,11 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	}
 	file := func(name string, data []byte) string {
 		path := filepath.Join(t.TempDir(), name)
-		writeFile(t, path, data)
+		pkitest.WriteFile(t, path, data)
 		return path
 	}
 	der := func(path string) []byte {
-		block, _ := pem.Decode(readFile(t, path))
+		block, _ := pem.Decode(pkitest.ReadFile(t, path))
 		return block.Bytes
 	}
 	old := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("x"), Headers: map[string]string{
@@ -39,11 +40,13 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	}{
 		"as issued": {func(*pki.ClientConfig) {}, ""},
 		"a byte order mark": {func(c *pki.ClientConfig) {
-			c.CertFile = file("f", append([]byte("\ufeff"), readFile(t, c.CertFile)...))
+			c.CertFile = file("f", append([]byte("\ufeff"), pkitest.ReadFile(t, c.CertFile)...))
 		}, ""},
-		"a mark in the CA file": {func(c *pki.ClientConfig) { c.CAFile = file("f", append([]byte("\ufeff"), readFile(t, c.CAFile)...)) }, ""},
+		"a mark in the CA file": {func(c *pki.ClientConfig) {
+			c.CAFile = file("f", append([]byte("\ufeff"), pkitest.ReadFile(t, c.CAFile)...))
+		}, ""},
 		"lines of Windows": {func(c *pki.ClientConfig) {
-			c.KeyFile = file("f", bytes.ReplaceAll(readFile(t, c.KeyFile), []byte("\n"), []byte("\r\n")))
+			c.KeyFile = file("f", bytes.ReplaceAll(pkitest.ReadFile(t, c.KeyFile), []byte("\n"), []byte("\r\n")))
 		}, ""},
 		"an empty certificate": {func(c *pki.ClientConfig) { c.CertFile = file("f", nil) }, "f is empty"},
 		"an empty key":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", []byte("\n")) }, "f is empty"},

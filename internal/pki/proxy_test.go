@@ -3,7 +3,6 @@ package pki_test
 import (
 	"encoding/base64"
 	"errors"
-	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -11,34 +10,26 @@ import (
 	"time"
 
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
-// forwardedRequest returns a request that a proxy forwarded, with values of Client-Cert.
-func forwardedRequest(values ...string) *http.Request {
-	r := &http.Request{Header: http.Header{}}
-	for _, v := range values {
-		r.Header.Add("Client-Cert", v)
-	}
-	return r
-}
-
 // issueAsText issues a host's certificate, and returns it as PEM.
-func issueAsText(t *testing.T, l *lab) string {
+func issueAsText(t *testing.T, l *pkitest.Lab) string {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := pki.IssueHost(l.Dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return string(readFile(t, filepath.Join(out, "lab-01.crt")))
+	return string(pkitest.ReadFile(t, filepath.Join(out, "lab-01.crt")))
 }
 
 func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
-	l := newLab(t, nil)
+	l := pkitest.New(t, nil)
 	pem := issueAsText(t, l)
 	der := func(c []byte) string { return ":" + base64.StdEncoding.EncodeToString(c) + ":" }
-	host := loadAuthority(t, l.dir, "hosts-ca")
-	good := host.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	foreign := newAuthority(t)
+	host := pkitest.LoadAuthority(t, l.Dir, "hosts-ca")
+	good := host.Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
+	foreign := pkitest.NewAuthority(t)
 	for what, c := range map[string]struct {
 		values []string
 		want   string // host, or "" if it is refused
@@ -53,12 +44,12 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 		"no certificate":  {[]string{der([]byte("x"))}, ""},
 		"bad escape":      {[]string{"%zz"}, ""},
 		"two in one":      {[]string{url.PathEscape(pem + pem)}, ""},
-		"a key":           {[]string{url.PathEscape(string(readFile(t, l.path("hosts-ca.key"))))}, ""},
-		"of a foreign CA": {[]string{der(foreign.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Certificate[0])}, ""},
-		"a server's":      {[]string{url.PathEscape(string(readFile(t, l.path("server.crt"))))}, ""},
-		"another domain":  {[]string{der(host.signCertificate(template(t, "spiffe://else.where/host/lab-01"), nil).Certificate[0])}, ""},
+		"a key":           {[]string{url.PathEscape(string(pkitest.ReadFile(t, l.Path("hosts-ca.key"))))}, ""},
+		"of a foreign CA": {[]string{der(foreign.Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil).Certificate[0])}, ""},
+		"a server's":      {[]string{url.PathEscape(string(pkitest.ReadFile(t, l.Path("server.crt"))))}, ""},
+		"another domain":  {[]string{der(host.Sign(pkitest.HostTemplate(t, "spiffe://else.where/host/lab-01"), nil).Certificate[0])}, ""},
 	} {
-		caller, err := l.gate.IdentifyForwarded(forwardedRequest(c.values...), "Client-Cert")
+		caller, err := l.Gate.IdentifyForwarded(pkitest.ForwardedRequest(c.values...), "Client-Cert")
 		if string(caller.Host) != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: host %q, %v, want %q", what, caller.Host, err, c.want)
 		}
@@ -69,31 +60,31 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 }
 
 func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
-	l := newLab(t, nil)
-	r := forwardedRequest(url.PathEscape(issueAsText(t, l)))
-	if c, err := l.gate.IdentifyForwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
+	l := pkitest.New(t, nil)
+	r := pkitest.ForwardedRequest(url.PathEscape(issueAsText(t, l)))
+	if c, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); err != nil || c.Method != "proxy" {
 		t.Fatalf("got %+v, %v, want Method %q", c, err, "proxy")
 	}
-	l.late.Store(int64(pki.DefaultLeafValid + time.Hour))
-	if _, err := l.gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+	l.Late.Store(int64(pki.DefaultLeafValid + time.Hour))
+	if _, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("expired: %v", err)
 	}
-	l.late.Store(0)
-	if _, err := pki.RevokeHost(l.dir, "lab-01", time.Now()); err != nil {
+	l.Late.Store(0)
+	if _, err := pki.RevokeHost(l.Dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.gate.Reload(); err != nil {
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("revoked: %v", err)
 	}
 }
 
 // A field that a caller sends to the receiver's own port has no effect.
 func TestDirectCallerCannotForward(t *testing.T) {
-	l := newLab(t, nil)
-	if c, err := l.gate.IdentifyCaller(forwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, pki.ErrIdentity) {
+	l := pkitest.New(t, nil)
+	if c, err := l.Gate.IdentifyCaller(pkitest.ForwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("got %+v, %v, want %v", c, err, pki.ErrIdentity)
 	}
 }

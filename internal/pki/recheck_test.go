@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
 // requestWith returns a request of a caller with a token and certificates.
@@ -25,81 +26,81 @@ func requestWith(token string, certs ...*x509.Certificate) *http.Request {
 }
 
 func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
-	root := newAuthority(t)
-	issuing := root.signCertificate(&x509.Certificate{
-		SerialNumber: root.cert.SerialNumber, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * time.Minute),
+	root := pkitest.NewAuthority(t)
+	issuing := root.Sign(&x509.Certificate{
+		SerialNumber: root.Cert.SerialNumber, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * time.Minute),
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
-	}, root.key)
-	host := authority{t, issuing.Leaf, root.key}.signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil)
-	l := newLab(t, func(c *pki.Config) { c.CRLFile = "" })
-	writeFile(t, l.path("hosts-ca.crt"), encodeCertificate(root.cert))
-	if err := l.gate.Reload(); err != nil {
+	}, root.Key)
+	host := pkitest.Authority{T: t, Cert: issuing.Leaf, Key: root.Key}.Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
+	l := pkitest.New(t, func(c *pki.Config) { c.CRLFile = "" })
+	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(root.Cert))
+	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := l.gate.IdentifyCaller(requestWith("", host.Leaf, issuing.Leaf))
+	c, err := l.Gate.IdentifyCaller(requestWith("", host.Leaf, issuing.Leaf))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !c.AccessEnds.Equal(issuing.Leaf.NotAfter) || !c.NotAfter.Equal(host.Leaf.NotAfter) {
 		t.Errorf("access ends at %v, the certificate at %v; want %v and %v", c.AccessEnds, c.NotAfter, issuing.Leaf.NotAfter, host.Leaf.NotAfter)
 	}
-	l.late.Store(int64(29 * time.Minute))
-	if c, err = l.gate.RecheckCaller(c); err != nil || c.Host != "lab-01" {
+	l.Late.Store(int64(29 * time.Minute))
+	if c, err = l.Gate.RecheckCaller(c); err != nil || c.Host != "lab-01" {
 		t.Errorf("before the end: %+v, %v", c, err)
 	}
-	l.late.Store(int64(31 * time.Minute))
-	if _, err := l.gate.RecheckCaller(c); !errors.Is(err, pki.ErrIdentity) {
+	l.Late.Store(int64(31 * time.Minute))
+	if _, err := l.Gate.RecheckCaller(c); !errors.Is(err, pki.ErrIdentity) {
 		t.Errorf("after the end: %v", err)
 	}
 }
 
 func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(l *lab, host episode.Name) error
+		change func(l *pkitest.Lab, host episode.Name) error
 		want   error
 	}{
-		"nothing": {func(*lab, episode.Name) error { return nil }, nil},
-		"a revocation": {func(l *lab, host episode.Name) error {
-			_, err := pki.RevokeHost(l.dir, host, time.Now())
+		"nothing": {func(*pkitest.Lab, episode.Name) error { return nil }, nil},
+		"a revocation": {func(l *pkitest.Lab, host episode.Name) error {
+			_, err := pki.RevokeHost(l.Dir, host, time.Now())
 			return err
 		}, pki.ErrIdentity},
-		"another token": {func(l *lab, host episode.Name) error {
-			writeFile(l.t, l.path("tokens"), fmt.Appendf(nil, "%s %x\n", host, sha256.Sum256([]byte("another"))))
+		"another token": {func(l *pkitest.Lab, host episode.Name) error {
+			pkitest.WriteFile(l.T, l.Path("tokens"), fmt.Appendf(nil, "%s %x\n", host, sha256.Sum256([]byte("another"))))
 			return nil
 		}, pki.ErrToken},
-		"no token": {func(l *lab, _ episode.Name) error {
-			writeFile(l.t, l.path("tokens"), nil)
+		"no token": {func(l *pkitest.Lab, _ episode.Name) error {
+			pkitest.WriteFile(l.T, l.Path("tokens"), nil)
 			return nil
 		}, pki.ErrToken},
-		"another CA": {func(l *lab, _ episode.Name) error {
-			other := l.t.TempDir()
+		"another CA": {func(l *pkitest.Lab, _ episode.Name) error {
+			other := l.T.TempDir()
 			err := pki.InitCA(other, pki.InitOptions{Names: []string{"other"}})
-			writeFile(l.t, l.path("hosts-ca.crt"), readFile(l.t, other+"/hosts-ca.crt"))
-			writeFile(l.t, l.path("hosts.crl"), readFile(l.t, other+"/hosts.crl"))
+			pkitest.WriteFile(l.T, l.Path("hosts-ca.crt"), pkitest.ReadFile(l.T, other+"/hosts-ca.crt"))
+			pkitest.WriteFile(l.T, l.Path("hosts.crl"), pkitest.ReadFile(l.T, other+"/hosts.crl"))
 			return err
 		}, pki.ErrIdentity},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, func(c *pki.Config) {
+			l := pkitest.New(t, func(c *pki.Config) {
 				c.TokensFile = filepath.Join(filepath.Dir(c.CRLFile), "tokens")
-				writeFile(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
+				pkitest.WriteFile(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
 			})
 			out := t.TempDir()
-			if _, err := pki.IssueHost(l.dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+			if _, err := pki.IssueHost(l.Dir, "lab-01", out, pki.IssueOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			leaf := loadAuthority(t, out, "lab-01").cert
-			c, err := l.gate.IdentifyCaller(requestWith("secret", leaf))
+			leaf := pkitest.LoadAuthority(t, out, "lab-01").Cert
+			c, err := l.Gate.IdentifyCaller(requestWith("secret", leaf))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := test.change(l, "lab-01"); err != nil {
 				t.Fatal(err)
 			}
-			if err := l.gate.Reload(); err != nil {
+			if err := l.Gate.Reload(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.gate.RecheckCaller(c); !errors.Is(err, test.want) {
+			if _, err := l.Gate.RecheckCaller(c); !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)
 			}
 		})

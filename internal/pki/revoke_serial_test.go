@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
 // newRestoredCA returns a CA directory, and a certificate that was issued from it after the
 // backup from which it was restored.
 func newRestoredCA(t *testing.T) (dir, file string, issued pki.Issued) {
 	t.Helper()
-	dir, out := createCAs(t), t.TempDir()
+	dir, out := pkitest.CreateCAs(t), t.TempDir()
 	issued, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
 	if err == nil {
 		err = os.RemoveAll(filepath.Join(dir, "issued"))
@@ -63,36 +64,36 @@ func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
 }
 
 func TestRevokedWithoutRecordIsRefused(t *testing.T) {
-	l := newLab(t, nil)
-	c := l.issue("lab-01", pki.IssueOptions{})
-	c.wantAccess("lab-01 mtls")
-	list, err := pki.ListIssued(l.dir, time.Now())
+	l := pkitest.New(t, nil)
+	c := l.Issue("lab-01", pki.IssueOptions{})
+	c.WantAccess("lab-01 mtls")
+	list, err := pki.ListIssued(l.Dir, time.Now())
 	if err == nil {
-		err = os.RemoveAll(l.path("issued"))
+		err = os.RemoveAll(l.Path("issued"))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	serial, err := pki.ParseSerial(list[0].Serial)
 	if err == nil {
-		_, err = pki.RevokeSerial(l.dir, serial, time.Now())
+		_, err = pki.RevokeSerial(l.Dir, serial, time.Now())
 	}
 	if err == nil {
-		err = l.gate.Reload()
+		err = l.Gate.Reload()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.wantRefusedOnSameConnection(403)
+	c.WantRefusedOnSameConnection(403)
 }
 
 func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
 	dir, file, _ := newRestoredCA(t)
 	other, foreign, _ := newRestoredCA(t)
 	garbage := filepath.Join(t.TempDir(), "garbage.crt")
-	writeFile(t, garbage, []byte("garbage"))
+	pkitest.WriteFile(t, garbage, []byte("garbage"))
 	key := strings.TrimSuffix(file, ".crt") + ".key"
-	before := readFile(t, filepath.Join(dir, "hosts.crl"))
+	before := pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl"))
 	for path, want := range map[string]string{
 		foreign:                              "was not signed by",
 		filepath.Join(dir, "server.crt"):     "was not signed by",
@@ -106,7 +107,7 @@ func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want an error that says %q", path, r, err, want)
 		}
 	}
-	if string(readFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
+	if string(pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
 		t.Error("the list was written")
 	}
 }

@@ -3,20 +3,18 @@ package pki_test
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
 func readCRL(t testing.TB, dir string) *x509.RevocationList {
 	t.Helper()
-	block, _ := pem.Decode(readFile(t, filepath.Join(dir, "hosts.crl")))
+	block, _ := pem.Decode(pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl")))
 	list, err := x509.ParseRevocationList(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
@@ -24,26 +22,17 @@ func readCRL(t testing.TB, dir string) *x509.RevocationList {
 	return list
 }
 
-func issueCertificate(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
-	t.Helper()
-	got, err := pki.IssueHost(dir, mustName(t, host), t.TempDir(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
 func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
-	dir := createCAs(t)
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	issueCertificate(t, dir, "lab-02", pki.IssueOptions{})
+	dir := pkitest.CreateCAs(t)
+	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-02", pki.IssueOptions{})
 	number := readCRL(t, dir).Number
 	for _, step := range []struct {
 		host    string
 		entries int
 	}{{"lab-01", 2}, {"lab-02", 3}, {"lab-01", 3}} {
-		if _, err := pki.RevokeHost(dir, mustName(t, step.host), time.Now()); err != nil {
+		if _, err := pki.RevokeHost(dir, pkitest.MustName(t, step.host), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		list := readCRL(t, dir)
@@ -58,37 +47,37 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 }
 
 func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
-	dir := createCAs(t)
-	before := readFile(t, filepath.Join(dir, "hosts.crl"))
+	dir := pkitest.CreateCAs(t)
+	before := pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl"))
 	if _, err := pki.RevokeHost(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
 		t.Errorf("got %v; want an error that names the host", err)
 	}
-	if string(readFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
+	if string(pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
 		t.Error("the list was written")
 	}
 }
 
 // A new list in place of a broken one would let revoked hosts back in.
 func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
-	dir := createCAs(t)
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	dir := pkitest.CreateCAs(t)
+	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
 	path := filepath.Join(dir, "hosts.crl")
-	other := createCAs(t)
-	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": readFile(t, filepath.Join(other, "hosts.crl"))} {
-		writeFile(t, path, data)
+	other := pkitest.CreateCAs(t)
+	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": pkitest.ReadFile(t, filepath.Join(other, "hosts.crl"))} {
+		pkitest.WriteFile(t, path, data)
 		if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 			t.Errorf("%s: the list was accepted", name)
 		}
-		if string(readFile(t, path)) != string(data) {
+		if string(pkitest.ReadFile(t, path)) != string(data) {
 			t.Errorf("%s: the list was replaced", name)
 		}
 	}
 }
 
 func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
-	dir := createCAs(t)
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	writeFile(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
+	dir := pkitest.CreateCAs(t)
+	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.WriteFile(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
 	if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
 		t.Errorf("got %v; want an error that names the record", err)
 	}
@@ -98,12 +87,12 @@ func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
 }
 
 func TestListTellsStates(t *testing.T) {
-	dir := createCAs(t)
+	dir := pkitest.CreateCAs(t)
 	now := time.Now()
-	issueCertificate(t, dir, "lab-03", pki.IssueOptions{})
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
-	issueCertificate(t, dir, "lab-02", pki.IssueOptions{})
-	issueCertificate(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
+	pkitest.IssueCertificate(t, dir, "lab-03", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
+	pkitest.IssueCertificate(t, dir, "lab-02", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
 	if _, err := pki.RevokeHost(dir, "lab-02", now); err != nil {
 		t.Fatal(err)
 	}
@@ -123,60 +112,13 @@ func TestListTellsStates(t *testing.T) {
 
 // What power loss leaves beside the records is not a record.
 func TestListIgnoresUnfinishedRecords(t *testing.T) {
-	dir := createCAs(t)
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	writeFile(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
+	dir := pkitest.CreateCAs(t)
+	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.WriteFile(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
 	if list, err := pki.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want one certificate", list, err)
 	}
 	if _, err := pki.ListIssued(t.TempDir(), time.Now()); err == nil || !strings.Contains(err.Error(), "pki init") {
 		t.Errorf("of a directory without a CA: got %v; want a hint", err)
 	}
-}
-
-// Of two revocations at once, one would be lost.
-func TestOneChangeAtATime(t *testing.T) {
-	dir := createCAs(t)
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	held, err := os.OpenFile(filepath.Join(dir, ".pki.lock"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
-	if err := unix.FcntlFlock(held.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
-		t.Fatal(err)
-	}
-	for name, err := range changeCA(dir) {
-		if err == nil || !strings.Contains(err.Error(), "in use") {
-			t.Errorf("%s beside another command: got %v; want it refused", name, err)
-		}
-	}
-}
-
-// TestFlockOfTheDirectoryBlocksNoProcess: every user who may open a directory can lock it.
-func TestFlockOfTheDirectoryBlocksNoProcess(t *testing.T) {
-	dir := createCAs(t)
-	issueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	held, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
-	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	for name, err := range changeCA(dir) {
-		if err != nil {
-			t.Errorf("%s beside a lock on the directory: %v", name, err)
-		}
-	}
-}
-
-// changeCA revokes, issues and renews, and returns the error of each.
-func changeCA(dir string) map[string]error {
-	_, revoke := pki.RevokeHost(dir, "lab-01", time.Now())
-	out := filepath.Join(dir, "lab-02")
-	_, issue := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{})
-	_, renew := pki.RenewServer(dir, pki.RenewOptions{})
-	return map[string]error{"revoke": revoke, "issue": issue, "renew": renew}
 }

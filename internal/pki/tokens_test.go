@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
 
 func tokenLine(host, token string) string {
@@ -21,12 +22,12 @@ func tokenLine(host, token string) string {
 
 func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	writeFile(t, tokens, []byte("# the lab\n\n"+tokenLine("lab-01", "one")+tokenLine("lab-02", "two")))
-	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
-	first, third := l.issue("lab-01", pki.IssueOptions{}), l.issue("lab-03", pki.IssueOptions{})
+	pkitest.WriteFile(t, tokens, []byte("# the lab\n\n"+tokenLine("lab-01", "one")+tokenLine("lab-02", "two")))
+	l := pkitest.New(t, func(c *pki.Config) { c.TokensFile = tokens })
+	first, third := l.Issue("lab-01", pki.IssueOptions{}), l.Issue("lab-03", pki.IssueOptions{})
 	for _, c := range []struct {
 		name   string
-		caller *caller
+		caller *pkitest.Caller
 		token  string
 		want   int
 	}{
@@ -38,18 +39,18 @@ func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 		{"host without a line", third, "one", http.StatusUnauthorized},
 		{"host without a line or token", third, "", http.StatusUnauthorized},
 	} {
-		c.caller.token = c.token
-		if r := c.caller.call(); r.err != nil || r.status != c.want {
-			t.Errorf("%s: got %d %q, %v; want %d", c.name, r.status, r.body, r.err, c.want)
+		c.caller.Token = c.token
+		if r := c.caller.Call(); r.Err != nil || r.Status != c.want {
+			t.Errorf("%s: got %d %q, %v; want %d", c.name, r.Status, r.Body, r.Err, c.want)
 		}
 	}
 }
 
 func TestOneAuthorizationFieldCounts(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	writeFile(t, tokens, []byte(tokenLine("lab-01", "one")))
-	l := newLab(t, func(c *pki.Config) { c.TokensFile = tokens })
-	leaf := loadAuthority(t, l.dir, "hosts-ca").signCertificate(template(t, "spiffe://"+domain+"/host/lab-01"), nil).Leaf
+	pkitest.WriteFile(t, tokens, []byte(tokenLine("lab-01", "one")))
+	l := pkitest.New(t, func(c *pki.Config) { c.TokensFile = tokens })
+	leaf := pkitest.LoadAuthority(t, l.Dir, "hosts-ca").Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil).Leaf
 	for _, c := range []struct {
 		fields []string
 		want   error
@@ -66,7 +67,7 @@ func TestOneAuthorizationFieldCounts(t *testing.T) {
 			Header: http.Header{"Authorization": c.fields},
 			TLS:    &tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}},
 		}
-		if got, err := l.gate.IdentifyCaller(r); !errors.Is(err, c.want) {
+		if got, err := l.Gate.IdentifyCaller(r); !errors.Is(err, c.want) {
 			t.Errorf("%q: got %+v, %v; want %v", c.fields, got, err, c.want)
 		}
 	}
@@ -113,7 +114,7 @@ func FuzzTokens(f *testing.F) {
 			if !strings.Contains(text, sum.String()) {
 				t.Errorf("%s has a sum that the file has not", host)
 			}
-			again.WriteString(string(mustName(t, string(host))) + " " + sum.String() + "\n")
+			again.WriteString(string(pkitest.MustName(t, string(host))) + " " + sum.String() + "\n")
 		}
 		if same, err := pki.ParseTokens("tokens", []byte(again.String())); err != nil || len(same) != len(tokens) {
 			t.Errorf("read again: got %d, %v; want %d", len(same), err, len(tokens))
