@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -26,7 +27,7 @@ func TestRenewalLogsEachKindOfFailureOnce(t *testing.T) {
 	fixture.Must(t, pki.InitCA(ca, pki.InitOptions{Names: []string{"localhost"}}))
 	_, err := pki.IssueHost(ca, "lab-07", dir, pki.IssueOptions{})
 	fixture.Must(t, err)
-	creds, err := pki.LoadClient(pki.ClientConfig{
+	creds, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(dir, "ca.crt"), CertFile: filepath.Join(dir, "lab-07.crt"), KeyFile: filepath.Join(dir, "lab-07.key"),
 	})
 	fixture.Must(t, err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
@@ -98,7 +99,7 @@ func (h *Host) AgeCertificate(age time.Duration) {
 	h.t.Helper()
 	issuer, err := pki.OpenIssuer(h.lab.Path("identity"))
 	fixture.Must(h.t, err)
-	pending, err := pki.OpenPending(h.Path("identity"), "aged")
+	pending, err := credentials.OpenPending(h.Path("identity"), "aged")
 	fixture.Must(h.t, err)
 	request, err := pki.ParseRequest(pending.Request)
 	fixture.Must(h.t, err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
@@ -31,7 +32,7 @@ func TestLeftoversInAnIdentityAreNotInTheWay(t *testing.T) {
 	if list, err := pki.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity)); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v", list, err)
 	}
-	_, err := pki.OpenPending(h.Identity, "next")
+	_, err := credentials.OpenPending(h.Identity, "next")
 	fixture.Must(t, err)
 }
 
@@ -41,7 +42,7 @@ func TestEmptyIdentityDirIsNoDirectory(t *testing.T) {
 	if err := pki.CreateIdentityDir(""); err == nil {
 		t.Error("CreateIdentityDir: got no error")
 	}
-	if _, err := pki.OpenPending("", "a"); err == nil {
+	if _, err := credentials.OpenPending("", "a"); err == nil {
 		t.Error("OpenPending: got no error")
 	}
 	if _, err := pki.OpenIssuer(""); !errors.Is(err, pki.ErrNoIssuing) {

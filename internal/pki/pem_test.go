@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/credentials"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -17,7 +18,7 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	if _, err := pki.IssueHost(pkitest.CreateCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	good := pki.ClientConfig{
+	good := credentials.Config{
 		CAFile:   filepath.Join(out, "ca.crt"),
 		CertFile: filepath.Join(out, "lab-01.crt"),
 		KeyFile:  filepath.Join(out, "lab-01.key"),
@@ -35,34 +36,34 @@ func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 		"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00",
 	}})
 	for name, c := range map[string]struct {
-		change func(*pki.ClientConfig)
+		change func(*credentials.Config)
 		want   string
 	}{
-		"as issued": {func(*pki.ClientConfig) {}, ""},
-		"a byte order mark": {func(c *pki.ClientConfig) {
+		"as issued": {func(*credentials.Config) {}, ""},
+		"a byte order mark": {func(c *credentials.Config) {
 			c.CertFile = file("f", append([]byte("\ufeff"), pkitest.ReadFile(t, c.CertFile)...))
 		}, ""},
-		"a mark in the CA file": {func(c *pki.ClientConfig) {
+		"a mark in the CA file": {func(c *credentials.Config) {
 			c.CAFile = file("f", append([]byte("\ufeff"), pkitest.ReadFile(t, c.CAFile)...))
 		}, ""},
-		"lines of Windows": {func(c *pki.ClientConfig) {
+		"lines of Windows": {func(c *credentials.Config) {
 			c.KeyFile = file("f", bytes.ReplaceAll(pkitest.ReadFile(t, c.KeyFile), []byte("\n"), []byte("\r\n")))
 		}, ""},
-		"an empty certificate": {func(c *pki.ClientConfig) { c.CertFile = file("f", nil) }, "f is empty"},
-		"an empty key":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", []byte("\n")) }, "f is empty"},
-		"an empty CA":          {func(c *pki.ClientConfig) { c.CAFile = file("f", nil) }, "f is empty"},
-		"text":                 {func(c *pki.ClientConfig) { c.CertFile = file("f", []byte("hello")) }, `f is not PEM: it has no line that begins with "-----BEGIN"`},
-		"DER":                  {func(c *pki.ClientConfig) { c.CertFile = file("f", der(c.CertFile)) }, "f is DER, not PEM: convert it with 'openssl x509 -inform der"},
-		"a CA in DER":          {func(c *pki.ClientConfig) { c.CAFile = file("f", der(c.CAFile)) }, "f is DER, not PEM: convert it with 'openssl x509 -inform der"},
-		"a key in DER":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", der(c.KeyFile)) }, "f is DER, not PEM: convert it with 'openssl pkey -inform der"},
-		"PKCS#12":              {func(c *pki.ClientConfig) { c.CertFile = file("f", []byte("0\x82\x01\x02")) }, "f is binary, not PEM: if it is PKCS#12"},
-		"a passphrase":         {func(c *pki.ClientConfig) { c.KeyFile = file("f", encodePEM("ENCRYPTED PRIVATE KEY", []byte("x"))) }, "f is encrypted with a passphrase"},
-		"an old passphrase":    {func(c *pki.ClientConfig) { c.KeyFile = file("f", old) }, "f is encrypted with a passphrase"},
-		"switched":             {func(c *pki.ClientConfig) { c.CertFile, c.KeyFile = c.KeyFile, c.CertFile }, "may have been switched"},
+		"an empty certificate": {func(c *credentials.Config) { c.CertFile = file("f", nil) }, "f is empty"},
+		"an empty key":         {func(c *credentials.Config) { c.KeyFile = file("f", []byte("\n")) }, "f is empty"},
+		"an empty CA":          {func(c *credentials.Config) { c.CAFile = file("f", nil) }, "f is empty"},
+		"text":                 {func(c *credentials.Config) { c.CertFile = file("f", []byte("hello")) }, `f is not PEM: it has no line that begins with "-----BEGIN"`},
+		"DER":                  {func(c *credentials.Config) { c.CertFile = file("f", der(c.CertFile)) }, "f is DER, not PEM: convert it with 'openssl x509 -inform der"},
+		"a CA in DER":          {func(c *credentials.Config) { c.CAFile = file("f", der(c.CAFile)) }, "f is DER, not PEM: convert it with 'openssl x509 -inform der"},
+		"a key in DER":         {func(c *credentials.Config) { c.KeyFile = file("f", der(c.KeyFile)) }, "f is DER, not PEM: convert it with 'openssl pkey -inform der"},
+		"PKCS#12":              {func(c *credentials.Config) { c.CertFile = file("f", []byte("0\x82\x01\x02")) }, "f is binary, not PEM: if it is PKCS#12"},
+		"a passphrase":         {func(c *credentials.Config) { c.KeyFile = file("f", encodePEM("ENCRYPTED PRIVATE KEY", []byte("x"))) }, "f is encrypted with a passphrase"},
+		"an old passphrase":    {func(c *credentials.Config) { c.KeyFile = file("f", old) }, "f is encrypted with a passphrase"},
+		"switched":             {func(c *credentials.Config) { c.CertFile, c.KeyFile = c.KeyFile, c.CertFile }, "may have been switched"},
 	} {
 		config := good
 		c.change(&config)
-		_, err := pki.LoadClient(config)
+		_, err := credentials.Load(config)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}

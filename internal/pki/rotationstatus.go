@@ -11,7 +11,7 @@ import (
 // RotationStatus is how far a rotation is, for a receiver's records of its hosts.
 type RotationStatus struct {
 	root string   // [HashKey] of the new root of the server, in hex
-	next []string // Key ids of the new CAs of the hosts, in hex
+	next []string // key ids of the new CAs of the hosts, in hex
 }
 
 // ReadRotation returns the rotation in progress, as an identity directory has it. It returns nil if

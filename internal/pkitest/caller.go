@@ -7,7 +7,7 @@ import (
 	"net"
 	"net/http"
 
-	"cis490/internal/pki"
+	"cis490/internal/credentials"
 )
 
 // Caller makes requests over one connection, and dials again only after that has ended. An
@@ -15,7 +15,7 @@ import (
 // written, as on a busy machine.
 type Caller struct {
 	l     *Lab
-	dial  pki.Dial
+	dial  credentials.Dial
 	conn  net.Conn // nil if there is none
 	r     *bufio.Reader
 	Token string
@@ -26,14 +26,14 @@ func (l *Lab) NewCaller(config *tls.Config) *Caller {
 	return l.newCallerBy((&tls.Dialer{Config: config}).DialContext)
 }
 
-func (l *Lab) newCallerBy(dial pki.Dial) *Caller {
+func (l *Lab) newCallerBy(dial credentials.Dial) *Caller {
 	c := &Caller{l: l, dial: dial}
 	l.T.Cleanup(c.HangUp)
 	return c
 }
 
 // NewShipperCaller returns a caller that dials as a shipper does.
-func (l *Lab) NewShipperCaller(client *pki.Client) *Caller {
+func (l *Lab) NewShipperCaller(client *credentials.Client) *Caller {
 	var dialer net.Dialer
 	return l.newCallerBy(client.DialTLS(dialer.DialContext))
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
@@ -65,7 +66,7 @@ func (j *JoinLab) Reopen() {
 
 // Dial opens a connection to join.
 func (j *JoinLab) Dial(now time.Time) (net.Conn, error) {
-	conn, _, err := pki.DialJoin(j.T.Context(), (&net.Dialer{}).DialContext, j.Addr, JoinProtocol, j.Issuer.RootHash(), now)
+	conn, _, err := credentials.DialJoin(j.T.Context(), (&net.Dialer{}).DialContext, j.Addr, JoinProtocol, j.Issuer.RootHash(), now)
 	return conn, err
 }
 
@@ -80,7 +81,7 @@ type Joined struct {
 func (j *JoinLab) Join(host episode.Name, again bool, now time.Time) Joined {
 	j.T.Helper()
 	h := Joined{Identity: filepath.Join(j.T.TempDir(), "identity")}
-	pending, err := pki.OpenPending(h.Identity, "invitation")
+	pending, err := credentials.OpenPending(h.Identity, "invitation")
 	fixture.Must(j.T, err)
 	request, err := pki.ParseRequest(pending.Request)
 	fixture.Must(j.T, err)
@@ -91,16 +92,16 @@ func (j *JoinLab) Join(host episode.Name, again bool, now time.Time) Joined {
 	fixture.Must(j.T, err)
 	_, err = pending.Install(host, chain, LoadCertificate(j.T, j.Path("ca.crt")))
 	fixture.Must(j.T, err)
-	client, err := pki.LoadClient(pki.ClientConfig{IdentityDir: h.Identity, Host: host})
+	client, err := credentials.Load(credentials.Config{IdentityDir: h.Identity, Host: host})
 	fixture.Must(j.T, err)
 	h.Caller = j.NewCaller(client.TLSConfig())
 	return h
 }
 
 // LoadJoined returns the client of a host that has joined.
-func LoadJoined(t testing.TB, h Joined) *pki.Client {
+func LoadJoined(t testing.TB, h Joined) *credentials.Client {
 	t.Helper()
-	client, err := pki.LoadClient(pki.ClientConfig{IdentityDir: h.Identity, Host: h.Issued.Host})
+	client, err := credentials.Load(credentials.Config{IdentityDir: h.Identity, Host: h.Issued.Host})
 	fixture.Must(t, err)
 	return client
 }
@@ -144,7 +145,7 @@ func (j *JoinLab) Handshake(protocols ...string) (string, error) {
 // ParsePending returns the request of a new host.
 func ParsePending(t *testing.T) pki.Request {
 	t.Helper()
-	pending, err := pki.OpenPending(filepath.Join(t.TempDir(), "identity"), "x")
+	pending, err := credentials.OpenPending(filepath.Join(t.TempDir(), "identity"), "x")
 	fixture.Must(t, err)
 	request, err := pki.ParseRequest(pending.Request)
 	fixture.Must(t, err)

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
@@ -105,7 +106,7 @@ func (l *Lab) Issue(host episode.Name, o pki.IssueOptions) *Caller {
 	if _, err := pki.IssueHost(l.Dir, host, out, o); err != nil {
 		l.T.Fatal(err)
 	}
-	client, err := pki.LoadClient(pki.ClientConfig{
+	client, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"),
 		KeyFile: filepath.Join(out, string(host)+".key"),
 	})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
@@ -13,7 +14,7 @@ import (
 )
 
 // OpenRenewal opens the request for the next certificate of a client.
-func OpenRenewal(t *testing.T, c *pki.Client) *pki.Renewal {
+func OpenRenewal(t *testing.T, c *credentials.Client) *credentials.Renewal {
 	t.Helper()
 	r, err := c.OpenRenewal(t.Context())
 	fixture.Must(t, err)
@@ -21,7 +22,7 @@ func OpenRenewal(t *testing.T, c *pki.Client) *pki.Renewal {
 }
 
 // Answer signs a request for renewal as the receiver does.
-func (j *JoinLab) Answer(r *pki.Renewal, host episode.Name, now time.Time) []byte {
+func (j *JoinLab) Answer(r *credentials.Renewal, host episode.Name, now time.Time) []byte {
 	j.T.Helper()
 	request, err := pki.ParseRequest(r.Request)
 	fixture.Must(j.T, err)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -107,7 +108,7 @@ func (d *accessLab) newVisitor(host episode.Name, door string, valid time.Durati
 	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Hour}
 	switch door {
 	case "port":
-		papers, err := pki.LoadClient(pki.ClientConfig{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
+		papers, err := credentials.Load(credentials.Config{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
 		fixture.Must(d, err)
 		transport.TLSClientConfig = papers.TLSConfig()
 	case "proxy":

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -59,7 +60,7 @@ func (j *joinLab) inviteWith(host episode.Name, o invite.CreateOptions) wire.Joi
 // newCSR returns a request for a new key.
 func (j *joinLab) newCSR() []byte {
 	j.Helper()
-	p, err := pki.OpenPending(filepath.Join(j.TempDir(), "identity"), "x")
+	p, err := credentials.OpenPending(filepath.Join(j.TempDir(), "identity"), "x")
 	fixture.Must(j, err)
 	return p.Request
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -241,16 +242,16 @@ func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 }
 
 // issueCredentials issues a new certificate to a host.
-func (l *lab) issueCredentials(host episode.Name) *pki.Client {
+func (l *lab) issueCredentials(host episode.Name) *credentials.Client {
 	l.Helper()
 	out := l.TempDir()
 	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{})
 	fixture.Must(l, err)
-	credentials, err := pki.LoadClient(pki.ClientConfig{
+	creds, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),
 	})
 	fixture.Must(l, err)
-	return credentials
+	return creds
 }
 
 // newClient returns a shipper's client with a new certificate.
@@ -259,9 +260,9 @@ func (l *lab) newClient(addr string, host episode.Name) *wire.Client {
 	return l.newClientWith(addr, host, l.issueCredentials(host))
 }
 
-func (l *lab) newClientWith(addr string, host episode.Name, credentials *pki.Client) *wire.Client {
+func (l *lab) newClientWith(addr string, host episode.Name, creds *credentials.Client) *wire.Client {
 	l.Helper()
-	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: credentials.DialTLS(wire.Dial), Conns: 8})
+	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: creds.DialTLS(wire.Dial), Conns: 8})
 	fixture.Must(l, err)
 	l.Cleanup(c.CloseIdle)
 	return c

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -47,7 +48,7 @@ func (j *joinLab) joinedClient(addr string, host episode.Name) *wire.Client {
 	issuer, err := pki.OpenIssuer(j.identity)
 	fixture.Must(j, err)
 	identity := filepath.Join(j.TempDir(), "identity")
-	pending, err := pki.OpenPending(identity, "x")
+	pending, err := credentials.OpenPending(identity, "x")
 	fixture.Must(j, err)
 	request, err := pki.ParseRequest(pending.Request)
 	fixture.Must(j, err)
@@ -60,9 +61,9 @@ func (j *joinLab) joinedClient(addr string, host episode.Name) *wire.Client {
 	fixture.Must(j, err)
 	_, err = pending.Install(host, chain, root)
 	fixture.Must(j, err)
-	credentials, err := pki.LoadClient(pki.ClientConfig{IdentityDir: identity, Host: host})
+	creds, err := credentials.Load(credentials.Config{IdentityDir: identity, Host: host})
 	fixture.Must(j, err)
-	return j.newClientWith(addr, host, credentials)
+	return j.newClientWith(addr, host, creds)
 }
 
 // A lost answer is given again.

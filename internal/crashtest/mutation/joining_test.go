@@ -4,7 +4,7 @@ package mutation_test
 var (
 	oneCertificate = killer{"invite", "TestInvitationGivesOneKeyItsCertificate"}
 	replacedEnds   = killer{"pki", "TestCertificateEndsWithTheFirstUseOfItsSuccessor"}
-	strangerAtCA   = killer{"pki", "TestOtherCAGetsNothing"}
+	strangerAtCA   = killer{"credentials", "TestOtherCAGetsNothing"}
 )
 
 // ofJoining are the mutants of what a stranger must not get past.
@@ -63,17 +63,17 @@ var ofJoining = []mutant{
 		[]edit{{"pki/gate.go", "[]string{g.join.Protocol}) && g.join.IsOpen()", "[]string{g.join.Protocol})"}},
 	},
 	{
-		"pki: any CA is the one of the token", strangerAtCA,
-		[]edit{{"pki/dialjoin.go", "return cert.IsCA && HashKey(cert) == rootHash", "return cert.IsCA || HashKey(cert) == rootHash"}},
+		"credentials: any CA is the one of the token", strangerAtCA,
+		[]edit{{"credentials/dialjoin.go", "return cert.IsCA && pki.HashKey(cert) == rootHash", "return cert.IsCA || pki.HashKey(cert) == rootHash"}},
 	},
 	{
-		"pki: the CA of the token need not have signed", strangerAtCA,
-		[]edit{{"pki/dialjoin.go", "	return chain[at], err\n", "	_ = err\n	return chain[at], nil\n"}},
+		"credentials: the CA of the token need not have signed", strangerAtCA,
+		[]edit{{"credentials/dialjoin.go", "	return chain[at], err\n", "	_ = err\n	return chain[at], nil\n"}},
 	},
 	{
-		"pki: a server that agrees to nothing gets the token",
-		killer{"pki", "TestServerThatKnowsNoALPNGetsNothing"},
-		[]edit{{"pki/dialjoin.go", "conn.ConnectionState().NegotiatedProtocol != protocol {", "false {"}},
+		"credentials: a server that agrees to nothing gets the token",
+		killer{"credentials", "TestServerThatKnowsNoALPNGetsNothing"},
+		[]edit{{"credentials/dialjoin.go", "conn.ConnectionState().NegotiatedProtocol != protocol {", "false {"}},
 	},
 	{
 		"pki: a replaced certificate stays", replacedEnds,
@@ -89,9 +89,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/hostrecords.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined, r.ReplacedBefore = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}, nil\n"}},
 	},
 	{
-		"pki: a host takes the certificate of another key",
-		killer{"pki", "TestInstallRefusesWhatIsNotForThisHostAndKey"},
-		[]edit{{"pki/pending.go", "	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n", "	if false && bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n"}},
+		"credentials: a host takes the certificate of another key",
+		killer{"credentials", "TestInstallRefusesWhatIsNotForThisHostAndKey"},
+		[]edit{{"credentials/pending.go", "	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n", "	if false && bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n"}},
 	},
 	{
 		"pki: a request need not have the key",
@@ -134,19 +134,19 @@ var ofJoining = []mutant{
 		[]edit{{"pki/hostrecord.go", "	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil\n", "	r.ReplacedBefore, r.ReplacedBy = &before, r.Joined.Serial\n"}},
 	},
 	{
-		"pki: a host takes a certificate that ends earlier",
-		killer{"pki", "TestCandidateMustBeUsableAndLastLonger"},
-		[]edit{{"pki/renewal.go", "	if !leaf.NotAfter.After(r.replaces.NotAfter) && !r.client.MustRenew() {\n", "	if false {\n"}},
+		"credentials: a host takes a certificate that ends earlier",
+		killer{"credentials", "TestCandidateMustBeUsableAndLastLonger"},
+		[]edit{{"credentials/renewal.go", "	if !leaf.NotAfter.After(r.replaces.NotAfter) && !r.client.MustRenew() {\n", "	if false {\n"}},
 	},
 	{
-		"pki: a host takes a certificate that is not valid now",
-		killer{"pki", "TestCandidateMustBeUsableAndLastLonger"},
-		[]edit{{"pki/renewal.go", "	if err := CheckTime(leaf, now); err != nil {\n", "	if err := CheckTime(leaf, now); false && err != nil {\n"}},
+		"credentials: a host takes a certificate that is not valid now",
+		killer{"credentials", "TestCandidateMustBeUsableAndLastLonger"},
+		[]edit{{"credentials/renewal.go", "	if err := pki.CheckTime(leaf, now); err != nil {\n", "	if err := pki.CheckTime(leaf, now); false && err != nil {\n"}},
 	},
 	{
-		"pki: two processes renew at once",
-		killer{"pki", "TestRenewalKeepsItsKeyUntilItIsInstalled"},
-		[]edit{{"pki/pending.go", "	err = f.WaitFlock(ctx)\n", ""}},
+		"credentials: two processes renew at once",
+		killer{"credentials", "TestRenewalKeepsItsKeyUntilItIsInstalled"},
+		[]edit{{"credentials/pending.go", "	err = f.WaitFlock(ctx)\n", ""}},
 	},
 	{
 		"pki: the receiver's certificate of the future is used",
@@ -179,23 +179,23 @@ var ofJoining = []mutant{
 		[]edit{{"receiver/renew.go", "wait > 0 {", "wait > 0 && false {"}},
 	},
 	{
-		"pki: a host trusts any root that the receiver sends",
-		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/learn.go", "return IsLink(link, root, trusted) && CheckTime(link, now) == nil", "return CheckTime(link, now) == nil"}},
+		"credentials: a host trusts any root that the receiver sends",
+		killer{"credentials", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"credentials/learn.go", "return pki.IsLink(link, root, trusted) && pki.CheckTime(link, now) == nil", "return pki.CheckTime(link, now) == nil"}},
 	},
 	{
-		"pki: the link of a root may have expired",
-		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/learn.go", "return IsLink(link, root, trusted) && CheckTime(link, now) == nil", "return IsLink(link, root, trusted)"}},
+		"credentials: the link of a root may have expired",
+		killer{"credentials", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"credentials/learn.go", "return pki.IsLink(link, root, trusted) && pki.CheckTime(link, now) == nil", "return pki.IsLink(link, root, trusted)"}},
 	},
 	{
 		"pki: a link need not name its root",
-		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		killer{"credentials", "TestNewRootNeedsTheSignatureOfATrustedOne"},
 		[]edit{{"pki/certificate.go", "slices.Equal(uris, []string{LinkName(root).String()}) && ", "uris != nil && "}},
 	},
 	{
 		"pki: an issuing CA is a link",
-		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		killer{"credentials", "TestNewRootNeedsTheSignatureOfATrustedOne"},
 		[]edit{{"pki/certificate.go", "slices.Equal(uris, []string{LinkName(root).String()}) && ", "uris == nil && "}},
 	},
 	{
@@ -244,9 +244,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/hostrecords.go", "changes.count > maxTrustChanges {", "false {"}},
 	},
 	{
-		"pki: a candidate counts as installed",
-		killer{"pki", "TestCandidateDoesNotSayWhatItTrusts"},
-		[]edit{{"pki/learn.go", "	if current.candidate {\n", "	if false {\n"}},
+		"credentials: a candidate counts as installed",
+		killer{"credentials", "TestCandidateDoesNotSayWhatItTrusts"},
+		[]edit{{"credentials/learn.go", "	if current.candidate {\n", "	if false {\n"}},
 	},
 	{
 		"pki: a rotation takes other files along",
@@ -254,9 +254,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/rotation.go", "		err = r.refuseOtherFiles()\n", ""}},
 	},
 	{
-		"pki: a root of hosts becomes one of receivers",
-		killer{"pki", "TestNewRootNeedsTheSignatureOfATrustedOne"},
-		[]edit{{"pki/learn.go", "	if !AllowsUse(root, x509.ExtKeyUsageServerAuth) {\n", "	if false {\n"}},
+		"credentials: a root of hosts becomes one of receivers",
+		killer{"credentials", "TestNewRootNeedsTheSignatureOfATrustedOne"},
+		[]edit{{"credentials/learn.go", "	if !pki.AllowsUse(root, x509.ExtKeyUsageServerAuth) {\n", "	if false {\n"}},
 	},
 	{
 		"pki: an interrupted revocation is lost with the rotation",

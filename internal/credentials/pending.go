@@ -1,4 +1,4 @@
-package pki
+package credentials
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 )
 
 // Pending is a host's request for a certificate.
@@ -35,13 +36,13 @@ const invitationHeader = "Invitation"
 // same in each call for the invitation: a join that was interrupted, or whose answer was lost, is
 // repeated. The directory is created if it is missing.
 func OpenPending(identity, invitation string) (*Pending, error) {
-	return openPending(identity, HostRequestFile, invitationHeader, invitation)
+	return openPending(identity, pki.HostRequestFile, invitationHeader, invitation)
 }
 
 // openPending returns the request whose key is in a file, and creates the key unless the file has one
 // with that header.
 func openPending(identity, file, header, value string) (*Pending, error) {
-	f, err := OpenIdentityDir(identity)
+	f, err := pki.OpenIdentityDir(identity)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func openPending(identity, file, header, value string) (*Pending, error) {
 
 // readPending returns the key in a file with that header, or nil if there is none, and the content of
 // the file. A file that cannot be parsed counts as none: no certificate can belong to it.
-func readPending(f *Dir, file, header, value string) (*ecdsa.PrivateKey, []byte, error) {
+func readPending(f *pki.Dir, file, header, value string) (*ecdsa.PrivateKey, []byte, error) {
 	data, err := f.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
@@ -84,12 +85,12 @@ func readPending(f *Dir, file, header, value string) (*ecdsa.PrivateKey, []byte,
 	return ec, data, nil
 }
 
-func createPending(f *Dir, file, header, value string) (*ecdsa.PrivateKey, error) {
-	key, err := GenerateKey()
+func createPending(f *pki.Dir, file, header, value string) (*ecdsa.PrivateKey, error) {
+	key, err := pki.GenerateKey()
 	if err != nil {
 		return nil, err
 	}
-	text, err := EncodeKey(key, map[string]string{header: value})
+	text, err := pki.EncodeKey(key, map[string]string{header: value})
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +103,7 @@ func (p *Pending) Discard() error {
 	if !p.created {
 		return nil
 	}
-	f, err := OpenDir(p.dir)
+	f, err := pki.OpenDir(p.dir)
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (p *Pending) Discard() error {
 // it is missing. It must be held from the request for a certificate to its installation: two processes
 // that join or renew at once would replace each other's keys. It waits a moment for another holder.
 func LockIdentity(ctx context.Context, path string) (io.Closer, error) {
-	f, err := OpenIdentityDir(path)
+	f, err := pki.OpenIdentityDir(path)
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +140,15 @@ func (p *Pending) Install(host episode.Name, chain []byte, root *x509.Certificat
 	if err != nil {
 		return nil, err
 	}
-	f, err := OpenDir(p.dir)
+	f, err := pki.OpenDir(p.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := f.WriteFile(HostCAFile, EncodePEM(PEMCertificate, root.Raw), 0o600); err != nil {
+	if err := f.WriteFile(pki.HostCAFile, pki.EncodePEM(pki.PEMCertificate, root.Raw), 0o600); err != nil {
 		return nil, err
 	}
-	return leaf, f.WriteFile(HostFile, pair, 0o600)
+	return leaf, f.WriteFile(pki.HostFile, pair, 0o600)
 }
 
 // makePair returns the first certificate of a chain for host, and the key with the chain in PEM.
@@ -156,13 +157,13 @@ func (p *Pending) makePair(host episode.Name, chain []byte) (*x509.Certificate, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
 	}
-	key, err := EncodeKey(p.key, nil)
+	key, err := pki.EncodeKey(p.key, nil)
 	return leaf, append(key, chain...), err
 }
 
 // checkChain returns the first certificate of a chain.
 func (p *Pending) checkChain(host episode.Name, chain []byte) (*x509.Certificate, error) {
-	ders, err := DecodePEM(chain, "it", PEMCertificate)
+	ders, err := pki.DecodePEM(chain, "it", pki.PEMCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +178,7 @@ func (p *Pending) checkChain(host episode.Name, chain []byte) (*x509.Certificate
 	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {
 		return nil, errors.New("the certificate is for another key")
 	}
-	id, err := IDOf(leaf)
+	id, err := pki.IDOf(leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +194,6 @@ func MayHaveJoined(identity string) bool {
 	if identity == "" {
 		return false
 	}
-	_, err := os.Lstat(filepath.Join(identity, HostFile))
+	_, err := os.Lstat(filepath.Join(identity, pki.HostFile))
 	return !errors.Is(err, fs.ErrNotExist)
 }

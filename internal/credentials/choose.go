@@ -1,4 +1,4 @@
-package pki
+package credentials
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+
+	"cis490/internal/pki"
 )
 
 // credentialSet is a certificate with its key, and the CAs that were given with it.
@@ -19,7 +21,7 @@ type credentialSet struct {
 
 // chooseCredentials returns the credentials to use: of the configured ones and those in the identity directory,
 // the ones that became valid later.
-func (c ClientConfig) chooseCredentials() (credentialSet, error) {
+func (c Config) chooseCredentials() (credentialSet, error) {
 	joined, jerr := c.loadJoined()
 	if jerr != nil && !errors.Is(jerr, fs.ErrNotExist) {
 		return credentialSet{}, jerr
@@ -30,7 +32,7 @@ func (c ClientConfig) chooseCredentials() (credentialSet, error) {
 		}
 		return joined, nil
 	}
-	pair, err := LoadPair(c.CertFile, c.KeyFile)
+	pair, err := pki.LoadPair(c.CertFile, c.KeyFile)
 	if jerr != nil {
 		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile, false}, err
 	}
@@ -47,19 +49,19 @@ func (c ClientConfig) chooseCredentials() (credentialSet, error) {
 }
 
 // loadJoined loads what joining wrote. The error is an [fs.ErrNotExist] if this host has not joined.
-func (c ClientConfig) loadJoined() (credentialSet, error) {
+func (c Config) loadJoined() (credentialSet, error) {
 	if c.IdentityDir == "" {
 		return credentialSet{}, fs.ErrNotExist
 	}
-	path, roots := filepath.Join(c.IdentityDir, HostFile), filepath.Join(c.IdentityDir, HostCAFile)
-	pair, err := LoadPair(path, path)
+	path, roots := filepath.Join(c.IdentityDir, pki.HostFile), filepath.Join(c.IdentityDir, pki.HostCAFile)
+	pair, err := pki.LoadPair(path, path)
 	if err != nil {
 		return credentialSet{}, err
 	}
 	if err := checkBlocks(path); err != nil {
 		return credentialSet{}, fmt.Errorf("%w; join again, or remove the file", err)
 	}
-	id, err := IDOf(pair.Leaf)
+	id, err := pki.IDOf(pair.Leaf)
 	if err != nil {
 		return credentialSet{}, fmt.Errorf("%s: %w; join again, or remove the file", path, err)
 	}
@@ -72,7 +74,7 @@ func (c ClientConfig) loadJoined() (credentialSet, error) {
 // checkBlocks returns an error if a block of a PEM file cannot be read. Package tls leaves it out, and
 // the receiver refuses a chain that ends early.
 func checkBlocks(path string) error {
-	data, err := ReadFile(path)
+	data, err := pki.ReadFile(path)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package pki_test
+package credentials_test
 
 import (
 	"crypto/x509"

@@ -1,4 +1,4 @@
-package pki_test
+package credentials_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
@@ -18,13 +19,13 @@ import (
 // certificate is for the earlier key.
 func TestRefusedRequestKeepsEarlierKeys(t *testing.T) {
 	identity := filepath.Join(t.TempDir(), "identity")
-	open := func(invitation string) *pki.Pending {
+	open := func(invitation string) *credentials.Pending {
 		t.Helper()
-		p, err := pki.OpenPending(identity, invitation)
+		p, err := credentials.OpenPending(identity, invitation)
 		fixture.Must(t, err)
 		return p
 	}
-	keyOf := func(p *pki.Pending) string {
+	keyOf := func(p *credentials.Pending) string {
 		t.Helper()
 		r, err := pki.ParseRequest(p.Request)
 		fixture.Must(t, err)
@@ -56,8 +57,8 @@ func TestRefusedRequestKeepsEarlierKeys(t *testing.T) {
 // invitation gets another.
 func TestRequestIsRepeatedWithTheSameKey(t *testing.T) {
 	identity := filepath.Join(t.TempDir(), "identity")
-	open := func(invitation string) (*pki.Pending, string) {
-		p, err := pki.OpenPending(identity, invitation)
+	open := func(invitation string) (*credentials.Pending, string) {
+		p, err := credentials.OpenPending(identity, invitation)
 		fixture.Must(t, err)
 		r, err := pki.ParseRequest(p.Request)
 		fixture.Must(t, err)
@@ -95,10 +96,10 @@ func TestRequestIsRepeatedWithTheSameKey(t *testing.T) {
 func TestDamagedRequestIsReplaced(t *testing.T) {
 	for _, text := range []string{"", "garbage", "-----BEGIN PRIVATE KEY-----\nInvitation: a\n\nAAAA\n-----END PRIVATE KEY-----\n"} {
 		identity := filepath.Join(t.TempDir(), "identity")
-		_, err := pki.OpenPending(identity, "a")
+		_, err := credentials.OpenPending(identity, "a")
 		fixture.Must(t, err)
 		pkitest.WriteFile(t, filepath.Join(identity, "host-request.pem"), []byte(text))
-		p, err := pki.OpenPending(identity, "a")
+		p, err := credentials.OpenPending(identity, "a")
 		fixture.Must(t, err)
 		if _, err := pki.ParseRequest(p.Request); err != nil {
 			t.Error(err)
@@ -111,7 +112,7 @@ func TestInstallRefusesWhatIsNotForThisHostAndKey(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	root := pkitest.LoadCertificate(t, j.Path("ca.crt"))
 	identity := filepath.Join(t.TempDir(), "identity")
-	pending, err := pki.OpenPending(identity, "a")
+	pending, err := credentials.OpenPending(identity, "a")
 	fixture.Must(t, err)
 	request, err := pki.ParseRequest(pending.Request)
 	fixture.Must(t, err)

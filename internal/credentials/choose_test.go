@@ -1,4 +1,4 @@
-package pki_test
+package credentials_test
 
 import (
 	"encoding/pem"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
@@ -27,7 +28,7 @@ func TestLaterCertificateIsUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := t.TempDir()
-			config := pki.ClientConfig{
+			config := credentials.Config{
 				CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, "lab-01.crt"), KeyFile: filepath.Join(out, "lab-01.key"),
 				IdentityDir: h.Identity, Host: "lab-01",
 			}
@@ -39,7 +40,7 @@ func TestLaterCertificateIsUsed(t *testing.T) {
 					want = issued.Serial
 				}
 			}
-			client, err := pki.LoadClient(config)
+			client, err := credentials.Load(config)
 			fixture.Must(t, err)
 			if got := serialOf(t, client); got != want {
 				t.Errorf("got %s, want %s", got, want)
@@ -52,7 +53,7 @@ func TestLaterCertificateIsUsed(t *testing.T) {
 	}
 }
 
-func serialOf(t *testing.T, c *pki.Client) string {
+func serialOf(t *testing.T, c *credentials.Client) string {
 	t.Helper()
 	pair, err := c.TLSConfig().GetClientCertificate(nil)
 	fixture.Must(t, err)
@@ -79,18 +80,18 @@ func TestDamagedIdentityIsNamedAndRepairedByJoining(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := j.Join("lab-01", false, time.Now())
 			damage(h.Identity)
-			config := pki.ClientConfig{IdentityDir: h.Identity, Host: "lab-01"}
-			if _, err := pki.LoadClient(config); err == nil || !strings.Contains(err.Error(), h.Identity) {
+			config := credentials.Config{IdentityDir: h.Identity, Host: "lab-01"}
+			if _, err := credentials.Load(config); err == nil || !strings.Contains(err.Error(), h.Identity) {
 				t.Errorf("got %v, want an error that names the file", err)
 			}
 			config.Files() // must not fail
-			pending, err := pki.OpenPending(h.Identity, "invitation")
+			pending, err := credentials.OpenPending(h.Identity, "invitation")
 			fixture.Must(t, err)
 			chain, err := j.Issuer.Chain(h.Issued.Serial) // as the receiver answers the same key again
 			fixture.Must(t, err)
 			_, err = pending.Install("lab-01", chain, pkitest.LoadCertificate(t, j.Path("ca.crt")))
 			fixture.Must(t, err)
-			_, err = pki.LoadClient(config)
+			_, err = credentials.Load(config)
 			fixture.Must(t, err)
 		})
 	}

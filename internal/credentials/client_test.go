@@ -1,4 +1,4 @@
-package pki_test
+package credentials_test
 
 import (
 	"path/filepath"
@@ -6,26 +6,27 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
 // issueFiles issues a certificate into a new directory.
-func issueFiles(t testing.TB, dir, host string) pki.ClientConfig {
+func issueFiles(t testing.TB, dir, host string) credentials.Config {
 	t.Helper()
 	out := t.TempDir()
 	if _, err := pki.IssueHost(dir, pkitest.MustName(t, host), out, pki.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	return pki.ClientConfig{
+	return credentials.Config{
 		CAFile:   filepath.Join(out, "ca.crt"),
 		CertFile: filepath.Join(out, host+".crt"), KeyFile: filepath.Join(out, host+".key"),
 	}
 }
 
-func loadClient(t testing.TB, c pki.ClientConfig) *pki.Client {
+func loadClient(t testing.TB, c credentials.Config) *credentials.Client {
 	t.Helper()
-	client, err := pki.LoadClient(c)
+	client, err := credentials.Load(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 	if id, err := client.ID(); err != nil || id != (pki.ID{TrustDomain: pkitest.Domain, Host: "lab-01"}) {
 		t.Errorf("got %+v, %v", id, err)
 	}
-	server := loadClient(t, pki.ClientConfig{
+	server := loadClient(t, credentials.Config{
 		CAFile:   config.CAFile,
 		CertFile: filepath.Join(dir, "server.crt"), KeyFile: filepath.Join(dir, "server.key"),
 	})

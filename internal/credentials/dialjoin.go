@@ -1,4 +1,4 @@
-package pki
+package credentials
 
 import (
 	"context"
@@ -11,13 +11,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cis490/internal/pki"
 )
 
 // ErrOtherCA says that the machine that answers is not the receiver that made the token.
 var ErrOtherCA = errors.New("another machine answers at this address, or the receiver has a new CA: its CA is not the one that the token names; the token was not sent")
 
 // DialJoin opens a connection for protocol to a receiver, and returns it with the receiver's root. It
-// recognizes the receiver by the [HashKey] of the root, and by the name or address in addr, which must
+// recognizes the receiver by the [pki.HashKey] of the root, and by the name or address in addr, which must
 // be in the receiver's certificate. It sends nothing but the handshake, and no certificate.
 func DialJoin(ctx context.Context, dial Dial, addr, protocol string, rootHash [sha256.Size]byte, now time.Time) (net.Conn, *x509.Certificate, error) {
 	host, _, err := net.SplitHostPort(addr)
@@ -68,7 +70,7 @@ func explainJoin(addr string, err error) error {
 // verifyJoin verifies a receiver's chain against the one CA in it that has the hash, and returns
 // that CA.
 func verifyJoin(chain []*x509.Certificate, host string, rootHash [sha256.Size]byte, now time.Time) (*x509.Certificate, error) {
-	at := slices.IndexFunc(chain, func(cert *x509.Certificate) bool { return cert.IsCA && HashKey(cert) == rootHash })
+	at := slices.IndexFunc(chain, func(cert *x509.Certificate) bool { return cert.IsCA && pki.HashKey(cert) == rootHash })
 	if len(chain) == 0 || at < 0 {
 		return nil, ErrOtherCA
 	}

@@ -1,4 +1,4 @@
-package pki
+package credentials
 
 import (
 	"context"
@@ -10,24 +10,26 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"cis490/internal/pki"
 )
 
 // maxServerCAs bounds what a host accepts from a receiver.
 const maxServerCAs = 16
 
-// TrustedCAs returns the [HashKey] of each root by which the host recognizes the receiver, in hex. A
+// TrustedCAs returns the [pki.HashKey] of each root by which the host recognizes the receiver, in hex. A
 // candidate returns none: what it trusts is not installed.
 func (c *Client) TrustedCAs() []string {
 	current := c.current.Load()
 	if current.candidate {
 		return nil
 	}
-	return HashKeys(RootsOf(current.cas))
+	return pki.HashKeys(pki.RootsOf(current.cas))
 }
 
 // Announcement is what the response to a ping has about the CAs of the receiver.
 type Announcement struct {
-	ServerCAs []string // the [HashKey] of each root that the host should trust, in hex
+	ServerCAs []string // the [pki.HashKey] of each root that the host should trust, in hex
 	Renew     bool     // the host should renew its certificate now
 }
 
@@ -64,7 +66,7 @@ func (c *Client) MustLearnCAs() bool {
 
 // LearnedAt returns when the host last compared its roots with those of the receiver, or zero.
 func (c *Client) LearnedAt() time.Time {
-	info, err := os.Stat(filepath.Join(c.config.IdentityDir, HostCAFile))
+	info, err := os.Stat(filepath.Join(c.config.IdentityDir, pki.HostCAFile))
 	if err != nil {
 		return time.Time{}
 	}
@@ -74,7 +76,7 @@ func (c *Client) LearnedAt() time.Time {
 // NoteLearned records the time for [Client.LearnedAt], which is a hint.
 func (c *Client) NoteLearned(now time.Time) {
 	if c.current.Load().joined {
-		_ = os.Chtimes(filepath.Join(c.config.IdentityDir, HostCAFile), now, now)
+		_ = os.Chtimes(filepath.Join(c.config.IdentityDir, pki.HostCAFile), now, now)
 	}
 }
 
@@ -95,9 +97,9 @@ func (c *Client) OpenCAUpdate(ctx context.Context, bundle []byte, now time.Time)
 		return nil, err
 	}
 	u := &CAUpdate{client: c, lock: lock}
-	cas, _, err := ReadPool(filepath.Join(c.config.IdentityDir, HostCAFile)) // may be newer than what is in use
+	cas, _, err := pki.ReadPool(filepath.Join(c.config.IdentityDir, pki.HostCAFile)) // may be newer than what is in use
 	if err == nil {
-		u.roots, err = checkNewRoots(bundle, RootsOf(cas), now)
+		u.roots, err = checkNewRoots(bundle, pki.RootsOf(cas), now)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -107,25 +109,27 @@ func (c *Client) OpenCAUpdate(ctx context.Context, bundle []byte, now time.Time)
 
 // checkNewRoots returns the roots in a bundle if they follow from the trusted ones.
 func checkNewRoots(bundle []byte, trusted []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	cas, err := ParseCAs(bundle, "the receiver's answer")
+	cas, err := pki.ParseCAs(bundle, "the receiver's answer")
 	if err != nil {
 		return nil, err
 	}
-	roots := RootsOf(cas)
+	roots := pki.RootsOf(cas)
 	if len(roots) == 0 || len(cas) > maxServerCAs {
 		return nil, fmt.Errorf("the receiver's answer has %d roots and %d certificates, not 1 to %d", len(roots), len(cas), maxServerCAs)
 	}
-	links := WithoutCAs(cas, roots)
+	links := pki.WithoutCAs(cas, roots)
 	for _, root := range roots {
-		if !AllowsUse(root, x509.ExtKeyUsageServerAuth) {
-			return nil, fmt.Errorf("the receiver's answer has the CA %s, which is not for receivers", QuoteText(root.Subject.CommonName))
+		if !pki.AllowsUse(root, x509.ExtKeyUsageServerAuth) {
+			return nil, fmt.Errorf("the receiver's answer has the CA %s, which is not for receivers", pki.QuoteText(root.Subject.CommonName))
 		}
 		if slices.ContainsFunc(trusted, root.Equal) {
 			continue
 		}
-		vouched := func(link *x509.Certificate) bool { return IsLink(link, root, trusted) && CheckTime(link, now) == nil }
+		vouched := func(link *x509.Certificate) bool {
+			return pki.IsLink(link, root, trusted) && pki.CheckTime(link, now) == nil
+		}
 		if !slices.ContainsFunc(links, vouched) {
-			return nil, fmt.Errorf("the receiver's answer has the CA %s, for which no CA of receiver.ca_file vouches", QuoteText(root.Subject.CommonName))
+			return nil, fmt.Errorf("the receiver's answer has the CA %s, for which no CA of receiver.ca_file vouches", pki.QuoteText(root.Subject.CommonName))
 		}
 	}
 	return roots, nil
@@ -134,7 +138,7 @@ func checkNewRoots(bundle []byte, trusted []*x509.Certificate, now time.Time) ([
 // Candidate returns a client that trusts the new roots alone, to test them.
 func (u *CAUpdate) Candidate() *Client {
 	candidate := *u.client.current.Load()
-	candidate.cas, candidate.roots, candidate.candidate = u.roots, PoolOf(u.roots), true
+	candidate.cas, candidate.roots, candidate.candidate = u.roots, pki.PoolOf(u.roots), true
 	c := &Client{config: u.client.config}
 	c.current.Store(&candidate)
 	return c
@@ -142,12 +146,12 @@ func (u *CAUpdate) Candidate() *Client {
 
 // Install makes the new roots the host's own. The receiver must have been recognized by them.
 func (u *CAUpdate) Install() error {
-	f, err := OpenDir(u.client.config.IdentityDir)
+	f, err := pki.OpenDir(u.client.config.IdentityDir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return f.WriteFile(HostCAFile, EncodeCerts(u.roots), 0o600)
+	return f.WriteFile(pki.HostCAFile, pki.EncodeCerts(u.roots), 0o600)
 }
 
 // Close releases the lock.

@@ -1,4 +1,18 @@
-package pki
+// Package credentials is a host's end of the certificates: which it presents, which receiver it
+// recognizes, and how it gets the next ones.
+//
+// [Load] returns a [Client], whose connections use the current files: those that an operator
+// installed, or those in the identity directory, whichever became valid later. They are loaded
+// again without a restart. If the new ones are not valid, the old ones stay.
+//
+// A host joins by a [Pending] request, whose key is durable before it is sent. It recognizes the
+// receiver by the hash of its root alone, see [DialJoin]. A [Renewal] replaces its certificate
+// before that expires. By a [CAUpdate] it follows a rotation of the CAs. Both are tested by a
+// connection before they replace what the host has.
+//
+// Invariant: a host trusts no root but those that it was given, and those that one of these
+// signed. Who takes over a receiver cannot change that.
+package credentials
 
 import (
 	"bytes"
@@ -12,11 +26,12 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 )
 
-// ClientConfig names the files of a host. Their modes are not checked, because systemd passes
+// Config names the files of a host. Their modes are not checked, because systemd passes
 // credentials with 0400 or 0440.
-type ClientConfig struct {
+type Config struct {
 	CAFile    string // CAs of the receiver; no other CA is trusted
 	CertFile  string
 	KeyFile   string
@@ -28,9 +43,9 @@ type ClientConfig struct {
 	Host        episode.Name
 }
 
-// Files returns the files that [LoadClient] uses now: the configured ones until the host has a
+// Files returns the files that [Load] uses now: the configured ones until the host has a
 // certificate.
-func (c ClientConfig) Files() []string {
+func (c Config) Files() []string {
 	set, err := c.chooseCredentials()
 	if err != nil || set.certificate.Leaf == nil {
 		return nonEmpty(c.CertFile, c.KeyFile, c.CAFile, c.TokenFile)
@@ -43,29 +58,30 @@ func nonEmpty(paths ...string) []string {
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }
 
-// CheckRoles is [Config.CheckRoles] for a host.
-func (c ClientConfig) CheckRoles() error {
+// CheckRoles returns an error if the files of a host load but are made for another role, so that it
+// would refuse the receiver. It is for a check. A start accepts such files, as it always has.
+func (c Config) CheckRoles() error {
 	set, err := c.chooseCredentials()
 	if err != nil {
 		return err
 	}
-	return CheckCAs(set.caFile, x509.ExtKeyUsageServerAuth,
+	return pki.CheckCAs(set.caFile, x509.ExtKeyUsageServerAuth,
 		"receiver.ca_file %s holds a CA of hosts, and none of receivers: name the ca.crt that receiver pki issue wrote")
 }
 
 // Client is a host's end of mutual TLS.
 type Client struct {
-	config ClientConfig
+	config Config
 
 	reload  sync.Mutex // one reload at a time, so that the latest wins
-	current atomic.Pointer[credentials]
+	current atomic.Pointer[snapshot]
 
 	announced atomic.Pointer[Announcement]
 	news      chan struct{}
 }
 
-// credentials are what a host presents and trusts. They are immutable.
-type credentials struct {
+// snapshot is what a host presents and trusts. It is immutable.
+type snapshot struct {
 	certificate tls.Certificate
 	cas         []*x509.Certificate // of the receiver
 	roots       *x509.CertPool      // of cas
@@ -75,8 +91,8 @@ type credentials struct {
 	candidate   bool   // not installed yet
 }
 
-// LoadClient returns a client, or an error if any of the files is not valid.
-func LoadClient(c ClientConfig) (*Client, error) {
+// Load returns a client, or an error if any of the files is not valid.
+func Load(c Config) (*Client, error) {
 	client := &Client{config: c, news: make(chan struct{}, 1)}
 	if err := client.Reload(); err != nil {
 		return nil, err
@@ -88,7 +104,7 @@ func LoadClient(c ClientConfig) (*Client, error) {
 func (c *Client) Reload() error {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	p, err := loadCredentials(c.config)
+	p, err := loadSnapshot(c.config)
 	if err != nil {
 		return err
 	}
@@ -100,7 +116,7 @@ func (c *Client) Reload() error {
 func (c *Client) ReloadIfChanged() (changed bool, err error) {
 	c.reload.Lock()
 	defer c.reload.Unlock()
-	p, err := loadCredentials(c.config)
+	p, err := loadSnapshot(c.config)
 	if err != nil || p.equal(c.current.Load()) {
 		return false, err
 	}
@@ -108,25 +124,25 @@ func (c *Client) ReloadIfChanged() (changed bool, err error) {
 	return true, nil
 }
 
-func (p *credentials) equal(q *credentials) bool {
+func (p *snapshot) equal(q *snapshot) bool {
 	return slices.EqualFunc(p.certificate.Certificate, q.certificate.Certificate, bytes.Equal) &&
 		p.roots.Equal(q.roots) && p.token == q.token
 }
 
-func loadCredentials(c ClientConfig) (*credentials, error) {
+func loadSnapshot(c Config) (*snapshot, error) {
 	set, err := c.chooseCredentials()
 	if err != nil {
 		return nil, err
 	}
-	cas, roots, err := ReadPool(set.caFile)
+	cas, roots, err := pki.ReadPool(set.caFile)
 	if err != nil {
 		return nil, err
 	}
-	p := &credentials{certificate: set.certificate, cas: cas, roots: roots, certFile: set.certFile, joined: set.joined}
+	p := &snapshot{certificate: set.certificate, cas: cas, roots: roots, certFile: set.certFile, joined: set.joined}
 	if c.TokenFile == "" {
 		return p, nil
 	}
-	text, err := ReadFile(c.TokenFile)
+	text, err := pki.ReadFile(c.TokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -161,14 +177,14 @@ func (c *Client) NotAfter() time.Time { return c.leafCertificate().NotAfter }
 func (c *Client) leafCertificate() *x509.Certificate { return c.current.Load().certificate.Leaf }
 
 // ID returns the identity in the host's certificate.
-func (c *Client) ID() (ID, error) {
+func (c *Client) ID() (pki.ID, error) {
 	leaf := c.leafCertificate()
 	if serverOnly(leaf) {
-		return ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.current.Load().certFile)
+		return pki.ID{}, fmt.Errorf("certificate %s is a receiver's certificate, for TLS servers, not a host's", c.current.Load().certFile)
 	}
-	id, err := IDOf(leaf)
+	id, err := pki.IDOf(leaf)
 	if err != nil {
-		return ID{}, fmt.Errorf("certificate %s: %w", c.current.Load().certFile, err)
+		return pki.ID{}, fmt.Errorf("certificate %s: %w", c.current.Load().certFile, err)
 	}
 	return id, nil
 }
@@ -197,10 +213,10 @@ func (c *Client) CheckValidity(host episode.Name, now time.Time) error {
 			c.current.Load().certFile, id.Host, host)
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("certificate %s is not valid before %s, but this machine's clock says %s; check the clock",
-			c.current.Load().certFile, FormatTime(leaf.NotBefore), FormatTime(now))
+			c.current.Load().certFile, pki.FormatTime(leaf.NotBefore), pki.FormatTime(now))
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certificate %s expired on %s (this machine's clock says %s); %s",
-			c.current.Load().certFile, FormatTime(leaf.NotAfter), FormatTime(now), next)
+			c.current.Load().certFile, pki.FormatTime(leaf.NotAfter), pki.FormatTime(now), next)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package pki_test
+package credentials_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
@@ -47,7 +48,7 @@ func TestOtherCAGetsNothing(t *testing.T) {
 			}
 			got := make(chan []byte, 1)
 			addr := serveOnce(t, &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{pkitest.JoinProtocol}}, got)
-			conn, _, err := pki.DialJoin(t.Context(), (&net.Dialer{}).DialContext, addr, pkitest.JoinProtocol, j.Issuer.RootHash(), time.Now())
+			conn, _, err := credentials.DialJoin(t.Context(), (&net.Dialer{}).DialContext, addr, pkitest.JoinProtocol, j.Issuer.RootHash(), time.Now())
 			if err == nil {
 				conn.Close()
 				t.Error("the adversary is taken for the receiver")
@@ -99,7 +100,7 @@ func TestReceiverMustHaveTheNameThatTheTokenSays(t *testing.T) {
 		"in 1970":      {"localhost", time.Unix(0, 0), false},
 		"in ten years": {"localhost", time.Now().AddDate(10, 0, 0), false},
 	} {
-		conn, root, err := pki.DialJoin(t.Context(), dial, net.JoinHostPort(test.host, port), pkitest.JoinProtocol, j.Issuer.RootHash(), test.now)
+		conn, root, err := credentials.DialJoin(t.Context(), dial, net.JoinHostPort(test.host, port), pkitest.JoinProtocol, j.Issuer.RootHash(), test.now)
 		if (err == nil) != test.want {
 			t.Errorf("%s: got %v, want %v", name, err, test.want)
 		}
@@ -121,7 +122,7 @@ func TestServerThatKnowsNoALPNGetsNothing(t *testing.T) {
 	pair.Certificate = append(pair.Certificate, pkitest.LoadCertificate(t, j.Path("ca.crt")).Raw)
 	got := make(chan []byte, 1)
 	addr := serveOnce(t, &tls.Config{Certificates: []tls.Certificate{pair}}, got)
-	_, _, err = pki.DialJoin(t.Context(), (&net.Dialer{}).DialContext, addr, pkitest.JoinProtocol, j.Issuer.RootHash(), time.Now())
+	_, _, err = credentials.DialJoin(t.Context(), (&net.Dialer{}).DialContext, addr, pkitest.JoinProtocol, j.Issuer.RootHash(), time.Now())
 	if err == nil || !strings.Contains(err.Error(), "proxy") {
 		t.Errorf("got %v, want a hint at a proxy", err)
 	}

@@ -1,4 +1,4 @@
-package pki
+package credentials
 
 import (
 	"context"
@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 )
 
 // RenewAt returns when the host should ask for its next certificate. It reports false if the
 // certificate in use was not issued by joining: one that was installed by hand is not replaced.
 func (c *Client) RenewAt() (at time.Time, ok bool) {
 	current := c.current.Load()
-	return RenewalTime(current.certificate.Leaf), current.joined
+	return pki.RenewalTime(current.certificate.Leaf), current.joined
 }
 
 // MustRenew reports whether the receiver announced that the host should renew its certificate now: a
@@ -30,7 +31,7 @@ func (c *Client) MustRenew() bool {
 
 // RenewalTriedAt returns when the host last asked for the next certificate without getting it, or zero.
 func (c *Client) RenewalTriedAt() time.Time {
-	info, err := os.Stat(filepath.Join(c.config.IdentityDir, HostRenewalFile))
+	info, err := os.Stat(filepath.Join(c.config.IdentityDir, pki.HostRenewalFile))
 	if err != nil {
 		return time.Time{}
 	}
@@ -57,13 +58,13 @@ func (c *Client) OpenRenewal(ctx context.Context) (*Renewal, error) {
 	set, err := c.config.loadJoined() // the file may be newer than what is in use
 	if err == nil {
 		r.replaces = set.certificate.Leaf
-		r.Pending, err = openPending(c.config.IdentityDir, HostRenewalFile, ReplacesHeader, FormatSerial(r.replaces.SerialNumber))
+		r.Pending, err = openPending(c.config.IdentityDir, pki.HostRenewalFile, pki.ReplacesHeader, pki.FormatSerial(r.replaces.SerialNumber))
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	now := time.Now()
-	_ = os.Chtimes(filepath.Join(r.dir, HostRenewalFile), now, now) // for RenewalTriedAt, which is a hint
+	_ = os.Chtimes(filepath.Join(r.dir, pki.HostRenewalFile), now, now) // for RenewalTriedAt, which is a hint
 	return r, nil
 }
 
@@ -78,11 +79,11 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckTime(leaf, now); err != nil {
+	if err := pki.CheckTime(leaf, now); err != nil {
 		return nil, fmt.Errorf("the receiver's answer is not usable: %w; are the clocks of both machines right?", err)
 	}
 	if !leaf.NotAfter.After(r.replaces.NotAfter) && !r.client.MustRenew() {
-		return nil, fmt.Errorf("the new certificate would expire on %s, not later than the present one: the receiver's CA expires then, or its clock is behind", FormatDay(leaf.NotAfter))
+		return nil, fmt.Errorf("the new certificate would expire on %s, not later than the present one: the receiver's CA expires then, or its clock is behind", pki.FormatDay(leaf.NotAfter))
 	}
 	certificate, err := tls.X509KeyPair(pair, pair)
 	if err != nil {
@@ -96,7 +97,7 @@ func (r *Renewal) Candidate(chain []byte, now time.Time) (*Client, error) {
 }
 
 func (r *Renewal) hostName() episode.Name {
-	id, _ := IDOf(r.replaces) // loadJoined has checked it
+	id, _ := pki.IDOf(r.replaces) // loadJoined has checked it
 	return id.Host
 }
 
@@ -107,14 +108,14 @@ func (r *Renewal) Install(chain []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := OpenDir(r.dir)
+	f, err := pki.OpenDir(r.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := f.WriteFile(HostFile, pair, 0o600); err != nil {
+	if err := f.WriteFile(pki.HostFile, pair, 0o600); err != nil {
 		return nil, err
 	}
-	_ = f.Remove(HostRenewalFile) // the next request replaces it
+	_ = f.Remove(pki.HostRenewalFile) // the next request replaces it
 	return leaf, nil
 }

@@ -1,4 +1,4 @@
-package pki_test
+package credentials_test
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
@@ -29,7 +30,7 @@ func TestJoinedCertificateIsRenewedAfterHalfItsLife(t *testing.T) {
 	out := t.TempDir()
 	_, err := pki.IssueHost(j.Dir, "lab-01", out, pki.IssueOptions{})
 	fixture.Must(t, err)
-	byHand, err := pki.LoadClient(pki.ClientConfig{
+	byHand, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, "lab-01.crt"), KeyFile: filepath.Join(out, "lab-01.key"),
 		IdentityDir: j.Join("lab-01", false, now.Add(-pkitest.Day)).Identity, Host: "lab-01",
 	})
@@ -45,7 +46,7 @@ func TestRenewalKeepsItsKeyUntilItIsInstalled(t *testing.T) {
 	now := time.Now()
 	h := j.Join("lab-01", false, now.Add(-200*pkitest.Day))
 	client := pkitest.LoadJoined(t, h)
-	keyOf := func(r *pki.Renewal) string {
+	keyOf := func(r *credentials.Renewal) string {
 		t.Helper()
 		request, err := pki.ParseRequest(r.Request)
 		fixture.Must(t, err)
