@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -84,7 +85,7 @@ func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now ti
 }
 
 func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
+	records, err := hostrecord.List(string(cfg.IdentityDir))
 	for name, r := range records {
 		h := all[name]
 		h.Host.Host, h.LastContact = name, r.LastContact
@@ -111,11 +112,11 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 
 // addRotation adds the progress of each host, if a rotation is in progress.
 func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
-	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	rotation, err := hostrecord.ReadRotation(string(cfg.IdentityDir))
 	if err != nil || rotation == nil {
 		return err
 	}
-	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
+	records, err := hostrecord.List(string(cfg.IdentityDir))
 	for name, h := range all {
 		r := records[name]
 		h.Rotation = &hostRotation{rotation.TrustsNewCA(r), rotation.HasNewCertificate(r)}

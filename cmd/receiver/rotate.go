@@ -15,6 +15,8 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -139,7 +141,7 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 	give := func() error {
 		return serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))
 	}
-	_, serr := pki.OpenIssuer(identity)
+	_, serr := gate.OpenIssuer(identity)
 	if err := errors.Join(pki.CreateIdentityDir(identity), give()); err != nil { // the service's, before it has files
 		return "", err
 	}
@@ -162,7 +164,7 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 }
 
 func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {
-	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	rotation, err := hostrecord.ReadRotation(string(cfg.IdentityDir))
 	if err != nil {
 		return err
 	}

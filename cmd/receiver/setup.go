@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/gate"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/printable"
@@ -130,7 +131,7 @@ func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init pki.I
 	if c.Flags().Changed("trust-domain") && init.TrustDomain != cfg.Auth.TrustDomain {
 		note("--trust-domain %s is not used: the configuration says trust_domain = %q", init.TrustDomain, cfg.Auth.TrustDomain)
 	}
-	trust, err := pki.LoadTrust(cfg.TrustConfig())
+	trust, err := gate.LoadTrust(cfg.TrustConfig())
 	if err != nil {
 		return // the check at the end says why
 	}
@@ -204,7 +205,7 @@ func installIdentity(cfg receiver.Config, dir string) (changed, signs bool, err 
 	if errors.Is(err, pki.ErrNoIssuing) || errors.Is(err, fs.ErrNotExist) {
 		err = nil // there is none, or its key was moved offline after it was installed
 	}
-	_, serr := pki.OpenIssuer(identity)
+	_, serr := gate.OpenIssuer(identity)
 	err = errors.Join(err, serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...)))
 	return changed || missing != nil, serr == nil, err
 }

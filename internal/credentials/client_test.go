@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/credentials"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -104,7 +105,7 @@ func TestClientReloadReachesALivingTransport(t *testing.T) {
 }
 
 func TestClientShowsItsCertificateToAnyReceiver(t *testing.T) {
-	l := pkitest.New(t, func(c *pki.Config) { c.CRLFile = "" })
+	l := pkitest.New(t, func(c *gate.Config) { c.CRLFile = "" })
 	client := loadClient(t, issueFiles(t, l.Dir, "lab-01"))
 	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(pkitest.NewAuthority(t).Cert))
 	if err := l.Gate.Reload(); err != nil {

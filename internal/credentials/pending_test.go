@@ -11,7 +11,7 @@ import (
 
 	"cis490/internal/credentials"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
+	"cis490/internal/gate"
 	"cis490/internal/pkitest"
 )
 
@@ -27,7 +27,7 @@ func TestRefusedRequestKeepsEarlierKeys(t *testing.T) {
 	}
 	keyOf := func(p *credentials.Pending) string {
 		t.Helper()
-		r, err := pki.ParseRequest(p.Request)
+		r, err := gate.ParseRequest(p.Request)
 		fixture.Must(t, err)
 		return r.KeySHA256
 	}
@@ -60,7 +60,7 @@ func TestRequestIsRepeatedWithTheSameKey(t *testing.T) {
 	open := func(invitation string) (*credentials.Pending, string) {
 		p, err := credentials.OpenPending(identity, invitation)
 		fixture.Must(t, err)
-		r, err := pki.ParseRequest(p.Request)
+		r, err := gate.ParseRequest(p.Request)
 		fixture.Must(t, err)
 		return p, r.KeySHA256
 	}
@@ -101,7 +101,7 @@ func TestDamagedRequestIsReplaced(t *testing.T) {
 		pkitest.WriteFile(t, filepath.Join(identity, "host-request.pem"), []byte(text))
 		p, err := credentials.OpenPending(identity, "a")
 		fixture.Must(t, err)
-		if _, err := pki.ParseRequest(p.Request); err != nil {
+		if _, err := gate.ParseRequest(p.Request); err != nil {
 			t.Error(err)
 		}
 	}
@@ -114,9 +114,9 @@ func TestInstallRefusesWhatIsNotForThisHostAndKey(t *testing.T) {
 	identity := filepath.Join(t.TempDir(), "identity")
 	pending, err := credentials.OpenPending(identity, "a")
 	fixture.Must(t, err)
-	request, err := pki.ParseRequest(pending.Request)
+	request, err := gate.ParseRequest(pending.Request)
 	fixture.Must(t, err)
-	sign := func(r pki.Request, host string) []byte {
+	sign := func(r gate.Request, host string) []byte {
 		issued, err := j.Issuer.SignHost(r, "lab-01", time.Now())
 		if host != "lab-01" {
 			issued, err = j.Issuer.SignHost(r, "lab-02", time.Now())

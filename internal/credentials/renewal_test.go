@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/credentials"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -48,7 +49,7 @@ func TestRenewalKeepsItsKeyUntilItIsInstalled(t *testing.T) {
 	client := pkitest.LoadJoined(t, h)
 	keyOf := func(r *credentials.Renewal) string {
 		t.Helper()
-		request, err := pki.ParseRequest(r.Request)
+		request, err := gate.ParseRequest(r.Request)
 		fixture.Must(t, err)
 		return request.KeySHA256
 	}

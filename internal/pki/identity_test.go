@@ -8,6 +8,8 @@ import (
 
 	"cis490/internal/credentials"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -26,7 +28,7 @@ func TestLeftoversInAnIdentityAreNotInTheWay(t *testing.T) {
 	}
 	j.Reopen()
 	fixture.Must(t, j.Note(h))
-	if records, err := pki.ListHostRecords(j.Identity); err != nil || len(records) != 1 {
+	if records, err := hostrecord.List(j.Identity); err != nil || len(records) != 1 {
 		t.Errorf("got %+v, %v", records, err)
 	}
 	if list, err := pki.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity)); err != nil || len(list) != 1 {
@@ -45,10 +47,10 @@ func TestEmptyIdentityDirIsNoDirectory(t *testing.T) {
 	if _, err := credentials.OpenPending("", "a"); err == nil {
 		t.Error("OpenPending: got no error")
 	}
-	if _, err := pki.OpenIssuer(""); !errors.Is(err, pki.ErrNoIssuing) {
+	if _, err := gate.OpenIssuer(""); !errors.Is(err, pki.ErrNoIssuing) {
 		t.Errorf("OpenIssuer: got %v, want ErrNoIssuing", err)
 	}
-	if records, err := pki.ListHostRecords(""); records != nil || err != nil {
+	if records, err := hostrecord.List(""); records != nil || err != nil {
 		t.Errorf("ListHostRecords: got %v, %v", records, err)
 	}
 	if left, err := filepath.Glob("*"); err != nil || len(left) > 0 {

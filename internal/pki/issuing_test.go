@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -208,7 +209,7 @@ func TestOfflinePKIHasNoIssuingCA(t *testing.T) {
 	if _, err := pki.InstallIssuing(dir, identity); !errors.Is(err, pki.ErrNoIssuing) {
 		t.Errorf("got %v, want %v", err, pki.ErrNoIssuing)
 	}
-	if _, err := pki.OpenIssuer(identity); !errors.Is(err, pki.ErrNoIssuing) {
+	if _, err := gate.OpenIssuer(identity); !errors.Is(err, pki.ErrNoIssuing) {
 		t.Errorf("got %v, want %v", err, pki.ErrNoIssuing)
 	}
 	for _, do := range []func() error{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/fixture"
+	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -167,7 +168,7 @@ func TestOtherCommandsWorkDuringARotation(t *testing.T) {
 	}
 	_, err := pki.RenewServer(j.Dir, pki.RenewOptions{Names: []string{"localhost", "127.0.0.1"}})
 	fixture.Must(t, err)
-	status, err := pki.ReadRotation(j.Identity)
+	status, err := hostrecord.ReadRotation(j.Identity)
 	if err != nil || status == nil {
 		t.Fatalf("ReadRotation: %v, %v", status, err)
 	}
@@ -175,7 +176,7 @@ func TestOtherCommandsWorkDuringARotation(t *testing.T) {
 	if !slices.Contains(pkitest.LoadCertificate(t, j.Path("server.crt")).DNSNames, "localhost") {
 		t.Error("the receiver lost its name")
 	}
-	if status, err := pki.ReadRotation(j.Identity); err != nil || status != nil {
+	if status, err := hostrecord.ReadRotation(j.Identity); err != nil || status != nil {
 		t.Errorf("after it: %v, %v", status, err)
 	}
 	if changed, err := pki.InstallIssuing(j.Dir, j.Identity); err != nil || changed {

@@ -14,6 +14,8 @@ import (
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 )
 
@@ -27,8 +29,8 @@ const Day = 24 * time.Hour
 type JoinLab struct {
 	*Lab
 	Identity string
-	Issuer   *pki.Issuer
-	Records  *pki.HostRecords
+	Issuer   *gate.Issuer
+	Records  *hostrecord.Records
 	Open     atomic.Bool
 }
 
@@ -36,7 +38,7 @@ type JoinLab struct {
 func NewJoinLab(t testing.TB) *JoinLab {
 	t.Helper()
 	j := &JoinLab{Identity: filepath.Join(t.TempDir(), "identity")}
-	j.Lab = New(t, func(c *pki.Config) {
+	j.Lab = New(t, func(c *gate.Config) {
 		fixture.Must(t, pki.CreateIdentityDir(j.Identity))
 		if changed, err := pki.InstallIssuing(filepath.Dir(c.CertFile), j.Identity); err != nil || !changed {
 			t.Fatalf("InstallIssuing: %v, %v", changed, err)
@@ -44,7 +46,7 @@ func NewJoinLab(t testing.TB) *JoinLab {
 		c.IdentityDir = j.Identity
 	})
 	var err error
-	j.Issuer, err = pki.OpenIssuer(j.Identity)
+	j.Issuer, err = gate.OpenIssuer(j.Identity)
 	fixture.Must(t, err)
 	j.Reopen()
 	return j
@@ -54,13 +56,13 @@ func NewJoinLab(t testing.TB) *JoinLab {
 func (j *JoinLab) Reopen() {
 	j.T.Helper()
 	var err error
-	j.Records, err = pki.OpenHostRecords(j.Identity, slog.New(slog.DiscardHandler))
+	j.Records, err = hostrecord.Open(j.Identity, slog.New(slog.DiscardHandler))
 	fixture.Must(j.T, err)
 	j.T.Cleanup(func() { j.Records.Close() })
-	j.Gate, err = pki.Open(j.Config)
+	j.Gate, err = gate.Open(j.Config)
 	fixture.Must(j.T, err)
 	j.Gate.UseRecords(j.Records)
-	j.Gate.ServeJoin(pki.JoinDoor{Protocol: JoinProtocol, IsOpen: j.Open.Load})
+	j.Gate.ServeJoin(gate.JoinDoor{Protocol: JoinProtocol, IsOpen: j.Open.Load})
 	j.serve()
 }
 
@@ -83,7 +85,7 @@ func (j *JoinLab) Join(host episode.Name, again bool, now time.Time) Joined {
 	h := Joined{Identity: filepath.Join(j.T.TempDir(), "identity")}
 	pending, err := credentials.OpenPending(h.Identity, "invitation")
 	fixture.Must(j.T, err)
-	request, err := pki.ParseRequest(pending.Request)
+	request, err := gate.ParseRequest(pending.Request)
 	fixture.Must(j.T, err)
 	h.Issued, err = j.Issuer.SignHost(request, host, now)
 	fixture.Must(j.T, err)
@@ -117,7 +119,7 @@ func (j *JoinLab) Note(h Joined) error {
 }
 
 // Identify asks the gate about a request of a host, without noting it.
-func (j *JoinLab) Identify(h Joined) (pki.Caller, error) {
+func (j *JoinLab) Identify(h Joined) (gate.Caller, error) {
 	j.T.Helper()
 	path := filepath.Join(h.Identity, "host.pem")
 	pair, err := tls.LoadX509KeyPair(path, path)
@@ -143,11 +145,11 @@ func (j *JoinLab) Handshake(protocols ...string) (string, error) {
 }
 
 // ParsePending returns the request of a new host.
-func ParsePending(t *testing.T) pki.Request {
+func ParsePending(t *testing.T) gate.Request {
 	t.Helper()
 	pending, err := credentials.OpenPending(filepath.Join(t.TempDir(), "identity"), "x")
 	fixture.Must(t, err)
-	request, err := pki.ParseRequest(pending.Request)
+	request, err := gate.ParseRequest(pending.Request)
 	fixture.Must(t, err)
 	return request
 }

@@ -22,6 +22,7 @@ import (
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 )
 
@@ -32,8 +33,8 @@ const Domain = pki.DefaultTrustDomain
 type Lab struct {
 	T      testing.TB
 	Dir    string
-	Config pki.Config
-	Gate   *pki.Gate
+	Config gate.Config
+	Gate   *gate.Gate
 	url    string
 	Addr   string
 	Late   atomic.Int64 // nanoseconds that the receiver's clock is ahead
@@ -41,13 +42,13 @@ type Lab struct {
 }
 
 // New starts a receiver; change may alter its configuration before.
-func New(t testing.TB, change func(*pki.Config)) *Lab {
+func New(t testing.TB, change func(*gate.Config)) *Lab {
 	t.Helper()
 	l := &Lab{T: t, Dir: t.TempDir()}
 	if err := pki.InitCA(l.Dir, pki.InitOptions{Names: []string{"localhost", "127.0.0.1"}}); err != nil {
 		t.Fatal(err)
 	}
-	l.Config = pki.Config{
+	l.Config = gate.Config{
 		CertFile: l.Path("server.crt"), KeyFile: l.Path("server.key"),
 		ClientCAFile: l.Path("hosts-ca.crt"), CRLFile: l.Path("hosts.crl"), TrustDomain: Domain,
 		Now: func() time.Time { return time.Now().Add(time.Duration(l.Late.Load())) },
@@ -55,7 +56,7 @@ func New(t testing.TB, change func(*pki.Config)) *Lab {
 	if change != nil {
 		change(&l.Config)
 	}
-	gate, err := pki.Open(l.Config)
+	gate, err := gate.Open(l.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,9 +86,9 @@ func (l *Lab) answer(w http.ResponseWriter, r *http.Request) {
 	l.Served.Add(1)
 	caller, err := l.Gate.IdentifyCaller(r)
 	switch {
-	case errors.Is(err, pki.ErrToken):
+	case errors.Is(err, gate.ErrToken):
 		http.Error(w, err.Error(), http.StatusUnauthorized)
-	case errors.Is(err, pki.ErrIdentity):
+	case errors.Is(err, gate.ErrIdentity):
 		http.Error(w, err.Error(), http.StatusForbidden)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)

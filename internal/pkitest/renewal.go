@@ -9,6 +9,7 @@ import (
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 )
@@ -24,7 +25,7 @@ func OpenRenewal(t *testing.T, c *credentials.Client) *credentials.Renewal {
 // Answer signs a request for renewal as the receiver does.
 func (j *JoinLab) Answer(r *credentials.Renewal, host episode.Name, now time.Time) []byte {
 	j.T.Helper()
-	request, err := pki.ParseRequest(r.Request)
+	request, err := gate.ParseRequest(r.Request)
 	fixture.Must(j.T, err)
 	issued, err := j.Issuer.SignHost(request, host, now)
 	fixture.Must(j.T, err)

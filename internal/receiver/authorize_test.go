@@ -26,6 +26,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/labtest"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -62,7 +63,7 @@ func newAccessLab(t *testing.T) *accessLab {
 	d.cfg.TLS.CRLFile = config.Path(filepath.Join(d.pki, "hosts.crl"))
 	trust := d.cfg.TrustConfig()
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.clockOffset.Load())) }
-	gate, err := pki.Open(trust)
+	gate, err := gate.Open(trust)
 	fixture.Must(t, err)
 	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
 	fixture.Must(t, err)

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -108,7 +109,7 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	fixture.Must(t, err)
 	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
-	records, err := pki.ListHostRecords(j.identity)
+	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
 	if len(list) != 1 || records["lab-07"].Joined == nil || records["lab-07"].Joined.Serial != list[0].Serial {
 		t.Errorf("got %+v and %+v", list, records)
@@ -160,7 +161,7 @@ func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
 	if _, err := j.r.Join(t.Context(), j.inviteWith("lab-07", invite.CreateOptions{Again: true})); err != nil {
 		t.Fatalf("invited again: %v", err)
 	}
-	records, err := pki.ListHostRecords(j.identity)
+	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
 	if former := list[0]; !records["lab-07"].HasReplaced(former.Serial, former.NotBefore) {
 		t.Errorf("its former certificate is valid until the new one is used: %+v", records["lab-07"])

@@ -17,6 +17,8 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -45,12 +47,12 @@ func (j *joinLab) serve() (addr string, stop func()) {
 // joinedClient returns the client of a host with a certificate as joining gives it.
 func (j *joinLab) joinedClient(addr string, host episode.Name) *wire.Client {
 	j.Helper()
-	issuer, err := pki.OpenIssuer(j.identity)
+	issuer, err := gate.OpenIssuer(j.identity)
 	fixture.Must(j, err)
 	identity := filepath.Join(j.TempDir(), "identity")
 	pending, err := credentials.OpenPending(identity, "x")
 	fixture.Must(j, err)
-	request, err := pki.ParseRequest(pending.Request)
+	request, err := gate.ParseRequest(pending.Request)
 	fixture.Must(j, err)
 	issued, err := issuer.SignHost(request, host, time.Now())
 	fixture.Must(j, err)
@@ -80,7 +82,7 @@ func TestHostGetsItsNextCertificate(t *testing.T) {
 	stop()
 	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
-	records, err := pki.ListHostRecords(j.identity)
+	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
 	if len(list) != 2 || list[0].Host != "lab-07" || list[1].Host != "lab-07" || records["lab-07"].Renewed == nil {
 		t.Errorf("got %+v and %+v", list, records)

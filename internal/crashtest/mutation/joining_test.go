@@ -3,7 +3,7 @@ package mutation_test
 // Killers of several mutants of joining.
 var (
 	oneCertificate = killer{"invite", "TestInvitationGivesOneKeyItsCertificate"}
-	replacedEnds   = killer{"pki", "TestCertificateEndsWithTheFirstUseOfItsSuccessor"}
+	replacedEnds   = killer{"hostrecord", "TestCertificateEndsWithTheFirstUseOfItsSuccessor"}
 	strangerAtCA   = killer{"credentials", "TestOtherCAGetsNothing"}
 )
 
@@ -53,14 +53,14 @@ var ofJoining = []mutant{
 		[]edit{{"invite/book.go", "!at.Equal(b.changed) || !at.Before(", "b.changed.IsZero() || !at.Before("}},
 	},
 	{
-		"pki: joining beside another protocol needs no certificate",
-		killer{"pki", "TestOnlyJoiningNeedsNoCertificate"},
-		[]edit{{"pki/gate.go", "slices.Equal(hello.SupportedProtos, []string{g.join.Protocol})", "slices.Contains(hello.SupportedProtos, g.join.Protocol)"}},
+		"gate: joining beside another protocol needs no certificate",
+		killer{"gate", "TestOnlyJoiningNeedsNoCertificate"},
+		[]edit{{"gate/gate.go", "slices.Equal(hello.SupportedProtos, []string{g.join.Protocol})", "slices.Contains(hello.SupportedProtos, g.join.Protocol)"}},
 	},
 	{
-		"pki: the door is always open",
-		killer{"pki", "TestOnlyJoiningNeedsNoCertificate"},
-		[]edit{{"pki/gate.go", "[]string{g.join.Protocol}) && g.join.IsOpen()", "[]string{g.join.Protocol})"}},
+		"gate: the door is always open",
+		killer{"gate", "TestOnlyJoiningNeedsNoCertificate"},
+		[]edit{{"gate/gate.go", "[]string{g.join.Protocol}) && g.join.IsOpen()", "[]string{g.join.Protocol})"}},
 	},
 	{
 		"credentials: any CA is the one of the token", strangerAtCA,
@@ -76,17 +76,17 @@ var ofJoining = []mutant{
 		[]edit{{"credentials/dialjoin.go", "conn.ConnectionState().NegotiatedProtocol != protocol {", "false {"}},
 	},
 	{
-		"pki: a replaced certificate stays", replacedEnds,
-		[]edit{{"pki/hostrecords.go", "		if joined.Again {\n			r.endOthers()\n		}\n", ""}},
+		"hostrecord: a replaced certificate stays", replacedEnds,
+		[]edit{{"hostrecord/records.go", "		if joined.Again {\n			r.endOthers()\n		}\n", ""}},
 	},
 	{
-		"pki: a certificate ends before its successor is used", replacedEnds,
-		[]edit{{"pki/hostrecords.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n	r.ReplacedBefore = &i.NotBefore\n"}},
+		"hostrecord: a certificate ends before its successor is used", replacedEnds,
+		[]edit{{"hostrecord/records.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n	r.ReplacedBefore = &i.NotBefore\n"}},
 	},
 	{
-		"pki: another invitation brings an ended certificate back",
-		killer{"pki", "TestEndedCertificateStaysEndedWhenTheHostJoinsOnceMore"},
-		[]edit{{"pki/hostrecords.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined, r.ReplacedBefore = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}, nil\n"}},
+		"hostrecord: another invitation brings an ended certificate back",
+		killer{"hostrecord", "TestEndedCertificateStaysEndedWhenTheHostJoinsOnceMore"},
+		[]edit{{"hostrecord/records.go", "	r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}\n", "	r.Joined, r.ReplacedBefore = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}, nil\n"}},
 	},
 	{
 		"credentials: a host takes the certificate of another key",
@@ -94,9 +94,9 @@ var ofJoining = []mutant{
 		[]edit{{"credentials/pending.go", "	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n", "	if false && bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {\n"}},
 	},
 	{
-		"pki: a request need not have the key",
-		killer{"pki", "TestRequestCountsOnlyByItsKey"},
-		[]edit{{"pki/request.go", "	if err := csr.CheckSignature(); err != nil {\n", "	if err := csr.CheckSignature(); false && err != nil {\n"}},
+		"gate: a request need not have the key",
+		killer{"gate", "TestRequestCountsOnlyByItsKey"},
+		[]edit{{"gate/request.go", "	if err := csr.CheckSignature(); err != nil {\n", "	if err := csr.CheckSignature(); false && err != nil {\n"}},
 	},
 	{
 		"pki: the issuing CA may sign DNS names",
@@ -104,9 +104,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/issuing.go", "		ExcludedDNSDomains:          []string{anyName},\n", ""}},
 	},
 	{
-		"pki: a certificate is not on record",
+		"gate: a certificate is not on record",
 		killer{"receiver", "TestCertificateIsOnRecordBeforeItIsHandedOut"},
-		[]edit{{"pki/issuer.go", "	if err := RecordCertificate(RecordsIn(i.path), cert); err != nil {\n		return Issued{}, err\n	}\n	return Describe", "	return Describe"}},
+		[]edit{{"gate/issuer.go", "	if err := pki.RecordCertificate(pki.RecordsIn(i.path), cert); err != nil {\n		return pki.Issued{}, err\n	}\n	return pki.Describe", "	return pki.Describe"}},
 	},
 	{
 		"receiver: a host's record is not written",
@@ -119,19 +119,19 @@ var ofJoining = []mutant{
 		[]edit{{"receiver/join.go", "	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {\n		return \"\", p\n	}\n", ""}, {"receiver/join.go", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {\n", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); false && p != nil {\n"}},
 	},
 	{
-		"pki: a host with a damaged record has access",
-		killer{"pki", "TestHostWhoseRecordIsDamagedIsRefused"},
-		[]edit{{"pki/hostrecords.go", "	if h.damaged[host] != nil {", "	if false {"}},
+		"hostrecord: a host with a damaged record has access",
+		killer{"hostrecord", "TestHostWhoseRecordIsDamagedIsRefused"},
+		[]edit{{"hostrecord/records.go", "	if h.damaged[host] != nil {", "	if false {"}},
 	},
 	{
-		"pki: a replaced machine renews past its end",
-		killer{"pki", "TestRenewalDoesNotOutliveJoiningAgain"},
-		[]edit{{"pki/hostrecord.go", "	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {\n", "	if false && r.Renewed.NotBefore.After(before) {\n"}},
+		"hostrecord: a replaced machine renews past its end",
+		killer{"hostrecord", "TestRenewalDoesNotOutliveJoiningAgain"},
+		[]edit{{"hostrecord/hostrecord.go", "	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {\n", "	if false && r.Renewed.NotBefore.After(before) {\n"}},
 	},
 	{
-		"pki: what a replaced machine renewed is kept",
-		killer{"pki", "TestRenewalDoesNotOutliveJoiningAgain"},
-		[]edit{{"pki/hostrecord.go", "	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil\n", "	r.ReplacedBefore, r.ReplacedBy = &before, r.Joined.Serial\n"}},
+		"hostrecord: what a replaced machine renewed is kept",
+		killer{"hostrecord", "TestRenewalDoesNotOutliveJoiningAgain"},
+		[]edit{{"hostrecord/hostrecord.go", "	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil\n", "	r.ReplacedBefore, r.ReplacedBy = &before, r.Joined.Serial\n"}},
 	},
 	{
 		"credentials: a host takes a certificate that ends earlier",
@@ -149,19 +149,19 @@ var ofJoining = []mutant{
 		[]edit{{"credentials/pending.go", "	err = f.WaitFlock(ctx)\n", ""}},
 	},
 	{
-		"pki: the receiver's certificate of the future is used",
-		killer{"pki", "TestWrongClockLocksOutNoHost"},
-		[]edit{{"pki/own.go", "	if CheckTime(current.Leaf, now) == nil && now.Before(RenewalTime(current.Leaf)) {\n", "	if now.Before(RenewalTime(current.Leaf)) {\n"}},
+		"gate: the receiver's certificate of the future is used",
+		killer{"gate", "TestWrongClockLocksOutNoHost"},
+		[]edit{{"gate/own.go", "	if pki.CheckTime(current.Leaf, now) == nil && now.Before(pki.RenewalTime(current.Leaf)) {\n", "	if now.Before(pki.RenewalTime(current.Leaf)) {\n"}},
 	},
 	{
-		"pki: what renewal wrote wins over the operator",
-		killer{"pki", "TestCertificateOfTheOperatorWins"},
-		[]edit{{"pki/own.go", "	if block != nil && block.Headers[ReplacesHeader] != Fingerprint(configured) {\n", "	if false && block.Headers[ReplacesHeader] != Fingerprint(configured) {\n"}},
+		"gate: what renewal wrote wins over the operator",
+		killer{"gate", "TestCertificateOfTheOperatorWins"},
+		[]edit{{"gate/own.go", "	if block != nil && block.Headers[pki.ReplacesHeader] != pki.Fingerprint(configured) {\n", "	if false && block.Headers[pki.ReplacesHeader] != pki.Fingerprint(configured) {\n"}},
 	},
 	{
-		"pki: the receiver replaces a certificate of another CA",
-		killer{"pki", "TestReceiverRenewsOnlyWhatItsIssuingCASigned"},
-		[]edit{{"pki/own.go", "	if current.Leaf.CheckSignatureFrom(ca.Cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
+		"gate: the receiver replaces a certificate of another CA",
+		killer{"gate", "TestReceiverRenewsOnlyWhatItsIssuingCASigned"},
+		[]edit{{"gate/own.go", "	if current.Leaf.CheckSignatureFrom(ca.Cert) != nil || lastsAsLong {\n", "	if lastsAsLong {\n"}},
 	},
 	{
 		"receiver: a renewed certificate is not on record",
@@ -209,9 +209,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/lists.go", "func(ca revocationCA) bool { return ca.trusted }", "func(revocationCA) bool { return true }"}},
 	},
 	{
-		"pki: a certificate that was never recorded follows a rotation",
-		killer{"pki", "TestOnlyCertificatesOnRecordFollowARotation"},
-		[]edit{{"pki/issuer.go", "	case signer.Equal(i.ca.Cert):\n", "	default:\n"}},
+		"gate: a certificate that was never recorded follows a rotation",
+		killer{"gate", "TestOnlyCertificatesOnRecordFollowARotation"},
+		[]edit{{"gate/issuer.go", "	case signer.Equal(i.ca.Cert):\n", "	default:\n"}},
 	},
 	{
 		"pki: CAs of an abandoned rotation stay",
@@ -239,9 +239,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/next.go", "	if path, err = filepath.EvalSymlinks(path); err != nil {\n		return nil, false, err\n	}\n", ""}},
 	},
 	{
-		"pki: a host's pings are written without limit",
-		killer{"pki", "TestWhatAHostTrustsIsWrittenSeldom"},
-		[]edit{{"pki/hostrecords.go", "changes.count > maxTrustChanges {", "false {"}},
+		"hostrecord: a host's pings are written without limit",
+		killer{"hostrecord", "TestWhatAHostTrustsIsWrittenSeldom"},
+		[]edit{{"hostrecord/records.go", "changes.count > maxTrustChanges {", "false {"}},
 	},
 	{
 		"credentials: a candidate counts as installed",
@@ -269,9 +269,9 @@ var ofJoining = []mutant{
 		[]edit{{"pki/lists.go", "	case r.isFormer(cert):\n		i.State = Retired\n", ""}},
 	},
 	{
-		"pki: the former issuing CA is forgotten when the rotation begins",
+		"gate: the former issuing CA is forgotten when the rotation begins",
 		killer{"pki", "TestBothCAsGiveAccessUntilTheRotationIsFinished"},
-		[]edit{{"pki/issuer.go", "	for _, ca := range i.former {\n", "	for _, ca := range i.former[:0] {\n"}},
+		[]edit{{"gate/issuer.go", "	for _, ca := range i.former {\n", "	for _, ca := range i.former[:0] {\n"}},
 	},
 	{
 		"receiver: a rotation waits for the interval between certificates",
@@ -296,7 +296,7 @@ var ofJoining = []mutant{
 	{
 		"receiver: refused requests block a host",
 		killer{"receiver", "TestRefusedRequestsNeitherBlockAHostNorFillTheLog"},
-		[]edit{{"receiver/join.go", "	request, err := pki.ParseRequest(j.CSR)\n", "	if !d.limit.Allow() {\n		return nil, wire.Refuse(wire.Busy, \"\")\n	}\n	request, err := pki.ParseRequest(j.CSR)\n"}},
+		[]edit{{"receiver/join.go", "	request, err := gate.ParseRequest(j.CSR)\n", "	if !d.limit.Allow() {\n		return nil, wire.Refuse(wire.Busy, \"\")\n	}\n	request, err := gate.ParseRequest(j.CSR)\n"}},
 	},
 	{
 		"wire: a sender of drops holds a connection",

@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"encoding/base64"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -53,7 +54,7 @@ func TestProxyIsBelievedNothingButTheKey(t *testing.T) {
 		if string(caller.Host) != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: host %q, %v, want %q", what, caller.Host, err, c.want)
 		}
-		if err != nil && !errors.Is(err, pki.ErrIdentity) {
+		if err != nil && !errors.Is(err, gate.ErrIdentity) {
 			t.Errorf("%s: %v, want an ErrIdentity", what, err)
 		}
 	}
@@ -66,7 +67,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 		t.Fatalf("got %+v, %v, want Method %q", c, err, "proxy")
 	}
 	l.Late.Store(int64(pki.DefaultLeafValid + time.Hour))
-	if _, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, gate.ErrIdentity) {
 		t.Errorf("expired: %v", err)
 	}
 	l.Late.Store(0)
@@ -76,7 +77,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.Gate.IdentifyForwarded(r, "Client-Cert"); !errors.Is(err, gate.ErrIdentity) {
 		t.Errorf("revoked: %v", err)
 	}
 }
@@ -84,7 +85,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 // A field that a caller sends to the receiver's own port has no effect.
 func TestDirectCallerCannotForward(t *testing.T) {
 	l := pkitest.New(t, nil)
-	if c, err := l.Gate.IdentifyCaller(pkitest.ForwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, pki.ErrIdentity) {
-		t.Errorf("got %+v, %v, want %v", c, err, pki.ErrIdentity)
+	if c, err := l.Gate.IdentifyCaller(pkitest.ForwardedRequest(url.PathEscape(issueAsText(t, l)))); !errors.Is(err, gate.ErrIdentity) {
+		t.Errorf("got %+v, %v, want %v", c, err, gate.ErrIdentity)
 	}
 }

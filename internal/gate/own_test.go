@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"crypto/sha256"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -32,7 +33,7 @@ func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
 	}, root.Key)
 	host := pkitest.Authority{T: t, Cert: issuing.Leaf, Key: root.Key}.Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
-	l := pkitest.New(t, func(c *pki.Config) { c.CRLFile = "" })
+	l := pkitest.New(t, func(c *gate.Config) { c.CRLFile = "" })
 	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(root.Cert))
 	if err := l.Gate.Reload(); err != nil {
 		t.Fatal(err)
@@ -49,7 +50,7 @@ func TestRecheckSeesTheEndOfAnIssuingCA(t *testing.T) {
 		t.Errorf("before the end: %+v, %v", c, err)
 	}
 	l.Late.Store(int64(31 * time.Minute))
-	if _, err := l.Gate.RecheckCaller(c); !errors.Is(err, pki.ErrIdentity) {
+	if _, err := l.Gate.RecheckCaller(c); !errors.Is(err, gate.ErrIdentity) {
 		t.Errorf("after the end: %v", err)
 	}
 }
@@ -63,25 +64,25 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 		"a revocation": {func(l *pkitest.Lab, host episode.Name) error {
 			_, err := pki.RevokeHost(l.Dir, host, time.Now())
 			return err
-		}, pki.ErrIdentity},
+		}, gate.ErrIdentity},
 		"another token": {func(l *pkitest.Lab, host episode.Name) error {
 			pkitest.WriteFile(l.T, l.Path("tokens"), fmt.Appendf(nil, "%s %x\n", host, sha256.Sum256([]byte("another"))))
 			return nil
-		}, pki.ErrToken},
+		}, gate.ErrToken},
 		"no token": {func(l *pkitest.Lab, _ episode.Name) error {
 			pkitest.WriteFile(l.T, l.Path("tokens"), nil)
 			return nil
-		}, pki.ErrToken},
+		}, gate.ErrToken},
 		"another CA": {func(l *pkitest.Lab, _ episode.Name) error {
 			other := l.T.TempDir()
 			err := pki.InitCA(other, pki.InitOptions{Names: []string{"other"}})
 			pkitest.WriteFile(l.T, l.Path("hosts-ca.crt"), pkitest.ReadFile(l.T, other+"/hosts-ca.crt"))
 			pkitest.WriteFile(l.T, l.Path("hosts.crl"), pkitest.ReadFile(l.T, other+"/hosts.crl"))
 			return err
-		}, pki.ErrIdentity},
+		}, gate.ErrIdentity},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := pkitest.New(t, func(c *pki.Config) {
+			l := pkitest.New(t, func(c *gate.Config) {
 				c.TokensFile = filepath.Join(filepath.Dir(c.CRLFile), "tokens")
 				pkitest.WriteFile(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
 			})

@@ -1,10 +1,12 @@
-package pki
+package gate
 
 import (
 	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
+
+	"cis490/internal/pki"
 )
 
 // Config names the files of a receiver.
@@ -38,13 +40,13 @@ func (c Config) currentTime() time.Time {
 // every host would be refused or refuse the receiver. It is for a check. A start accepts such
 // files, as it always has.
 func (c Config) CheckRoles() error {
-	pair, err := LoadPair(c.CertFile, c.KeyFile)
+	pair, err := pki.LoadPair(c.CertFile, c.KeyFile)
 	if err != nil {
 		return err
 	}
-	if !AllowsUse(pair.Leaf, x509.ExtKeyUsageServerAuth) {
+	if !pki.AllowsUse(pair.Leaf, x509.ExtKeyUsageServerAuth) {
 		return fmt.Errorf("tls.cert_file %s is a host's certificate, and no receiver's: name server.crt, and its key", c.CertFile)
 	}
-	return CheckCAs(c.ClientCAFile, x509.ExtKeyUsageClientAuth,
+	return pki.CheckCAs(c.ClientCAFile, x509.ExtKeyUsageClientAuth,
 		"tls.client_ca_file %s holds a CA of receivers, and none of hosts: name hosts-ca.crt")
 }

@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"crypto/tls"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -69,7 +70,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 	plain := pkitest.NewAuthority(t)
 	file := filepath.Join(t.TempDir(), "plain.crt")
 	pkitest.WriteFile(t, file, pkitest.EncodeCertificate(plain.Cert))
-	l := pkitest.New(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
+	l := pkitest.New(t, func(c *gate.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 
 	right := plain.Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil)
 	l.NewCaller(l.ClientTLS(&right)).WantAccess("lab-01 mtls")
@@ -84,7 +85,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 				state.PeerCertificates = []*x509.Certificate{certificate.Leaf}
 			}
 			got, err := l.Gate.IdentifyCaller(&http.Request{TLS: state})
-			if !errors.Is(err, pki.ErrIdentity) {
+			if !errors.Is(err, gate.ErrIdentity) {
 				t.Errorf("request: got %+v, %v; want ErrIdentity", got, err)
 			}
 		})
@@ -96,7 +97,7 @@ func TestWrongCertificatesAreRefused(t *testing.T) {
 
 func TestRequestWithoutTLSIsRefused(t *testing.T) {
 	l := pkitest.New(t, nil)
-	if got, err := l.Gate.IdentifyCaller(&http.Request{}); !errors.Is(err, pki.ErrIdentity) {
+	if got, err := l.Gate.IdentifyCaller(&http.Request{}); !errors.Is(err, gate.ErrIdentity) {
 		t.Errorf("got %+v, %v; want ErrIdentity", got, err)
 	}
 }
@@ -147,7 +148,7 @@ func TestCAExpiryEndsKeptConnection(t *testing.T) {
 	ca := pkitest.NewAuthority(t) // ends in an hour
 	file := filepath.Join(t.TempDir(), "ca.crt")
 	pkitest.WriteFile(t, file, pkitest.EncodeCertificate(ca.Cert))
-	l := pkitest.New(t, func(c *pki.Config) { c.ClientCAFile, c.CRLFile = file, "" })
+	l := pkitest.New(t, func(c *gate.Config) { c.ClientCAFile, c.CRLFile = file, "" })
 	long := pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01")
 	long.NotAfter = time.Now().Add(24 * time.Hour)
 	pair := ca.Sign(long, nil)
@@ -177,7 +178,7 @@ func TestRevocationEndsKeptConnection(t *testing.T) {
 }
 
 func TestSwappedCAEndsKeptConnection(t *testing.T) {
-	l := pkitest.New(t, func(c *pki.Config) { c.CRLFile = "" })
+	l := pkitest.New(t, func(c *gate.Config) { c.CRLFile = "" })
 	c := l.Issue("lab-01", pki.IssueOptions{})
 	c.WantAccess("lab-01 mtls")
 	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(pkitest.NewAuthority(t).Cert))
@@ -213,7 +214,7 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 	}
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	pkitest.WriteFile(t, tokens, []byte(tokenLine("lab-01", "secret")))
-	l := pkitest.New(t, func(c *pki.Config) { c.TokensFile = tokens })
+	l := pkitest.New(t, func(c *gate.Config) { c.TokensFile = tokens })
 	c := l.Issue("lab-01", pki.IssueOptions{})
 	c.Token = "secret"
 	l.Issue("lab-02", pki.IssueOptions{})
@@ -262,18 +263,18 @@ func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 func TestOpenNeedsAllFiles(t *testing.T) {
 	l := pkitest.New(t, nil)
 	missing := filepath.Join(t.TempDir(), "missing")
-	for name, change := range map[string]func(*pki.Config){
-		"certificate":  func(c *pki.Config) { c.CertFile = missing },
-		"key":          func(c *pki.Config) { c.KeyFile = missing },
-		"CA":           func(c *pki.Config) { c.ClientCAFile = missing },
-		"CRL":          func(c *pki.Config) { c.CRLFile = missing },
-		"tokens":       func(c *pki.Config) { c.TokensFile = missing },
-		"trust domain": func(c *pki.Config) { c.TrustDomain = "" },
-		"other domain": func(c *pki.Config) { c.TrustDomain = "other.lab" },
+	for name, change := range map[string]func(*gate.Config){
+		"certificate":  func(c *gate.Config) { c.CertFile = missing },
+		"key":          func(c *gate.Config) { c.KeyFile = missing },
+		"CA":           func(c *gate.Config) { c.ClientCAFile = missing },
+		"CRL":          func(c *gate.Config) { c.CRLFile = missing },
+		"tokens":       func(c *gate.Config) { c.TokensFile = missing },
+		"trust domain": func(c *gate.Config) { c.TrustDomain = "" },
+		"other domain": func(c *gate.Config) { c.TrustDomain = "other.lab" },
 	} {
 		c := l.Config
 		change(&c)
-		if _, err := pki.Open(c); err == nil {
+		if _, err := gate.Open(c); err == nil {
 			t.Errorf("%s: opened without it", name)
 		}
 	}

@@ -1,4 +1,4 @@
-package pki
+package gate
 
 import (
 	"crypto/x509"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 )
 
 // Caller is a host that has access.
@@ -49,7 +50,7 @@ func (g *Gate) RecheckCaller(c Caller) (Caller, error) {
 // CheckIssued returns an error if a certificate that an [Issuer] has just signed gives no access: the
 // issuing CA was revoked, say, or is not below the configured CAs.
 func (g *Gate) CheckIssued(chain []byte) error {
-	ders, err := DecodePEM(chain, "the chain", PEMCertificate)
+	ders, err := pki.DecodePEM(chain, "the chain", pki.PEMCertificate)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (g *Gate) checkCaller(t *Trust, c Caller) (Caller, error) {
 
 // checkReplaced returns an error if a certificate of host was replaced by one that it got later.
 func (g *Gate) checkReplaced(host episode.Name, cert *x509.Certificate) error {
-	if err := g.records.checkReplaced(host, cert); err != nil {
+	if err := g.records.CheckReplaced(host, cert); err != nil {
 		return fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
 	return nil

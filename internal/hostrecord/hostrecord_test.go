@@ -1,4 +1,4 @@
-package pki_test
+package hostrecord_test
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -29,8 +31,8 @@ func TestCertificateEndsWithTheFirstUseOfItsSuccessor(t *testing.T) {
 	fixture.Must(t, j.Note(again))
 	old.WantRefusedOnSameConnection(403)
 	for range 2 {
-		if err := j.Note(old); !errors.Is(err, pki.ErrIdentity) {
-			t.Errorf("got %v, want %v", err, pki.ErrIdentity)
+		if err := j.Note(old); !errors.Is(err, gate.ErrIdentity) {
+			t.Errorf("got %v, want %v", err, gate.ErrIdentity)
 		}
 		fixture.Must(t, j.Note(again))
 		fixture.Must(t, j.Note(other))
@@ -57,12 +59,12 @@ func TestEndedCertificateStaysEndedWhenTheHostJoinsOnceMore(t *testing.T) {
 	fixture.Must(t, j.Note(second))
 	for _, again := range []bool{true, false} {
 		third := j.Join("lab-01", again, now.Add(-time.Hour))
-		if err := j.Note(stolen); !errors.Is(err, pki.ErrIdentity) {
-			t.Errorf("again %v, before the new one is used: got %v, want %v", again, err, pki.ErrIdentity)
+		if err := j.Note(stolen); !errors.Is(err, gate.ErrIdentity) {
+			t.Errorf("again %v, before the new one is used: got %v, want %v", again, err, gate.ErrIdentity)
 		}
 		fixture.Must(t, j.Note(third))
-		if err := j.Note(stolen); !errors.Is(err, pki.ErrIdentity) {
-			t.Errorf("again %v, after: got %v, want %v", again, err, pki.ErrIdentity)
+		if err := j.Note(stolen); !errors.Is(err, gate.ErrIdentity) {
+			t.Errorf("again %v, after: got %v, want %v", again, err, gate.ErrIdentity)
 		}
 		j.Reopen()
 	}
@@ -83,8 +85,8 @@ func TestFullDiskDoesNotKeepAnOldCertificateAlive(t *testing.T) {
 	again := j.Join("lab-01", true, time.Now())
 	fixture.Must(t, os.RemoveAll(filepath.Join(j.Identity, "hosts"))) // no record can be written
 	fixture.Must(t, j.Note(again))
-	if err := j.Note(old); !errors.Is(err, pki.ErrIdentity) {
-		t.Errorf("got %v, want %v", err, pki.ErrIdentity)
+	if err := j.Note(old); !errors.Is(err, gate.ErrIdentity) {
+		t.Errorf("got %v, want %v", err, gate.ErrIdentity)
 	}
 	request := pkitest.ParsePending(t)
 	issued, err := j.Issuer.SignHost(request, "lab-02", time.Now())
@@ -111,8 +113,8 @@ func TestRenewalDoesNotOutliveJoiningAgain(t *testing.T) {
 	fixture.Must(t, j.Note(stolen)) // the new machine has not been seen
 	fixture.Must(t, j.Note(again))
 	for range 2 {
-		if err := j.Note(stolen); !errors.Is(err, pki.ErrIdentity) {
-			t.Errorf("got %v, want %v", err, pki.ErrIdentity)
+		if err := j.Note(stolen); !errors.Is(err, gate.ErrIdentity) {
+			t.Errorf("got %v, want %v", err, gate.ErrIdentity)
 		}
 		j.Reopen()
 	}
@@ -180,7 +182,7 @@ func TestWhatAHostTrustsIsWrittenSeldom(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	note("c")
-	if records, err := pki.ListHostRecords(j.Identity); err != nil || !slices.Equal(records["lab-01"].TrustedCAs, []string{"c"}) {
+	if records, err := hostrecord.List(j.Identity); err != nil || !slices.Equal(records["lab-01"].TrustedCAs, []string{"c"}) {
 		t.Errorf("an hour later: %+v, %v", records, err)
 	}
 }

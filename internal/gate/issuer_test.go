@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"os"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -17,10 +18,10 @@ func TestDamagedIssuingCAIsNamed(t *testing.T) {
 	for _, file := range []string{"hosts-issuing.pem", "server-ca.crt"} {
 		j := pkitest.NewJoinLab(t)
 		pkitest.Cut(t, filepath.Join(j.Identity, file))
-		if _, err := pki.OpenIssuer(j.Identity); err == nil || !strings.Contains(err.Error(), file) {
+		if _, err := gate.OpenIssuer(j.Identity); err == nil || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: got %v", file, err)
 		}
-		if _, err := pki.LoadTrust(j.Config); err == nil || !strings.Contains(err.Error(), file) {
+		if _, err := gate.LoadTrust(j.Config); err == nil || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: got %v", file, err)
 		}
 	}

@@ -1,4 +1,16 @@
-package pki
+// Package gate is the receiver's end of the certificates: it decides which hosts have access, and
+// signs the certificates of hosts that join or renew.
+//
+// A [Gate] identifies the sender of each request by its certificate and, if configured, a token.
+// What it trusts is loaded again without a restart. If the new files are not valid, the old ones
+// stay. An [Issuer] signs with the hosts' issuing CA, a copy of which is in the identity directory,
+// and writes each certificate to the records before it hands it out. [Config.RenewOwn] replaces the
+// receiver's own certificate before that expires.
+//
+// Invariant: no host can write as another. The identity of a host comes only from its certificate.
+// It is checked for each request, because an open connection outlives certificates, revocations and
+// CAs.
+package gate
 
 import (
 	"crypto/tls"
@@ -7,6 +19,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"cis490/internal/hostrecord"
+	"cis490/internal/pki"
 )
 
 var (
@@ -24,8 +39,8 @@ type Gate struct {
 	reload  sync.Mutex // one reload at a time, so that the latest wins
 	current atomic.Pointer[Trust]
 
-	join    JoinDoor     // set before the first connection
-	records *HostRecords // may be nil; set before the first connection
+	join    JoinDoor            // set before the first connection
+	records *hostrecord.Records // may be nil; set before the first connection
 }
 
 // JoinDoor says when a machine without a certificate may open a connection, to ask for one.
@@ -40,7 +55,7 @@ func (g *Gate) ServeJoin(door JoinDoor) { g.join = door }
 
 // UseRecords makes the gate refuse certificates that the records say were replaced. It must be
 // called before [Gate.TLSConfig].
-func (g *Gate) UseRecords(h *HostRecords) { g.records = h }
+func (g *Gate) UseRecords(h *hostrecord.Records) { g.records = h }
 
 // Open returns a gate, or an error if any of the files is not valid.
 func Open(c Config) (*Gate, error) {
@@ -75,7 +90,7 @@ func (g *Gate) UseRenewed() (changed bool, err error) {
 		return false, err
 	}
 	t := g.current.Load()
-	if own.Leaf.Equal(t.own.Leaf) || !own.isRenewed() && CheckTime(t.own.Leaf, g.now()) == nil {
+	if own.Leaf.Equal(t.own.Leaf) || !own.isRenewed() && pki.CheckTime(t.own.Leaf, g.now()) == nil {
 		return false, nil
 	}
 	g.current.Store(t.withServer(own))

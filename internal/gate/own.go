@@ -1,4 +1,4 @@
-package pki
+package gate
 
 import (
 	"crypto/tls"
@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"time"
+
+	"cis490/internal/pki"
 )
 
 // serverPair is a receiver's certificate with its key.
@@ -25,7 +27,7 @@ func (p serverPair) isRenewed() bool { return p.Leaf != p.configured }
 // was renewed: what the operator installs wins, whatever the clocks said. It is also used if it alone
 // is valid now.
 func (c Config) chooseServer(now time.Time) (serverPair, error) {
-	pair, err := LoadPair(c.CertFile, c.KeyFile)
+	pair, err := pki.LoadPair(c.CertFile, c.KeyFile)
 	if err != nil {
 		return serverPair{}, err
 	}
@@ -33,7 +35,7 @@ func (c Config) chooseServer(now time.Time) (serverPair, error) {
 	if c.IdentityDir == "" {
 		return configured, nil
 	}
-	path := filepath.Join(c.IdentityDir, ServerFile)
+	path := filepath.Join(c.IdentityDir, pki.ServerFile)
 	pair, err = c.loadRenewed(path, configured.Leaf)
 	if errors.Is(err, fs.ErrNotExist) {
 		return configured, nil
@@ -41,7 +43,7 @@ func (c Config) chooseServer(now time.Time) (serverPair, error) {
 	if err != nil {
 		return serverPair{}, err
 	}
-	if CheckTime(pair.Leaf, now) != nil && CheckTime(configured.Leaf, now) == nil {
+	if pki.CheckTime(pair.Leaf, now) != nil && pki.CheckTime(configured.Leaf, now) == nil {
 		return configured, nil
 	}
 	return serverPair{pair, path, configured.Leaf}, nil
@@ -50,12 +52,12 @@ func (c Config) chooseServer(now time.Time) (serverPair, error) {
 // loadRenewed loads the certificate that renewal wrote. The error is an [fs.ErrNotExist] if there is
 // none in place of the configured one.
 func (c Config) loadRenewed(path string, configured *x509.Certificate) (tls.Certificate, error) {
-	data, err := ReadFile(path)
+	data, err := pki.ReadFile(path)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	block, _ := pem.Decode(data)
-	if block != nil && block.Headers[ReplacesHeader] != Fingerprint(configured) {
+	if block != nil && block.Headers[pki.ReplacesHeader] != pki.Fingerprint(configured) {
 		return tls.Certificate{}, fs.ErrNotExist
 	}
 	pair, err := tls.X509KeyPair(data, data)
@@ -74,27 +76,27 @@ func (c Config) RenewOwn(now time.Time) (bool, error) {
 	if err != nil || current.Leaf == nil || now.Before(ca.Cert.NotBefore) { // such a clock is wrong
 		return false, err
 	}
-	if CheckTime(current.Leaf, now) == nil && now.Before(RenewalTime(current.Leaf)) {
+	if pki.CheckTime(current.Leaf, now) == nil && now.Before(pki.RenewalTime(current.Leaf)) {
 		return false, nil
 	}
-	key, err := GenerateKey()
+	key, err := pki.GenerateKey()
 	if err != nil {
 		return false, err
 	}
-	cert, err := ca.SignServer(key.Public(), NamesOf(current.Leaf), now, 0)
+	cert, err := ca.SignServer(key.Public(), pki.NamesOf(current.Leaf), now, 0)
 	if err != nil {
 		return false, err
 	}
-	text, err := EncodeKey(key, map[string]string{ReplacesHeader: Fingerprint(current.configured)})
+	text, err := pki.EncodeKey(key, map[string]string{pki.ReplacesHeader: pki.Fingerprint(current.configured)})
 	if err != nil {
 		return false, err
 	}
-	f, err := OpenDir(c.IdentityDir)
+	f, err := pki.OpenDir(c.IdentityDir)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	return true, f.WriteFile(ServerFile, append(text, ca.ChainOf(cert)...), 0o600)
+	return true, f.WriteFile(pki.ServerFile, append(text, ca.ChainOf(cert)...), 0o600)
 }
 
 // RenewsOwnAt returns when [Config.RenewOwn] replaces the certificate in use. It reports false if it
@@ -104,7 +106,7 @@ func (c Config) RenewsOwnAt(now time.Time) (at time.Time, ok bool) {
 	if err != nil || current.Leaf == nil {
 		return time.Time{}, false
 	}
-	return RenewalTime(current.Leaf), true
+	return pki.RenewalTime(current.Leaf), true
 }
 
 // LacksOwnIssuer reports whether the receiver could renew its certificate if its issuing CA were
@@ -117,7 +119,7 @@ func (c Config) LacksOwnIssuer() bool {
 
 // ownRenewable returns the receiver's certificate and the issuing CA that signed it. It returns no
 // certificate if that CA is not here, or if a new certificate would expire no later.
-func (c Config) ownRenewable(now time.Time) (serverPair, Authority, error) {
+func (c Config) ownRenewable(now time.Time) (serverPair, pki.Authority, error) {
 	ca, err := loadServerIssuing(c.IdentityDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return serverPair{}, ca, nil
@@ -129,7 +131,7 @@ func (c Config) ownRenewable(now time.Time) (serverPair, Authority, error) {
 	if err != nil {
 		return serverPair{}, ca, err
 	}
-	lastsAsLong := CheckTime(current.Leaf, now) == nil && !current.Leaf.NotAfter.Before(ca.Cert.NotAfter)
+	lastsAsLong := pki.CheckTime(current.Leaf, now) == nil && !current.Leaf.NotAfter.Before(ca.Cert.NotAfter)
 	if current.Leaf.CheckSignatureFrom(ca.Cert) != nil || lastsAsLong {
 		return serverPair{}, ca, nil
 	}
@@ -137,14 +139,14 @@ func (c Config) ownRenewable(now time.Time) (serverPair, Authority, error) {
 }
 
 // loadServerIssuing loads the receiver's issuing CA. The error is an [fs.ErrNotExist] if there is none.
-func loadServerIssuing(identity string) (Authority, error) {
+func loadServerIssuing(identity string) (pki.Authority, error) {
 	if identity == "" {
-		return Authority{}, fs.ErrNotExist
+		return pki.Authority{}, fs.ErrNotExist
 	}
-	f, err := OpenDir(identity)
+	f, err := pki.OpenDir(identity)
 	if err != nil {
-		return Authority{}, err
+		return pki.Authority{}, err
 	}
 	defer f.Close()
-	return f.LoadPairFile(ServerIssuingFile)
+	return f.LoadPairFile(pki.ServerIssuingFile)
 }

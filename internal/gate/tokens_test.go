@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"crypto/sha256"
@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -23,7 +24,7 @@ func tokenLine(host, token string) string {
 func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	pkitest.WriteFile(t, tokens, []byte("# the lab\n\n"+tokenLine("lab-01", "one")+tokenLine("lab-02", "two")))
-	l := pkitest.New(t, func(c *pki.Config) { c.TokensFile = tokens })
+	l := pkitest.New(t, func(c *gate.Config) { c.TokensFile = tokens })
 	first, third := l.Issue("lab-01", pki.IssueOptions{}), l.Issue("lab-03", pki.IssueOptions{})
 	for _, c := range []struct {
 		name   string
@@ -49,7 +50,7 @@ func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 func TestOneAuthorizationFieldCounts(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	pkitest.WriteFile(t, tokens, []byte(tokenLine("lab-01", "one")))
-	l := pkitest.New(t, func(c *pki.Config) { c.TokensFile = tokens })
+	l := pkitest.New(t, func(c *gate.Config) { c.TokensFile = tokens })
 	leaf := pkitest.LoadAuthority(t, l.Dir, "hosts-ca").Sign(pkitest.HostTemplate(t, "spiffe://"+pkitest.Domain+"/host/lab-01"), nil).Leaf
 	for _, c := range []struct {
 		fields []string
@@ -57,11 +58,11 @@ func TestOneAuthorizationFieldCounts(t *testing.T) {
 	}{
 		{[]string{"Bearer one"}, nil},
 		{[]string{"bearer  one"}, nil},
-		{[]string{"one"}, pki.ErrToken},
-		{[]string{"Basic one"}, pki.ErrToken},
-		{[]string{"Bearer one", "Bearer one"}, pki.ErrToken},
-		{[]string{"Bearer"}, pki.ErrToken},
-		{nil, pki.ErrToken},
+		{[]string{"one"}, gate.ErrToken},
+		{[]string{"Basic one"}, gate.ErrToken},
+		{[]string{"Bearer one", "Bearer one"}, gate.ErrToken},
+		{[]string{"Bearer"}, gate.ErrToken},
+		{nil, gate.ErrToken},
 	} {
 		r := &http.Request{
 			Header: http.Header{"Authorization": c.fields},
@@ -87,7 +88,7 @@ func TestBadTokensFileNamesTheLine(t *testing.T) {
 		"token of nothing": tokenLine("lab-02", ""),
 		"control":          "lab\x1b[2J " + sum + "\n",
 	} {
-		_, err := pki.ParseTokens("tokens", []byte(good+"# comment\n"+text))
+		_, err := gate.ParseTokens("tokens", []byte(good+"# comment\n"+text))
 		if err == nil || !strings.HasPrefix(err.Error(), "tokens:3: ") {
 			t.Errorf("%s: got %v; want an error at tokens:3", name, err)
 		}
@@ -100,7 +101,7 @@ func FuzzTokens(f *testing.F) {
 	f.Add("lab-01 x")
 	f.Add(tokenLine("lab-01", "one") + tokenLine("lab-01", "two"))
 	f.Fuzz(func(t *testing.T, text string) {
-		tokens, err := pki.ParseTokens("tokens", []byte(text))
+		tokens, err := gate.ParseTokens("tokens", []byte(text))
 		if err != nil {
 			for _, c := range err.Error() {
 				if c < ' ' || c > '~' {
@@ -116,7 +117,7 @@ func FuzzTokens(f *testing.F) {
 			}
 			again.WriteString(string(pkitest.MustName(t, string(host))) + " " + sum.String() + "\n")
 		}
-		if same, err := pki.ParseTokens("tokens", []byte(again.String())); err != nil || len(same) != len(tokens) {
+		if same, err := gate.ParseTokens("tokens", []byte(again.String())); err != nil || len(same) != len(tokens) {
 			t.Errorf("read again: got %d, %v; want %d", len(same), err, len(tokens))
 		}
 	})

@@ -1,4 +1,4 @@
-package pki
+package gate
 
 import (
 	"crypto/sha256"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 	"cis490/internal/printable"
 )
 
@@ -21,7 +22,7 @@ func (t *Trust) authorizePeer(peer []*x509.Certificate, now time.Time) (episode.
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	id, err := IDOf(peer[0])
+	id, err := pki.IDOf(peer[0])
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
@@ -101,14 +102,14 @@ func chainExpiry(chain []*x509.Certificate) time.Time {
 // chainValid returns an error if a verified chain is expired or revoked now.
 func (t *Trust) chainValid(chain []*x509.Certificate, now time.Time) error {
 	for i, cert := range chain {
-		if err := CheckTime(cert, now); err != nil {
+		if err := pki.CheckTime(cert, now); err != nil {
 			return err
 		}
 		if i+1 == len(chain) {
 			break
 		}
 		if _, revoked := t.revoked[newRevocationKey(chain[i+1], cert.SerialNumber)]; revoked {
-			return fmt.Errorf("the certificate %s was revoked", FormatSerial(cert.SerialNumber))
+			return fmt.Errorf("the certificate %s was revoked", pki.FormatSerial(cert.SerialNumber))
 		}
 	}
 	return nil
@@ -117,7 +118,7 @@ func (t *Trust) chainValid(chain []*x509.Certificate, now time.Time) error {
 // verifyError returns our own error for the common case, and otherwise that of x509, which may have
 // text of the certificate.
 func verifyError(leaf *x509.Certificate, now time.Time, err error) error {
-	if err := CheckTime(leaf, now); err != nil {
+	if err := pki.CheckTime(leaf, now); err != nil {
 		return err
 	}
 	return fmt.Errorf("it does not lead to a CA of the hosts: %s", printable.Text(err.Error()))

@@ -1,4 +1,4 @@
-package pki
+package gate
 
 import (
 	"crypto/sha256"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"cis490/internal/pki"
 )
 
 // Trust is what a receiver trusts. It is immutable.
@@ -37,14 +39,14 @@ func newRevocationKey(ca *x509.Certificate, serial *big.Int) revocationKey {
 // LoadTrust loads and checks all files of c. It returns all or nothing: without its CRL, or with an
 // empty pool, a receiver would admit or refuse the wrong hosts.
 func LoadTrust(c Config) (*Trust, error) {
-	if err := CheckTrustDomain(c.TrustDomain); err != nil {
+	if err := pki.CheckTrustDomain(c.TrustDomain); err != nil {
 		return nil, err
 	}
 	own, err := c.chooseServer(c.currentTime())
 	if err != nil {
 		return nil, err
 	}
-	cas, _, err := ReadPool(c.ClientCAFile)
+	cas, _, err := pki.ReadPool(c.ClientCAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +65,7 @@ func LoadTrust(c Config) (*Trust, error) {
 		return nil, err
 	}
 	if c.TokensFile != "" {
-		text, err := ReadFile(c.TokensFile)
+		text, err := pki.ReadFile(c.TokensFile)
 		if err != nil {
 			return nil, err
 		}
@@ -80,7 +82,7 @@ func (t *Trust) loadIssuing(identity string) error {
 		return nil
 	}
 	issuer, err := OpenIssuer(identity)
-	if errors.Is(err, ErrNoIssuing) {
+	if errors.Is(err, pki.ErrNoIssuing) {
 		return nil
 	}
 	if err != nil {
@@ -108,7 +110,7 @@ func splitCAs(cas []*x509.Certificate) (trusted *x509.CertPool, issuing []*x509.
 	trusted = x509.NewCertPool()
 	for _, ca := range cas {
 		signed := func(by *x509.Certificate) bool { return by != ca && ca.CheckSignatureFrom(by) == nil }
-		if !IsRoot(ca) && slices.ContainsFunc(cas, signed) {
+		if !pki.IsRoot(ca) && slices.ContainsFunc(cas, signed) {
 			issuing = append(issuing, ca)
 			continue
 		}
@@ -125,7 +127,7 @@ func (t *Trust) NotAfter() time.Time { return t.own.Leaf.NotAfter }
 
 // Names returns the DNS names and addresses in the receiver's certificate.
 func (t *Trust) Names() []string {
-	return NamesOf(t.own.Leaf)
+	return pki.NamesOf(t.own.Leaf)
 }
 
 // NotBefore returns when the receiver's own certificate becomes valid.
@@ -140,7 +142,7 @@ func checkPermitted(cas []*x509.Certificate, domain string) error {
 		}
 	}
 	return fmt.Errorf("the CA permits the trust domain %s, but the configuration says %s",
-		QuoteText(cas[0].PermittedURIDomains[0]), QuoteText(domain))
+		pki.QuoteText(cas[0].PermittedURIDomains[0]), pki.QuoteText(domain))
 }
 
 // readRevoked reads a file of CRLs, each of which must be signed by one of cas. A list past its
@@ -150,11 +152,11 @@ func readRevoked(path string, cas []*x509.Certificate) (map[revocationKey]struct
 	if path == "" {
 		return revoked, nil
 	}
-	data, err := ReadFile(path)
+	data, err := pki.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	lists, err := ParseCRLs(data, path)
+	lists, err := pki.ParseCRLs(data, path)
 	if err != nil {
 		return nil, err
 	}

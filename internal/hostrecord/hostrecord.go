@@ -1,4 +1,13 @@
-package pki
+// Package hostrecord is what a receiver remembers of each host: when it was here last, by which
+// certificate, which roots it trusts, and which of its certificates have ended.
+//
+// There is one JSON file per host in the identity directory. A running receiver alone writes them
+// ([Records]). Commands read them ([List]), also to see which hosts have followed a rotation
+// ([ReadRotation]).
+//
+// Invariant: a certificate that has ended never gives access again. A host whose record cannot be
+// read is refused, and the file is left as it is.
+package hostrecord
 
 import (
 	"encoding/json"
@@ -11,17 +20,18 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 )
 
 const (
-	maxHostRecords = 4096
-	maxHostRecord  = 8 << 10
+	maxRecords = 4096
+	maxRecord  = 8 << 10
 	// contactInterval is how far the last contact on record may lie behind the real one.
 	contactInterval = 10 * time.Minute
 )
 
-// HostRecord is what a receiver remembers of a host.
-type HostRecord struct {
+// Record is what a receiver remembers of a host.
+type Record struct {
 	Version int          `json:"schema_version"` // 1
 	Host    episode.Name `json:"host_id"`
 	// LastContact is the time of a request of the host. The last one was at most contactInterval
@@ -29,7 +39,7 @@ type HostRecord struct {
 	LastContact *time.Time `json:"last_contact,omitempty"`
 	Serial      string     `json:"serial,omitempty"` // of the certificate of that request
 	NotAfter    *time.Time `json:"not_after,omitempty"`
-	// TrustedCAs are the roots that the host last reported to trust: the [HashKey] of each, in hex.
+	// TrustedCAs are the roots that the host last reported to trust: the [pki.HashKey] of each, in hex.
 	// IssuerKeyID is the SubjectKeyIdentifier, in hex, of the CA of the certificate that it presented
 	// then.
 	TrustedCAs  []string `json:"trusted_cas,omitempty"`
@@ -63,7 +73,7 @@ type Renewed struct {
 }
 
 // HasReplaced reports whether a certificate of the host ended when the host joined again.
-func (r HostRecord) HasReplaced(serial string, notBefore time.Time) bool {
+func (r Record) HasReplaced(serial string, notBefore time.Time) bool {
 	isKept := serial == r.ReplacedBy || // and, if the clock was set back before they were signed:
 		r.Joined != nil && r.Joined.Serial == serial ||
 		r.Renewed != nil && (r.Renewed.Serial == serial || r.Renewed.Former == serial)
@@ -71,13 +81,13 @@ func (r HostRecord) HasReplaced(serial string, notBefore time.Time) bool {
 }
 
 // isFirstUse reports whether a certificate is the joined one, which was not used before.
-func (r HostRecord) isFirstUse(serial string) bool {
+func (r Record) isFirstUse(serial string) bool {
 	return r.Joined != nil && r.Joined.FirstUsed == nil && r.Joined.Serial == serial
 }
 
 // endOthers ends the certificates of the host that are as old as the joined one, or older. So it does
 // those that the former machine got by renewal after the host had joined again.
-func (r *HostRecord) endOthers() {
+func (r *Record) endOthers() {
 	before := r.Joined.NotBefore
 	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {
 		before = r.Renewed.NotBefore
@@ -85,13 +95,13 @@ func (r *HostRecord) endOthers() {
 	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil
 }
 
-// ListHostRecords returns the records of an identity directory, which may be missing or "". If some
+// List returns the records of an identity directory, which may be missing or "". If some
 // cannot be read, it returns an error with the others.
-func ListHostRecords(identity string) (map[episode.Name]HostRecord, error) {
+func List(identity string) (map[episode.Name]Record, error) {
 	if identity == "" {
 		return nil, nil
 	}
-	dir, err := durable.Open(filepath.Join(identity, HostsDir))
+	dir, err := durable.Open(filepath.Join(identity, pki.HostsDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -99,16 +109,16 @@ func ListHostRecords(identity string) (map[episode.Name]HostRecord, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	hosts, damaged, err := readHostRecords(dir)
+	hosts, damaged, err := readRecords(dir)
 	for _, reason := range damaged {
 		err = errors.Join(err, reason)
 	}
 	return hosts, err
 }
 
-// readHostRecords returns the records of a directory, and why others cannot be read.
-func readHostRecords(dir *durable.Dir) (hosts map[episode.Name]HostRecord, damaged map[episode.Name]error, err error) {
-	hosts, damaged = make(map[episode.Name]HostRecord), make(map[episode.Name]error)
+// readRecords returns the records of a directory, and why others cannot be read.
+func readRecords(dir *durable.Dir) (hosts map[episode.Name]Record, damaged map[episode.Name]error, err error) {
+	hosts, damaged = make(map[episode.Name]Record), make(map[episode.Name]error)
 	for entry, err := range dir.Names() {
 		if err != nil {
 			return hosts, damaged, err
@@ -117,7 +127,7 @@ func readHostRecords(dir *durable.Dir) (hosts map[episode.Name]HostRecord, damag
 		if _, err := episode.ParseName(name); !ok || err != nil {
 			continue // a temporary file that power loss left
 		}
-		r, err := readHostRecord(dir, episode.Name(name))
+		r, err := readRecord(dir, episode.Name(name))
 		if err != nil {
 			damaged[episode.Name(name)] = err
 			continue
@@ -127,15 +137,15 @@ func readHostRecords(dir *durable.Dir) (hosts map[episode.Name]HostRecord, damag
 	return hosts, damaged, nil
 }
 
-func readHostRecord(dir *durable.Dir, host episode.Name) (HostRecord, error) {
-	var r HostRecord
+func readRecord(dir *durable.Dir, host episode.Name) (Record, error) {
+	var r Record
 	name := string(host) + ".json"
 	f, err := dir.Open(name)
 	if err != nil {
 		return r, err
 	}
 	defer f.Close()
-	data, err := durable.ReadAtMost(f, dir.Path(name), maxHostRecord)
+	data, err := durable.ReadAtMost(f, dir.Path(name), maxRecord)
 	if err != nil {
 		return r, err
 	}

@@ -1,4 +1,4 @@
-package pki_test
+package gate_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
@@ -82,7 +83,7 @@ func flip(b []byte, at int) []byte {
 func TestRequestCountsOnlyByItsKey(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	for name, test := range requests(t) {
-		request, err := pki.ParseRequest(test.der)
+		request, err := gate.ParseRequest(test.der)
 		if (err == nil) != test.good {
 			t.Errorf("%s: got %v, want it good: %v", name, err, test.good)
 		}
@@ -103,7 +104,7 @@ func FuzzParseRequest(f *testing.F) {
 		f.Add(r.der)
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
-		request, err := pki.ParseRequest(der)
+		request, err := gate.ParseRequest(der)
 		if err != nil {
 			if strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r > '~' }) {
 				t.Errorf("not printable: %q", err)

@@ -1,4 +1,4 @@
-package pki
+package hostrecord
 
 import (
 	"crypto/x509"
@@ -13,36 +13,37 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 )
 
-// HostRecords are the records of a running receiver, which alone writes them.
-type HostRecords struct {
+// Records are the records of a running receiver, which alone writes them.
+type Records struct {
 	dir *durable.Dir
 	// damaged has the hosts whose record cannot be read. They get no access, and the file is not
 	// replaced: it may say which of their certificates have ended.
 	damaged map[episode.Name]error
 
 	writing sync.Mutex // held from the change of a record until it is written
-	// trustChanges limits the writes of [HostRecords.NoteTrustedCAs]; guarded by writing.
+	// trustChanges limits the writes of [Records.NoteTrustedCAs]; guarded by writing.
 	trustChanges map[episode.Name]trustChanges
 
 	mu    sync.Mutex // guards hosts; a slow disk must not delay who only reads them
-	hosts map[episode.Name]HostRecord
+	hosts map[episode.Name]Record
 }
 
-// OpenHostRecords reads the records of an identity directory, and creates their directory if it is
+// Open reads the records of an identity directory, and creates their directory if it is
 // missing. It logs those that it cannot read: their hosts get no access.
-func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
+func Open(identity string, log *slog.Logger) (*Records, error) {
 	parent, err := durable.Open(identity)
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
-	dir, err := parent.MakeDirMode(HostsDir, 0o700)
+	dir, err := parent.MakeDirMode(pki.HostsDir, 0o700)
 	if err != nil {
 		return nil, err
 	}
-	hosts, damaged, err := readHostRecords(dir)
+	hosts, damaged, err := readRecords(dir)
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -50,24 +51,24 @@ func OpenHostRecords(identity string, log *slog.Logger) (*HostRecords, error) {
 		log.Error("host is refused", "host", host, "err", err,
 			"hint", "restore its record, or remove it, which gives access to certificates that joining again has ended; then restart")
 	}
-	return &HostRecords{dir: dir, hosts: hosts, damaged: damaged, trustChanges: make(map[episode.Name]trustChanges)}, nil
+	return &Records{dir: dir, hosts: hosts, damaged: damaged, trustChanges: make(map[episode.Name]trustChanges)}, nil
 }
 
 // Close closes the directory.
-func (h *HostRecords) Close() error { return h.dir.Close() }
+func (h *Records) Close() error { return h.dir.Close() }
 
 // SetJoined records the certificate of a host that joins. It must be called before the host gets
 // the certificate.
-func (h *HostRecords) SetJoined(i Issued, again bool) error {
-	return h.changeRecord(i.Host, func(r *HostRecord) {
+func (h *Records) SetJoined(i pki.Issued, again bool) error {
+	return h.changeRecord(i.Host, func(r *Record) {
 		r.Joined = &Joined{Serial: i.Serial, NotBefore: i.NotBefore, Again: again}
 	})
 }
 
 // SetRenewed records the certificate that a host gets for a key. It must be called before the host gets
 // the certificate.
-func (h *HostRecords) SetRenewed(i Issued, keySHA256 string) error {
-	return h.changeRecord(i.Host, func(r *HostRecord) {
+func (h *Records) SetRenewed(i pki.Issued, keySHA256 string) error {
+	return h.changeRecord(i.Host, func(r *Record) {
 		renewed := &Renewed{Serial: i.Serial, NotBefore: i.NotBefore, KeySHA256: keySHA256}
 		if r.Renewed != nil {
 			renewed.Former = r.Renewed.Serial
@@ -77,7 +78,7 @@ func (h *HostRecords) SetRenewed(i Issued, keySHA256 string) error {
 }
 
 // LastRenewed returns the certificate that a host got last by renewal, or nil.
-func (h *HostRecords) LastRenewed(host episode.Name) *Renewed {
+func (h *Records) LastRenewed(host episode.Name) *Renewed {
 	r, _, _ := h.get(host)
 	return r.Renewed
 }
@@ -89,7 +90,7 @@ const maxTrustChanges = 8
 // NoteTrustedCAs records the roots that a host reports to trust, and the CA of the certificate that it
 // presented. Beyond [maxTrustChanges], a change is kept in memory until the record is written next: a
 // host must not be able to cause a write with each ping.
-func (h *HostRecords) NoteTrustedCAs(host episode.Name, cert *x509.Certificate, cas []string, now time.Time) error {
+func (h *Records) NoteTrustedCAs(host episode.Name, cert *x509.Certificate, cas []string, now time.Time) error {
 	issuer := hex.EncodeToString(cert.AuthorityKeyId)
 	if r, known, _ := h.get(host); !known || slices.Equal(r.TrustedCAs, cas) && r.IssuerKeyID == issuer {
 		return nil
@@ -120,14 +121,14 @@ type trustChanges struct {
 }
 
 // changeRecord changes and writes the record of a host.
-func (h *HostRecords) changeRecord(host episode.Name, change func(*HostRecord)) error {
+func (h *Records) changeRecord(host episode.Name, change func(*Record)) error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	if err := h.damaged[host]; err != nil {
 		return err
 	}
 	r, known, count := h.get(host)
-	if !known && count >= maxHostRecords {
+	if !known && count >= maxRecords {
 		return fmt.Errorf("there are records of %d hosts, the maximum; remove old files from %s", count, h.dir.Path(""))
 	}
 	change(&r)
@@ -139,7 +140,7 @@ func (h *HostRecords) changeRecord(host episode.Name, change func(*HostRecord)) 
 }
 
 // Expiries returns when the certificate expires with which each host was here last.
-func (h *HostRecords) Expiries() map[episode.Name]time.Time {
+func (h *Records) Expiries() map[episode.Name]time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	expiries := make(map[episode.Name]time.Time)
@@ -152,14 +153,14 @@ func (h *HostRecords) Expiries() map[episode.Name]time.Time {
 }
 
 // get returns the record of a host, and how many hosts have one.
-func (h *HostRecords) get(host episode.Name) (r HostRecord, known bool, count int) {
+func (h *Records) get(host episode.Name) (r Record, known bool, count int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r, known = h.hosts[host]
 	return r, known, len(h.hosts)
 }
 
-func (h *HostRecords) set(r HostRecord) {
+func (h *Records) set(r Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hosts[r.Host] = r
@@ -167,7 +168,7 @@ func (h *HostRecords) set(r HostRecord) {
 
 // EndOthers makes the certificate with which a host joined the only one of its certificates that
 // gives access, without waiting for its first use.
-func (h *HostRecords) EndOthers(host episode.Name) error {
+func (h *Records) EndOthers(host episode.Name) error {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	r, _, _ := h.get(host)
@@ -179,9 +180,9 @@ func (h *HostRecords) EndOthers(host episode.Name) error {
 	return h.write(host, &r)
 }
 
-// checkReplaced returns an error if a certificate of host was replaced by a newer one, or if that is
+// CheckReplaced returns an error if a certificate of host was replaced by a newer one, or if that is
 // not known.
-func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) error {
+func (h *Records) CheckReplaced(host episode.Name, cert *x509.Certificate) error {
 	if h == nil {
 		return nil
 	}
@@ -189,7 +190,7 @@ func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) e
 		return fmt.Errorf("the receiver cannot read its record of host %s; its log says why", host)
 	}
 	r, _, _ := h.get(host)
-	serial := FormatSerial(cert.SerialNumber)
+	serial := pki.FormatSerial(cert.SerialNumber)
 	if !r.HasReplaced(serial, cert.NotBefore) {
 		return nil
 	}
@@ -198,7 +199,7 @@ func (h *HostRecords) checkReplaced(host episode.Name, cert *x509.Certificate) e
 
 // NoteContact records a request of a host that has access by a certificate. An error leaves the record
 // changed in memory.
-func (h *HostRecords) NoteContact(host episode.Name, cert *x509.Certificate, now time.Time) error {
+func (h *Records) NoteContact(host episode.Name, cert *x509.Certificate, now time.Time) error {
 	if h == nil || cert == nil || !h.isNew(host, cert, now) {
 		return nil
 	}
@@ -208,7 +209,7 @@ func (h *HostRecords) NoteContact(host episode.Name, cert *x509.Certificate, now
 		return nil
 	}
 	r, _, _ := h.get(host)
-	serial := FormatSerial(cert.SerialNumber)
+	serial := pki.FormatSerial(cert.SerialNumber)
 	now = now.UTC().Truncate(time.Second)
 	ends := cert.NotAfter
 	r.Host, r.LastContact, r.Serial, r.NotAfter = host, &now, serial, &ends
@@ -224,15 +225,15 @@ func (h *HostRecords) NoteContact(host episode.Name, cert *x509.Certificate, now
 }
 
 // isNew reports whether a request says more than the record of its host.
-func (h *HostRecords) isNew(host episode.Name, cert *x509.Certificate, now time.Time) bool {
+func (h *Records) isNew(host episode.Name, cert *x509.Certificate, now time.Time) bool {
 	r, known, count := h.get(host)
-	serial := FormatSerial(cert.SerialNumber)
+	serial := pki.FormatSerial(cert.SerialNumber)
 	recent := r.LastContact != nil && now.Sub(*r.LastContact).Abs() < contactInterval && r.Serial == serial
-	return (!recent || r.isFirstUse(serial)) && (known || count < maxHostRecords)
+	return (!recent || r.isFirstUse(serial)) && (known || count < maxRecords)
 }
 
 // write writes a record. The caller must hold h.writing.
-func (h *HostRecords) write(host episode.Name, r *HostRecord) error {
+func (h *Records) write(host episode.Name, r *Record) error {
 	r.Version, r.Host = 1, host
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
