@@ -55,6 +55,9 @@ var importRules = map[string]importRule{
 	"internal/credentials": {"durable episode pki", "what a host presents and whom it trusts: which requests it makes with that is the matter of wire and the shipper"},
 	"internal/hostrecord":  {"durable episode pki", "what a receiver remembers of a host: what follows from it is decided by gate and the receiver"},
 	"internal/gate":        {"digest episode hostrecord pki printable", "says who is at the other end, not what they may send"},
+	"internal/ca":          {"durable episode pki serviceuser", "what an operator does with a directory of CAs: its commands stay root"},
+	"internal/revocation":  {"ca episode pki printable", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
+	"internal/rotation":    {"ca durable pki revocation serviceuser", "replaces a directory of CAs by another, with its revocations"},
 	"internal/invite":      {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
 	"internal/admission":   {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":       {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
@@ -73,7 +76,7 @@ var importRules = map[string]importRule{
 	// The programs wire things up.
 	"internal/cli": {"config durable logging serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config credentials durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"cli config datadir durable episode fsck gate hostrecord index invite logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"ca cli config datadir durable episode fsck gate hostrecord index invite logging pki printable receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -85,7 +88,7 @@ var importRules = map[string]importRule{
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
 	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
-	"internal/pkitest":    {"credentials episode fixture gate hostrecord pki serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
+	"internal/pkitest":    {"ca credentials episode fixture gate hostrecord pki rotation serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
 	"internal/scripttest": {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// The packages that break the programs import none of them; their tests may.
@@ -176,10 +179,10 @@ func refusal(dir string, test bool, imported string) string {
 func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
-		{"internal/shipper", "store index fsck scrub datadir receiver gate hostrecord"},
-		{"cmd/shipper", "store index fsck scrub datadir receiver gate hostrecord"},
+		{"internal/shipper", "store index fsck scrub datadir receiver gate hostrecord ca revocation rotation"},
+		{"cmd/shipper", "store index fsck scrub datadir receiver gate hostrecord ca revocation rotation"},
 
-		{"internal/receiver", "source outbox shipper credentials"},
+		{"internal/receiver", "source outbox shipper credentials ca revocation rotation"},
 		{"cmd/receiver", "source outbox shipper credentials"},
 	} {
 		reached := map[string]bool{}

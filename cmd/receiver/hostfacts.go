@@ -15,6 +15,7 @@ import (
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 )
 
 // States of a host that only the identity directory knows.
@@ -71,7 +72,7 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 }
 
 func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	list, err := pki.ListIssued(filepath.Dir(string(cfg.TLS.ClientCAFile)), now, pki.RecordsIn(string(cfg.IdentityDir)))
+	list, err := revocation.ListIssued(filepath.Dir(string(cfg.TLS.ClientCAFile)), now, pki.RecordsIn(string(cfg.IdentityDir)))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		err = nil // the certificates are those of another CA, or not for this user to see
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/ca"
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/gate"
@@ -25,7 +26,7 @@ import (
 
 // setupCommand returns "receiver setup".
 func setupCommand(o *options) *cobra.Command {
-	var init pki.InitOptions
+	var init ca.InitOptions
 	var dir, listen string
 	c := &cobra.Command{
 		Use:   "setup --name NAME[,IP...]",
@@ -63,7 +64,7 @@ func checkListen(listen string) error {
 
 // runSetup does one step after the other. Each leaves alone what exists, so that an interrupted
 // setup is repeated.
-func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOptions) error {
+func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOptions) error {
 	file, err := filepath.Abs(o.config)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 	}
 	// Not only if the key is new: an earlier setup may have been interrupted before this.
 	if (made || installed) && cfg.TLS.KeyFile == config.Path(filepath.Join(dir, "server.key")) {
-		if err := pki.ShareKey(dir, stateOf(cfg)); err != nil {
+		if err := ca.ShareKey(dir, stateOf(cfg)); err != nil {
 			return err
 		}
 	}
@@ -121,7 +122,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 }
 
 // noteUnused names the flags that what was kept does not follow.
-func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init pki.InitOptions) {
+func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init ca.InitOptions) {
 	note := func(format string, args ...any) {
 		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: "+format+"\n", args...)
 	}
@@ -176,7 +177,7 @@ trust_domain = %q
 }
 
 // createPKI creates the CAs, unless the receiver has a certificate.
-func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool, err error) {
+func createPKI(cfg receiver.Config, dir string, init ca.InitOptions) (made bool, err error) {
 	if _, err := os.Stat(string(cfg.TLS.CertFile)); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
@@ -187,7 +188,7 @@ func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool
 	case cfg.Auth.TrustDomain != init.TrustDomain:
 		return false, cli.UsageError(fmt.Errorf("the configuration says trust_domain = %q, but --trust-domain is %s: make them the same", cfg.Auth.TrustDomain, init.TrustDomain))
 	}
-	return true, pki.InitCA(dir, init)
+	return true, ca.Init(dir, init)
 }
 
 // installIdentity lets the service sign for hosts, if there is a CA for that. It reports whether it
@@ -201,7 +202,7 @@ func installIdentity(cfg receiver.Config, dir string) (changed, signs bool, err 
 	if err := pki.CreateIdentityDir(identity); err != nil {
 		return false, false, err
 	}
-	changed, err = pki.InstallIssuing(dir, identity)
+	changed, err = ca.InstallIssuing(dir, identity)
 	if errors.Is(err, pki.ErrNoIssuing) || errors.Is(err, fs.ErrNotExist) {
 		err = nil // there is none, or its key was moved offline after it was installed
 	}

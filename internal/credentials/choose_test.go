@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
@@ -34,7 +34,7 @@ func TestLaterCertificateIsUsed(t *testing.T) {
 			}
 			want := h.Issued.Serial
 			if !test.issued.IsZero() {
-				issued, err := pki.IssueHost(j.Dir, "lab-01", out, pki.IssueOptions{Now: test.issued})
+				issued, err := ca.IssueHost(j.Dir, "lab-01", out, ca.IssueOptions{Now: test.issued})
 				fixture.Must(t, err)
 				if test.byHand {
 					want = issued.Serial

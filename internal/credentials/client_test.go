@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/gate"
 	"cis490/internal/pki"
@@ -16,7 +17,7 @@ import (
 func issueFiles(t testing.TB, dir, host string) credentials.Config {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := pki.IssueHost(dir, pkitest.MustName(t, host), out, pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(dir, pkitest.MustName(t, host), out, ca.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return credentials.Config{
@@ -51,7 +52,7 @@ func TestClientTrustsItsOwnCAOnly(t *testing.T) {
 
 func TestClientChecksTheReceiversName(t *testing.T) {
 	l := pkitest.New(t, nil)
-	if _, err := pki.RenewServer(l.Dir, pki.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
+	if _, err := ca.RenewServer(l.Dir, ca.RenewOptions{Names: []string{"localhost", "10.1.1.1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Gate.Reload(); err != nil {

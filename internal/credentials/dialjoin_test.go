@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
@@ -24,7 +24,7 @@ import (
 func TestOtherCAGetsNothing(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	other := t.TempDir()
-	fixture.Must(t, pki.InitCA(other, pki.InitOptions{Names: []string{"localhost", "127.0.0.1"}}))
+	fixture.Must(t, ca.Init(other, ca.InitOptions{Names: []string{"localhost", "127.0.0.1"}}))
 	pair, err := tls.LoadX509KeyPair(filepath.Join(other, "server.crt"), filepath.Join(other, "server.key"))
 	fixture.Must(t, err)
 	othersCA := pkitest.LoadCertificate(t, filepath.Join(other, "ca.crt"))

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/fixture"
 	"cis490/internal/gate"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
@@ -29,7 +29,7 @@ func TestJoinedCertificateIsRenewedAfterHalfItsLife(t *testing.T) {
 		t.Errorf("hosts that joined together ask together: %v", times)
 	}
 	out := t.TempDir()
-	_, err := pki.IssueHost(j.Dir, "lab-01", out, pki.IssueOptions{})
+	_, err := ca.IssueHost(j.Dir, "lab-01", out, ca.IssueOptions{})
 	fixture.Must(t, err)
 	byHand, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, "lab-01.crt"), KeyFile: filepath.Join(out, "lab-01.key"),

@@ -11,14 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 func TestIssuedCertificateIsAcceptedAtOnce(t *testing.T) {
 	l := pkitest.New(t, nil)
-	l.Issue("lab-01", pki.IssueOptions{}).WantAccess("lab-01 mtls")
+	l.Issue("lab-01", ca.IssueOptions{}).WantAccess("lab-01 mtls")
 }
 
 // wrongCertificates are refused whichever CA signs them.
@@ -131,7 +133,7 @@ func TestReceiverCADoesNotVouchForHosts(t *testing.T) {
 
 func TestExpiryEndsKeptConnection(t *testing.T) {
 	l := pkitest.New(t, nil)
-	c := l.Issue("lab-01", pki.IssueOptions{Valid: time.Hour})
+	c := l.Issue("lab-01", ca.IssueOptions{Valid: time.Hour})
 	c.WantAccess("lab-01 mtls")
 	if r := c.WantAccess("lab-01 mtls"); !r.Reused {
 		t.Fatal("the connection was not kept; the test would show nothing")
@@ -160,9 +162,9 @@ func TestCAExpiryEndsKeptConnection(t *testing.T) {
 
 func TestRevocationEndsKeptConnection(t *testing.T) {
 	l := pkitest.New(t, nil)
-	c, other := l.Issue("lab-01", pki.IssueOptions{}), l.Issue("lab-02", pki.IssueOptions{})
+	c, other := l.Issue("lab-01", ca.IssueOptions{}), l.Issue("lab-02", ca.IssueOptions{})
 	c.WantAccess("lab-01 mtls")
-	if _, err := pki.RevokeHost(l.Dir, "lab-01", time.Now()); err != nil {
+	if _, err := revocation.RevokeHost(l.Dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Gate.Reload(); err != nil {
@@ -174,12 +176,12 @@ func TestRevocationEndsKeptConnection(t *testing.T) {
 		t.Errorf("new connection: got %d %q; want it refused", r.Status, r.Body)
 	}
 	other.WantAccess("lab-02 mtls")
-	l.Issue("lab-01", pki.IssueOptions{}).WantAccess("lab-01 mtls") // a new certificate of a revoked host
+	l.Issue("lab-01", ca.IssueOptions{}).WantAccess("lab-01 mtls") // a new certificate of a revoked host
 }
 
 func TestSwappedCAEndsKeptConnection(t *testing.T) {
 	l := pkitest.New(t, func(c *gate.Config) { c.CRLFile = "" })
-	c := l.Issue("lab-01", pki.IssueOptions{})
+	c := l.Issue("lab-01", ca.IssueOptions{})
 	c.WantAccess("lab-01 mtls")
 	pkitest.WriteFile(t, l.Path("hosts-ca.crt"), pkitest.EncodeCertificate(pkitest.NewAuthority(t).Cert))
 	if err := l.Gate.Reload(); err != nil {
@@ -190,10 +192,10 @@ func TestSwappedCAEndsKeptConnection(t *testing.T) {
 
 func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 	l := pkitest.New(t, nil)
-	c := l.Issue("lab-01", pki.IssueOptions{})
+	c := l.Issue("lab-01", ca.IssueOptions{})
 	c.WantAccess("lab-01 mtls")
 	before := l.Gate.Trust().NotAfter()
-	ends, err := pki.RenewServer(l.Dir, pki.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
+	ends, err := ca.RenewServer(l.Dir, ca.RenewOptions{LeafValid: 2 * pki.DefaultLeafValid})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,16 +211,16 @@ func TestNewCertificateOfReceiverIsShownAfterReload(t *testing.T) {
 
 func TestReloadOfBrokenFilesKeepsLastGoodState(t *testing.T) {
 	foreign := t.TempDir()
-	if err := pki.InitCA(foreign, pki.InitOptions{Names: []string{"x"}, TrustDomain: "other.lab"}); err != nil {
+	if err := ca.Init(foreign, ca.InitOptions{Names: []string{"x"}, TrustDomain: "other.lab"}); err != nil {
 		t.Fatal(err)
 	}
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	pkitest.WriteFile(t, tokens, []byte(tokenLine("lab-01", "secret")))
 	l := pkitest.New(t, func(c *gate.Config) { c.TokensFile = tokens })
-	c := l.Issue("lab-01", pki.IssueOptions{})
+	c := l.Issue("lab-01", ca.IssueOptions{})
 	c.Token = "secret"
-	l.Issue("lab-02", pki.IssueOptions{})
-	if _, err := pki.RevokeHost(l.Dir, "lab-02", time.Now()); err != nil {
+	l.Issue("lab-02", ca.IssueOptions{})
+	if _, err := revocation.RevokeHost(l.Dir, "lab-02", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Gate.Reload(); err != nil {
@@ -283,7 +285,7 @@ func TestOpenNeedsAllFiles(t *testing.T) {
 func TestSessionsAreNotResumed(t *testing.T) {
 	l := pkitest.New(t, nil)
 	out := t.TempDir()
-	if _, err := pki.IssueHost(l.Dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(l.Dir, "lab-01", out, ca.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(out, "lab-01.crt"), filepath.Join(out, "lab-01.key"))

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
@@ -16,7 +16,7 @@ func TestReceiverRenewsItsOwnCertificate(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	renewed := filepath.Join(j.Identity, "server.pem")
 	for age, want := range map[time.Duration]bool{0: false, 180 * pkitest.Day: false, 210 * pkitest.Day: true, 400 * pkitest.Day: true} {
-		j.IssueServer(pki.RenewOptions{Now: time.Now().Add(-age)})
+		j.IssueServer(ca.RenewOptions{Now: time.Now().Add(-age)})
 		fixture.Must(t, j.Gate.Reload())
 		before := j.Gate.Trust().NotAfter()
 		if got := j.RenewOwn(); got != want {
@@ -43,11 +43,11 @@ func TestCertificateOfTheOperatorWins(t *testing.T) {
 	for name, signed := range map[string]time.Time{"later": time.Now(), "earlier": time.Now().Add(-pkitest.Day)} {
 		t.Run(name, func(t *testing.T) {
 			j := pkitest.NewJoinLab(t)
-			j.IssueServer(pki.RenewOptions{Now: time.Now().Add(-300 * pkitest.Day)})
+			j.IssueServer(ca.RenewOptions{Now: time.Now().Add(-300 * pkitest.Day)})
 			if !j.RenewOwn() {
 				t.Fatal("it was not renewed")
 			}
-			j.IssueServer(pki.RenewOptions{Now: signed, Names: []string{"localhost"}})
+			j.IssueServer(ca.RenewOptions{Now: signed, Names: []string{"localhost"}})
 			if j.RenewOwn() {
 				t.Error("it is used before a reload")
 			}
@@ -69,7 +69,7 @@ func TestReceiverRenewsOnlyWhatItsIssuingCASigned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := pkitest.NewJoinLab(t)
 			change(j)
-			j.IssueServer(pki.RenewOptions{Now: time.Now().Add(-300 * pkitest.Day)})
+			j.IssueServer(ca.RenewOptions{Now: time.Now().Add(-300 * pkitest.Day)})
 			if renewed, err := j.Config.RenewOwn(time.Now()); renewed || err != nil {
 				t.Errorf("got %v, %v", renewed, err)
 			}
@@ -95,7 +95,7 @@ func TestWrongClockLocksOutNoHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := pkitest.NewJoinLab(t)
-			j.IssueServer(pki.RenewOptions{Now: time.Now().Add(-test.age)})
+			j.IssueServer(ca.RenewOptions{Now: time.Now().Add(-test.age)})
 			fixture.Must(t, j.Gate.Reload())
 			j.RenewOwn()
 			for _, clock := range []time.Duration{test.wrong, 0, test.wrong, 0} {

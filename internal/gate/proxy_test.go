@@ -9,16 +9,18 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 // issueAsText issues a host's certificate, and returns it as PEM.
 func issueAsText(t *testing.T, l *pkitest.Lab) string {
 	t.Helper()
 	out := t.TempDir()
-	if _, err := pki.IssueHost(l.Dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(l.Dir, "lab-01", out, ca.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return string(pkitest.ReadFile(t, filepath.Join(out, "lab-01.crt")))
@@ -71,7 +73,7 @@ func TestRevocationAndExpiryReachThroughAProxy(t *testing.T) {
 		t.Errorf("expired: %v", err)
 	}
 	l.Late.Store(0)
-	if _, err := pki.RevokeHost(l.Dir, "lab-01", time.Now()); err != nil {
+	if _, err := revocation.RevokeHost(l.Dir, "lab-01", time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Gate.Reload(); err != nil {

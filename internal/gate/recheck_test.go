@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/episode"
 	"cis490/internal/gate"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 // requestWith returns a request of a caller with a token and certificates.
@@ -62,7 +63,7 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 	}{
 		"nothing": {func(*pkitest.Lab, episode.Name) error { return nil }, nil},
 		"a revocation": {func(l *pkitest.Lab, host episode.Name) error {
-			_, err := pki.RevokeHost(l.Dir, host, time.Now())
+			_, err := revocation.RevokeHost(l.Dir, host, time.Now())
 			return err
 		}, gate.ErrIdentity},
 		"another token": {func(l *pkitest.Lab, host episode.Name) error {
@@ -75,7 +76,7 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 		}, gate.ErrToken},
 		"another CA": {func(l *pkitest.Lab, _ episode.Name) error {
 			other := l.T.TempDir()
-			err := pki.InitCA(other, pki.InitOptions{Names: []string{"other"}})
+			err := ca.Init(other, ca.InitOptions{Names: []string{"other"}})
 			pkitest.WriteFile(l.T, l.Path("hosts-ca.crt"), pkitest.ReadFile(l.T, other+"/hosts-ca.crt"))
 			pkitest.WriteFile(l.T, l.Path("hosts.crl"), pkitest.ReadFile(l.T, other+"/hosts.crl"))
 			return err
@@ -87,7 +88,7 @@ func TestRecheckSeesWhatAReloadChanged(t *testing.T) {
 				pkitest.WriteFile(t, c.TokensFile, fmt.Appendf(nil, "lab-01 %x\n", sha256.Sum256([]byte("secret"))))
 			})
 			out := t.TempDir()
-			if _, err := pki.IssueHost(l.Dir, "lab-01", out, pki.IssueOptions{}); err != nil {
+			if _, err := ca.IssueHost(l.Dir, "lab-01", out, ca.IssueOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			leaf := pkitest.LoadAuthority(t, out, "lab-01").Cert

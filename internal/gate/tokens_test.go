@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/ca"
 	"cis490/internal/gate"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
@@ -25,7 +25,7 @@ func TestTokenIsOfTheCertificatesHost(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	pkitest.WriteFile(t, tokens, []byte("# the lab\n\n"+tokenLine("lab-01", "one")+tokenLine("lab-02", "two")))
 	l := pkitest.New(t, func(c *gate.Config) { c.TokensFile = tokens })
-	first, third := l.Issue("lab-01", pki.IssueOptions{}), l.Issue("lab-03", pki.IssueOptions{})
+	first, third := l.Issue("lab-01", ca.IssueOptions{}), l.Issue("lab-03", ca.IssueOptions{})
 	for _, c := range []struct {
 		name   string
 		caller *pkitest.Caller

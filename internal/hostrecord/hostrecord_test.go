@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
 	"cis490/internal/gate"
 	"cis490/internal/hostrecord"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
@@ -39,13 +39,13 @@ func TestCertificateEndsWithTheFirstUseOfItsSuccessor(t *testing.T) {
 		j.Reopen() // it is durable
 	}
 	// One installed by hand afterwards is newer.
-	j.Issue("lab-01", pki.IssueOptions{}).WantAccess("lab-01 mtls")
+	j.Issue("lab-01", ca.IssueOptions{}).WantAccess("lab-01 mtls")
 }
 
 // A host that joined without --again keeps what it had.
 func TestFirstJoinEndsNoOtherCertificate(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
-	old := j.Issue("lab-01", pki.IssueOptions{Now: time.Now().Add(-2 * time.Hour)})
+	old := j.Issue("lab-01", ca.IssueOptions{Now: time.Now().Add(-2 * time.Hour)})
 	fixture.Must(t, j.Note(j.Join("lab-01", false, time.Now())))
 	old.WantAccess("lab-01 mtls")
 }

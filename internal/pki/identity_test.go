@@ -12,6 +12,7 @@ import (
 	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 // Power loss may leave a temporary file of any of them.
@@ -31,7 +32,7 @@ func TestLeftoversInAnIdentityAreNotInTheWay(t *testing.T) {
 	if records, err := hostrecord.List(j.Identity); err != nil || len(records) != 1 {
 		t.Errorf("got %+v, %v", records, err)
 	}
-	if list, err := pki.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity)); err != nil || len(list) != 1 {
+	if list, err := revocation.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity)); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v", list, err)
 	}
 	_, err := credentials.OpenPending(h.Identity, "next")

@@ -7,15 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
-	"cis490/internal/pki"
 	"cis490/internal/pkitest"
 )
 
 // TestWrongFilesAreNamedForWhatTheyAre, each with the reason and advice.
 func TestWrongFilesAreNamedForWhatTheyAre(t *testing.T) {
 	out := t.TempDir()
-	if _, err := pki.IssueHost(pkitest.CreateCAs(t), "lab-01", out, pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(pkitest.CreateCAs(t), "lab-01", out, ca.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	good := credentials.Config{

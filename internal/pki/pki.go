@@ -1,27 +1,18 @@
-// Package pki issues the lab's certificates and authenticates the other end of a connection.
+// Package pki has what both ends and the operator's commands share: the identity of a host, keys,
+// certificates, lists of revoked ones, and the files and directories that hold them.
 //
-// There are two roots, so that neither side can impersonate the other. The hosts trust ca.crt,
-// which vouches for the receiver's certificate. The receiver trusts hosts-ca.crt, which vouches for
-// the hosts' certificates and is constrained to one trust domain. Below each there may be an
-// issuing CA, so that the root's key can be kept offline. [InitCA], [IssueHost], [RenewServer],
-// [RevokeHost] and [ListIssued] work on a directory that has all of them. The identity of a host is
-// the one URI in its certificate, in the format of [ID]. Certificates of other tools work as well
-// if they have that URI.
+// The identity of a host is the one URI in its certificate, in the format of [ID]. Certificates of
+// other tools work as well if they have that URI. An [Authority] is a CA with its key, and signs. A
+// [Dir] is a directory of PEM files. What setup and joining wrote is in an identity directory, on
+// the receiver and on each host ([IdentityDir], [IdentityLayout]).
 //
-// A host can also get its certificate from the receiver, by joining. Each side keeps its files for
-// that in an identity directory. The receiver's has a copy of the hosts' issuing CA ([Issuer]) and a
-// record of each host ([HostRecords]). The host's has its key and certificate ([Pending]). A joining
-// host recognizes the receiver by the hash of its root alone: see [DialJoin].
+// What is done with them is in other packages. An operator uses ca, revocation and rotation on a
+// directory of CAs. Package gate is the receiver's end, with its records in hostrecord, and
+// credentials is the host's.
 //
-// [Renewal] and [Config.RenewOwn] replace a host's and the receiver's certificate before it expires.
-// [Rotate] and [FinishRotation] replace all CAs; hosts follow by a [CAUpdate].
-//
-// [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
-// keep the old ones if the new ones are not valid.
-//
-// Invariant: no host can write as another. The identity of a host comes only from its certificate.
-// It is checked for each request, because an open connection outlives certificates, revocations and
-// CAs.
+// Invariant: what is read counts as a whole, or not at all. A block that cannot be parsed and a
+// list that says that it is incomplete are errors, because a part of a bundle or list must not pass
+// for the whole. An identity is read byte for byte, so that no two spellings name one host.
 package pki
 
 import (

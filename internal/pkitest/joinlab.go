@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -40,7 +41,7 @@ func NewJoinLab(t testing.TB) *JoinLab {
 	j := &JoinLab{Identity: filepath.Join(t.TempDir(), "identity")}
 	j.Lab = New(t, func(c *gate.Config) {
 		fixture.Must(t, pki.CreateIdentityDir(j.Identity))
-		if changed, err := pki.InstallIssuing(filepath.Dir(c.CertFile), j.Identity); err != nil || !changed {
+		if changed, err := ca.InstallIssuing(filepath.Dir(c.CertFile), j.Identity); err != nil || !changed {
 			t.Fatalf("InstallIssuing: %v, %v", changed, err)
 		}
 		c.IdentityDir = j.Identity

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -45,7 +46,7 @@ type Lab struct {
 func New(t testing.TB, change func(*gate.Config)) *Lab {
 	t.Helper()
 	l := &Lab{T: t, Dir: t.TempDir()}
-	if err := pki.InitCA(l.Dir, pki.InitOptions{Names: []string{"localhost", "127.0.0.1"}}); err != nil {
+	if err := ca.Init(l.Dir, ca.InitOptions{Names: []string{"localhost", "127.0.0.1"}}); err != nil {
 		t.Fatal(err)
 	}
 	l.Config = gate.Config{
@@ -101,10 +102,10 @@ func (l *Lab) answer(w http.ResponseWriter, r *http.Request) {
 func (l *Lab) Path(name string) string { return filepath.Join(l.Dir, name) }
 
 // Issue issues a certificate to a host, and returns a caller that uses it.
-func (l *Lab) Issue(host episode.Name, o pki.IssueOptions) *Caller {
+func (l *Lab) Issue(host episode.Name, o ca.IssueOptions) *Caller {
 	l.T.Helper()
 	out := l.T.TempDir()
-	if _, err := pki.IssueHost(l.Dir, host, out, o); err != nil {
+	if _, err := ca.IssueHost(l.Dir, host, out, o); err != nil {
 		l.T.Fatal(err)
 	}
 	client, err := credentials.Load(credentials.Config{
@@ -142,16 +143,16 @@ func (l *Lab) TakeOffline() {
 func CreateCAs(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a", "pki")
-	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1", "fd00::1"}}); err != nil {
+	if err := ca.Init(dir, ca.InitOptions{Names: []string{"receiver.lab", "10.0.0.1", "fd00::1"}}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
 // IssueCertificate issues a certificate into a directory of no interest.
-func IssueCertificate(t testing.TB, dir, host string, o pki.IssueOptions) pki.Issued {
+func IssueCertificate(t testing.TB, dir, host string, o ca.IssueOptions) pki.Issued {
 	t.Helper()
-	got, err := pki.IssueHost(dir, MustName(t, host), t.TempDir(), o)
+	got, err := ca.IssueHost(dir, MustName(t, host), t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

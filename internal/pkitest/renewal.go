@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/gate"
-	"cis490/internal/pki"
+	"cis490/internal/rotation"
 	"cis490/internal/serviceuser"
 )
 
@@ -47,9 +48,9 @@ func (j *JoinLab) ReceiverCertificate() *x509.Certificate {
 }
 
 // IssueServer replaces the configured certificate of the receiver.
-func (j *JoinLab) IssueServer(o pki.RenewOptions) {
+func (j *JoinLab) IssueServer(o ca.RenewOptions) {
 	j.T.Helper()
-	_, err := pki.RenewServer(j.Dir, o)
+	_, err := ca.RenewServer(j.Dir, o)
 	fixture.Must(j.T, err)
 }
 
@@ -66,7 +67,7 @@ func (j *JoinLab) RenewOwn() (changed bool) {
 // Rotate begins or continues the rotation of a lab, and reloads.
 func (j *JoinLab) Rotate() {
 	j.T.Helper()
-	_, err := pki.Rotate(j.Dir, pki.RotateOptions{Service: serviceuser.State{Dir: j.Dir}})
+	_, err := rotation.Start(j.Dir, rotation.Options{Service: serviceuser.State{Dir: j.Dir}})
 	fixture.Must(j.T, err)
 	j.Use()
 }
@@ -74,7 +75,7 @@ func (j *JoinLab) Rotate() {
 // Finish finishes the rotation of a lab, and reloads.
 func (j *JoinLab) Finish() {
 	j.T.Helper()
-	_, err := pki.FinishRotation(j.Dir, j.Identity, time.Now())
+	_, err := rotation.Finish(j.Dir, j.Identity, time.Now())
 	fixture.Must(j.T, err)
 	j.Use()
 }
@@ -82,7 +83,7 @@ func (j *JoinLab) Finish() {
 // Use installs the CAs in the identity directory, and reloads.
 func (j *JoinLab) Use() {
 	j.T.Helper()
-	_, err := pki.ReplaceIssuing(j.Dir, j.Identity)
+	_, err := ca.ReplaceIssuing(j.Dir, j.Identity)
 	fixture.Must(j.T, err)
 	fixture.Must(j.T, j.Gate.Reload())
 	j.Issuer = j.Gate.Trust().Issuer()

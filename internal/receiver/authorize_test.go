@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
 	"cis490/internal/datadir"
@@ -28,8 +29,8 @@ import (
 	"cis490/internal/fixture"
 	"cis490/internal/gate"
 	"cis490/internal/labtest"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/wire"
 )
 
@@ -102,7 +103,7 @@ type visitor struct {
 func (d *accessLab) newVisitor(host episode.Name, door string, valid time.Duration) *visitor {
 	d.Helper()
 	out := d.TempDir()
-	_, err := pki.IssueHost(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
+	_, err := ca.IssueHost(d.lab.pki, host, out, ca.IssueOptions{Valid: valid})
 	fixture.Must(d, err)
 	file := func(suffix string) string { return filepath.Join(out, string(host)+suffix) }
 	v := &visitor{d: d, host: host}
@@ -458,7 +459,7 @@ var withdrawals = map[string]struct {
 	do     func(t *testing.T, d *accessLab)
 }{
 	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *accessLab) {
-		_, err := pki.RevokeHost(d.lab.pki, victim, time.Time{})
+		_, err := revocation.RevokeHost(d.lab.pki, victim, time.Time{})
 		fixture.Must(t, errors.Join(err, d.r.Reload()))
 	}},
 	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *accessLab) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
 	"cis490/internal/datadir"
@@ -19,6 +20,7 @@ import (
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/wire"
 )
 
@@ -34,7 +36,7 @@ func newJoinLab(t *testing.T) *joinLab {
 	t.Helper()
 	j := &joinLab{identity: fixture.MemoryDir(t)}
 	j.lab = newLab(t, func(c *receiver.Config) {
-		_, err := pki.InstallIssuing(filepath.Dir(string(c.TLS.CertFile)), j.identity)
+		_, err := ca.InstallIssuing(filepath.Dir(string(c.TLS.CertFile)), j.identity)
 		fixture.Must(t, err)
 		c.IdentityDir = config.Path(j.identity)
 	})
@@ -107,7 +109,7 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	j := newJoinLab(t)
 	_, err := j.r.Join(t.Context(), j.invite("lab-07"))
 	fixture.Must(t, err)
-	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
 	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
@@ -149,7 +151,7 @@ func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
 	j := newJoinLab(t)
 	_, err := j.r.Join(t.Context(), j.invite("lab-07"))
 	fixture.Must(t, err)
-	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
 	_, err = datadir.RemoveHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test", time.Now())
 	fixture.Must(t, err)

@@ -17,13 +17,13 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/index"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/store"
 	"cis490/internal/wire"
@@ -42,7 +42,7 @@ type lab struct {
 func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 	tb.Helper()
 	l := &lab{TB: tb, pki: tb.TempDir(), data: fixture.MemoryDir(tb)}
-	fixture.Must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	fixture.Must(tb, ca.Init(l.pki, ca.InitOptions{Names: []string{"127.0.0.1"}}))
 	l.cfg = receiver.DefaultConfig()
 	l.cfg.MinFree = 0
 	l.cfg.DataDir = config.Path(l.data)
@@ -245,7 +245,7 @@ func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 func (l *lab) issueCredentials(host episode.Name) *credentials.Client {
 	l.Helper()
 	out := l.TempDir()
-	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{})
+	_, err := ca.IssueHost(l.pki, host, out, ca.IssueOptions{})
 	fixture.Must(l, err)
 	creds, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
@@ -20,6 +21,8 @@ import (
 	"cis490/internal/gate"
 	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
+	"cis490/internal/revocation"
+	"cis490/internal/rotation"
 	"cis490/internal/wire"
 )
 
@@ -80,7 +83,7 @@ func TestHostGetsItsNextCertificate(t *testing.T) {
 		t.Errorf("the lost answer: got %q, %v", again, err)
 	}
 	stop()
-	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
 	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
@@ -187,7 +190,7 @@ func TestReceiverWithoutIssuingCARenewsNothing(t *testing.T) {
 
 func TestReceiverUsesItsRenewedCertificate(t *testing.T) {
 	j := newJoinLab(t)
-	_, err := pki.RenewServer(j.pki, pki.RenewOptions{Now: time.Now().Add(-300 * 24 * time.Hour)})
+	_, err := ca.RenewServer(j.pki, ca.RenewOptions{Now: time.Now().Add(-300 * 24 * time.Hour)})
 	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	before := j.r.CertNotAfter()
@@ -212,9 +215,9 @@ func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
 	fixture.Must(t, err)
 	before, err := client.Ping(t.Context())
 	fixture.Must(t, err)
-	_, err = pki.Rotate(j.pki, pki.RotateOptions{})
+	_, err = rotation.Start(j.pki, rotation.Options{})
 	fixture.Must(t, err)
-	_, err = pki.ReplaceIssuing(j.pki, j.identity)
+	_, err = ca.ReplaceIssuing(j.pki, j.identity)
 	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	during, err := client.Ping(t.Context())
@@ -231,10 +234,10 @@ func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
 	if _, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Busy) {
 		t.Errorf("one more for another key: got %v, want Busy", err)
 	}
-	if _, err := pki.FinishRotation(j.pki, j.identity, time.Now()); err != nil {
+	if _, err := rotation.Finish(j.pki, j.identity, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = pki.ReplaceIssuing(j.pki, j.identity)
+	_, err = ca.ReplaceIssuing(j.pki, j.identity)
 	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	if pong, err := client.Ping(t.Context()); err == nil {

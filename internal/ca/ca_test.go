@@ -1,4 +1,4 @@
-package pki_test
+package ca_test
 
 import (
 	"crypto/x509"
@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 func parseCertificate(t testing.TB, path string) *x509.Certificate {
@@ -73,7 +75,7 @@ func TestInitNeverReplacesACA(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, left)
 		pkitest.WriteFile(t, path, []byte("precious"))
-		err := pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}})
+		err := ca.Init(dir, ca.InitOptions{Names: []string{"x"}})
 		if err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v; want an error that names it", left, err)
 		}
@@ -84,7 +86,7 @@ func TestInitNeverReplacesACA(t *testing.T) {
 }
 
 func TestBadNamesAreRefusedBeforeAnythingIsMade(t *testing.T) {
-	for _, o := range []pki.InitOptions{
+	for _, o := range []ca.InitOptions{
 		{},
 		{Names: []string{""}},
 		{Names: []string{"receiver.lab:8443"}},
@@ -100,7 +102,7 @@ func TestBadNamesAreRefusedBeforeAnythingIsMade(t *testing.T) {
 		{Names: []string{"x"}, TrustDomain: "a/host/b"},
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
-		if err := pki.InitCA(dir, o); err == nil {
+		if err := ca.Init(dir, o); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +114,7 @@ func TestBadNamesAreRefusedBeforeAnythingIsMade(t *testing.T) {
 func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 	dir, out := pkitest.CreateCAs(t), filepath.Join(t.TempDir(), "for", "lab-01")
 	now := time.Now()
-	got, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
+	got, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,24 +152,24 @@ func TestIssueWritesWhatAHostNeeds(t *testing.T) {
 
 func TestIssueNeverReplacesSilently(t *testing.T) {
 	dir, out := pkitest.CreateCAs(t), t.TempDir()
-	first, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
+	first, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := pkitest.ReadFile(t, filepath.Join(out, "lab-01.key"))
-	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
+	if _, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("got %v; want a hint at --force", err)
 	}
 	if string(pkitest.ReadFile(t, filepath.Join(out, "lab-01.key"))) != string(key) {
 		t.Error("the key was replaced")
 	}
-	if _, err := pki.IssueHost(pkitest.CreateCAs(t), "lab-02", out, pki.IssueOptions{}); err == nil {
+	if _, err := ca.IssueHost(pkitest.CreateCAs(t), "lab-02", out, ca.IssueOptions{}); err == nil {
 		t.Error("ca.crt of another CA was replaced")
 	}
-	if _, err := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(dir, "lab-02", out, ca.IssueOptions{}); err != nil {
 		t.Errorf("a second host beside the first: %v", err)
 	}
-	again, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Force: true})
+	again, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{Force: true})
 	if err != nil || again.Serial == first.Serial {
 		t.Errorf("with force: got serial %s, %v; want another than %s", again.Serial, err, first.Serial)
 	}
@@ -180,7 +182,7 @@ func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
 	key := pkitest.ReadFile(t, filepath.Join(dir, "ca.key"))
 	for _, host := range []episode.Name{"ca", "hosts-ca", "server"} {
-		if _, err := pki.IssueHost(dir, host, dir, pki.IssueOptions{Force: true}); err == nil {
+		if _, err := ca.IssueHost(dir, host, dir, ca.IssueOptions{Force: true}); err == nil {
 			t.Errorf("%s was accepted", host)
 		}
 	}
@@ -192,14 +194,14 @@ func TestHostCannotBeNamedAsAFileOfTheCA(t *testing.T) {
 func TestCertificateDoesNotOutlastItsCA(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
-	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"x"}, CAValid: time.Hour}); err != nil {
+	if err := ca.Init(dir, ca.InitOptions{Names: []string{"x"}, CAValid: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{})
+	got, err := ca.IssueHost(dir, "lab-01", t.TempDir(), ca.IssueOptions{})
 	if err != nil || got.NotAfter.After(now.Add(time.Hour+time.Minute)) {
 		t.Errorf("got %v, %v; want an hour", got.NotAfter, err)
 	}
-	if _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{Now: now.Add(2 * time.Hour)}); err == nil {
+	if _, err := ca.IssueHost(dir, "lab-01", t.TempDir(), ca.IssueOptions{Now: now.Add(2 * time.Hour)}); err == nil {
 		t.Error("an ended CA signed")
 	}
 }
@@ -210,10 +212,10 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(out, "lab-01.key"), 0o755); err != nil { // in the way of the key
 		t.Fatal(err)
 	}
-	if _, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Force: true}); err == nil {
+	if _, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{Force: true}); err == nil {
 		t.Fatal("the key was written over a directory")
 	}
-	if list, err := pki.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
+	if list, err := revocation.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want the one certificate", list, err)
 	}
 	if _, err := os.Stat(filepath.Join(out, "lab-01.crt")); !errors.Is(err, fs.ErrNotExist) {
@@ -225,7 +227,7 @@ func TestOpenSSLAccepts(t *testing.T) {
 	openssl := fixture.RequireTool(t, "openssl")
 	dir, out := pkitest.CreateCAs(t), t.TempDir()
 	host := episode.Name("h" + strings.Repeat("x", episode.MaxName-1))
-	if _, err := pki.IssueHost(dir, host, out, pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(dir, host, out, ca.IssueOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	leaf := filepath.Join(out, string(host)+".crt")
@@ -244,7 +246,7 @@ func TestOpenSSLAccepts(t *testing.T) {
 		"-CAfile", filepath.Join(dir, "ca.crt"), filepath.Join(dir, "server.crt")); err != nil {
 		t.Errorf("receiver: %v: %s", err, output)
 	}
-	if _, err := pki.RevokeHost(dir, host, time.Now()); err != nil {
+	if _, err := revocation.RevokeHost(dir, host, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if output, err := run(verify...); err == nil || !strings.Contains(output, "revoked") {
@@ -261,14 +263,14 @@ func TestInitContinuesAfterAnInterruption(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "server.crt"), filepath.Join(dir, ".incomplete")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "interrupted") {
+	if _, err := ca.IssueHost(dir, "lab-01", t.TempDir(), ca.IssueOptions{}); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("a certificate of an incomplete CA: %v", err)
 	}
 	// Nothing of the former attempt is left.
-	if err := pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}, Offline: true}); err != nil {
+	if err := ca.Init(dir, ca.InitOptions{Names: []string{"localhost"}, Offline: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{}); err != nil {
+	if _, err := ca.IssueHost(dir, "lab-01", t.TempDir(), ca.IssueOptions{}); err != nil {
 		t.Error(err)
 	}
 	for _, name := range []string{".incomplete", "hosts-ca-issuing.crt", "hosts-ca-issuing.key"} {

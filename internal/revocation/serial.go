@@ -1,4 +1,4 @@
-package pki
+package revocation
 
 import (
 	"bytes"
@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/episode"
+	"cis490/internal/pki"
 	"cis490/internal/printable"
 )
 
@@ -37,17 +39,17 @@ func ParseSerial(text string) (*big.Int, error) {
 		return nil, serialError(text)
 	}
 	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
-		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", QuoteText(text), maxSerial)
+		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", pki.QuoteText(text), maxSerial)
 	}
 	return new(big.Int).SetBytes(b), nil
 }
 
 func serialError(text string) error {
-	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", QuoteText(text))
+	return fmt.Errorf("%s is not a serial number: want hex digits, as 'receiver pki list --json' or 'openssl x509 -serial' print them", pki.QuoteText(text))
 }
 
-// Revocation is the result of [RevokeSerial] or [RevokeCertificate].
-type Revocation struct {
+// Result is the result of [RevokeSerial] or [RevokeCertificate].
+type Result struct {
 	Serial  string       // 32 hex digits
 	Host    episode.Name // empty if the directory has no record of the certificate
 	Already bool         // the certificate was revoked before
@@ -55,17 +57,17 @@ type Revocation struct {
 
 // RevokeSerial adds the certificate with a serial number to dir/hosts.crl. It needs no record of
 // the certificate: a directory restored from a backup has none of later certificates.
-func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string) (Revocation, error) {
+func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string) (Result, error) {
 	f, revoked, err := openToRevoke(dir)
 	if err != nil {
-		return Revocation{}, err
+		return Result{}, err
 	}
 	defer f.Close()
-	r := Revocation{Serial: FormatSerial(serial)}
+	r := Result{Serial: pki.FormatSerial(serial)}
 	signer := -1
 	certs, _ := readAllRecords(f, records) // only for the host's name: a corrupt record must not prevent a revocation
 	for _, cert := range certs {
-		if id, err := IDOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
+		if id, err := pki.IDOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
 			r.Host, signer = id.Host, revoked.signerOf(cert)
 		}
 	}
@@ -75,27 +77,27 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string)
 // RevokeCertificate adds a PEM certificate to dir/hosts.crl if the hosts' CA of dir signed it. It
 // needs no record of it. Of a chain it revokes the first, which is the host's. Path is for
 // messages.
-func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
-	cert, err := ReadLeaf(path)
+func RevokeCertificate(dir, path string, now time.Time) (Result, error) {
+	cert, err := pki.ReadLeaf(path)
 	if err != nil {
-		return Revocation{}, err
+		return Result{}, err
 	}
 	f, revoked, err := openToRevoke(dir)
 	if err != nil {
-		return Revocation{}, err
+		return Result{}, err
 	}
 	defer f.Close()
 	if bytes.Equal(cert.Raw, revoked.cas[0].cert.Raw) {
-		return Revocation{}, fmt.Errorf("%s is the certificate of the hosts' CA itself, which no list of its own can revoke", path)
+		return Result{}, fmt.Errorf("%s is the certificate of the hosts' CA itself, which no list of its own can revoke", path)
 	}
 	signer := revoked.signerOf(cert)
 	if signer < 0 {
 		err := cert.CheckSignatureFrom(revoked.cas[0].cert)
-		return Revocation{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
-			path, f.Path(hostsCA+CertSuffix), printable.Text(err.Error()))
+		return Result{}, fmt.Errorf("%s was not signed by %s, so its list cannot revoke it: %s",
+			path, f.Path(ca.HostsCA+pki.CertSuffix), printable.Text(err.Error()))
 	}
-	r := Revocation{Serial: FormatSerial(cert.SerialNumber)}
-	if id, err := IDOf(cert); err == nil {
+	r := Result{Serial: pki.FormatSerial(cert.SerialNumber)}
+	if id, err := pki.IDOf(cert); err == nil {
 		r.Host = id.Host
 	}
 	return revoked.revoke(r, signer, cert.SerialNumber, cmp.Or(now, time.Now()))
@@ -104,7 +106,7 @@ func RevokeCertificate(dir, path string, now time.Time) (Revocation, error) {
 // revoke adds a certificate to the list of the CA that signed it. If that is not known (-1), it adds
 // the serial number to the list of each CA whose key is in the directory, and returns an error with
 // the result if there is another CA.
-func (r *revocations) revoke(result Revocation, signer int, serial *big.Int, now time.Time) (Revocation, error) {
+func (r *revocations) revoke(result Result, signer int, serial *big.Int, now time.Time) (Result, error) {
 	lists := make([]int, 0, len(r.cas))
 	for i := range r.cas {
 		if signer < 0 || signer == i {
@@ -121,7 +123,7 @@ func (r *revocations) revoke(result Revocation, signer int, serial *big.Int, now
 	}
 	switch {
 	case len(missing) == len(lists):
-		return Revocation{}, errors.Unwrap(missing[0])
+		return Result{}, errors.Unwrap(missing[0])
 	case result.Already:
 		return result, nil
 	}

@@ -1,4 +1,4 @@
-package pki_test
+package ca_test
 
 import (
 	"fmt"
@@ -10,23 +10,24 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
+	"cis490/internal/revocation"
 )
 
 // runWriteCommands runs every command that writes to a CA's directory.
 func runWriteCommands(t *testing.T, dir, out string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "ca.key")); err != nil {
-		fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}}))
+		fixture.Must(t, ca.Init(dir, ca.InitOptions{Names: []string{"localhost"}}))
 	}
 	for range 2 { // the second replaces
-		_, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Force: true})
+		_, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{Force: true})
 		fixture.Must(t, err)
 	}
-	_, err := pki.RevokeHost(dir, "lab-01", time.Now())
+	_, err := revocation.RevokeHost(dir, "lab-01", time.Now())
 	fixture.Must(t, err)
-	_, err = pki.RenewServer(dir, pki.RenewOptions{})
+	_, err = ca.RenewServer(dir, ca.RenewOptions{})
 	fixture.Must(t, err)
 }
 

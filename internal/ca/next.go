@@ -1,4 +1,4 @@
-package pki
+package ca
 
 import (
 	"crypto/x509"
@@ -6,19 +6,21 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+
+	"cis490/internal/pki"
 )
 
 // A rotation replaces all CAs of a directory. The new ones are in a second directory beside it,
-// and each end trusts both until [FinishRotation] exchanges the two.
+// and each end trusts both until package rotation exchanges the two.
 const (
-	nextSuffix  = "-next"                // of the directory with the new CAs
-	linkFile    = "ca-link.crt"          // the new server root, signed by the former one
-	retiredFile = "retired-hosts-ca.crt" // the hosts' CAs that rotations have retired
+	NextSuffix  = "-next"                // of the directory with the new CAs
+	LinkFile    = "ca-link.crt"          // the new server root, signed by the former one
+	RetiredFile = "retired-hosts-ca.crt" // the hosts' CAs that rotations have retired
 )
 
-// openBeside opens the directory beside f that belongs to a rotation: the one with the new CAs or,
+// OpenBeside opens the directory beside f that belongs to a rotation: the one with the new CAs or,
 // after the exchange, the one with the former. It returns nil if there is none.
-func openBeside(f *caDir) (beside *caDir, exchanged bool, err error) {
+func OpenBeside(f *Dir) (beside *Dir, exchanged bool, err error) {
 	path, err := filepath.Abs(f.Name)
 	if err != nil {
 		return nil, false, err
@@ -26,7 +28,7 @@ func openBeside(f *caDir) (beside *caDir, exchanged bool, err error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return nil, false, err
 	}
-	beside, err = openCADir(path + nextSuffix)
+	beside, err = OpenUnchecked(path + NextSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -43,10 +45,10 @@ func openBeside(f *caDir) (beside *caDir, exchanged bool, err error) {
 	return beside, exchanged, nil
 }
 
-// openNext opens the directory with the new CAs while a rotation is in progress. It returns nil
+// OpenNext opens the directory with the new CAs while a rotation is in progress. It returns nil
 // otherwise.
-func openNext(f *caDir) (*caDir, error) {
-	next, exchanged, err := openBeside(f)
+func OpenNext(f *Dir) (*Dir, error) {
+	next, exchanged, err := OpenBeside(f)
 	if next != nil && exchanged {
 		return nil, next.Close()
 	}
@@ -54,45 +56,45 @@ func openNext(f *caDir) (*caDir, error) {
 }
 
 // isLinkedTo reports whether the root of the server in f is linked to that of former.
-func (f *caDir) isLinkedTo(former *caDir) (bool, error) {
-	link, err := f.ReadCAs(linkFile)
+func (f *Dir) isLinkedTo(former *Dir) (bool, error) {
+	link, err := f.ReadCAs(LinkFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	roots, err := f.ReadCAs(serverCA + CertSuffix)
+	roots, err := f.ReadCAs(ServerCA + pki.CertSuffix)
 	if err != nil {
 		return false, err
 	}
-	before, err := former.ReadCAs(serverCA + CertSuffix)
+	before, err := former.ReadCAs(ServerCA + pki.CertSuffix)
 	if err != nil {
 		return false, err
 	}
-	return IsLink(link[0], roots[0], before[:1]), nil
+	return pki.IsLink(link[0], roots[0], before[:1]), nil
 }
 
-// formerCAs returns the hosts' CAs, in PEM, that a rotation retires.
-func formerCAs(current, next *caDir) ([]byte, error) {
-	cas, err := current.ReadCAs(hostsCA + CertSuffix)
+// FormerCAs returns the hosts' CAs, in PEM, that a rotation retires.
+func FormerCAs(current, next *Dir) ([]byte, error) {
+	cas, err := current.ReadCAs(HostsCA + pki.CertSuffix)
 	if err != nil {
 		return nil, err
 	}
-	added, err := next.ReadCAs(hostsCA + CertSuffix)
+	added, err := next.ReadCAs(HostsCA + pki.CertSuffix)
 	if err != nil {
 		return nil, err
 	}
-	return EncodeCerts(WithoutCAs(cas, added)), nil
+	return pki.EncodeCerts(pki.WithoutCAs(cas, added)), nil
 }
 
 // HasIssuing reports whether dir was created with issuing CAs, even if their files were moved offline.
 func HasIssuing(dir string) (bool, error) {
-	f, err := openCA(dir)
+	f, err := Open(dir)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	cas, err := f.ReadCAs(hostsCA + CertSuffix)
-	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return !IsRoot(ca) }), err
+	cas, err := f.ReadCAs(HostsCA + pki.CertSuffix)
+	return slices.ContainsFunc(cas, func(ca *x509.Certificate) bool { return !pki.IsRoot(ca) }), err
 }

@@ -1,4 +1,4 @@
-package pki_test
+package ca_test
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"cis490/internal/pki"
+	"cis490/internal/ca"
 )
 
 // A lab's certificates are created on one machine, and issued to hosts.
@@ -18,10 +18,10 @@ func Example() {
 	defer os.RemoveAll(dir)
 	cas, out := filepath.Join(dir, "pki"), filepath.Join(dir, "lab-01")
 
-	if err := pki.InitCA(cas, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1"}}); err != nil {
+	if err := ca.Init(cas, ca.InitOptions{Names: []string{"receiver.lab", "10.0.0.1"}}); err != nil {
 		log.Fatal(err)
 	}
-	issued, err := pki.IssueHost(cas, "lab-01", out, pki.IssueOptions{})
+	issued, err := ca.IssueHost(cas, "lab-01", out, ca.IssueOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

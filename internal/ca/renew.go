@@ -1,4 +1,4 @@
-package pki
+package ca
 
 import (
 	"cmp"
@@ -6,13 +6,14 @@ import (
 	"crypto/x509"
 	"time"
 
+	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 )
 
 // RenewOptions are options of [RenewServer].
 type RenewOptions struct {
 	Names     []string      // empty means those of the old certificate
-	LeafValid time.Duration // zero means [DefaultLeafValid]
+	LeafValid time.Duration // zero means [pki.DefaultLeafValid]
 	Now       time.Time     // zero means now
 }
 
@@ -20,15 +21,15 @@ type RenewOptions struct {
 // stays, so that only one file changes and power loss cannot leave a key with another certificate.
 // During a rotation it also replaces the one that will be used after it.
 func RenewServer(dir string, o RenewOptions) (time.Time, error) {
-	f, err := openCA(dir)
+	f, err := Open(dir)
 	if err != nil {
 		return time.Time{}, err
 	}
 	defer f.Close()
-	if err := f.lock(); err != nil {
+	if err := f.LockChanges(); err != nil {
 		return time.Time{}, err
 	}
-	next, err := openNext(f)
+	next, err := OpenNext(f)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -41,14 +42,14 @@ func RenewServer(dir string, o RenewOptions) (time.Time, error) {
 	return renewServerIn(f, o)
 }
 
-func renewServerIn(f *caDir, o RenewOptions) (time.Time, error) {
-	old, err := loadAuthority(f, server)
+func renewServerIn(f *Dir, o RenewOptions) (time.Time, error) {
+	old, err := LoadAuthority(f, Server)
 	if err != nil {
 		return time.Time{}, err
 	}
 	names := o.Names
 	if len(names) == 0 {
-		names = NamesOf(old.Cert)
+		names = pki.NamesOf(old.Cert)
 	}
 	ca, err := serverSigner(f, names)
 	if err != nil {
@@ -62,16 +63,16 @@ func renewServerIn(f *caDir, o RenewOptions) (time.Time, error) {
 }
 
 // writeServer signs and writes the receiver's certificate.
-func writeServer(f *caDir, ca Authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
+func writeServer(f *Dir, ca pki.Authority, key crypto.PublicKey, names []string, now time.Time, valid time.Duration) (*x509.Certificate, error) {
 	cert, err := ca.SignServer(key, names, now, valid)
 	if err != nil {
 		return nil, err
 	}
-	return cert, f.WriteCert(server+CertSuffix, ca.ChainOf(cert))
+	return cert, f.WriteCert(Server+pki.CertSuffix, ca.ChainOf(cert))
 }
 
 // ShareKey lets the service read the receiver's key in a directory that root has created: its group
 // may, as a package's tmpfiles configuration has it.
 func ShareKey(dir string, s serviceuser.State) error {
-	return serviceuser.ShareFile(s, dir, server+KeySuffix)
+	return serviceuser.ShareFile(s, dir, Server+pki.KeySuffix)
 }

@@ -1,4 +1,13 @@
-package pki
+// Package rotation replaces all CAs of a directory, while hosts and receiver keep running.
+//
+// [Start] creates a second directory with new CAs beside the first, and adds them to the files by
+// which both ends recognize each other. The former root signs a link certificate for the new one,
+// which is how hosts come to trust it. [Finish] exchanges the two directories. Either can be called
+// again after an interruption.
+//
+// Invariant: at any moment, the directory has all CAs of one set or of the other. What was revoked
+// stays revoked.
+package rotation
 
 import (
 	"errors"
@@ -8,7 +17,9 @@ import (
 	"slices"
 	"strings"
 
+	"cis490/internal/ca"
 	"cis490/internal/durable"
+	"cis490/internal/pki"
 )
 
 // Names that only a rotation uses.
@@ -22,8 +33,8 @@ const (
 type rotation struct {
 	parent  *durable.Dir
 	base    string // the name in parent
-	current *caDir
-	next    *caDir // nil unless a rotation is in progress
+	current *ca.Dir
+	next    *ca.Dir // nil unless a rotation is in progress
 	// exchanged says that the directory already has the new CAs, and the one beside it the former.
 	exchanged bool
 }
@@ -34,7 +45,7 @@ func openRotation(dir string) (*rotation, error) {
 	if err != nil {
 		return nil, err
 	}
-	parent, err := OpenDir(filepath.Dir(path))
+	parent, err := pki.OpenDir(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
@@ -42,9 +53,9 @@ func openRotation(dir string) (*rotation, error) {
 	if r.current, err = r.openLocked(path); err != nil {
 		return nil, errors.Join(err, r.parent.Close())
 	}
-	if r.next, r.exchanged, err = openBeside(r.current); err == nil && r.next == nil {
-		if _, serr := r.parent.Lstat(r.base + nextSuffix); !errors.Is(serr, fs.ErrNotExist) {
-			err = fmt.Errorf("%s is in the way: it does not belong to a rotation of %s; move it away", r.parent.Path(r.base+nextSuffix), path)
+	if r.next, r.exchanged, err = ca.OpenBeside(r.current); err == nil && r.next == nil {
+		if _, serr := r.parent.Lstat(r.base + ca.NextSuffix); !errors.Is(serr, fs.ErrNotExist) {
+			err = fmt.Errorf("%s is in the way: it does not belong to a rotation of %s; move it away", r.parent.Path(r.base+ca.NextSuffix), path)
 		}
 	}
 	if err == nil && !r.exchanged {
@@ -56,7 +67,7 @@ func openRotation(dir string) (*rotation, error) {
 	return r, nil
 }
 
-func (r *rotation) openLocked(path string) (*caDir, error) {
+func (r *rotation) openLocked(path string) (*ca.Dir, error) {
 	st, err := r.parent.Lstat(r.base)
 	switch {
 	case err != nil:
@@ -64,11 +75,11 @@ func (r *rotation) openLocked(path string) (*caDir, error) {
 	case !st.IsDir():
 		return nil, fmt.Errorf("%s is not a directory: name the directory itself", path)
 	}
-	f, err := openCADir(path)
+	f, err := ca.OpenUnchecked(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.lock(); err != nil {
+	if err := f.LockChanges(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
@@ -77,7 +88,7 @@ func (r *rotation) openLocked(path string) (*caDir, error) {
 // refuseOtherFiles returns an error if the directory has files that do not belong to the CAs: they would
 // be moved away with the former CAs.
 func (r *rotation) refuseOtherFiles() error {
-	known := append(caFiles(), IssuedDir, linkFile, retiredFile, addedFile)
+	known := append(ca.Files(), pki.IssuedDir, ca.LinkFile, ca.RetiredFile, addedFile)
 	for entry, err := range r.current.Names() {
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package pki
+package rotation
 
 import (
 	"bytes"
@@ -16,22 +16,24 @@ import (
 	"syscall"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/durable"
+	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 )
 
-// RotateOptions are options of [Rotate].
-type RotateOptions struct {
-	CAValid time.Duration     // zero means [DefaultCAValid]
+// Options are options of [Start].
+type Options struct {
+	CAValid time.Duration     // zero means [ca.DefaultCAValid]
 	Offline bool              // create no issuing CAs
 	Now     time.Time         // zero means now
 	Service serviceuser.State // the receiver's, which must be able to read its key
 }
 
-// Rotate creates a second set of CAs beside the directory dir, unless an earlier call did, and adds
+// Start creates a second set of CAs beside the directory dir, unless an earlier call did, and adds
 // them to the files in dir by which hosts and receiver recognize each other. It needs the key of the
 // server's root, which signs that the new root follows it: hosts accept no other.
-func Rotate(dir string, o RotateOptions) (created bool, err error) {
+func Start(dir string, o Options) (created bool, err error) {
 	r, err := openRotation(dir)
 	if err != nil {
 		return false, err
@@ -51,23 +53,23 @@ func Rotate(dir string, o RotateOptions) (created bool, err error) {
 
 // createNext creates the directory with the new CAs. What an interrupted call left of it was never
 // used, and is removed.
-func (r *rotation) createNext(o RotateOptions) error {
-	former, err := loadAuthority(r.current, serverCA)
+func (r *rotation) createNext(o Options) error {
+	former, err := ca.LoadAuthority(r.current, ca.ServerCA)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is needed to sign the new root: bring it back for this command if it is kept elsewhere", r.current.Path(serverCA+KeySuffix))
+		return fmt.Errorf("%s is needed to sign the new root: bring it back for this command if it is kept elsewhere", r.current.Path(ca.ServerCA+pki.KeySuffix))
 	}
 	if err != nil {
 		return err
 	}
-	hosts, err := readHostsCA(r.current)
+	hosts, err := ca.ReadHostsCA(r.current)
 	if err != nil {
 		return err
 	}
-	domain, err := TrustDomainOf(hosts)
+	domain, err := pki.TrustDomainOf(hosts)
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.current.Path(hostsCA+CertSuffix), err)
+		return fmt.Errorf("%s: %w", r.current.Path(ca.HostsCA+pki.CertSuffix), err)
 	}
-	own, err := ReadLeaf(r.current.Path(server + CertSuffix))
+	own, err := pki.ReadLeaf(r.current.Path(ca.Server + pki.CertSuffix))
 	if err != nil {
 		return err
 	}
@@ -80,34 +82,34 @@ func (r *rotation) createNext(o RotateOptions) error {
 		return err
 	}
 	path := r.parent.Path(partial)
-	serial, err := NewSerial()
+	serial, err := pki.NewSerial()
 	if err != nil {
 		return err
 	}
-	init := InitOptions{Names: NamesOf(own), TrustDomain: domain, CAValid: o.CAValid, Offline: o.Offline, Now: o.Now}
-	init.label = " " + FormatSerial(serial)[:8]
-	if err := InitCA(path, init); err != nil {
+	init := ca.InitOptions{Names: pki.NamesOf(own), TrustDomain: domain, CAValid: o.CAValid, Offline: o.Offline, Now: o.Now}
+	init.Label = " " + pki.FormatSerial(serial)[:8]
+	if err := ca.Init(path, init); err != nil {
 		return err
 	}
 	if err := writeLink(path, former, cmp.Or(o.Now, time.Now())); err != nil {
 		return err
 	}
-	if err := ShareKey(path, o.Service); err != nil {
+	if err := ca.ShareKey(path, o.Service); err != nil {
 		return err
 	}
 	if err := copyAccess(r.current, path); err != nil {
 		return err
 	}
-	if err := r.parent.Rename(partial, r.parent, r.base+nextSuffix); err != nil {
+	if err := r.parent.Rename(partial, r.parent, r.base+ca.NextSuffix); err != nil {
 		return err
 	}
-	r.next, err = openCADir(filepath.Clean(r.current.Name) + nextSuffix)
+	r.next, err = ca.OpenUnchecked(filepath.Clean(r.current.Name) + ca.NextSuffix)
 	return err
 }
 
 // copyAccess gives a directory the mode of f and, if root runs this, its owner.
-func copyAccess(f *caDir, path string) error {
-	to, err := OpenDir(path)
+func copyAccess(f *ca.Dir, path string) error {
+	to, err := pki.OpenDir(path)
 	if err != nil {
 		return err
 	}
@@ -126,18 +128,18 @@ func copyAccess(f *caDir, path string) error {
 }
 
 // writeLink writes the link certificate, in which the former root vouches for the root in dir.
-func writeLink(dir string, former Authority, now time.Time) error {
-	f, err := OpenDir(dir)
+func writeLink(dir string, former pki.Authority, now time.Time) error {
+	f, err := pki.OpenDir(dir)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	roots, err := f.ReadCAs(serverCA + CertSuffix)
+	roots, err := f.ReadCAs(ca.ServerCA + pki.CertSuffix)
 	if err != nil {
 		return err
 	}
 	root := roots[0]
-	serial, err := NewSerial()
+	serial, err := pki.NewSerial()
 	if err != nil {
 		return err
 	}
@@ -147,14 +149,14 @@ func writeLink(dir string, former Authority, now time.Time) error {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial, RawSubject: root.RawSubject, SubjectKeyId: root.SubjectKeyId,
-		NotBefore: now.Add(-Backdate), NotAfter: ends,
-		KeyUsage: root.KeyUsage, ExtKeyUsage: root.ExtKeyUsage, URIs: []*url.URL{LinkName(root)},
+		NotBefore: now.Add(-pki.Backdate), NotAfter: ends,
+		KeyUsage: root.KeyUsage, ExtKeyUsage: root.ExtKeyUsage, URIs: []*url.URL{pki.LinkName(root)},
 		BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
 	}, former.Cert, root.PublicKey, former.Key)
 	if err != nil {
 		return fmt.Errorf("sign the new root: %w", err)
 	}
-	return f.WriteCert(linkFile, EncodePEM(PEMCertificate, der))
+	return f.WriteCert(ca.LinkFile, pki.EncodePEM(pki.PEMCertificate, der))
 }
 
 // addNext adds the new CAs to the files by which both ends recognize each other. The CAs of an abandoned
@@ -165,21 +167,21 @@ func (r *rotation) addNext() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	roots, err := r.next.ReadCAs(serverCA + CertSuffix)
+	roots, err := r.next.ReadCAs(ca.ServerCA + pki.CertSuffix)
 	if err != nil {
 		return err
 	}
-	if err := r.addNextTo(hostsCA+CertSuffix, nil); err != nil {
+	if err := r.addNextTo(ca.HostsCA+pki.CertSuffix, nil); err != nil {
 		return err
 	}
 	// Listed before they are added: a later rotation can then remove them, whenever this one is cut.
-	if err := replaceCert(r.current, addedFile, EncodeCerts(append(WithoutCAs(before, roots), roots...))); err != nil {
+	if err := replaceCert(r.current, addedFile, pki.EncodeCerts(append(pki.WithoutCAs(before, roots), roots...))); err != nil {
 		return err
 	}
-	if err := r.addNextTo(serverCA+CertSuffix, before); err != nil {
+	if err := r.addNextTo(ca.ServerCA+pki.CertSuffix, before); err != nil {
 		return err
 	}
-	return replaceCert(r.current, addedFile, EncodeCerts(roots))
+	return replaceCert(r.current, addedFile, pki.EncodeCerts(roots))
 }
 
 // addNextTo adds the new CAs to a file, and removes others.
@@ -192,11 +194,11 @@ func (r *rotation) addNextTo(name string, others []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return replaceCert(r.current, name, EncodeCerts(append(WithoutCAs(cas, slices.Concat(others, added)), added...)))
+	return replaceCert(r.current, name, pki.EncodeCerts(append(pki.WithoutCAs(cas, slices.Concat(others, added)), added...)))
 }
 
 // replaceCert writes a certificate file unless it has that content.
-func replaceCert(f *caDir, name string, data []byte) error {
+func replaceCert(f *ca.Dir, name string, data []byte) error {
 	old, err := f.Read(name)
 	if err == nil && bytes.Equal(old, data) {
 		return nil

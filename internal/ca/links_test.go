@@ -1,4 +1,4 @@
-package pki_test
+package ca_test
 
 import (
 	"os"
@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 )
 
 // TestRootFollowsNoLinkOfAnother: root leaves keys and certificates in the directories
@@ -23,7 +23,7 @@ func TestRootFollowsNoLinkOfAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	check(pki.InitCA(dir, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	check(ca.Init(dir, ca.InitOptions{Names: []string{"127.0.0.1"}}))
 	check(os.Mkdir(victim, 0o755))
 	check(os.Symlink(victim, link))
 	check(os.Lchown(link, 4242, 4242))
@@ -34,15 +34,15 @@ func TestRootFollowsNoLinkOfAnother(t *testing.T) {
 		}
 	}
 	for _, out := range []string{link, filepath.Join(link, "new")} {
-		_, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{Valid: time.Hour})
+		_, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{Valid: time.Hour})
 		refused("issue", err)
 	}
-	refused("init", pki.InitCA(link, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	refused("init", ca.Init(link, ca.InitOptions{Names: []string{"127.0.0.1"}}))
 	if left, err := os.ReadDir(victim); err != nil || len(left) > 0 {
 		t.Errorf("where the link leads: %v, %v", left, err)
 	}
 	// An operator's own link leads on.
 	check(os.Lchown(link, 0, 0))
-	_, err := pki.IssueHost(dir, "lab-01", link, pki.IssueOptions{Valid: time.Hour})
+	_, err := ca.IssueHost(dir, "lab-01", link, ca.IssueOptions{Valid: time.Hour})
 	check(err)
 }

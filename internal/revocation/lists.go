@@ -1,4 +1,4 @@
-package pki
+package revocation
 
 import (
 	"crypto/x509"
@@ -8,12 +8,15 @@ import (
 	"math/big"
 	"slices"
 	"time"
+
+	"cis490/internal/ca"
+	"cis490/internal/pki"
 )
 
 // revocations are the lists of a CA directory: one per CA that signs certificates of hosts, all in
 // hosts.crl. During a rotation the lists of the new CAs are there too, and in hosts.crl beside them.
 type revocations struct {
-	dir    *caDir
+	dir    *ca.Dir
 	cas    []revocationCA      // the root first
 	former []*x509.Certificate // CAs that rotations retired: their certificates give no access
 }
@@ -29,12 +32,13 @@ type revocationCA struct {
 	list    *x509.RevocationList // nil if there is none
 }
 
-func readRevocations(f *caDir) (*revocations, error) {
+// readRevocations reads the lists of a CA directory and, during a rotation, of the one beside it.
+func readRevocations(f *ca.Dir) (*revocations, error) {
 	r := &revocations{dir: f}
 	if err := r.addCAs(f, false); err != nil {
 		return nil, err
 	}
-	next, err := openNext(f)
+	next, err := ca.OpenNext(f)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +59,7 @@ func readRevocations(f *caDir) (*revocations, error) {
 			return nil, err
 		}
 	}
-	r.former, err = f.ReadCAs(retiredFile)
+	r.former, err = f.ReadCAs(ca.RetiredFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -63,34 +67,34 @@ func readRevocations(f *caDir) (*revocations, error) {
 }
 
 // addCAs adds the CAs of a directory.
-func (r *revocations) addCAs(f *caDir, next bool) error {
-	root, err := readHostsCA(f)
+func (r *revocations) addCAs(f *ca.Dir, next bool) error {
+	root, err := ca.ReadHostsCA(f)
 	if err != nil {
 		return err
 	}
-	trusts, err := r.dir.ReadCAs(hostsCA + CertSuffix)
+	trusts, err := r.dir.ReadCAs(ca.HostsCA + pki.CertSuffix)
 	if err != nil {
 		return err
 	}
 	trusted := slices.ContainsFunc(trusts, root.Equal)
-	r.cas = append(r.cas, revocationCA{dir: f.Name, next: next, trusted: trusted, name: hostsCA, cert: root})
+	r.cas = append(r.cas, revocationCA{dir: f.Name, next: next, trusted: trusted, name: ca.HostsCA, cert: root})
 	issuing, err := readIssuingCert(f)
 	if err == nil && issuing != nil {
-		r.cas = append(r.cas, revocationCA{dir: f.Name, next: next, trusted: trusted, name: hostsIssuing, cert: issuing})
+		r.cas = append(r.cas, revocationCA{dir: f.Name, next: next, trusted: trusted, name: ca.HostsIssuing, cert: issuing})
 	}
 	return err
 }
 
 // readIssuingCert returns the issuing CA of the hosts, or nil if there is none.
-func readIssuingCert(f *caDir) (*x509.Certificate, error) {
-	data, err := f.Read(hostsIssuing + CertSuffix)
+func readIssuingCert(f *ca.Dir) (*x509.Certificate, error) {
+	data, err := f.Read(ca.HostsIssuing + pki.CertSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	cas, err := ParseCAs(data, f.Path(hostsIssuing+CertSuffix))
+	cas, err := pki.ParseCAs(data, f.Path(ca.HostsIssuing+pki.CertSuffix))
 	if err != nil {
 		return nil, err
 	}
@@ -99,25 +103,26 @@ func readIssuingCert(f *caDir) (*x509.Certificate, error) {
 
 // addOthers adds the CAs of hosts-ca.crt whose keys are not here, so that their lists stay.
 func (r *revocations) addOthers() error {
-	cas, err := r.dir.ReadCAs(hostsCA + CertSuffix)
+	cas, err := r.dir.ReadCAs(ca.HostsCA + pki.CertSuffix)
 	for _, ca := range cas {
 		if !slices.ContainsFunc(r.cas, func(known revocationCA) bool { return known.cert.Equal(ca) }) {
-			r.cas = append(r.cas, revocationCA{dir: r.dir.Name, trusted: true, name: "the CA " + FormatSerial(ca.SerialNumber), cert: ca})
+			r.cas = append(r.cas, revocationCA{dir: r.dir.Name, trusted: true, name: "the CA " + pki.FormatSerial(ca.SerialNumber), cert: ca})
 		}
 	}
 	return err
 }
 
-func (r *revocations) readLists(f *caDir) error {
-	path := f.Path(crlFile)
-	data, err := f.Read(crlFile)
+// readLists reads the lists of a directory, each of which must be of one of the CAs.
+func (r *revocations) readLists(f *ca.Dir) error {
+	path := f.Path(ca.CRLFile)
+	data, err := f.Read(ca.CRLFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	lists, err := ParseCRLs(data, path)
+	lists, err := pki.ParseCRLs(data, path)
 	if err != nil {
 		return err
 	}
@@ -155,13 +160,13 @@ func (r *revocations) isFormer(cert *x509.Certificate) bool {
 }
 
 // describe describes the certificate of a host, with what the lists say.
-func (r *revocations) describe(cert *x509.Certificate, now time.Time) Issued {
-	i := Describe(cert, now)
+func (r *revocations) describe(cert *x509.Certificate, now time.Time) pki.Issued {
+	i := pki.Describe(cert, now)
 	switch {
 	case r.has(cert):
-		i.State = Revoked
+		i.State = pki.Revoked
 	case r.isFormer(cert):
-		i.State = Retired
+		i.State = pki.Retired
 	}
 	return i
 }
@@ -206,14 +211,14 @@ func (r *revocations) add(signer int, serial *big.Int, now time.Time) error {
 	return err
 }
 
-// loadRevoker is loadAuthority for a revocation. Its error names what works without the key.
-func loadRevoker(dir, name string) (Authority, error) {
-	f, err := openCADir(dir)
+// loadRevoker is [ca.LoadAuthority] for a revocation. Its error names what works without the key.
+func loadRevoker(dir, name string) (pki.Authority, error) {
+	f, err := ca.OpenUnchecked(dir)
 	if err != nil {
-		return Authority{}, err
+		return pki.Authority{}, err
 	}
 	defer f.Close()
-	ca, err := loadAuthority(f, name)
+	ca, err := ca.LoadAuthority(f, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w; 'receiver hosts disable', on the receiver, blocks a host at once and needs no key", err)
 	}
@@ -222,19 +227,29 @@ func loadRevoker(dir, name string) (Authority, error) {
 
 // write replaces hosts.crl by the lists.
 func (r *revocations) write() error {
-	if err := r.dir.WriteCert(crlFile, r.encodeLists(func(ca revocationCA) bool { return ca.trusted })); err != nil {
+	if err := r.dir.WriteCert(ca.CRLFile, r.encodeLists(func(ca revocationCA) bool { return ca.trusted })); err != nil {
 		return err
 	}
 	i := slices.IndexFunc(r.cas, func(ca revocationCA) bool { return ca.next })
 	if i < 0 {
 		return nil
 	}
-	next, err := OpenDir(r.cas[i].dir)
+	next, err := pki.OpenDir(r.cas[i].dir)
 	if err != nil {
 		return err
 	}
 	defer next.Close()
-	return next.WriteCert(crlFile, r.encodeLists(func(ca revocationCA) bool { return ca.next }))
+	return next.WriteCert(ca.CRLFile, r.encodeLists(func(ca revocationCA) bool { return ca.next }))
+}
+
+// CopyToNext writes the revocations of the new CAs of a rotation to their own directory. A revocation
+// that was interrupted may have written them to the other one only.
+func CopyToNext(f *ca.Dir) error {
+	revoked, err := readRevocations(f)
+	if err != nil {
+		return err
+	}
+	return revoked.write()
 }
 
 // encodeLists returns the lists of some CAs in PEM.
@@ -242,7 +257,7 @@ func (r *revocations) encodeLists(of func(revocationCA) bool) []byte {
 	var text []byte
 	for _, ca := range r.cas {
 		if ca.list != nil && of(ca) {
-			text = append(text, EncodePEM(PEMCRL, ca.list.Raw)...)
+			text = append(text, pki.EncodePEM(pki.PEMCRL, ca.list.Raw)...)
 		}
 	}
 	return text

@@ -1,4 +1,4 @@
-package pki_test
+package rotation_test
 
 import (
 	"bytes"
@@ -9,23 +9,26 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
 	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
+	"cis490/internal/rotation"
 )
 
 func TestBothCAsGiveAccessUntilTheRotationIsFinished(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	fixture.Must(t, os.Chmod(j.Dir, 0o750)) // as a package has it
 	old := j.Join("lab-01", false, time.Now())
-	byHand := j.Issue("lab-02", pki.IssueOptions{})
+	byHand := j.Issue("lab-02", ca.IssueOptions{})
 	j.Rotate()
 	old.WantAccess("lab-01 mtls")
 	byHand.WantAccess("lab-02 mtls")
 	fresh := j.Join("lab-03", false, time.Now())
 	fresh.WantAccess("lab-03 mtls")
-	newByHand := j.Issue("lab-04", pki.IssueOptions{})
+	newByHand := j.Issue("lab-04", ca.IssueOptions{})
 	newByHand.WantAccess("lab-04 mtls")
 	for _, host := range []pkitest.Joined{old, fresh} {
 		if err := j.Note(host); err != nil {
@@ -59,7 +62,7 @@ func TestBothCAsGiveAccessUntilTheRotationIsFinished(t *testing.T) {
 	if r := byHand.Call(); r.Err == nil && r.Status == 200 { // over its connection
 		t.Errorf("the former certificate still gives access on an open connection: %+v", r)
 	}
-	list, err := pki.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity))
+	list, err := revocation.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity))
 	fixture.Must(t, err)
 	for _, i := range list {
 		if want := map[string]pki.State{"lab-01": pki.Retired, "lab-03": pki.Valid, "lab-04": pki.Valid}[string(i.Host)]; i.State != want {
@@ -88,7 +91,7 @@ func TestRevocationsOutlastTheRotation(t *testing.T) {
 	j.Rotate()
 	for host, h := range map[string]pkitest.Joined{"lab-01": old, "lab-02": j.Join("lab-02", false, time.Now()), "lab-03": j.Join("lab-03", false, time.Now())} {
 		before := pkitest.ReadFile(t, j.Dir+"-next/hosts.crl")
-		revoked, err := pki.RevokeHost(j.Dir, h.Issued.Host, time.Now(), pki.RecordsIn(j.Identity))
+		revoked, err := revocation.RevokeHost(j.Dir, h.Issued.Host, time.Now(), pki.RecordsIn(j.Identity))
 		if err != nil || len(revoked) != 1 {
 			t.Fatalf("%s: %v, %v", host, revoked, err)
 		}
@@ -101,7 +104,7 @@ func TestRevocationsOutlastTheRotation(t *testing.T) {
 		}
 	}
 	j.Finish()
-	list, err := pki.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity))
+	list, err := revocation.ListIssued(j.Dir, time.Now(), pki.RecordsIn(j.Identity))
 	fixture.Must(t, err)
 	for _, i := range list {
 		if want := map[string]pki.State{"lab-01": pki.Retired, "lab-02": pki.Revoked, "lab-03": pki.Revoked}[string(i.Host)]; i.State != want {
@@ -117,7 +120,7 @@ func TestRotationOfWhatCannotBeRotatedChangesNothing(t *testing.T) {
 	}{
 		"the root is offline": {func(t *testing.T, dir string) { fixture.Must(t, os.Remove(filepath.Join(dir, "ca.key"))) }, "bring it back"},
 		"a stranger beside it": {func(t *testing.T, dir string) {
-			fixture.Must(t, pki.InitCA(dir+"-next", pki.InitOptions{Names: []string{"localhost"}}))
+			fixture.Must(t, ca.Init(dir+"-next", ca.InitOptions{Names: []string{"localhost"}}))
 		}, "is in the way"},
 		"a link": {func(t *testing.T, dir string) {
 			fixture.Must(t, os.Rename(dir, dir+".real"))
@@ -130,14 +133,14 @@ func TestRotationOfWhatCannotBeRotatedChangesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "pki")
-			fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}}))
+			fixture.Must(t, ca.Init(dir, ca.InitOptions{Names: []string{"localhost"}}))
 			test.spoil(t, dir)
 			before := listTree(t, filepath.Dir(dir))
-			_, err := pki.Rotate(dir, pki.RotateOptions{})
+			_, err := rotation.Start(dir, rotation.Options{})
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
-			if _, err := pki.FinishRotation(dir, t.TempDir(), time.Now()); err == nil {
+			if _, err := rotation.Finish(dir, t.TempDir(), time.Now()); err == nil {
 				t.Error("it can be finished")
 			}
 			if after := listTree(t, filepath.Dir(dir)); !slices.Equal(before, after) {
@@ -163,10 +166,10 @@ func listTree(t *testing.T, dir string) []string {
 func TestOtherCommandsWorkDuringARotation(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	j.Rotate()
-	if changed, err := pki.InstallIssuing(j.Dir, j.Identity); err != nil || changed {
+	if changed, err := ca.InstallIssuing(j.Dir, j.Identity); err != nil || changed {
 		t.Errorf("setup again: %v, %v", changed, err)
 	}
-	_, err := pki.RenewServer(j.Dir, pki.RenewOptions{Names: []string{"localhost", "127.0.0.1"}})
+	_, err := ca.RenewServer(j.Dir, ca.RenewOptions{Names: []string{"localhost", "127.0.0.1"}})
 	fixture.Must(t, err)
 	status, err := hostrecord.ReadRotation(j.Identity)
 	if err != nil || status == nil {
@@ -179,7 +182,7 @@ func TestOtherCommandsWorkDuringARotation(t *testing.T) {
 	if status, err := hostrecord.ReadRotation(j.Identity); err != nil || status != nil {
 		t.Errorf("after it: %v, %v", status, err)
 	}
-	if changed, err := pki.InstallIssuing(j.Dir, j.Identity); err != nil || changed {
+	if changed, err := ca.InstallIssuing(j.Dir, j.Identity); err != nil || changed {
 		t.Errorf("setup after it: %v, %v", changed, err)
 	}
 	h := j.Join("lab-01", false, time.Now())
@@ -189,14 +192,14 @@ func TestOtherCommandsWorkDuringARotation(t *testing.T) {
 // A rotation that was interrupted before the identity directory followed was announced to no host.
 func TestRotationIsFinishedOnlyIfItWasAnnounced(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
-	_, err := pki.Rotate(j.Dir, pki.RotateOptions{})
+	_, err := rotation.Start(j.Dir, rotation.Options{})
 	fixture.Must(t, err)
-	if _, err := pki.FinishRotation(j.Dir, j.Identity, time.Now()); err == nil || !strings.Contains(err.Error(), "pki rotate' again") {
+	if _, err := rotation.Finish(j.Dir, j.Identity, time.Now()); err == nil || !strings.Contains(err.Error(), "pki rotate' again") {
 		t.Errorf("got %v", err)
 	}
 	j.Use()
 	fixture.Must(t, os.Remove(filepath.Join(j.Identity, "next-hosts-ca.crt"))) // as in a backup
-	if _, err := pki.FinishRotation(j.Dir, j.Identity, time.Now()); err == nil {
+	if _, err := rotation.Finish(j.Dir, j.Identity, time.Now()); err == nil {
 		t.Error("it is finished with the identity directory of before")
 	}
 	j.Use()
@@ -208,10 +211,10 @@ func TestRevocationAfterAnInterruptedRotationCanBeLoaded(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	h := j.Join("lab-01", false, time.Now())
 	before := pkitest.ReadFile(t, j.Path("hosts-ca.crt"))
-	_, err := pki.Rotate(j.Dir, pki.RotateOptions{})
+	_, err := rotation.Start(j.Dir, rotation.Options{})
 	fixture.Must(t, err)
 	pkitest.WriteFile(t, j.Path("hosts-ca.crt"), before)
-	_, err = pki.RevokeHost(j.Dir, "lab-01", time.Now(), pki.RecordsIn(j.Identity))
+	_, err = revocation.RevokeHost(j.Dir, "lab-01", time.Now(), pki.RecordsIn(j.Identity))
 	fixture.Must(t, err)
 	fixture.Must(t, j.Gate.Reload())
 	if _, err := j.Identify(h); err == nil {
@@ -229,7 +232,7 @@ func TestRotationAfterAnAbandonedOne(t *testing.T) {
 	j.Rotate()
 	followed, revoked := j.Join("lab-02", false, time.Now()), j.Join("lab-03", false, time.Now())
 	fixture.Must(t, j.Learn(followed, j.Issuer.ServerCAs()))
-	_, err := pki.RevokeHost(j.Dir, "lab-03", time.Now(), pki.RecordsIn(j.Identity))
+	_, err := revocation.RevokeHost(j.Dir, "lab-03", time.Now(), pki.RecordsIn(j.Identity))
 	fixture.Must(t, err)
 	abandoned := pkitest.FirstBlock(pkitest.ReadFile(t, j.Dir+"-next/ca.crt"))
 	fixture.Must(t, os.RemoveAll(j.Dir+"-next"))
@@ -248,7 +251,7 @@ func TestRotationAfterAnAbandonedOne(t *testing.T) {
 	if _, err := j.Identify(revoked); err == nil {
 		t.Error("what was revoked has access")
 	}
-	_, err = pki.RevokeHost(j.Dir, "lab-01", time.Now(), pki.RecordsIn(j.Identity))
+	_, err = revocation.RevokeHost(j.Dir, "lab-01", time.Now(), pki.RecordsIn(j.Identity))
 	fixture.Must(t, err)
 	fixture.Must(t, j.Gate.Reload())
 	j.Finish()
@@ -277,12 +280,12 @@ func TestRotationWithIssuingKeysOffline(t *testing.T) {
 func TestRotationIsFoundByAnyPath(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	j.Rotate()
-	h := j.Issue("lab-01", pki.IssueOptions{})
+	h := j.Issue("lab-01", ca.IssueOptions{})
 	other := filepath.Join(t.TempDir(), "link")
 	fixture.Must(t, os.Symlink(j.Dir, other))
 	t.Chdir(j.Dir)
 	for _, dir := range []string{".", other, other + "/"} {
-		if revoked, err := pki.RevokeHost(dir, "lab-01", time.Now()); err != nil || len(revoked) != 1 {
+		if revoked, err := revocation.RevokeHost(dir, "lab-01", time.Now()); err != nil || len(revoked) != 1 {
 			t.Errorf("%s: %v, %v", dir, revoked, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package pki
+package ca
 
 import (
 	"crypto/x509"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
+
+	"cis490/internal/pki"
 )
 
 // Ranges of all addresses of a family, for name constraints.
@@ -34,7 +36,7 @@ func hostsIssuingTemplate(domain, label string) *x509.Certificate {
 // serverIssuingTemplate returns the CA that signs the receiver's certificate: only the names and
 // addresses of the receiver are permitted.
 func serverIssuingTemplate(domain, label string, names []string) (*x509.Certificate, error) {
-	leaf, err := ParseNames(names)
+	leaf, err := pki.ParseNames(names)
 	if err != nil {
 		return nil, err
 	}
@@ -59,25 +61,25 @@ func serverIssuingTemplate(domain, label string, names []string) (*x509.Certific
 
 // serverSigner returns the CA that signs a receiver's certificate with the given names: the issuing
 // CA if its key is here and it may, and otherwise the root.
-func serverSigner(f *caDir, names []string) (Authority, error) {
-	found, err := f.Exists(serverIssuing + KeySuffix)
+func serverSigner(f *Dir, names []string) (pki.Authority, error) {
+	found, err := f.Exists(serverIssuing + pki.KeySuffix)
 	if err != nil {
-		return Authority{}, err
+		return pki.Authority{}, err
 	}
 	if !found {
-		return loadAuthority(f, serverCA)
+		return LoadAuthority(f, ServerCA)
 	}
-	issuing, err := loadAuthority(f, serverIssuing)
+	issuing, err := LoadAuthority(f, serverIssuing)
 	if err != nil {
-		return Authority{}, err
+		return pki.Authority{}, err
 	}
 	refused := permitsNames(issuing.Cert, names)
 	if refused == nil {
 		return issuing, nil
 	}
-	root, err := loadAuthority(f, serverCA)
+	root, err := LoadAuthority(f, ServerCA)
 	if err != nil {
-		return Authority{}, fmt.Errorf("%w; for other names the key of the root is needed: %w", refused, err)
+		return pki.Authority{}, fmt.Errorf("%w; for other names the key of the root is needed: %w", refused, err)
 	}
 	return root, nil
 }
@@ -85,18 +87,18 @@ func serverSigner(f *caDir, names []string) (Authority, error) {
 // permitsNames returns an error unless an issuing CA may sign a receiver's certificate with the
 // given names.
 func permitsNames(ca *x509.Certificate, names []string) error {
-	leaf, err := ParseNames(names)
+	leaf, err := pki.ParseNames(names)
 	if err != nil {
 		return err
 	}
 	for _, name := range leaf.DNSNames {
 		if !slices.Contains(ca.PermittedDNSDomains, name) {
-			return fmt.Errorf("the issuing CA %s does not permit the name %s", QuoteText(ca.Subject.CommonName), QuoteText(name))
+			return fmt.Errorf("the issuing CA %s does not permit the name %s", pki.QuoteText(ca.Subject.CommonName), pki.QuoteText(name))
 		}
 	}
 	for _, ip := range leaf.IPAddresses {
 		if !slices.ContainsFunc(ca.PermittedIPRanges, func(n *net.IPNet) bool { return n.Contains(ip) }) {
-			return fmt.Errorf("the issuing CA %s does not permit the address %s", QuoteText(ca.Subject.CommonName), ip)
+			return fmt.Errorf("the issuing CA %s does not permit the address %s", pki.QuoteText(ca.Subject.CommonName), ip)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package pki_test
+package ca_test
 
 import (
 	"os"
@@ -9,14 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cis490/internal/pki"
+	"cis490/internal/ca"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 // Of two revocations at once, one would be lost.
 func TestOneChangeAtATime(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
 	held, err := os.OpenFile(filepath.Join(dir, ".pki.lock"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +36,7 @@ func TestOneChangeAtATime(t *testing.T) {
 // TestFlockOfTheDirectoryBlocksNoProcess: every user who may open a directory can lock it.
 func TestFlockOfTheDirectoryBlocksNoProcess(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
 	held, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -53,9 +54,9 @@ func TestFlockOfTheDirectoryBlocksNoProcess(t *testing.T) {
 
 // changeCA revokes, issues and renews, and returns the error of each.
 func changeCA(dir string) map[string]error {
-	_, revoke := pki.RevokeHost(dir, "lab-01", time.Now())
+	_, revoke := revocation.RevokeHost(dir, "lab-01", time.Now())
 	out := filepath.Join(dir, "lab-02")
-	_, issue := pki.IssueHost(dir, "lab-02", out, pki.IssueOptions{})
-	_, renew := pki.RenewServer(dir, pki.RenewOptions{})
+	_, issue := ca.IssueHost(dir, "lab-02", out, ca.IssueOptions{})
+	_, renew := ca.RenewServer(dir, ca.RenewOptions{})
 	return map[string]error{"revoke": revoke, "issue": issue, "renew": renew}
 }

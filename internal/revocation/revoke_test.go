@@ -1,4 +1,4 @@
-package pki_test
+package revocation_test
 
 import (
 	"crypto/x509"
@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"cis490/internal/pki"
+	"cis490/internal/ca"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 func readCRL(t testing.TB, dir string) *x509.RevocationList {
@@ -24,15 +25,15 @@ func readCRL(t testing.TB, dir string) *x509.RevocationList {
 
 func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
-	pkitest.IssueCertificate(t, dir, "lab-02", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-02", ca.IssueOptions{})
 	number := readCRL(t, dir).Number
 	for _, step := range []struct {
 		host    string
 		entries int
 	}{{"lab-01", 2}, {"lab-02", 3}, {"lab-01", 3}} {
-		if _, err := pki.RevokeHost(dir, pkitest.MustName(t, step.host), time.Now()); err != nil {
+		if _, err := revocation.RevokeHost(dir, pkitest.MustName(t, step.host), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		list := readCRL(t, dir)
@@ -49,7 +50,7 @@ func TestRevokeKeepsEarlierEntriesAndCountsUp(t *testing.T) {
 func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
 	before := pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl"))
-	if _, err := pki.RevokeHost(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
+	if _, err := revocation.RevokeHost(dir, "lab-99", time.Now()); err == nil || !strings.Contains(err.Error(), "lab-99") {
 		t.Errorf("got %v; want an error that names the host", err)
 	}
 	if string(pkitest.ReadFile(t, filepath.Join(dir, "hosts.crl"))) != string(before) {
@@ -60,12 +61,12 @@ func TestRevokeOfUnknownHostChangesNothing(t *testing.T) {
 // A new list in place of a broken one would let revoked hosts back in.
 func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
 	path := filepath.Join(dir, "hosts.crl")
 	other := pkitest.CreateCAs(t)
 	for name, data := range map[string][]byte{"garbage": []byte("x"), "foreign": pkitest.ReadFile(t, filepath.Join(other, "hosts.crl"))} {
 		pkitest.WriteFile(t, path, data)
-		if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
+		if _, err := revocation.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 			t.Errorf("%s: the list was accepted", name)
 		}
 		if string(pkitest.ReadFile(t, path)) != string(data) {
@@ -76,9 +77,9 @@ func TestRevokeDoesNotReplaceABrokenList(t *testing.T) {
 
 func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
 	pkitest.WriteFile(t, filepath.Join(dir, "issued", "broken.crt"), []byte("x"))
-	if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
+	if _, err := revocation.RevokeHost(dir, "lab-01", time.Now()); err == nil || !strings.Contains(err.Error(), "broken.crt") {
 		t.Errorf("got %v; want an error that names the record", err)
 	}
 	if n := len(readCRL(t, dir).RevokedCertificateEntries); n != 1 {
@@ -89,14 +90,14 @@ func TestBrokenRecordDoesNotHoldUpRevocation(t *testing.T) {
 func TestListTellsStates(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
 	now := time.Now()
-	pkitest.IssueCertificate(t, dir, "lab-03", pki.IssueOptions{})
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{Valid: time.Hour})
-	pkitest.IssueCertificate(t, dir, "lab-02", pki.IssueOptions{})
-	pkitest.IssueCertificate(t, dir, "lab-04", pki.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
-	if _, err := pki.RevokeHost(dir, "lab-02", now); err != nil {
+	pkitest.IssueCertificate(t, dir, "lab-03", ca.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{Valid: time.Hour})
+	pkitest.IssueCertificate(t, dir, "lab-02", ca.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-04", ca.IssueOptions{Now: now.Add(3 * 24 * time.Hour)})
+	if _, err := revocation.RevokeHost(dir, "lab-02", now); err != nil {
 		t.Fatal(err)
 	}
-	list, err := pki.ListIssued(dir, now.Add(2*time.Hour))
+	list, err := revocation.ListIssued(dir, now.Add(2*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,12 +114,12 @@ func TestListTellsStates(t *testing.T) {
 // What power loss leaves beside the records is not a record.
 func TestListIgnoresUnfinishedRecords(t *testing.T) {
 	dir := pkitest.CreateCAs(t)
-	pkitest.IssueCertificate(t, dir, "lab-01", pki.IssueOptions{})
+	pkitest.IssueCertificate(t, dir, "lab-01", ca.IssueOptions{})
 	pkitest.WriteFile(t, filepath.Join(dir, "issued", ".0123.crt.ABC"), []byte("half"))
-	if list, err := pki.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
+	if list, err := revocation.ListIssued(dir, time.Now()); err != nil || len(list) != 1 {
 		t.Errorf("got %+v, %v; want one certificate", list, err)
 	}
-	if _, err := pki.ListIssued(t.TempDir(), time.Now()); err == nil || !strings.Contains(err.Error(), "pki init") {
+	if _, err := revocation.ListIssued(t.TempDir(), time.Now()); err == nil || !strings.Contains(err.Error(), "pki init") {
 		t.Errorf("of a directory without a CA: got %v; want a hint", err)
 	}
 }

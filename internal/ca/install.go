@@ -1,4 +1,4 @@
-package pki
+package ca
 
 import (
 	"bytes"
@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
+	"cis490/internal/pki"
 )
 
-// InstallIssuing copies the issuing CAs and the root that hosts trust from a directory that [InitCA]
+// InstallIssuing copies the issuing CAs and the root that hosts trust from a directory that [Init]
 // created to a receiver's identity directory. It reports whether it changed anything. It never replaces
 // another issuing CA: hosts have certificates of it.
 func InstallIssuing(dir, identity string) (changed bool, err error) {
@@ -21,8 +23,8 @@ func ReplaceIssuing(dir, identity string) (changed bool, err error) {
 	return installIssuing(dir, identity, identityFile.replace)
 }
 
-func installIssuing(dir, identity string, write func(identityFile, *Dir) (bool, error)) (changed bool, err error) {
-	f, err := openCA(dir)
+func installIssuing(dir, identity string, write func(identityFile, *pki.Dir) (bool, error)) (changed bool, err error) {
+	f, err := Open(dir)
 	if err != nil {
 		return false, err
 	}
@@ -31,7 +33,7 @@ func installIssuing(dir, identity string, write func(identityFile, *Dir) (bool, 
 	if err != nil {
 		return false, err
 	}
-	to, err := OpenDir(identity)
+	to, err := pki.OpenDir(identity)
 	if err != nil {
 		return false, err
 	}
@@ -43,20 +45,20 @@ func installIssuing(dir, identity string, write func(identityFile, *Dir) (bool, 
 		}
 		changed = changed || wrote
 	}
-	found, err := to.Exists(HostsIssuingFile)
+	found, err := to.Exists(pki.HostsIssuingFile)
 	if err == nil && !found {
-		err = fmt.Errorf("%w in %s", ErrNoIssuing, dir)
+		err = fmt.Errorf("%w in %s", pki.ErrNoIssuing, dir)
 	}
 	return changed, err
 }
 
-// isInstalled reports whether an identity directory has what [ReplaceIssuing] would write there.
-func isInstalled(f *caDir, identity string) (bool, error) {
+// IsInstalled reports whether an identity directory has what [ReplaceIssuing] would write there.
+func IsInstalled(f *Dir, identity string) (bool, error) {
 	files, err := identityFiles(f)
 	if err != nil {
 		return false, err
 	}
-	to, err := OpenDir(identity)
+	to, err := pki.OpenDir(identity)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -91,55 +93,55 @@ const (
 // identityFiles returns what an identity directory has of the CAs in f, in the order in which it is
 // written. During a rotation, new certificates of hosts are those of the new CAs, and the receiver's own
 // is that of the former until the rotation is finished.
-func identityFiles(f *caDir) ([]identityFile, error) {
-	next, err := openNext(f)
+func identityFiles(f *Dir) ([]identityFile, error) {
+	next, err := OpenNext(f)
 	if err != nil {
 		return nil, err
 	}
-	root, err := f.Read(serverCA + CertSuffix)
+	root, err := f.Read(ServerCA + pki.CertSuffix)
 	if err != nil {
 		return nil, err
 	}
-	own, err := issuingOf(f, serverIssuing, serverCA, ServerIssuingFile)
+	own, err := issuingOf(f, serverIssuing, ServerCA, pki.ServerIssuingFile)
 	if err != nil {
 		return nil, err
 	}
 	if next == nil {
-		hosts, err := issuingOf(f, hostsIssuing, hostsCA, HostsIssuingFile)
-		return []identityFile{{name: ServerCAFile, data: root, perm: secretPerm}, own, hosts, {name: RetiringCAsFile}, {name: NextCAsFile}}, err
+		hosts, err := issuingOf(f, HostsIssuing, HostsCA, pki.HostsIssuingFile)
+		return []identityFile{{name: pki.ServerCAFile, data: root, perm: secretPerm}, own, hosts, {name: pki.RetiringCAsFile}, {name: pki.NextCAsFile}}, err
 	}
 	defer next.Close()
-	link, err := next.Read(linkFile)
+	link, err := next.Read(LinkFile)
 	if err != nil {
 		return nil, err
 	}
-	former, err := formerCAs(f, next)
+	former, err := FormerCAs(f, next)
 	if err != nil {
 		return nil, err
 	}
-	cas, err := next.Read(hostsCA + CertSuffix)
+	cas, err := next.Read(HostsCA + pki.CertSuffix)
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := issuingOf(next, hostsIssuing, hostsCA, HostsIssuingFile)
+	hosts, err := issuingOf(next, HostsIssuing, HostsCA, pki.HostsIssuingFile)
 	return []identityFile{
-		{name: ServerCAFile, data: append(root, link...), perm: secretPerm},
-		{name: RetiringCAsFile, data: former, perm: publicPerm},
-		{name: NextCAsFile, data: cas, perm: publicPerm},
+		{name: pki.ServerCAFile, data: append(root, link...), perm: secretPerm},
+		{name: pki.RetiringCAsFile, data: former, perm: publicPerm},
+		{name: pki.NextCAsFile, data: cas, perm: publicPerm},
 		own, hosts,
 	}, err
 }
 
 // issuingOf returns the file for an issuing CA of a directory. If the CA was moved offline, the file
 // stays: the bundle of the directory says which one it is.
-func issuingOf(f *caDir, stem, bundle, name string) (identityFile, error) {
+func issuingOf(f *Dir, stem, bundle, name string) (identityFile, error) {
 	file := identityFile{name: name, perm: secretPerm}
-	cas, err := f.ReadCAs(bundle + CertSuffix)
+	cas, err := f.ReadCAs(bundle + pki.CertSuffix)
 	if err != nil {
 		return file, err
 	}
 	for _, ca := range cas {
-		if !IsRoot(ca) && ca.CheckSignatureFrom(cas[0]) == nil {
+		if !pki.IsRoot(ca) && ca.CheckSignatureFrom(cas[0]) == nil {
 			file.cert = ca
 		}
 	}
@@ -149,12 +151,12 @@ func issuingOf(f *caDir, stem, bundle, name string) (identityFile, error) {
 
 // encodeIssuing returns an issuing CA in a directory, or nil if its key is not there: it is then
 // elsewhere, or was never made.
-func encodeIssuing(f *caDir, name string) ([]byte, error) {
-	found, err := f.Exists(name + KeySuffix)
+func encodeIssuing(f *Dir, name string) ([]byte, error) {
+	found, err := f.Exists(name + pki.KeySuffix)
 	if err != nil || !found {
 		return nil, err
 	}
-	issuing, err := loadAuthority(f, name)
+	issuing, err := LoadAuthority(f, name)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +164,7 @@ func encodeIssuing(f *caDir, name string) ([]byte, error) {
 }
 
 // isIn reports whether a directory has the file as it should be.
-func (file identityFile) isIn(f *Dir) (bool, error) {
+func (file identityFile) isIn(f *pki.Dir) (bool, error) {
 	old, err := f.Read(file.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -177,7 +179,7 @@ func (file identityFile) isIn(f *Dir) (bool, error) {
 }
 
 // writeNew writes the file unless there is one, which must then be the same.
-func (file identityFile) writeNew(f *Dir) (wrote bool, err error) {
+func (file identityFile) writeNew(f *pki.Dir) (wrote bool, err error) {
 	same, err := file.isIn(f)
 	if err != nil || same || file.data == nil {
 		return false, err
@@ -189,7 +191,7 @@ func (file identityFile) writeNew(f *Dir) (wrote bool, err error) {
 }
 
 // replace writes the file, or removes it if there should be none.
-func (file identityFile) replace(f *Dir) (wrote bool, err error) {
+func (file identityFile) replace(f *pki.Dir) (wrote bool, err error) {
 	same, err := file.isIn(f)
 	if err != nil || same {
 		return false, err

@@ -1,4 +1,4 @@
-package pki
+package revocation
 
 import (
 	"crypto/x509"
@@ -8,13 +8,16 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cis490/internal/ca"
+	"cis490/internal/pki"
 )
 
 // ListIssued returns the certificates issued from dir, sorted by host. Records are further
 // directories with records of issued certificates. If a record cannot be read, it returns an error
 // with the rest of the list.
-func ListIssued(dir string, now time.Time, records ...string) ([]Issued, error) {
-	f, err := openCA(dir)
+func ListIssued(dir string, now time.Time, records ...string) ([]pki.Issued, error) {
+	f, err := ca.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -24,11 +27,11 @@ func ListIssued(dir string, now time.Time, records ...string) ([]Issued, error) 
 		return nil, err
 	}
 	certs, broken := readAllRecords(f, records)
-	list := make([]Issued, 0, len(certs))
+	list := make([]pki.Issued, 0, len(certs))
 	for _, cert := range certs {
 		list = append(list, revoked.describe(cert, now))
 	}
-	slices.SortFunc(list, func(a, b Issued) int {
+	slices.SortFunc(list, func(a, b pki.Issued) int {
 		if c := strings.Compare(string(a.Host), string(b.Host)); c != 0 {
 			return c
 		}
@@ -42,14 +45,14 @@ func ListIssued(dir string, now time.Time, records ...string) ([]Issued, error) 
 
 // readAllRecords returns the certificates on record in a CA directory and in further directories,
 // each of which may be missing, and an error for those that cannot be read.
-func readAllRecords(f *caDir, more []string) ([]*x509.Certificate, error) {
-	certs, broken := readRecords(f.Path(IssuedDir))
-	next, err := openNext(f)
+func readAllRecords(f *ca.Dir, more []string) ([]*x509.Certificate, error) {
+	certs, broken := readRecords(f.Path(pki.IssuedDir))
+	next, err := ca.OpenNext(f)
 	if err != nil {
 		return certs, errors.Join(broken, err)
 	}
 	if next != nil {
-		more = append(slices.Clone(more), next.Path(IssuedDir))
+		more = append(slices.Clone(more), next.Path(pki.IssuedDir))
 		defer next.Close()
 	}
 	for _, path := range more {
@@ -64,7 +67,7 @@ func readAllRecords(f *caDir, more []string) ([]*x509.Certificate, error) {
 
 // readRecords returns the certificates in a directory that can be read, and an error for the others.
 func readRecords(path string) ([]*x509.Certificate, error) {
-	record, err := OpenDir(path)
+	record, err := pki.OpenDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -78,10 +81,10 @@ func readRecords(path string) ([]*x509.Certificate, error) {
 		if err != nil {
 			return certs, errors.Join(append(broken, err)...)
 		}
-		if filepath.Ext(entry.Name()) != CertSuffix { // a temporary file that power loss left
+		if filepath.Ext(entry.Name()) != pki.CertSuffix { // a temporary file that power loss left
 			continue
 		}
-		cert, err := ReadRecord(record, entry.Name())
+		cert, err := pki.ReadRecord(record, entry.Name())
 		if err != nil {
 			broken = append(broken, err)
 			continue

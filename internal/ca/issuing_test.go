@@ -1,4 +1,4 @@
-package pki_test
+package ca_test
 
 import (
 	"crypto/ecdsa"
@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 // Whoever takes over the receiver has the key of the hosts' issuing CA. It signs hosts of this trust
@@ -138,7 +140,7 @@ func TestIssuingCAOfTheReceiverSignsItsNamesOnly(t *testing.T) {
 		{[]string{"fd00::1"}, "fd00::2", false},
 	} {
 		dir := t.TempDir()
-		fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: test.names}))
+		fixture.Must(t, ca.Init(dir, ca.InitOptions{Names: test.names}))
 		issuing := pkitest.LoadAuthority(t, dir, "ca-issuing")
 		c := pkitest.HostTemplate(t)
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
@@ -182,40 +184,40 @@ func TestOpenSSLAcceptsChainsOfIssuingCAs(t *testing.T) {
 func TestRootsMayBeOffline(t *testing.T) {
 	l := pkitest.NewJoinLab(t)
 	l.TakeOffline()
-	if _, err := pki.RenewServer(l.Dir, pki.RenewOptions{}); err != nil {
+	if _, err := ca.RenewServer(l.Dir, ca.RenewOptions{}); err != nil {
 		t.Errorf("renew: %v", err)
 	}
 	fixture.Must(t, l.Gate.Reload())
 	h := l.Join("lab-02", false, time.Now())
 	h.WantAccess("lab-02 mtls")
-	list, err := pki.RevokeHost(l.Dir, "lab-02", time.Now(), pki.RecordsIn(l.Identity))
+	list, err := revocation.RevokeHost(l.Dir, "lab-02", time.Now(), pki.RecordsIn(l.Identity))
 	if err != nil || len(list) != 1 || list[0].State != pki.Revoked {
 		t.Errorf("revoke: %+v, %v", list, err)
 	}
 	fixture.Must(t, l.Gate.Reload())
 	h.WantRefusedOnSameConnection(403)
-	if _, err := pki.RenewServer(l.Dir, pki.RenewOptions{Names: []string{"other.lab"}}); err == nil || !strings.Contains(err.Error(), "key of the root is needed") {
+	if _, err := ca.RenewServer(l.Dir, ca.RenewOptions{Names: []string{"other.lab"}}); err == nil || !strings.Contains(err.Error(), "key of the root is needed") {
 		t.Errorf("renew for another name: %v", err)
 	}
 }
 
 func TestOfflinePKIHasNoIssuingCA(t *testing.T) {
 	dir, identity := t.TempDir(), filepath.Join(t.TempDir(), "identity")
-	fixture.Must(t, pki.InitCA(dir, pki.InitOptions{Names: []string{"localhost"}, Offline: true}))
+	fixture.Must(t, ca.Init(dir, ca.InitOptions{Names: []string{"localhost"}, Offline: true}))
 	if found, _ := filepath.Glob(filepath.Join(dir, "*issuing*")); len(found) > 0 {
 		t.Errorf("got %v", found)
 	}
 	fixture.Must(t, pki.CreateIdentityDir(identity))
-	if _, err := pki.InstallIssuing(dir, identity); !errors.Is(err, pki.ErrNoIssuing) {
+	if _, err := ca.InstallIssuing(dir, identity); !errors.Is(err, pki.ErrNoIssuing) {
 		t.Errorf("got %v, want %v", err, pki.ErrNoIssuing)
 	}
 	if _, err := gate.OpenIssuer(identity); !errors.Is(err, pki.ErrNoIssuing) {
 		t.Errorf("got %v, want %v", err, pki.ErrNoIssuing)
 	}
 	for _, do := range []func() error{
-		func() error { _, err := pki.RenewServer(dir, pki.RenewOptions{}); return err },
-		func() error { _, err := pki.IssueHost(dir, "lab-01", t.TempDir(), pki.IssueOptions{}); return err },
-		func() error { _, err := pki.RevokeHost(dir, "lab-01", time.Now()); return err },
+		func() error { _, err := ca.RenewServer(dir, ca.RenewOptions{}); return err },
+		func() error { _, err := ca.IssueHost(dir, "lab-01", t.TempDir(), ca.IssueOptions{}); return err },
+		func() error { _, err := revocation.RevokeHost(dir, "lab-01", time.Now()); return err },
 	} {
 		fixture.Must(t, do())
 	}
@@ -224,13 +226,13 @@ func TestOfflinePKIHasNoIssuingCA(t *testing.T) {
 // Hosts have certificates of the one that is there.
 func TestIssuingCAIsNeverReplaced(t *testing.T) {
 	l := pkitest.NewJoinLab(t)
-	if changed, err := pki.InstallIssuing(l.Dir, l.Identity); err != nil || changed {
+	if changed, err := ca.InstallIssuing(l.Dir, l.Identity); err != nil || changed {
 		t.Errorf("the same one: %v, %v", changed, err)
 	}
 	other := t.TempDir()
-	fixture.Must(t, pki.InitCA(other, pki.InitOptions{Names: []string{"localhost"}}))
+	fixture.Must(t, ca.Init(other, ca.InitOptions{Names: []string{"localhost"}}))
 	before := pkitest.ReadFile(t, filepath.Join(l.Identity, "hosts-issuing.pem"))
-	if _, err := pki.InstallIssuing(other, l.Identity); err == nil {
+	if _, err := ca.InstallIssuing(other, l.Identity); err == nil {
 		t.Error("another one: no error")
 	}
 	if string(pkitest.ReadFile(t, filepath.Join(l.Identity, "hosts-issuing.pem"))) != string(before) {

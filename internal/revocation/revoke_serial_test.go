@@ -1,4 +1,4 @@
-package pki_test
+package revocation_test
 
 import (
 	"math/big"
@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/pki"
 	"cis490/internal/pkitest"
+	"cis490/internal/revocation"
 )
 
 // newRestoredCA returns a CA directory, and a certificate that was issued from it after the
@@ -17,7 +19,7 @@ import (
 func newRestoredCA(t *testing.T) (dir, file string, issued pki.Issued) {
 	t.Helper()
 	dir, out := pkitest.CreateCAs(t), t.TempDir()
-	issued, err := pki.IssueHost(dir, "lab-01", out, pki.IssueOptions{})
+	issued, err := ca.IssueHost(dir, "lab-01", out, ca.IssueOptions{})
 	if err == nil {
 		err = os.RemoveAll(filepath.Join(dir, "issued"))
 	}
@@ -28,21 +30,21 @@ func newRestoredCA(t *testing.T) (dir, file string, issued pki.Issued) {
 }
 
 func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
-	for name, revoke := range map[string]func(dir, file string, issued pki.Issued) (pki.Revocation, error){
-		"by serial": func(dir, _ string, issued pki.Issued) (pki.Revocation, error) {
-			serial, err := pki.ParseSerial(issued.Serial)
+	for name, revoke := range map[string]func(dir, file string, issued pki.Issued) (revocation.Result, error){
+		"by serial": func(dir, _ string, issued pki.Issued) (revocation.Result, error) {
+			serial, err := revocation.ParseSerial(issued.Serial)
 			if err != nil {
-				return pki.Revocation{}, err
+				return revocation.Result{}, err
 			}
-			return pki.RevokeSerial(dir, serial, time.Now())
+			return revocation.RevokeSerial(dir, serial, time.Now())
 		},
-		"by file": func(dir, file string, _ pki.Issued) (pki.Revocation, error) {
-			return pki.RevokeCertificate(dir, file, time.Now())
+		"by file": func(dir, file string, _ pki.Issued) (revocation.Result, error) {
+			return revocation.RevokeCertificate(dir, file, time.Now())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, file, issued := newRestoredCA(t)
-			if _, err := pki.RevokeHost(dir, "lab-01", time.Now()); err == nil {
+			if _, err := revocation.RevokeHost(dir, "lab-01", time.Now()); err == nil {
 				t.Fatal("the directory has a record")
 			}
 			r, err := revoke(dir, file, issued)
@@ -65,18 +67,18 @@ func TestCertificateWithoutRecordCanBeRevoked(t *testing.T) {
 
 func TestRevokedWithoutRecordIsRefused(t *testing.T) {
 	l := pkitest.New(t, nil)
-	c := l.Issue("lab-01", pki.IssueOptions{})
+	c := l.Issue("lab-01", ca.IssueOptions{})
 	c.WantAccess("lab-01 mtls")
-	list, err := pki.ListIssued(l.Dir, time.Now())
+	list, err := revocation.ListIssued(l.Dir, time.Now())
 	if err == nil {
 		err = os.RemoveAll(l.Path("issued"))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	serial, err := pki.ParseSerial(list[0].Serial)
+	serial, err := revocation.ParseSerial(list[0].Serial)
 	if err == nil {
-		_, err = pki.RevokeSerial(l.Dir, serial, time.Now())
+		_, err = revocation.RevokeSerial(l.Dir, serial, time.Now())
 	}
 	if err == nil {
 		err = l.Gate.Reload()
@@ -103,7 +105,7 @@ func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
 		garbage:                              "PEM blocks",
 		filepath.Join(t.TempDir(), "absent"): "no such file",
 	} {
-		if r, err := pki.RevokeCertificate(dir, path, time.Now()); err == nil || !strings.Contains(err.Error(), want) {
+		if r, err := revocation.RevokeCertificate(dir, path, time.Now()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v; want an error that says %q", path, r, err, want)
 		}
 	}
@@ -115,17 +117,17 @@ func TestOnlyOwnCertificatesAreRevokedByFile(t *testing.T) {
 func TestSerialsAreReadAsProgramsPrintThem(t *testing.T) {
 	want := big.NewInt(0x0abc12)
 	for _, text := range []string{"abc12", "0abc12", "0ABC12", "0x0abc12", "0X0ABC12", "0a:bc:12", "0A:BC:12", "00000000000000000000000000000000000000000abc12"} {
-		if got, err := pki.ParseSerial(text); err != nil || got.Cmp(want) != 0 {
+		if got, err := revocation.ParseSerial(text); err != nil || got.Cmp(want) != 0 {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
-	if got, err := pki.ParseSerial(strings.Repeat("ff", 20)); err != nil || got.BitLen() != 160 {
+	if got, err := revocation.ParseSerial(strings.Repeat("ff", 20)); err != nil || got.BitLen() != 160 {
 		t.Errorf("20 bytes: %v, %v", got, err)
 	}
 	for _, text := range []string{
 		"", "0", "00", "0x", "x", "lab-01", "-1", "+1", " 1", "a:bc:12", "0a::12", ":", "0a:bc:", "0x0x1", "1_0", strings.Repeat("ff", 21), "\x1b[31m",
 	} {
-		got, err := pki.ParseSerial(text)
+		got, err := revocation.ParseSerial(text)
 		if err == nil || strings.ContainsRune(err.Error(), '\x1b') {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
@@ -137,14 +139,14 @@ func FuzzParseSerial(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		n, err := pki.ParseSerial(text)
+		n, err := revocation.ParseSerial(text)
 		if err != nil {
 			return
 		}
 		if n.Sign() <= 0 || n.BitLen() > 160 {
 			t.Fatalf("%q: %v", text, n)
 		}
-		if again, err := pki.ParseSerial(n.Text(16)); err != nil || again.Cmp(n) != 0 {
+		if again, err := revocation.ParseSerial(n.Text(16)); err != nil || again.Cmp(n) != 0 {
 			t.Fatalf("%q: %v, then %v, %v", text, n, again, err)
 		}
 	})
