@@ -46,16 +46,22 @@ var importRules = map[string]importRule{
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
 	// The next layers, in the order in which an episode passes them.
-	"internal/source":    {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
-	"internal/archive":   {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
-	"internal/outbox":    {"digest durable episode", "keeps sealed bytes and does not look into them"},
-	"internal/wire":      {"digest episode printable", "the protocol has no disk, neither end of it"},
-	"internal/hint":      {"printable wire", "explains what an error of the client means to an operator"},
-	"internal/pki":       {"digest durable episode printable serviceuser", "says who is at the other end, not what they may send; its commands stay root, and open a directory as those that do not"},
-	"internal/invite":    {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
-	"internal/admission": {"episode", "decides what may begin, and does not do it: no protocol, no store"},
-	"internal/store":     {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
-	"internal/index":     {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
+	"internal/source":      {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
+	"internal/archive":     {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
+	"internal/outbox":      {"digest durable episode", "keeps sealed bytes and does not look into them"},
+	"internal/wire":        {"digest episode printable", "the protocol has no disk, neither end of it"},
+	"internal/hint":        {"printable wire", "explains what an error of the client means to an operator"},
+	"internal/pki":         {"durable episode printable serviceuser", "certificates, lists and the files that have them, for both ends: root opens a directory as the commands that become the service user do"},
+	"internal/credentials": {"durable episode pki", "what a host presents and whom it trusts: which requests it makes with that is the matter of wire and the shipper"},
+	"internal/hostrecord":  {"durable episode pki", "what a receiver remembers of a host: what follows from it is decided by gate and the receiver"},
+	"internal/gate":        {"digest episode hostrecord pki printable", "says who is at the other end, not what they may send"},
+	"internal/ca":          {"durable episode pki serviceuser", "what an operator does with a directory of CAs: its commands stay root"},
+	"internal/revocation":  {"ca episode pki printable", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
+	"internal/rotation":    {"ca durable pki revocation serviceuser", "replaces a directory of CAs by another, with its revocations"},
+	"internal/invite":      {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
+	"internal/admission":   {"episode", "decides what may begin, and does not do it: no protocol, no store"},
+	"internal/store":       {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
+	"internal/index":       {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
 
 	"internal/bandwidth": {"config", "limits readers, whatever they read"},
 	"internal/settling":  {"archive digest", "decides by the marks of a tree that another package walked"},
@@ -66,24 +72,25 @@ var importRules = map[string]importRule{
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"archive bandwidth config device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config datadir device digest durable episode fleet index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"archive bandwidth config credentials device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable logging printable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"cli config datadir durable episode fleet fsck index invite logging pki printable receiver scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/shipper":  {"cli config credentials durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
+	"cmd/receiver": {"ca cli config datadir durable episode fleet fsck gate hostrecord index invite logging pki printable receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
 	"internal/scrub":   {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
 	// A whole lab in one test, so it may import everything except the programs.
-	"internal/labtest": {"archive cli config digest durable episode fixture index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+	"internal/labtest": {"archive cli config credentials digest durable episode fixture gate index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.
 	"internal/fixture":    {"", "what any test needs, of no program"},
 	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
+	"internal/pkitest":    {"ca credentials episode fixture gate hostrecord pki rotation serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
 	"internal/scripttest": {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// The packages that break the programs import none of them; their tests may.
@@ -114,12 +121,12 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "internal/hint internal/labtest internal/pki internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
-	"testing":                         "internal/fixture internal/indextest internal/labtest internal/scripttest",
+	"net/http":                        "internal/gate internal/hint internal/labtest internal/pkitest internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 
 // testOnly are the packages that no program may import.
-var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/scripttest": true}
+var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/pkitest": true, "internal/scripttest": true}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {
@@ -174,11 +181,11 @@ func refusal(dir string, test bool, imported string) string {
 func TestHalvesMeetInWireOnly(t *testing.T) {
 	packages := project(t)
 	for _, half := range []struct{ from, never string }{
-		{"internal/shipper", "store index fsck scrub datadir receiver"},
-		{"cmd/shipper", "store index fsck scrub datadir receiver"},
+		{"internal/shipper", "store index fsck scrub datadir receiver gate hostrecord ca revocation rotation"},
+		{"cmd/shipper", "store index fsck scrub datadir receiver gate hostrecord ca revocation rotation"},
 
-		{"internal/receiver", "source outbox shipper"},
-		{"cmd/receiver", "source outbox shipper"},
+		{"internal/receiver", "source outbox shipper credentials ca revocation rotation"},
+		{"cmd/receiver", "source outbox shipper credentials"},
 	} {
 		reached := map[string]bool{}
 		reach(packages, half.from, reached)

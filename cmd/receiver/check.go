@@ -16,7 +16,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
-	"cis490/internal/pki"
+	"cis490/internal/gate"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -199,7 +199,7 @@ func printFacts(to io.Writer, f checkFacts) error {
 // checkConfig loads what the daemon would load.
 func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, error) {
 	f := checkFacts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.TrustConfig().Files()}
-	trust, err := pki.LoadTrust(c.TrustConfig())
+	trust, err := gate.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, err
 	}
@@ -251,7 +251,7 @@ func checkReload(file string, c receiver.Config) (f checkFacts, hidden string, e
 	if len(f.Files) < len(c.TrustConfig().Files()) {
 		return f, hidden, nil // without certificate or key there is nothing to try
 	}
-	trust, err := pki.LoadTrust(c.TrustConfig())
+	trust, err := gate.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, hidden, err
 	}

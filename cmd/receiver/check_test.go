@@ -6,15 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
 )
 
 // If check finds nothing wrong, the daemon must be able to start.
 func TestCheckFindsWhatKeepsTheDaemonFromStarting(t *testing.T) {
 	dir := t.TempDir()
-	fixture.Must(t, pki.InitCA(filepath.Join(dir, "pki"), pki.InitOptions{Names: []string{"localhost"}}))
+	fixture.Must(t, ca.Init(filepath.Join(dir, "pki"), ca.InitOptions{Names: []string{"localhost"}}))
 	file := filepath.Join(dir, "receiver.toml")
 	text := `data_dir = "data"
 [tls]

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/gate"
 	"cis490/internal/logging"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/systemd"
 )
@@ -32,7 +32,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	log, flush := logging.NewDaemon(o.verbose)
 	defer flush()
-	gate, err := pki.Open(cfg.TrustConfig())
+	gate, err := gate.Open(cfg.TrustConfig())
 	if err != nil {
 		return trustError(err, cfg, o.config)
 	}

@@ -15,9 +15,11 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/wire"
 )
 
@@ -96,7 +98,7 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 }
 
 func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	list, err := pki.ListIssued(filepath.Dir(string(cfg.TLS.ClientCAFile)), now, pki.RecordsIn(string(cfg.IdentityDir)))
+	list, err := revocation.ListIssued(filepath.Dir(string(cfg.TLS.ClientCAFile)), now, pki.RecordsIn(string(cfg.IdentityDir)))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		err = nil // the certificates are those of another CA, or not for this user to see
 	}
@@ -110,7 +112,7 @@ func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now ti
 }
 
 func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
+	records, err := hostrecord.List(string(cfg.IdentityDir))
 	for name, r := range records {
 		h := all[name]
 		h.Host.Host, h.LastContact = name, r.LastContact
@@ -137,11 +139,11 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 
 // addRotation adds the progress of each host, if a rotation is in progress.
 func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
-	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	rotation, err := hostrecord.ReadRotation(string(cfg.IdentityDir))
 	if err != nil || rotation == nil {
 		return err
 	}
-	records, err := pki.ListHostRecords(string(cfg.IdentityDir))
+	records, err := hostrecord.List(string(cfg.IdentityDir))
 	for name, h := range all {
 		r := records[name]
 		h.Rotation = &hostRotation{rotation.TrustsNewCA(r), rotation.HasNewCertificate(r)}

@@ -17,6 +17,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
+	"cis490/internal/gate"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -133,8 +134,8 @@ func runInvite(c *cobra.Command, o *options, host episode.Name, i inviteOptions)
 }
 
 // openIssuer loads the issuing CA, to see whether the receiver can sign.
-func openIssuer(cfg receiver.Config) (*pki.Issuer, error) {
-	issuer, err := pki.OpenIssuer(string(cfg.IdentityDir))
+func openIssuer(cfg receiver.Config) (*gate.Issuer, error) {
+	issuer, err := gate.OpenIssuer(string(cfg.IdentityDir))
 	if errors.Is(err, pki.ErrNoIssuing) {
 		err = fmt.Errorf("%w: run 'receiver setup', or issue the certificate with 'receiver pki issue'", err)
 	}
@@ -165,7 +166,7 @@ func checkInvited(cfg receiver.Config, host episode.Name, again bool) error {
 // receiverURLs returns the URLs of the names in the receiver's certificate. Names that lead back to
 // the machine itself, such as localhost, are used only if there are no others.
 func receiverURLs(cfg receiver.Config, address string) ([]string, error) {
-	trust, err := pki.LoadTrust(cfg.TrustConfig())
+	trust, err := gate.LoadTrust(cfg.TrustConfig())
 	if err != nil {
 		return nil, err
 	}

@@ -10,9 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/ca"
 	"cis490/internal/cli"
 	"cis490/internal/episode"
 	"cis490/internal/pki"
+	"cis490/internal/revocation"
 )
 
 // maxDays keeps expiry dates within the years that certificates can represent.
@@ -40,7 +42,7 @@ receiver needs only server.crt, server.key, hosts-ca.crt and hosts.crl from it.`
 
 func pkiInitCommand() *cobra.Command {
 	var dir string
-	var o pki.InitOptions
+	var o ca.InitOptions
 	var days, caDays int
 	cmd := &cobra.Command{
 		Use:   "init --dir DIR --name NAME[,IP...]",
@@ -55,7 +57,7 @@ The names are the DNS names and IP addresses by which hosts reach the receiver.`
 		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.LeafValid, o.CAValid = inDays(days), inDays(caDays)
-			if err := pki.InitCA(dir, o); err != nil {
+			if err := ca.Init(dir, o); err != nil {
 				return err
 			}
 			return printf(cmd.OutOrStdout(), `%[1]s now holds:
@@ -75,7 +77,7 @@ Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
 	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
 	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make server.crt valid for `N` days")
-	cmd.Flags().IntVar(&caDays, "ca-days", asDays(pki.DefaultCAValid), "make the CAs valid for `N` days")
+	cmd.Flags().IntVar(&caDays, "ca-days", asDays(ca.DefaultCAValid), "make the CAs valid for `N` days")
 	mustMark(cmd.MarkFlagRequired("name"))
 	return cmd
 }
@@ -92,7 +94,7 @@ func issuingFiles(offline bool) string {
 
 func pkiIssueCommand() *cobra.Command {
 	var dir, out string
-	var o pki.IssueOptions
+	var o ca.IssueOptions
 	var days int
 	cmd := &cobra.Command{
 		Use:   "issue HOST --dir DIR --out OUT",
@@ -105,11 +107,11 @@ A host may have several certificates. Older ones stay valid until they expire or
 are revoked.`,
 		Example: `  receiver pki issue lab-01 --dir /etc/cis490/pki --out ./lab-01`,
 		Args: checkArgs(hostArg, func(args []string) error {
-			return errors.Join(pki.CheckHost(episode.Name(args[0])), checkDays("days", days))
+			return errors.Join(ca.CheckHost(episode.Name(args[0])), checkDays("days", days))
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Valid = inDays(days)
-			issued, err := pki.IssueHost(dir, episode.Name(args[0]), out, o)
+			issued, err := ca.IssueHost(dir, episode.Name(args[0]), out, o)
 			if err != nil {
 				return err
 			}
@@ -140,7 +142,7 @@ func pkiListCommand() *cobra.Command {
 		Example: `  receiver pki list --dir /etc/cis490/pki`,
 		Args:    checkArgs(cobra.NoArgs, nil),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := pki.ListIssued(dir, time.Now(), recordsFor(dir))
+			list, err := revocation.ListIssued(dir, time.Now(), recordsFor(dir))
 			if list == nil {
 				return err
 			}
@@ -179,7 +181,7 @@ certificates that were revoked since the backup become valid again.`,
 			if len(args) == 0 {
 				return revokeOne(cmd, dir, serial, cert)
 			}
-			revoked, err := pki.RevokeHost(dir, episode.Name(args[0]), time.Now(), recordsFor(dir))
+			revoked, err := revocation.RevokeHost(dir, episode.Name(args[0]), time.Now(), recordsFor(dir))
 			if len(revoked) == 0 {
 				return err
 			}
@@ -200,7 +202,7 @@ func checkRevoke(cmd *cobra.Command, args []string, serial string) error {
 	case bySerial && byCert, (bySerial || byCert) && len(args) > 0:
 		return errors.New("requires exactly one of HOST, --serial and --cert")
 	case bySerial:
-		_, err := pki.ParseSerial(serial)
+		_, err := revocation.ParseSerial(serial)
 		return err
 	case byCert:
 		return nil
@@ -210,16 +212,16 @@ func checkRevoke(cmd *cobra.Command, args []string, serial string) error {
 
 // revokeOne revokes a certificate that is named by its serial, or by a file.
 func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
-	var revoked pki.Revocation
+	var revoked revocation.Result
 	var err error
 	if cert != "" {
-		revoked, err = pki.RevokeCertificate(dir, cert, time.Now())
+		revoked, err = revocation.RevokeCertificate(dir, cert, time.Now())
 	} else {
-		number, perr := pki.ParseSerial(serial)
+		number, perr := revocation.ParseSerial(serial)
 		if perr != nil {
 			return cli.UsageError(perr)
 		}
-		revoked, err = pki.RevokeSerial(dir, number, time.Now(), recordsFor(dir))
+		revoked, err = revocation.RevokeSerial(dir, number, time.Now(), recordsFor(dir))
 	}
 	if revoked.Serial == "" {
 		return err
@@ -242,7 +244,7 @@ const copyNext = `Next: copy it to the receiver as its %s, and reload the receiv
 
 func pkiRenewCommand() *cobra.Command {
 	var dir string
-	var o pki.RenewOptions
+	var o ca.RenewOptions
 	var days int
 	cmd := &cobra.Command{
 		Use:   "renew --dir DIR",
@@ -253,13 +255,13 @@ changes for the hosts. Without --name, the names stay too.`,
 		Args: checkArgs(cobra.NoArgs, func([]string) error {
 			var err error
 			if len(o.Names) > 0 {
-				err = pki.InitOptions{Names: o.Names}.Validate()
+				err = ca.InitOptions{Names: o.Names}.Validate()
 			}
 			return errors.Join(err, checkDays("days", days))
 		}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.LeafValid = inDays(days)
-			ends, err := pki.RenewServer(dir, o)
+			ends, err := ca.RenewServer(dir, o)
 			if err != nil {
 				return err
 			}

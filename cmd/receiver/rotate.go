@@ -12,12 +12,16 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
+	"cis490/internal/ca"
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/rotation"
 	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
 )
@@ -74,7 +78,7 @@ Both steps can be repeated after an interruption.`,
 	c.Flags().BoolVar(&r.finish, "finish", false, "retire the former CAs")
 	c.Flags().BoolVar(&r.force, "force", false, "finish even if hosts are locked out")
 	c.Flags().BoolVar(&r.offline, "offline", false, "create no issuing CAs (default: as now)")
-	c.Flags().IntVar(&r.caDays, "ca-days", asDays(pki.DefaultCAValid), "make the CAs valid for `N` days")
+	c.Flags().IntVar(&r.caDays, "ca-days", asDays(ca.DefaultCAValid), "make the CAs valid for `N` days")
 	return c
 }
 
@@ -106,13 +110,13 @@ func rotatedDir(cfg receiver.Config) (string, error) {
 
 func beginRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, r rotateOptions) error {
 	if !c.Flags().Changed("offline") {
-		issuing, err := pki.HasIssuing(dir)
+		issuing, err := ca.HasIssuing(dir)
 		if err != nil {
 			return err
 		}
 		r.offline = !issuing
 	}
-	created, err := pki.Rotate(dir, pki.RotateOptions{CAValid: inDays(r.caDays), Offline: r.offline, Service: stateOf(cfg)})
+	created, err := rotation.Start(dir, rotation.Options{CAValid: inDays(r.caDays), Offline: r.offline, Service: stateOf(cfg)})
 	if err != nil {
 		return err
 	}
@@ -139,11 +143,11 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 	give := func() error {
 		return serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))
 	}
-	_, serr := pki.OpenIssuer(identity)
+	_, serr := gate.OpenIssuer(identity)
 	if err := errors.Join(pki.CreateIdentityDir(identity), give()); err != nil { // the service's, before it has files
 		return "", err
 	}
-	changed, err := pki.ReplaceIssuing(dir, identity)
+	changed, err := ca.ReplaceIssuing(dir, identity)
 	if errors.Is(err, pki.ErrNoIssuing) {
 		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join, and do not renew by themselves\n")
 		err = nil
@@ -162,15 +166,15 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 }
 
 func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {
-	rotation, err := pki.ReadRotation(string(cfg.IdentityDir))
+	status, err := hostrecord.ReadRotation(string(cfg.IdentityDir))
 	if err != nil {
 		return err
 	}
 	if err := checkReady(c, cfg, force); err != nil {
 		return err
 	}
-	former, err := pki.FinishRotation(dir, string(cfg.IdentityDir), time.Now())
-	if errors.Is(err, pki.ErrNoRotation) && rotation != nil { // an earlier call was interrupted after this
+	former, err := rotation.Finish(dir, string(cfg.IdentityDir), time.Now())
+	if errors.Is(err, rotation.ErrNoRotation) && status != nil { // an earlier call was interrupted after this
 		former, err = dir+"-former-*", nil
 	}
 	if err != nil {

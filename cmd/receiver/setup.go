@@ -12,8 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/ca"
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/gate"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/printable"
@@ -24,7 +26,7 @@ import (
 
 // setupCommand returns "receiver setup".
 func setupCommand(o *options) *cobra.Command {
-	var init pki.InitOptions
+	var init ca.InitOptions
 	var dir, listen string
 	c := &cobra.Command{
 		Use:   "setup --name NAME[,IP...]",
@@ -62,7 +64,7 @@ func checkListen(listen string) error {
 
 // runSetup does one step after the other. Each leaves alone what exists, so that an interrupted
 // setup is repeated.
-func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOptions) error {
+func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOptions) error {
 	file, err := filepath.Abs(o.config)
 	if err != nil {
 		return err
@@ -103,7 +105,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 	}
 	// Not only if the key is new: an earlier setup may have been interrupted before this.
 	if (made || installed) && cfg.TLS.KeyFile == config.Path(filepath.Join(dir, "server.key")) {
-		if err := pki.ShareKey(dir, stateOf(cfg)); err != nil {
+		if err := ca.ShareKey(dir, stateOf(cfg)); err != nil {
 			return err
 		}
 	}
@@ -120,7 +122,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init pki.InitOpt
 }
 
 // noteUnused names the flags that what was kept does not follow.
-func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init pki.InitOptions) {
+func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init ca.InitOptions) {
 	note := func(format string, args ...any) {
 		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: "+format+"\n", args...)
 	}
@@ -130,7 +132,7 @@ func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init pki.I
 	if c.Flags().Changed("trust-domain") && init.TrustDomain != cfg.Auth.TrustDomain {
 		note("--trust-domain %s is not used: the configuration says trust_domain = %q", init.TrustDomain, cfg.Auth.TrustDomain)
 	}
-	trust, err := pki.LoadTrust(cfg.TrustConfig())
+	trust, err := gate.LoadTrust(cfg.TrustConfig())
 	if err != nil {
 		return // the check at the end says why
 	}
@@ -175,7 +177,7 @@ trust_domain = %q
 }
 
 // createPKI creates the CAs, unless the receiver has a certificate.
-func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool, err error) {
+func createPKI(cfg receiver.Config, dir string, init ca.InitOptions) (made bool, err error) {
 	if _, err := os.Stat(string(cfg.TLS.CertFile)); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
@@ -186,7 +188,7 @@ func createPKI(cfg receiver.Config, dir string, init pki.InitOptions) (made bool
 	case cfg.Auth.TrustDomain != init.TrustDomain:
 		return false, cli.UsageError(fmt.Errorf("the configuration says trust_domain = %q, but --trust-domain is %s: make them the same", cfg.Auth.TrustDomain, init.TrustDomain))
 	}
-	return true, pki.InitCA(dir, init)
+	return true, ca.Init(dir, init)
 }
 
 // installIdentity lets the service sign for hosts, if there is a CA for that. It reports whether it
@@ -200,11 +202,11 @@ func installIdentity(cfg receiver.Config, dir string) (changed, signs bool, err 
 	if err := pki.CreateIdentityDir(identity); err != nil {
 		return false, false, err
 	}
-	changed, err = pki.InstallIssuing(dir, identity)
+	changed, err = ca.InstallIssuing(dir, identity)
 	if errors.Is(err, pki.ErrNoIssuing) || errors.Is(err, fs.ErrNotExist) {
 		err = nil // there is none, or its key was moved offline after it was installed
 	}
-	_, serr := pki.OpenIssuer(identity)
+	_, serr := gate.OpenIssuer(identity)
 	err = errors.Join(err, serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...)))
 	return changed || missing != nil, serr == nil, err
 }

@@ -12,17 +12,17 @@ import (
 	"syscall"
 	"testing"
 
+	"cis490/internal/ca"
 	"cis490/internal/cli"
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
 )
 
 // A stop ends the daemon with 0 at any time. The next start continues the recovery.
 func TestStopDuringRecoveryIsNoFailure(t *testing.T) {
 	dir := t.TempDir()
-	fixture.Must(t, pki.InitCA(filepath.Join(dir, "pki"), pki.InitOptions{Names: []string{"localhost"}}))
+	fixture.Must(t, ca.Init(filepath.Join(dir, "pki"), ca.InitOptions{Names: []string{"localhost"}}))
 	file := filepath.Join(dir, "receiver.toml")
 	staged := filepath.Join(dir, "data", "staging", "lab-01", "run-1~nonce")
 	stored := filepath.Join(dir, "data", "episodes", "lab-01", "run-1.tar.zst")

@@ -12,9 +12,9 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/durable"
 	"cis490/internal/hostdir"
-	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -108,7 +108,7 @@ func runCheckReload(c *cobra.Command, o *options, cfg shipper.Config) error {
 	}
 	var err error
 	if len(visible) == len(reloadedFiles(cfg)) { // without certificate or key there is nothing to try
-		_, err = pki.LoadClient(credentialFiles(cfg))
+		_, err = credentials.Load(credentialFiles(cfg))
 	}
 	if err := errors.Join(cli.UsageError(err), cli.BecomeServiceUser(c, stateOf(cfg))); err != nil {
 		return err

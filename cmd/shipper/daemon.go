@@ -12,18 +12,18 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/hint"
 	"cis490/internal/hostdir"
 	"cis490/internal/logging"
-	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
 
 // credentialFiles returns the files that a start and a reload read.
-func credentialFiles(c shipper.Config) pki.ClientConfig {
-	return pki.ClientConfig{
+func credentialFiles(c shipper.Config) credentials.Config {
+	return credentials.Config{
 		CAFile:    string(c.Receiver.CAFile),
 		CertFile:  string(c.Receiver.CertFile),
 		KeyFile:   string(c.Receiver.KeyFile),
@@ -37,8 +37,8 @@ func credentialFiles(c shipper.Config) pki.ClientConfig {
 func reloadedFiles(c shipper.Config) []string { return credentialFiles(c).Files() }
 
 // newClient returns the client of c, and the credentials that it presents.
-func newClient(c shipper.Config) (*wire.Client, *pki.Client, error) {
-	creds, err := pki.LoadClient(credentialFiles(c))
+func newClient(c shipper.Config) (*wire.Client, *credentials.Client, error) {
+	creds, err := credentials.Load(credentialFiles(c))
 	if err != nil {
 		return nil, nil, cli.UsageError(err)
 	}
@@ -47,7 +47,7 @@ func newClient(c shipper.Config) (*wire.Client, *pki.Client, error) {
 }
 
 // newClientOf returns a client that presents the given credentials.
-func newClientOf(c shipper.Config, creds *pki.Client) (*wire.Client, error) {
+func newClientOf(c shipper.Config, creds *credentials.Client) (*wire.Client, error) {
 	client, err := wire.NewClient(wire.ClientConfig{
 		URL:     c.Receiver.URL,
 		Host:    c.HostID,
@@ -59,7 +59,7 @@ func newClientOf(c shipper.Config, creds *pki.Client) (*wire.Client, error) {
 		TrustedCAs: creds.TrustedCAs,
 		Pinged: func(p wire.PingResponse) {
 			if p.CAs != nil {
-				creds.NoteAnnouncement(pki.Announcement{ServerCAs: p.CAs.Server, Renew: p.CAs.Renew})
+				creds.NoteAnnouncement(credentials.Announcement{ServerCAs: p.CAs.Server, Renew: p.CAs.Renew})
 			}
 		},
 	})
@@ -124,7 +124,7 @@ func startError(err error, file string) error {
 type credentialReloader struct {
 	log     *slog.Logger
 	cfg     shipper.Config
-	creds   *pki.Client
+	creds   *credentials.Client
 	client  *wire.Client
 	reloads *cli.Reloader
 	renewer *certificateRenewer

@@ -19,6 +19,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/durable"
 	"cis490/internal/hint"
 	"cis490/internal/invite"
@@ -172,7 +173,7 @@ func askFor(ctx context.Context, url string, plan *configPlan, token invite.Toke
 	if err != nil {
 		return nil, err
 	}
-	conn, root, err := pki.DialJoin(ctx, wire.Dial, addr, wire.JoinProtocol, token.CA, time.Now())
+	conn, root, err := credentials.DialJoin(ctx, wire.Dial, addr, wire.JoinProtocol, token.CA, time.Now())
 	if err != nil {
 		return nil, &unansweredError{err}
 	}
@@ -186,12 +187,12 @@ func askFor(ctx context.Context, url string, plan *configPlan, token invite.Toke
 
 // requestCertificate sends the request over a connection, and installs the answer.
 func requestCertificate(ctx context.Context, conn net.Conn, addr string, root *x509.Certificate, identity string, token invite.Token) (*x509.Certificate, error) {
-	lock, err := pki.LockIdentity(ctx, identity)
+	lock, err := credentials.LockIdentity(ctx, identity)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	pending, err := pki.OpenPending(identity, token.ID)
+	pending, err := credentials.OpenPending(identity, token.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/credentials"
 	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
-	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -52,7 +52,7 @@ func (o *options) openAsUser(cmd *cobra.Command) (shipper.Config, error) {
 // connectAsUser is openAsUser for a command that talks to the receiver: it reads certificate, key
 // and token first, which root may be able to read and the shipper's user not. With create, it makes
 // the folders if they are missing.
-func (o *options) connectAsUser(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *pki.Client, error) {
+func (o *options) connectAsUser(cmd *cobra.Command, create bool) (shipper.Config, *wire.Client, *credentials.Client, error) {
 	c, err := o.loadConfig()
 	if err != nil {
 		return c, nil, nil, err
@@ -69,7 +69,7 @@ func (o *options) connectAsUser(cmd *cobra.Command, create bool) (shipper.Config
 }
 
 // connectToShip is connectAsUser for a command that packs and sends.
-func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *pki.Client, error) {
+func (o *options) connectToShip(cmd *cobra.Command) (shipper.Config, *wire.Client, *credentials.Client, error) {
 	if err := hostdir.CheckKernel(); err != nil {
 		return shipper.Config{}, nil, nil, err
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/credentials"
 	"cis490/internal/durable"
 	"cis490/internal/hint"
 	"cis490/internal/outbox"
-	"cis490/internal/pki"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -39,7 +39,7 @@ type pingReport struct {
 // pingResult is what a test of the connection found.
 type pingResult struct {
 	cfg      shipper.Config
-	creds    *pki.Client
+	creds    *credentials.Client
 	adopted  bool // this host has adopted a store
 	response wire.PingResponse
 	skew     time.Duration
@@ -103,7 +103,7 @@ func pingReceiver(c *cobra.Command, o *options) (*pingResult, error) {
 }
 
 // measurePing pings the receiver and returns how far the local clock is ahead of it.
-func measurePing(ctx context.Context, client *wire.Client, creds *pki.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
+func measurePing(ctx context.Context, client *wire.Client, creds *credentials.Client, cfg shipper.Config, adopted outbox.Store) (wire.PingResponse, time.Duration, error) {
 	if err := creds.CheckValidity(cfg.HostID, time.Now()); err != nil {
 		return wire.PingResponse{}, 0, err
 	}

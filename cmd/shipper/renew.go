@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"cis490/internal/cli"
+	"cis490/internal/credentials"
 	"cis490/internal/hint"
-	"cis490/internal/pki"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -29,7 +29,7 @@ const (
 type certificateRenewer struct {
 	log    *slog.Logger
 	cfg    shipper.Config
-	creds  *pki.Client
+	creds  *credentials.Client
 	client *wire.Client
 	once   bool // for a single pass, which does not know what others logged
 
@@ -139,7 +139,7 @@ func (r *certificateRenewer) replaceCertificate(ctx context.Context) (*x509.Cert
 }
 
 // testCandidate has the receiver accept a certificate before the former one is given up.
-func (r *certificateRenewer) testCandidate(ctx context.Context, candidate *pki.Client) error {
+func (r *certificateRenewer) testCandidate(ctx context.Context, candidate *credentials.Client) error {
 	client, err := newClientOf(r.cfg, candidate)
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ func failureKind(err error) string {
 	}
 	var op *net.OpError
 	var dns *net.DNSError
-	var handshake *pki.HandshakeError
+	var handshake *credentials.HandshakeError
 	if errors.As(err, &op) || errors.As(err, &dns) || errors.As(err, &handshake) || errors.Is(err, context.DeadlineExceeded) {
 		return "network"
 	}

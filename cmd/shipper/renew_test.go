@@ -14,19 +14,20 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
+	"cis490/internal/credentials"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
 
 // A failure of one kind is logged once, and does not hide one of another kind.
 func TestRenewalLogsEachKindOfFailureOnce(t *testing.T) {
 	dir := t.TempDir()
-	ca := filepath.Join(dir, "pki")
-	fixture.Must(t, pki.InitCA(ca, pki.InitOptions{Names: []string{"localhost"}}))
-	_, err := pki.IssueHost(ca, "lab-07", dir, pki.IssueOptions{})
+	cas := filepath.Join(dir, "pki")
+	fixture.Must(t, ca.Init(cas, ca.InitOptions{Names: []string{"localhost"}}))
+	_, err := ca.IssueHost(cas, "lab-07", dir, ca.IssueOptions{})
 	fixture.Must(t, err)
-	creds, err := pki.LoadClient(pki.ClientConfig{
+	creds, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(dir, "ca.crt"), CertFile: filepath.Join(dir, "lab-07.crt"), KeyFile: filepath.Join(dir, "lab-07.key"),
 	})
 	fixture.Must(t, err)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/cli"
-	"cis490/internal/pki"
+	"cis490/internal/credentials"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -35,7 +35,7 @@ type hostReporter struct {
 	failure string // of the last report, if it is in the log
 }
 
-func newHostReporter(cfg shipper.Config, creds *pki.Client, client *wire.Client, log *slog.Logger) *hostReporter {
+func newHostReporter(cfg shipper.Config, creds *credentials.Client, client *wire.Client, log *slog.Logger) *hostReporter {
 	return &hostReporter{
 		log: log, interval: cfg.ReportInterval.Std(), reporter: shipper.NewReporter(cfg, cli.Version()), send: client.SendReport, certificate: creds.NotAfter,
 	}

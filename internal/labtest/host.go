@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
-	"cis490/internal/pki"
+	"cis490/internal/gate"
 )
 
 // Host is a lab host: its configuration, its certificate and its episodes.
@@ -97,11 +98,11 @@ func (l *Lab) Invite(host string, args ...string) string {
 // AgeCertificate replaces the certificate of a host that has joined by one that is that old.
 func (h *Host) AgeCertificate(age time.Duration) {
 	h.t.Helper()
-	issuer, err := pki.OpenIssuer(h.lab.Path("identity"))
+	issuer, err := gate.OpenIssuer(h.lab.Path("identity"))
 	fixture.Must(h.t, err)
-	pending, err := pki.OpenPending(h.Path("identity"), "aged")
+	pending, err := credentials.OpenPending(h.Path("identity"), "aged")
 	fixture.Must(h.t, err)
-	request, err := pki.ParseRequest(pending.Request)
+	request, err := gate.ParseRequest(pending.Request)
 	fixture.Must(h.t, err)
 	issued, err := issuer.SignHost(request, episode.Name(h.Name), time.Now().Add(-age))
 	fixture.Must(h.t, err)

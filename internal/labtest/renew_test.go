@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
-	"cis490/internal/pki"
 )
 
 const day = 24 * time.Hour
@@ -158,7 +158,7 @@ func TestOlderReceiverCostsOneLine(t *testing.T) {
 // A certificate that was installed by hand is not replaced.
 func TestCertificateInstalledByHandIsLeftAlone(t *testing.T) {
 	l, h := newJoinedHost(t, 340*day)
-	_, err := pki.IssueHost(l.Path("pki"), "lab-07", h.Path("pki"), pki.IssueOptions{Now: time.Now().Add(-300 * day)})
+	_, err := ca.IssueHost(l.Path("pki"), "lab-07", h.Path("pki"), ca.IssueOptions{Now: time.Now().Add(-300 * day)})
 	fixture.Must(t, err)
 	path := h.Path("lab-host.toml")
 	fixture.WriteFile(t, path, fixture.ReadFile(t, path)+"\nca_file = \"pki/ca.crt\"\ncert_file = \"pki/lab-07.crt\"\nkey_file = \"pki/lab-07.key\"\n")
@@ -181,7 +181,7 @@ func TestHostThatWasAwayTooLongIsToldToJoinAgain(t *testing.T) {
 
 func TestReceiverRenewsItself(t *testing.T) {
 	l, h := newJoinedHost(t, 0)
-	_, err := pki.RenewServer(l.Path("pki"), pki.RenewOptions{Now: time.Now().Add(-300 * day)})
+	_, err := ca.RenewServer(l.Path("pki"), ca.RenewOptions{Now: time.Now().Add(-300 * day)})
 	fixture.Must(t, err)
 	l.Restart()
 	l.Process().WaitLine(t, "certificate renewed")

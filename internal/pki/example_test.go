@@ -2,43 +2,9 @@ package pki_test
 
 import (
 	"fmt"
-	"log"
-	"os"
-	"path/filepath"
 
 	"cis490/internal/pki"
 )
-
-// A lab's certificates are created on one machine, and issued to hosts.
-func Example() {
-	dir, err := os.MkdirTemp("", "")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	cas, out := filepath.Join(dir, "pki"), filepath.Join(dir, "lab-01")
-
-	if err := pki.InitCA(cas, pki.InitOptions{Names: []string{"receiver.lab", "10.0.0.1"}}); err != nil {
-		log.Fatal(err)
-	}
-	issued, err := pki.IssueHost(cas, "lab-01", out, pki.IssueOptions{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	files, err := os.ReadDir(out)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println("issued to", issued.Host)
-	for _, f := range files {
-		fmt.Println(f.Name())
-	}
-	// Output:
-	// issued to lab-01
-	// ca.crt
-	// lab-01.crt
-	// lab-01.key
-}
 
 // The identity of a host is the URI in its certificate.
 func ExampleParseID() {

@@ -4,18 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"cis490/internal/episode"
 	"cis490/internal/pki"
+	"cis490/internal/pkitest"
 )
-
-func mustName(t testing.TB, s string) episode.Name {
-	t.Helper()
-	name, err := episode.ParseName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
 
 func FuzzIdentity(f *testing.F) {
 	f.Add("spiffe://cis490.lab/host/lab-01")
@@ -34,7 +25,7 @@ func FuzzIdentity(f *testing.F) {
 			}
 			return
 		}
-		mustName(t, string(id.Host))
+		pkitest.MustName(t, string(id.Host))
 		if id.String() != uri || strings.Count(uri, "/") != 4 || strings.ContainsAny(uri, "%?#@ \\") {
 			t.Errorf("%q was read as %+v", uri, id)
 		}

@@ -1,218 +1,79 @@
 package pki
 
 import (
-	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"cis490/internal/durable"
-	"cis490/internal/episode"
+)
+
+// Names in a receiver's identity directory, beside [IssuedDir].
+const (
+	HostsDir          = "hosts"              // a record of each host
+	HostsIssuingFile  = "hosts-issuing.pem"  // key and certificate of the hosts' issuing CA
+	ServerCAFile      = "server-ca.crt"      // the root that hosts trust
+	ServerIssuingFile = "server-issuing.pem" // key and certificate of the receiver's issuing CA
+	ServerFile        = "server.pem"         // key and chain of the receiver, as renewal wrote them
+	// While a rotation is in progress, the CAs of the hosts that it will retire, and the new ones.
+	RetiringCAsFile = "retiring-hosts-ca.crt"
+	NextCAsFile     = "next-hosts-ca.crt"
 )
 
 // Names in a host's identity directory.
 const (
-	hostFile    = "host.pem"         // key and chain in one file, so that they always fit
-	hostRoots   = "host-ca.crt"      // the CAs of the receiver
-	pendingFile = "host-request.pem" // the key that the last request to join was for
-	renewalFile = "host-renewal.pem" // the key that the request in flight for the next certificate is for
+	HostFile        = "host.pem"         // key and chain in one file, so that they always fit
+	HostCAFile      = "host-ca.crt"      // the CAs of the receiver
+	HostRequestFile = "host-request.pem" // the key that the last request to join was for
+	HostRenewalFile = "host-renewal.pem" // the key that the request in flight for the next certificate is for
 )
 
-// credentialSet is a certificate with its key, and the CAs that were given with it.
-type credentialSet struct {
-	certificate               tls.Certificate
-	certFile, keyFile, caFile string
-	joined                    bool // from the identity directory
+// ReplacesHeader is the header of the PEM block of a key that names the certificate which is renewed.
+const ReplacesHeader = "Replaces"
+
+// DefaultIdentityDir is where the services keep what joining wrote: keys, certificates and
+// invitations. It is not on the disk of the data, and nothing else may be able to read it.
+const DefaultIdentityDir = "/var/lib/cis490-identity"
+
+// IdentityDir returns the identity directory for a configuration file, unless it names one: files
+// outside /etc/cis490 have one of their own beside them, so that tests and users without root do
+// not share the service's.
+func IdentityDir(configFile string) string {
+	if path, err := filepath.Abs(configFile); err == nil {
+		configFile = path
+	}
+	dir := filepath.Dir(configFile)
+	if dir == "/etc/cis490" {
+		return DefaultIdentityDir
+	}
+	return filepath.Join(dir, "identity")
 }
 
-// chooseCredentials returns the credentials to use: of the configured ones and those in the identity directory,
-// the ones that became valid later.
-func (c ClientConfig) chooseCredentials() (credentialSet, error) {
-	joined, jerr := c.loadJoined()
-	if jerr != nil && !errors.Is(jerr, fs.ErrNotExist) {
-		return credentialSet{}, jerr
+// ErrNoIssuing says that the receiver has no issuing CA, so that hosts cannot join.
+var ErrNoIssuing = errors.New("there is no issuing CA")
+
+// ErrNoIdentityDir says that the configuration names no identity directory.
+var ErrNoIdentityDir = errors.New("identity_dir is empty: name a directory in the configuration, or remove that line")
+
+// RecordsIn returns the directory of the certificates that the receiver signed, or "" without an
+// identity directory.
+func RecordsIn(identity string) string {
+	if identity == "" {
+		return ""
 	}
-	if c.CertFile == "" {
-		if jerr != nil {
-			return credentialSet{}, errors.New("this host has no certificate: join with 'shipper join TOKEN', or set receiver.cert_file and key_file")
-		}
-		return joined, nil
-	}
-	pair, err := loadPair(c.CertFile, c.KeyFile)
-	if jerr != nil {
-		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile, false}, err
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return joined, nil
-	}
-	if err != nil {
-		return credentialSet{}, err
-	}
-	if pair.Leaf.NotBefore.After(joined.certificate.Leaf.NotBefore) {
-		return credentialSet{pair, c.CertFile, c.KeyFile, c.CAFile, false}, nil
-	}
-	return joined, nil
+	return filepath.Join(identity, IssuedDir)
 }
 
-// loadJoined loads what joining wrote. The error is an [fs.ErrNotExist] if this host has not joined.
-func (c ClientConfig) loadJoined() (credentialSet, error) {
-	if c.IdentityDir == "" {
-		return credentialSet{}, fs.ErrNotExist
-	}
-	path, roots := filepath.Join(c.IdentityDir, hostFile), filepath.Join(c.IdentityDir, hostRoots)
-	pair, err := loadPair(path, path)
-	if err != nil {
-		return credentialSet{}, err
-	}
-	if err := checkBlocks(path); err != nil {
-		return credentialSet{}, fmt.Errorf("%w; join again, or remove the file", err)
-	}
-	id, err := idOf(pair.Leaf)
-	if err != nil {
-		return credentialSet{}, fmt.Errorf("%s: %w; join again, or remove the file", path, err)
-	}
-	if c.Host != "" && id.Host != c.Host {
-		return credentialSet{}, fmt.Errorf("%s: the certificate is of host %s, but the configuration says host_id = %q; join again, or remove the file", path, id.Host, c.Host)
-	}
-	return credentialSet{pair, path, path, roots, true}, nil
-}
-
-// checkBlocks returns an error if a block of a PEM file cannot be read. Package tls leaves it out, and
-// the receiver refuses a chain that ends early.
-func checkBlocks(path string) error {
-	data, err := readFile(path)
-	if err != nil {
-		return err
-	}
-	begun, found := bytes.Count(data, []byte("-----BEGIN ")), 0
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		found++
-	}
-	if found != begun {
-		return fmt.Errorf("%s: %d of %d PEM blocks can be read", path, found, begun)
-	}
-	return nil
-}
-
-// Pending is a host's request for a certificate.
-type Pending struct {
-	dir      string
-	file     string // has the key
-	key      *ecdsa.PrivateKey
-	created  bool   // by this process
-	replaced []byte // the content of the file before; nil if there was none
-	Request  []byte // PKCS#10 in DER
-}
-
-// Headers of the PEM block of a key. They say what it was created for.
-const (
-	invitationHeader = "Invitation"
-	replacesHeader   = "Replaces" // the certificate that is renewed
-)
-
-// OpenPending returns the request for an invitation. Its key is durable before it returns, and the
-// same in each call for the invitation: a join that was interrupted, or whose answer was lost, is
-// repeated. The directory is created if it is missing.
-func OpenPending(identity, invitation string) (*Pending, error) {
-	return openPending(identity, pendingFile, invitationHeader, invitation)
-}
-
-// openPending returns the request whose key is in a file, and creates the key unless the file has one
-// with that header.
-func openPending(identity, file, header, value string) (*Pending, error) {
-	f, err := createIdentityDir(identity)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	p := &Pending{dir: identity, file: file}
-	if p.key, p.replaced, err = f.readPending(file, header, value); err != nil {
-		return nil, err
-	}
-	if p.key == nil {
-		p.created = true
-		if p.key, err = f.createPending(file, header, value); err != nil {
-			return nil, err
-		}
-	}
-	if p.Request, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, p.key); err != nil {
-		return nil, fmt.Errorf("create request: %w", err)
-	}
-	return p, nil
-}
-
-// readPending returns the key in a file with that header, or nil if there is none, and the content of
-// the file. A file that cannot be parsed counts as none: no certificate can belong to it.
-func (f *pemDir) readPending(file, header, value string) (*ecdsa.PrivateKey, []byte, error) {
-	data, err := f.read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Headers[header] != value {
-		return nil, data, nil
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, data, nil
-	}
-	ec, _ := key.(*ecdsa.PrivateKey)
-	return ec, data, nil
-}
-
-func (f *pemDir) createPending(file, header, value string) (*ecdsa.PrivateKey, error) {
-	key, err := generateKey()
-	if err != nil {
-		return nil, err
-	}
-	text, err := encodeKey(key, map[string]string{header: value})
-	if err != nil {
-		return nil, err
-	}
-	return key, f.WriteFile(file, text, 0o600)
-}
-
-// Discard takes back what [OpenPending] wrote for a request that was refused. It keeps a key of an
-// earlier attempt, for this invitation or another: that one may have been answered.
-func (p *Pending) Discard() error {
-	if !p.created {
-		return nil
-	}
-	f, err := openPEMDir(p.dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if p.replaced != nil {
-		return f.WriteFile(p.file, p.replaced, 0o600)
-	}
-	return f.Remove(p.file)
-}
-
-var errNoIdentityDir = errors.New("identity_dir is empty: name a directory in the configuration, or remove that line")
-
-// createIdentityDir opens an identity directory, and creates it for its user alone if it is missing.
-func createIdentityDir(path string) (*pemDir, error) {
+// OpenIdentityDir opens an identity directory, and creates it for its user alone if it is missing.
+func OpenIdentityDir(path string) (*Dir, error) {
 	if path == "" { // it would be the working directory
-		return nil, errNoIdentityDir
+		return nil, ErrNoIdentityDir
 	}
-	f, err := openPEMDir(path)
+	f, err := OpenDir(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	parent, err := openDir(filepath.Dir(filepath.Clean(path)))
+	parent, err := openDurable(filepath.Dir(filepath.Clean(path)))
 	if err != nil {
 		return nil, err
 	}
@@ -221,98 +82,31 @@ func createIdentityDir(path string) (*pemDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pemDir{Dir: made, path: path}, nil
-}
-
-// LockIdentity takes the lock of an identity directory until it is closed, and creates the directory if
-// it is missing. It must be held from the request for a certificate to its installation: two processes
-// that join or renew at once would replace each other's keys. It waits a moment for another holder.
-func LockIdentity(ctx context.Context, path string) (io.Closer, error) {
-	f, err := createIdentityDir(path)
-	if err != nil {
-		return nil, err
-	}
-	err = f.WaitFlock(ctx)
-	if _, locked := errors.AsType[*durable.LockedError](err); locked {
-		err = fmt.Errorf("another process is joining or renewing in %s: try again when it is done", path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return &Dir{Dir: made, Name: path}, nil
 }
 
 // CreateIdentityDir creates an identity directory for its user alone, unless it exists.
 func CreateIdentityDir(path string) error {
-	f, err := createIdentityDir(path)
+	f, err := OpenIdentityDir(path)
 	if err != nil {
 		return err
 	}
 	return f.Close()
 }
 
-// Install writes the certificate that a receiver issued for p, and the CA by which the host
-// recognizes the receiver. It returns an error, and writes nothing, unless the certificate is for
-// the key of p and for host.
-func (p *Pending) Install(host episode.Name, chain []byte, root *x509.Certificate) (*x509.Certificate, error) {
-	leaf, pair, err := p.makePair(host, chain)
-	if err != nil {
-		return nil, err
+// IdentityLayout lists the names in an identity directory, of hosts and of receivers. What else is
+// there is of another package, which adds it as more.
+func IdentityLayout(more ...durable.LayoutEntry) durable.Layout {
+	layout := durable.Layout{
+		{Match: durable.MatchNames(IssuedDir), Perm: 0o700, Dir: true, Below: durable.Layout{{Match: hasSuffix(CertSuffix), Perm: 0o600}}},
+		{Match: durable.MatchNames(HostsDir), Perm: 0o700, Dir: true, Below: durable.Layout{{Match: hasSuffix(".json"), Perm: 0o600}}},
 	}
-	f, err := openPEMDir(p.dir)
-	if err != nil {
-		return nil, err
+	for _, name := range []string{HostsIssuingFile, ServerCAFile, ServerFile, ServerIssuingFile, RetiringCAsFile, NextCAsFile, HostFile, HostCAFile, HostRequestFile, HostRenewalFile} {
+		layout = append(layout, durable.LayoutEntry{Match: durable.MatchNames(name, durable.TempName(name)), Perm: 0o600})
 	}
-	defer f.Close()
-	if err := f.WriteFile(hostRoots, encodePEM(pemCertificate, root.Raw), 0o600); err != nil {
-		return nil, err
-	}
-	return leaf, f.WriteFile(hostFile, pair, 0o600)
+	return append(layout, more...)
 }
 
-// makePair returns the first certificate of a chain for host, and the key with the chain in PEM.
-func (p *Pending) makePair(host episode.Name, chain []byte) (*x509.Certificate, []byte, error) {
-	leaf, err := p.checkChain(host, chain)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the receiver's answer is not usable: %w", err)
-	}
-	key, err := encodeKey(p.key, nil)
-	return leaf, append(key, chain...), err
-}
-
-// checkChain returns the first certificate of a chain.
-func (p *Pending) checkChain(host episode.Name, chain []byte) (*x509.Certificate, error) {
-	ders, err := decodeBlocks(chain, "it", pemCertificate)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.ParseCertificate(ders[0])
-	if err != nil {
-		return nil, errors.New("its certificate cannot be parsed")
-	}
-	public, err := x509.MarshalPKIXPublicKey(p.key.Public())
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(leaf.RawSubjectPublicKeyInfo, public) {
-		return nil, errors.New("the certificate is for another key")
-	}
-	id, err := idOf(leaf)
-	if err != nil {
-		return nil, err
-	}
-	if id.Host != host {
-		return nil, fmt.Errorf("the certificate is for host %s, not %s", id.Host, host)
-	}
-	return leaf, nil
-}
-
-// MayHaveJoined reports whether an identity directory has the certificate of a host. If this user
-// may not know, it reports true.
-func MayHaveJoined(identity string) bool {
-	if identity == "" {
-		return false
-	}
-	_, err := os.Lstat(filepath.Join(identity, hostFile))
-	return !errors.Is(err, fs.ErrNotExist)
+func hasSuffix(suffix string) func(string) bool {
+	return func(name string) bool { return filepath.Ext(name) == suffix }
 }

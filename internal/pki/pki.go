@@ -1,27 +1,18 @@
-// Package pki issues the lab's certificates and authenticates the other end of a connection.
+// Package pki has what both ends and the operator's commands share: the identity of a host, keys,
+// certificates, lists of revoked ones, and the files and directories that hold them.
 //
-// There are two roots, so that neither side can impersonate the other. The hosts trust ca.crt,
-// which vouches for the receiver's certificate. The receiver trusts hosts-ca.crt, which vouches for
-// the hosts' certificates and is constrained to one trust domain. Below each there may be an
-// issuing CA, so that the root's key can be kept offline. [InitCA], [IssueHost], [RenewServer],
-// [RevokeHost] and [ListIssued] work on a directory that has all of them. The identity of a host is
-// the one URI in its certificate, in the format of [ID]. Certificates of other tools work as well
-// if they have that URI.
+// The identity of a host is the one URI in its certificate, in the format of [ID]. Certificates of
+// other tools work as well if they have that URI. An [Authority] is a CA with its key, and signs. A
+// [Dir] is a directory of PEM files. What setup and joining wrote is in an identity directory, on
+// the receiver and on each host ([IdentityDir], [IdentityLayout]).
 //
-// A host can also get its certificate from the receiver, by joining. Each side keeps its files for
-// that in an identity directory. The receiver's has a copy of the hosts' issuing CA ([Issuer]) and a
-// record of each host ([HostRecords]). The host's has its key and certificate ([Pending]). A joining
-// host recognizes the receiver by the hash of its root alone: see [DialJoin].
+// What is done with them is in other packages. An operator uses ca, revocation and rotation on a
+// directory of CAs. Package gate is the receiver's end, with its records in hostrecord, and
+// credentials is the host's.
 //
-// [Renewal] and [Config.RenewOwn] replace a host's and the receiver's certificate before it expires.
-// [Rotate] and [FinishRotation] replace all CAs; hosts follow by a [CAUpdate].
-//
-// [Gate] is the receiver's end, and [Client] the host's. Both load new files without a restart, and
-// keep the old ones if the new ones are not valid.
-//
-// Invariant: no host can write as another. The identity of a host comes only from its certificate.
-// It is checked for each request, because an open connection outlives certificates, revocations and
-// CAs.
+// Invariant: what is read counts as a whole, or not at all. A block that cannot be parsed and a
+// list that says that it is incomplete are errors, because a part of a bundle or list must not pass
+// for the whole. An identity is read byte for byte, so that no two spellings name one host.
 package pki
 
 import (
@@ -60,15 +51,15 @@ func ParseID(uri string) (ID, error) {
 	rest, ok := strings.CutPrefix(uri, idScheme)
 	domain, host, cut := strings.Cut(rest, idHost)
 	if !ok || !cut {
-		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", quoteText(uri),
+		return ID{}, fmt.Errorf("%s is not a valid host identity: it looks like %s", QuoteText(uri),
 			ID{DefaultTrustDomain, "lab-01"})
 	}
-	if err := checkTrustDomain(domain); err != nil {
+	if err := CheckTrustDomain(domain); err != nil {
 		return ID{}, err
 	}
 	name, err := episode.ParseName(host)
 	if err != nil {
-		return ID{}, fmt.Errorf("host in %s: %w", quoteText(uri), err)
+		return ID{}, fmt.Errorf("host in %s: %w", QuoteText(uri), err)
 	}
 	return ID{TrustDomain: domain, Host: name}, nil
 }
@@ -77,18 +68,18 @@ var domainGrammar = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 })
 
-// checkTrustDomain returns an error unless domain is a lower-case DNS name. It becomes a name
+// CheckTrustDomain returns an error unless domain is a lower-case DNS name. It becomes a name
 // constraint, which neither folds case nor matches addresses.
-func checkTrustDomain(domain string) error {
+func CheckTrustDomain(domain string) error {
 	_, notAddress := netip.ParseAddr(domain)
 	if len(domain) <= 253 && domainGrammar().MatchString(domain) && notAddress != nil {
 		return nil
 	}
-	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", quoteText(domain), DefaultTrustDomain)
+	return fmt.Errorf("%s is not a valid trust domain: it needs a lower-case name like %s", QuoteText(domain), DefaultTrustDomain)
 }
 
-// idOf returns the identity in a certificate, which must have exactly one URI.
-func idOf(cert *x509.Certificate) (ID, error) {
+// IDOf returns the identity in a certificate, which must have exactly one URI.
+func IDOf(cert *x509.Certificate) (ID, error) {
 	uris, err := uriNames(cert)
 	if err != nil {
 		return ID{}, err
@@ -127,5 +118,5 @@ func uriNames(cert *x509.Certificate) ([]string, error) {
 	return uris, nil
 }
 
-// quoteText returns untrusted text for a terminal or a log.
-func quoteText(s string) string { return printable.Quote(s, 200) }
+// QuoteText returns untrusted text for a terminal or a log.
+func QuoteText(s string) string { return printable.Quote(s, 200) }

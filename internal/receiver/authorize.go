@@ -10,7 +10,7 @@ import (
 
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
-	"cis490/internal/pki"
+	"cis490/internal/gate"
 	"cis490/internal/wire"
 )
 
@@ -22,7 +22,7 @@ const reviewInterval = time.Second
 // hosts that lose access. Their number is limited by that of the connections. The next
 // request on an open connection is refused like any other.
 type accessControl struct {
-	gate     *pki.Gate
+	gate     *gate.Gate
 	disabled *datadir.DisabledWatch
 	log      *slog.Logger
 
@@ -38,8 +38,8 @@ type accessControl struct {
 
 // activeRequest is a request in flight whose host was admitted.
 type activeRequest struct {
-	caller     pki.Caller // guarded by access.mu until admitted, then constant
-	accessEnds time.Time  // guarded by access.mu; when the caller's certificates expire
+	caller     gate.Caller // guarded by access.mu until admitted, then constant
+	accessEnds time.Time   // guarded by access.mu; when the caller's certificates expire
 
 	cancel context.CancelCauseFunc // ends the request
 	// work ends when the host loses access, but not when the sender disconnects.
@@ -59,7 +59,7 @@ func (q *activeRequest) refusalProblem() *wire.Problem {
 	return p
 }
 
-func newAccessControl(gate *pki.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *accessControl {
+func newAccessControl(gate *gate.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *accessControl {
 	return &accessControl{
 		gate: gate, disabled: disabled, log: log, reviewed: disabled.Current(),
 		requests: make(map[*activeRequest]struct{}),
@@ -149,7 +149,7 @@ func workContext(ctx, base context.Context) context.Context {
 // admitRequest admits a caller that the gate has admitted, unless its host is disabled, and adds
 // the request to those that are reviewed. It asks the gate again, because the answer may be older
 // than the last review.
-func (a *accessControl) admitRequest(req *http.Request, caller pki.Caller) error {
+func (a *accessControl) admitRequest(req *http.Request, caller gate.Caller) error {
 	q, _ := req.Context().Value(requestKey{}).(*activeRequest)
 	a.addRequest(q, caller)
 	if _, p := a.checkCaller(a.disabled.Current(), caller); p != nil {
@@ -159,7 +159,7 @@ func (a *accessControl) admitRequest(req *http.Request, caller pki.Caller) error
 	return nil
 }
 
-func (a *accessControl) addRequest(q *activeRequest, caller pki.Caller) {
+func (a *accessControl) addRequest(q *activeRequest, caller gate.Caller) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if q == nil {
@@ -200,7 +200,7 @@ func (a *accessControl) recheckRequest(ctx context.Context) error {
 }
 
 // checkCaller returns a caller as the gate sees it now, or the problem for it.
-func (a *accessControl) checkCaller(list *datadir.DisabledSnapshot, caller pki.Caller) (pki.Caller, *wire.Problem) {
+func (a *accessControl) checkCaller(list *datadir.DisabledSnapshot, caller gate.Caller) (gate.Caller, *wire.Problem) {
 	now, err := a.gate.RecheckCaller(caller)
 	if err != nil {
 		return caller, refuseCaller(err)
@@ -213,7 +213,7 @@ func refuseCaller(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p
 	}
-	if errors.Is(err, pki.ErrToken) {
+	if errors.Is(err, gate.ErrToken) {
 		return wire.Refuse(wire.TokenRefused, "%v", err)
 	}
 	return wire.Refuse(wire.Forbidden, "%v", err)

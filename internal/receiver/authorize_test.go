@@ -20,14 +20,17 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
 	"cis490/internal/labtest"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/wire"
 )
 
@@ -61,7 +64,7 @@ func newAccessLab(t *testing.T) *accessLab {
 	d.cfg.TLS.CRLFile = config.Path(filepath.Join(d.pki, "hosts.crl"))
 	trust := d.cfg.TrustConfig()
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.clockOffset.Load())) }
-	gate, err := pki.Open(trust)
+	gate, err := gate.Open(trust)
 	fixture.Must(t, err)
 	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
 	fixture.Must(t, err)
@@ -100,14 +103,14 @@ type visitor struct {
 func (d *accessLab) newVisitor(host episode.Name, door string, valid time.Duration) *visitor {
 	d.Helper()
 	out := d.TempDir()
-	_, err := pki.IssueHost(d.lab.pki, host, out, pki.IssueOptions{Valid: valid})
+	_, err := ca.IssueHost(d.lab.pki, host, out, ca.IssueOptions{Valid: valid})
 	fixture.Must(d, err)
 	file := func(suffix string) string { return filepath.Join(out, string(host)+suffix) }
 	v := &visitor{d: d, host: host}
 	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Hour}
 	switch door {
 	case "port":
-		papers, err := pki.LoadClient(pki.ClientConfig{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
+		papers, err := credentials.Load(credentials.Config{CAFile: filepath.Join(out, "ca.crt"), CertFile: file(".crt"), KeyFile: file(".key")})
 		fixture.Must(d, err)
 		transport.TLSClientConfig = papers.TLSConfig()
 	case "proxy":
@@ -456,7 +459,7 @@ var withdrawals = map[string]struct {
 	do     func(t *testing.T, d *accessLab)
 }{
 	"revoked": {http.StatusForbidden, "forbidden", "was revoked", func(t *testing.T, d *accessLab) {
-		_, err := pki.RevokeHost(d.lab.pki, victim, time.Time{})
+		_, err := revocation.RevokeHost(d.lab.pki, victim, time.Time{})
 		fixture.Must(t, errors.Join(err, d.r.Reload()))
 	}},
 	"token removed": {http.StatusUnauthorized, "token-refused", "not the token of host", func(t *testing.T, d *accessLab) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/scrub"
 )
@@ -144,9 +145,9 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, c.Scrub.Validate()...)...)
 }
 
-// TrustConfig returns the configuration of [pki.Open].
-func (c Config) TrustConfig() pki.Config {
-	return pki.Config{
+// TrustConfig returns the configuration of [gate.Open].
+func (c Config) TrustConfig() gate.Config {
+	return gate.Config{
 		CertFile:     string(c.TLS.CertFile),
 		KeyFile:      string(c.TLS.KeyFile),
 		ClientCAFile: string(c.TLS.ClientCAFile),

@@ -11,14 +11,14 @@ import (
 	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/gate"
 	"cis490/internal/index"
-	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
 
 // OpenGateAndNew is New with the gate that c describes.
 func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *slog.Logger) (*Receiver, error) {
-	gate, err := pki.Open(c.TrustConfig())
+	gate, err := gate.Open(c.TrustConfig())
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,9 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
-	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
 
@@ -32,7 +33,7 @@ const (
 type joinDoor struct {
 	receiver *Receiver
 	book     *invite.Book
-	records  *pki.HostRecords
+	records  *hostrecord.Records
 	holder   string // describes this process to others that wait for a lock
 	slots    chan struct{}
 	renewing sync.Mutex // held from the decision to renew a certificate until it is recorded
@@ -45,7 +46,7 @@ func (r *Receiver) openJoin(holder string) error {
 	if path == "" {
 		return nil
 	}
-	records, err := pki.OpenHostRecords(path, r.log)
+	records, err := hostrecord.Open(path, r.log)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -64,7 +65,7 @@ func (r *Receiver) openJoin(holder string) error {
 	if r.join.book, err = invite.OpenBook(path, holder); err != nil {
 		return err
 	}
-	r.gate.ServeJoin(pki.JoinDoor{
+	r.gate.ServeJoin(gate.JoinDoor{
 		Protocol: wire.JoinProtocol,
 		IsOpen:   func() bool { return r.join.book.HasOpen(r.gate.Now()) },
 	})
@@ -73,7 +74,7 @@ func (r *Receiver) openJoin(holder string) error {
 
 // currentIssuer returns the issuer of host certificates as of the last reload, or nil if there is no
 // issuing CA.
-func (d *joinDoor) currentIssuer() *pki.Issuer { return d.receiver.gate.Trust().Issuer() }
+func (d *joinDoor) currentIssuer() *gate.Issuer { return d.receiver.gate.Trust().Issuer() }
 
 func (d *joinDoor) close() error {
 	if d == nil {
@@ -88,11 +89,11 @@ func (d *joinDoor) close() error {
 
 // noteContact records a request of a host. A host is served also if that cannot be written, unless
 // the storage cannot be trusted any more.
-func (r *Receiver) noteContact(caller pki.Caller) {
+func (r *Receiver) noteContact(caller gate.Caller) {
 	if r.join == nil {
 		return
 	}
-	r.logRecordError(caller.Host, r.join.records.NoteContact(caller, r.gate.Now()))
+	r.logRecordError(caller.Host, r.join.records.NoteContact(caller.Host, caller.Certificate(), r.gate.Now()))
 }
 
 // logRecordError logs why the record of a host was not written, unless err is nil.
@@ -133,7 +134,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	default:
 		return nil, &wire.Problem{Code: wire.Busy, Detail: "too many hosts join at once", RetryAfter: 5 * time.Second}
 	}
-	request, err := pki.ParseRequest(j.CSR)
+	request, err := gate.ParseRequest(j.CSR)
 	if err != nil {
 		return nil, d.refuse(wire.Refuse(wire.BadRequest, "%v", err))
 	}
@@ -167,7 +168,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 
 // sign signs the certificate of an invited host, and records it. A host that was removed is served
 // again, with this certificate alone.
-func (d *joinDoor) sign(ctx context.Context, request pki.Request, i invite.Invitation, now time.Time) (serial string, err error) {
+func (d *joinDoor) sign(ctx context.Context, request gate.Request, i invite.Invitation, now time.Time) (serial string, err error) {
 	disabled := d.receiver.access.disabled.Current()
 	removed := disabled.IsRemoved(i.Host)
 	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {

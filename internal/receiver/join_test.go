@@ -10,13 +10,17 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/wire"
 )
 
@@ -32,7 +36,7 @@ func newJoinLab(t *testing.T) *joinLab {
 	t.Helper()
 	j := &joinLab{identity: fixture.MemoryDir(t)}
 	j.lab = newLab(t, func(c *receiver.Config) {
-		_, err := pki.InstallIssuing(filepath.Dir(string(c.TLS.CertFile)), j.identity)
+		_, err := ca.InstallIssuing(filepath.Dir(string(c.TLS.CertFile)), j.identity)
 		fixture.Must(t, err)
 		c.IdentityDir = config.Path(j.identity)
 	})
@@ -59,7 +63,7 @@ func (j *joinLab) inviteWith(host episode.Name, o invite.CreateOptions) wire.Joi
 // newCSR returns a request for a new key.
 func (j *joinLab) newCSR() []byte {
 	j.Helper()
-	p, err := pki.OpenPending(filepath.Join(j.TempDir(), "identity"), "x")
+	p, err := credentials.OpenPending(filepath.Join(j.TempDir(), "identity"), "x")
 	fixture.Must(j, err)
 	return p.Request
 }
@@ -105,9 +109,9 @@ func TestCertificateIsOnRecordBeforeItIsHandedOut(t *testing.T) {
 	j := newJoinLab(t)
 	_, err := j.r.Join(t.Context(), j.invite("lab-07"))
 	fixture.Must(t, err)
-	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
-	records, err := pki.ListHostRecords(j.identity)
+	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
 	if len(list) != 1 || records["lab-07"].Joined == nil || records["lab-07"].Joined.Serial != list[0].Serial {
 		t.Errorf("got %+v and %+v", list, records)
@@ -147,7 +151,7 @@ func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
 	j := newJoinLab(t)
 	_, err := j.r.Join(t.Context(), j.invite("lab-07"))
 	fixture.Must(t, err)
-	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
 	_, err = datadir.RemoveHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test", time.Now())
 	fixture.Must(t, err)
@@ -159,7 +163,7 @@ func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
 	if _, err := j.r.Join(t.Context(), j.inviteWith("lab-07", invite.CreateOptions{Again: true})); err != nil {
 		t.Fatalf("invited again: %v", err)
 	}
-	records, err := pki.ListHostRecords(j.identity)
+	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
 	if former := list[0]; !records["lab-07"].HasReplaced(former.Serial, former.NotBefore) {
 		t.Errorf("its former certificate is valid until the new one is used: %+v", records["lab-07"])

@@ -17,12 +17,13 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/index"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/store"
 	"cis490/internal/wire"
@@ -41,7 +42,7 @@ type lab struct {
 func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 	tb.Helper()
 	l := &lab{TB: tb, pki: tb.TempDir(), data: fixture.MemoryDir(tb)}
-	fixture.Must(tb, pki.InitCA(l.pki, pki.InitOptions{Names: []string{"127.0.0.1"}}))
+	fixture.Must(tb, ca.Init(l.pki, ca.InitOptions{Names: []string{"127.0.0.1"}}))
 	l.cfg = receiver.DefaultConfig()
 	l.cfg.MinFree = 0
 	l.cfg.DataDir = config.Path(l.data)
@@ -241,16 +242,16 @@ func (l *lab) listen(ctx context.Context) (addr string, served <-chan error) {
 }
 
 // issueCredentials issues a new certificate to a host.
-func (l *lab) issueCredentials(host episode.Name) *pki.Client {
+func (l *lab) issueCredentials(host episode.Name) *credentials.Client {
 	l.Helper()
 	out := l.TempDir()
-	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{})
+	_, err := ca.IssueHost(l.pki, host, out, ca.IssueOptions{})
 	fixture.Must(l, err)
-	credentials, err := pki.LoadClient(pki.ClientConfig{
+	creds, err := credentials.Load(credentials.Config{
 		CAFile: filepath.Join(out, "ca.crt"), CertFile: filepath.Join(out, string(host)+".crt"), KeyFile: filepath.Join(out, string(host)+".key"),
 	})
 	fixture.Must(l, err)
-	return credentials
+	return creds
 }
 
 // newClient returns a shipper's client with a new certificate.
@@ -259,9 +260,9 @@ func (l *lab) newClient(addr string, host episode.Name) *wire.Client {
 	return l.newClientWith(addr, host, l.issueCredentials(host))
 }
 
-func (l *lab) newClientWith(addr string, host episode.Name, credentials *pki.Client) *wire.Client {
+func (l *lab) newClientWith(addr string, host episode.Name, creds *credentials.Client) *wire.Client {
 	l.Helper()
-	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: credentials.DialTLS(wire.Dial), Conns: 8})
+	c, err := wire.NewClient(wire.ClientConfig{URL: "https://" + addr, Host: host, DialTLS: creds.DialTLS(wire.Dial), Conns: 8})
 	fixture.Must(l, err)
 	l.Cleanup(c.CloseIdle)
 	return c

@@ -29,8 +29,8 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
+	"cis490/internal/gate"
 	"cis490/internal/index"
-	"cis490/internal/pki"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
@@ -50,7 +50,7 @@ type Receiver struct {
 	identity *datadir.StoreWatch
 
 	// What a request must pass.
-	gate          *pki.Gate
+	gate          *gate.Gate
 	access        *accessControl // checks the hosts of requests in flight
 	join          *joinDoor      // nil without an identity directory
 	conns         *admission.Conns
@@ -87,7 +87,7 @@ type Receiver struct {
 // the lock. The gate is separate because root opens it before it becomes the service user.
 // recovered, unless nil, is called with the number of bytes of each read of the recovery,
 // which may take long.
-func New(ctx context.Context, gate *pki.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
+func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
 		cfg: c, version: version, log: log, gate: gate,

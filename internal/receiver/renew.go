@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/gate"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -32,7 +33,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 	if issuer == nil {
 		return nil, wire.ErrNoAuthority
 	}
-	request, err := pki.ParseRequest(csr)
+	request, err := gate.ParseRequest(csr)
 	if err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "%v", err)
 	}
@@ -76,7 +77,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 
 // repeatAnswer returns the certificate that a host got a short time ago for the key of a request, and
 // whose answer was lost. It returns nil if there is none that gives access.
-func (d *joinDoor) repeatAnswer(issuer *pki.Issuer, host episode.Name, request pki.Request, now time.Time) []byte {
+func (d *joinDoor) repeatAnswer(issuer *gate.Issuer, host episode.Name, request gate.Request, now time.Time) []byte {
 	last := d.records.LastRenewed(host)
 	if last == nil || last.KeySHA256 != request.KeySHA256 || now.Sub(last.NotBefore).Abs() >= minRenewalInterval {
 		return nil
@@ -104,7 +105,7 @@ func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted [
 		return cas
 	}
 	known := slices.DeleteFunc(slices.Clone(cas.Server), func(hash string) bool { return !slices.Contains(trusted, hash) })
-	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(q.caller, known, d.receiver.gate.Now()))
+	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(host, q.caller.Certificate(), known, d.receiver.gate.Now()))
 	return cas
 }
 

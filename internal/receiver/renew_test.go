@@ -13,10 +13,16 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
+	"cis490/internal/credentials"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
+	"cis490/internal/gate"
+	"cis490/internal/hostrecord"
 	"cis490/internal/pki"
+	"cis490/internal/revocation"
+	"cis490/internal/rotation"
 	"cis490/internal/wire"
 )
 
@@ -44,12 +50,12 @@ func (j *joinLab) serve() (addr string, stop func()) {
 // joinedClient returns the client of a host with a certificate as joining gives it.
 func (j *joinLab) joinedClient(addr string, host episode.Name) *wire.Client {
 	j.Helper()
-	issuer, err := pki.OpenIssuer(j.identity)
+	issuer, err := gate.OpenIssuer(j.identity)
 	fixture.Must(j, err)
 	identity := filepath.Join(j.TempDir(), "identity")
-	pending, err := pki.OpenPending(identity, "x")
+	pending, err := credentials.OpenPending(identity, "x")
 	fixture.Must(j, err)
-	request, err := pki.ParseRequest(pending.Request)
+	request, err := gate.ParseRequest(pending.Request)
 	fixture.Must(j, err)
 	issued, err := issuer.SignHost(request, host, time.Now())
 	fixture.Must(j, err)
@@ -60,9 +66,9 @@ func (j *joinLab) joinedClient(addr string, host episode.Name) *wire.Client {
 	fixture.Must(j, err)
 	_, err = pending.Install(host, chain, root)
 	fixture.Must(j, err)
-	credentials, err := pki.LoadClient(pki.ClientConfig{IdentityDir: identity, Host: host})
+	creds, err := credentials.Load(credentials.Config{IdentityDir: identity, Host: host})
 	fixture.Must(j, err)
-	return j.newClientWith(addr, host, credentials)
+	return j.newClientWith(addr, host, creds)
 }
 
 // A lost answer is given again.
@@ -77,9 +83,9 @@ func TestHostGetsItsNextCertificate(t *testing.T) {
 		t.Errorf("the lost answer: got %q, %v", again, err)
 	}
 	stop()
-	list, err := pki.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
-	records, err := pki.ListHostRecords(j.identity)
+	records, err := hostrecord.List(j.identity)
 	fixture.Must(t, err)
 	if len(list) != 2 || list[0].Host != "lab-07" || list[1].Host != "lab-07" || records["lab-07"].Renewed == nil {
 		t.Errorf("got %+v and %+v", list, records)
@@ -184,7 +190,7 @@ func TestReceiverWithoutIssuingCARenewsNothing(t *testing.T) {
 
 func TestReceiverUsesItsRenewedCertificate(t *testing.T) {
 	j := newJoinLab(t)
-	_, err := pki.RenewServer(j.pki, pki.RenewOptions{Now: time.Now().Add(-300 * 24 * time.Hour)})
+	_, err := ca.RenewServer(j.pki, ca.RenewOptions{Now: time.Now().Add(-300 * 24 * time.Hour)})
 	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	before := j.r.CertNotAfter()
@@ -209,9 +215,9 @@ func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
 	fixture.Must(t, err)
 	before, err := client.Ping(t.Context())
 	fixture.Must(t, err)
-	_, err = pki.Rotate(j.pki, pki.RotateOptions{})
+	_, err = rotation.Start(j.pki, rotation.Options{})
 	fixture.Must(t, err)
-	_, err = pki.ReplaceIssuing(j.pki, j.identity)
+	_, err = ca.ReplaceIssuing(j.pki, j.identity)
 	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	during, err := client.Ping(t.Context())
@@ -228,10 +234,10 @@ func TestHostIsAskedToRenewDuringARotation(t *testing.T) {
 	if _, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Busy) {
 		t.Errorf("one more for another key: got %v, want Busy", err)
 	}
-	if _, err := pki.FinishRotation(j.pki, j.identity, time.Now()); err != nil {
+	if _, err := rotation.Finish(j.pki, j.identity, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = pki.ReplaceIssuing(j.pki, j.identity)
+	_, err = ca.ReplaceIssuing(j.pki, j.identity)
 	fixture.Must(t, err)
 	fixture.Must(t, j.r.Reload())
 	if pong, err := client.Ping(t.Context()); err == nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"cis490/internal/admission"
-	"cis490/internal/pki"
+	"cis490/internal/gate"
 	"cis490/internal/wire"
 )
 
@@ -58,7 +58,7 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	failed := make(chan error, 2)
 	go func() { failed <- port.Serve(tls.NewListener(r.conns.LimitListener(ln), r.gate.TLSConfig())) }()
 	if proxy != nil {
-		forwarded := func(req *http.Request) (pki.Caller, error) { return r.gate.IdentifyForwarded(req, r.cfg.Proxy.Header) }
+		forwarded := func(req *http.Request) (gate.Caller, error) { return r.gate.IdentifyForwarded(req, r.cfg.Proxy.Header) }
 		behind := r.newServer(forwarded)
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
@@ -112,7 +112,7 @@ func (r *Receiver) shutDown(srv servers) error {
 	return nil
 }
 
-func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *http.Server {
+func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *http.Server {
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
@@ -143,7 +143,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (pki.Caller, error)) *ht
 
 // identifyCaller identifies the caller of a request and admits the request. Callers without a host
 // share one budget.
-func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request) (pki.Caller, error)) (wire.Caller, error) {
+func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request) (gate.Caller, error)) (wire.Caller, error) {
 	caller, err := callerOf(req)
 	if err := r.requests.Wait(req.Context(), caller.Host); err != nil {
 		return wire.Caller{Host: caller.Host}, err

@@ -19,13 +19,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
-	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 )
 
 func TestCommitAsksAgainWhoSends(t *testing.T) {
@@ -207,7 +208,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 func (l *lab) newRequest(t *testing.T, host episode.Name, valid time.Duration) *http.Request {
 	t.Helper()
 	out := t.TempDir()
-	_, err := pki.IssueHost(l.pki, host, out, pki.IssueOptions{Valid: valid})
+	_, err := ca.IssueHost(l.pki, host, out, ca.IssueOptions{Valid: valid})
 	fixture.Must(t, err)
 	text, err := os.ReadFile(filepath.Join(out, string(host)+".crt"))
 	fixture.Must(t, err)
@@ -252,7 +253,7 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		default:
 		}
 		fixture.Must(t, os.WriteFile(crl, good, 0o644))
-		_, err = pki.RevokeHost(l.pki, "lab-01", time.Now())
+		_, err = revocation.RevokeHost(l.pki, "lab-01", time.Now())
 		fixture.Must(t, errors.Join(err, l.r.Reload()))
 		began := time.Now()
 		<-done

@@ -9,6 +9,7 @@ import (
 	"cis490/internal/archive"
 	"cis490/internal/bandwidth"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
 	"cis490/internal/pki"
@@ -149,7 +150,7 @@ func isWithin(a, b config.Path) bool {
 func (c Config) Validate() error {
 	errs := c.validate()
 	r := c.Receiver
-	if r.CertFile == "" && r.KeyFile == "" && pki.MayHaveJoined(string(c.IdentityDir)) {
+	if r.CertFile == "" && r.KeyFile == "" && credentials.MayHaveJoined(string(c.IdentityDir)) {
 		return errors.Join(errs...)
 	}
 	if r.CertFile == "" {

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ca"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
-	"cis490/internal/pki"
 )
 
 // scenario is an operation of one program, and the state that it starts from.
@@ -326,7 +326,7 @@ func renewToEnd(t *testing.T, l *labtest.Lab, h *labtest.Host) {
 // newAgedReceiverLab returns a lab whose receiver must renew its certificate, and does not run.
 func newAgedReceiverLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := unstarted(newAgedLab)(t)
-	_, err := pki.RenewServer(l.Path("pki"), pki.RenewOptions{Now: time.Now().Add(-age)})
+	_, err := ca.RenewServer(l.Path("pki"), ca.RenewOptions{Now: time.Now().Add(-age)})
 	fixture.Must(t, err)
 	return l, h
 }
