@@ -3,6 +3,16 @@ package mutation_test
 // ofReports are the mutants of what hosts report.
 var ofReports = []mutant{
 	{
+		"fleet: an outage of the receiver is one of each host",
+		killer{"fleet", "TestHostIsSilentByItsOwnRhythm"},
+		[]edit{{"fleet/health.go", "		heard = at.ReceiverSince\n", "		_ = heard\n"}},
+	},
+	{
+		"receiver: a full disk prevents its start",
+		killer{"receiver", "TestReceiverStartsWithAFullDisk"},
+		[]edit{{"receiver/reports.go", "	if errors.Is(err, durable.ErrFault) {\n		return err\n	}\n	if err != nil {", "	if err != nil {\n		return errors.Join(err)\n	}\n	if err != nil {"}},
+	},
+	{
 		"wire: a report may have any text",
 		killer{"wire", "TestHostileReportsAreRefused"},
 		[]edit{{"wire/report.go", "len(r.LastError) > MaxReportError || printable.Text(r.LastError) != r.LastError", "len(r.LastError) > MaxReportError"}},
@@ -15,27 +25,27 @@ var ofReports = []mutant{
 	{
 		"fleet: each report is kept, however soon",
 		killer{"fleet", "TestReportThatComesTooSoonIsRefused"},
-		[]edit{{"fleet/fleet.go", "wait > 0 && !record.ReceivedAt.IsZero()", "wait > 0 && record.ReceivedAt.IsZero()"}},
+		[]edit{{"fleet/fleet.go", "wait := record.waitFor(report, now); wait > 0", "wait := record.waitFor(report, now); wait > time.Hour"}},
 	},
 	{
 		"fleet: any number of hosts",
 		killer{"fleet", "TestRecordsAreBounded"},
-		[]edit{{"fleet/fleet.go", "err != nil || n >= maxHosts", "err != nil || n < 0"}},
+		[]edit{{"fleet/fleet.go", "err != nil || n < maxHosts", "err != nil || n >= 0"}},
 	},
 	{
-		"fleet: a reboot passes for a clone",
+		"fleet: a snapshot passes for a clone",
 		killer{"fleet", "TestClonedMachineIsNoticed"},
-		[]edit{{"fleet/fleet.go", "if report.Instance == r.Former && ", "if "}},
+		[]edit{{"fleet/fleet.go", "		if now.Sub(r.ReturnedAt) < cloneMemory {\n			r.ClonedAt = now\n		}\n", "		r.ClonedAt = now\n"}},
 	},
 	{
 		"fleet: a host is never silent",
 		killer{"fleet", "TestHostIsSilentByItsOwnRhythm"},
-		[]edit{{"fleet/health.go", "silence > r.longestSilence()", "silence < 0"}},
+		[]edit{{"fleet/health.go", "!at.ReceiverDown && at.Now.Sub(heard) > limit", "!at.ReceiverDown && at.Now.Sub(heard) < -limit"}},
 	},
 	{
 		"receiver: a report that cannot be kept is kept, it says",
 		killer{"receiver", "TestReportThatCannotBeKeptIsNoFault"},
-		[]edit{{"receiver/reports.go", "err == nil || refused {\n		return err", "true || refused {\n		return nil"}},
+		[]edit{{"receiver/reports.go", "	if durable.IsFull(err) {\n		return wire.ErrReportNotKept\n	}\n	return err", "	if err != nil {\n		r.log.Debug(\"report\", \"err\", err)\n	}\n	if durable.IsFull(nil) {\n		return wire.ErrReportNotKept\n	}\n	return nil"}},
 	},
 	{
 		"shipper: held episodes are not reported",
