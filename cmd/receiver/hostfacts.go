@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -192,13 +191,10 @@ func (h *hostFacts) setReport(r fleet.Record, at fleet.Moment) {
 		h.Report.Stored, h.Report.ChangedAt = &r.Stored, r.LastChange
 	}
 	if health.FullIn > 0 {
-		hours := inHours(health.FullIn)
+		hours := fleet.InHours(health.FullIn)
 		h.Report.FullInHours = &hours
 	}
 }
-
-// inHours returns a time in hours, to a tenth.
-func inHours(d time.Duration) float64 { return math.Round(d.Hours()*10) / 10 }
 
 // withProblems adds the problems of a host that is served, or should be.
 func (h hostFacts) withProblems(at fleet.Moment) hostFacts {

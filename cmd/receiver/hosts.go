@@ -59,7 +59,6 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 		}
 		return checkHosts(cfg, time.Now())
 	})
-	c.MarkFlagsMutuallyExclusive("watch", "check")
 	c.AddCommand(disableCommand(o), enableCommand(o), removeCommand(o))
 	return c
 }
@@ -300,7 +299,7 @@ func checkHosts(cfg receiver.Config, now time.Time) (cli.MonitorResult, error) {
 		return result, err
 	}
 	summary := summarizeHosts(hosts)
-	result.Values = summary.values()
+	result.Values = summary.performanceData()
 	result.Summary = fmt.Sprintf("%d active hosts", summary.Active)
 	named := [3]int{}
 	for _, h := range hosts {

@@ -63,7 +63,6 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 		}
 		return checkStatus(st)
 	})
-	c.MarkFlagsMutuallyExclusive("watch", "check")
 	return c
 }
 
@@ -136,8 +135,8 @@ func (s hostSummary) String() string {
 	return text
 }
 
-// values returns performance data.
-func (s hostSummary) values() []string {
+// performanceData returns the counts for a monitoring system.
+func (s hostSummary) performanceData() []string {
 	return []string{
 		fmt.Sprintf("hosts=%d", s.Active), fmt.Sprintf("warning=%d", s.Warning), fmt.Sprintf("critical=%d", s.Critical),
 		fmt.Sprintf("stored=%d", s.Stored), fmt.Sprintf("waiting=%d", s.Waiting), fmt.Sprintf("held=%d", s.Held),
@@ -180,7 +179,7 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
 	}
 	if st.Hosts != nil {
-		result.Values = append(result.Values, st.Hosts.values()...)
+		result.Values = append(result.Values, st.Hosts.performanceData()...)
 	}
 	return result, nil
 }

@@ -48,7 +48,7 @@ func (r *hostReporter) reportOnce(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, onceTimeout)
 	defer cancel()
-	if err := r.report(ctx, 0); err != nil {
+	if err := r.sendReport(ctx, 0); err != nil {
 		r.log.Debug("report not sent", "err", err)
 	}
 }
@@ -60,7 +60,7 @@ func (r *hostReporter) reportUntilDone(ctx context.Context) error {
 	}
 	for {
 		next := r.interval - rand.N(r.interval/5)
-		err := r.report(ctx, r.interval)
+		err := r.sendReport(ctx, r.interval)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -150,8 +150,8 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// report sends a report. interval is the time until the next one, or 0 if that is unknown.
-func (r *hostReporter) report(ctx context.Context, interval time.Duration) error {
+// sendReport makes a report and sends it. interval is the time until the next one, or 0 if that is unknown.
+func (r *hostReporter) sendReport(ctx context.Context, interval time.Duration) error {
 	report, err := r.reporter.Report(ctx, time.Now(), interval, r.certificate().UTC())
 	if err != nil {
 		return &localError{err}

@@ -46,7 +46,6 @@ With --check it prints one line for a monitoring system and exits with 0 (fine),
 		st, err := o.inspectStatus(c)
 		return checkStatus(st, time.Now()), err
 	})
-	c.MarkFlagsMutuallyExclusive("watch", "check")
 	return c
 }
 

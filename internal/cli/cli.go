@@ -87,11 +87,11 @@ func Main(root *cobra.Command) int {
 	syscall.Umask(serviceuser.Umask)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	return execute(ctx, root, os.Args[1:])
+	return runCommand(ctx, root, os.Args[1:])
 }
 
-// execute runs a command with arguments, and returns the exit code.
-func execute(ctx context.Context, root *cobra.Command, args []string) int {
+// runCommand runs a command with arguments, and returns the exit code.
+func runCommand(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = Version()
 	begun := false

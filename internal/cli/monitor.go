@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +21,7 @@ const (
 	MonitorUnknown  = 3 // also for misuse, and for a configuration that is not valid
 )
 
-// MonitorResult is what a command with --check reports, in one line. As an error it has the exit
-// code.
+// MonitorResult is what a command with --check reports.
 type MonitorResult struct {
 	Service string   // such as "HOSTS"
 	Code    int      // one of the above
@@ -42,7 +40,8 @@ func (m *MonitorResult) Add(code int, format string, args ...any) {
 	}
 }
 
-func (m *MonitorResult) Error() string {
+// String returns the line for the monitoring system.
+func (m *MonitorResult) String() string {
 	state := [...]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}[m.Code]
 	line := fmt.Sprintf("%s %s: %s", m.Service, state, strings.ReplaceAll(printable.Text(m.Summary), "|", "/"))
 	if len(m.Values) > 0 {
@@ -50,9 +49,6 @@ func (m *MonitorResult) Error() string {
 	}
 	return line
 }
-
-// ExitCode returns the code.
-func (m *MonitorResult) ExitCode() int { return m.Code }
 
 // AddCheck adds --check to a command, which then prints the result of check and nothing else.
 func AddCheck(c *cobra.Command, check func(c *cobra.Command) (MonitorResult, error)) {
@@ -63,11 +59,14 @@ func AddCheck(c *cobra.Command, check func(c *cobra.Command) (MonitorResult, err
 		if !on {
 			return run(c, args)
 		}
+		if err := refuseFlags(c, "check", "watch", "json"); err != nil {
+			return err
+		}
 		result, err := check(c)
 		if err != nil {
 			return err // see [Main]
 		}
-		if err := printf(c.OutOrStdout(), "%s\n", result.Error()); err != nil {
+		if _, err := fmt.Fprintln(c.OutOrStdout(), result.String()); err != nil {
 			return err
 		}
 		if result.Code == MonitorOK {
@@ -77,9 +76,14 @@ func AddCheck(c *cobra.Command, check func(c *cobra.Command) (MonitorResult, err
 	}
 }
 
-func printf(w io.Writer, format string, args ...any) error {
-	_, err := fmt.Fprintf(w, format, args...)
-	return err
+// refuseFlags returns an error if one of some flags was given beside another one.
+func refuseFlags(c *cobra.Command, flag string, others ...string) error {
+	for _, other := range others {
+		if f := c.Flag(other); f != nil && f.Changed {
+			return UsageError(fmt.Errorf("--%s and --%s cannot be combined", flag, other))
+		}
+	}
+	return nil
 }
 
 // isMonitored reports whether the arguments ask for a [MonitorResult].
@@ -98,6 +102,6 @@ func printUnknown(root *cobra.Command, err error) int {
 	}
 	text := strings.Join(strings.Split(serviceuser.Explain(err, CheckLine(root)).Error(), "\n"), "; ")
 	result := MonitorResult{Service: strings.ToUpper(root.Name()), Code: MonitorUnknown, Summary: text}
-	fmt.Fprintln(root.OutOrStdout(), result.Error())
+	fmt.Fprintln(root.OutOrStdout(), result.String())
 	return MonitorUnknown
 }

@@ -31,6 +31,7 @@ func TestCheckPrintsOneLineAndHasTheCodesOfPlugins(t *testing.T) {
 		"misuse":       {[]string{"--check", "--bogus"}, MonitorResult{}, nil, "RECEIVER UNKNOWN: unknown flag: --bogus; see 'receiver --help'", 3},
 		"true":         {[]string{"--check=t"}, MonitorResult{"HOSTS", MonitorOK, "fine", nil}, nil, "HOSTS OK: fine", 0},
 		"true, failed": {[]string{"--check=1"}, MonitorResult{}, errors.New("a"), "RECEIVER UNKNOWN: a", 3},
+		"with JSON":    {[]string{"--check", "--json"}, MonitorResult{}, nil, "RECEIVER UNKNOWN: --check and --json cannot be combined", 3},
 		"not a check":  {nil, MonitorResult{}, nil, "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -39,8 +40,9 @@ func TestCheckPrintsOneLineAndHasTheCodesOfPlugins(t *testing.T) {
 			root.SetOut(&out)
 			root.SetErr(&stderr)
 			root.SetArgs(c.args)
+			root.Flags().Bool("json", false, "")
 			AddCheck(root, func(*cobra.Command) (MonitorResult, error) { return c.result, c.err })
-			if code := execute(t.Context(), root, c.args); code != c.code {
+			if code := runCommand(t.Context(), root, c.args); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			if got := strings.TrimSuffix(out.String(), "\n"); got != c.line || strings.Contains(got, "\n") {
@@ -59,7 +61,7 @@ func TestWatchRefreshesInPlaceUntilItsContextEnds(t *testing.T) {
 		defer cancel()
 		var out bytes.Buffer
 		n := 0
-		err := watch(ctx, &out, func() int { return 4 }, func(w io.Writer) error {
+		err := showUntilDone(ctx, &out, func() int { return 4 }, func(w io.Writer) error {
 			n++
 			switch n {
 			case 1:

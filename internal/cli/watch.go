@@ -26,6 +26,11 @@ func AddWatch(c *cobra.Command, open func(c *cobra.Command) (show func(w io.Writ
 	on := false
 	c.Flags().BoolVar(&on, "watch", false, "refresh the output every 2 seconds until Ctrl-C")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if on {
+			if err := refuseFlags(c, "watch", "json"); err != nil {
+				return err
+			}
+		}
 		if on && !term.IsTerminal(int(os.Stdout.Fd())) {
 			return UsageError(errors.New("--watch requires a terminal; for programs there is --json"))
 		}
@@ -36,7 +41,7 @@ func AddWatch(c *cobra.Command, open func(c *cobra.Command) (show func(w io.Writ
 		if !on {
 			return show(c.OutOrStdout())
 		}
-		return watch(c.Context(), c.OutOrStdout(), terminalHeight, show, func(err error) string {
+		return showUntilDone(c.Context(), c.OutOrStdout(), terminalHeight, show, func(err error) string {
 			return printable.Text(serviceuser.Explain(err, CheckLine(c)).Error())
 		})
 	}
@@ -58,9 +63,9 @@ func terminalHeight() int {
 	return 24
 }
 
-// watch shows a text in place until ctx ends. Each refresh is one write, so that it does not flicker.
+// showUntilDone shows a text in place until ctx ends. Each refresh is one write, so that it does not flicker.
 // Lines that do not fit would scroll, and are left out.
-func watch(ctx context.Context, w io.Writer, height func() int, show func(w io.Writer) error, explain func(error) string) error {
+func showUntilDone(ctx context.Context, w io.Writer, height func() int, show func(w io.Writer) error, explain func(error) string) error {
 	start := clearAll
 	for {
 		var text bytes.Buffer

@@ -46,13 +46,13 @@ const (
 	MinInterval     = 5 * time.Second
 	minOtherMachine = time.Second
 
-	minGap         = 5 * time.Minute     // shorter ones are of an operator
-	cloneMemory    = 24 * time.Hour      // in which two machines must report in turn
-	forgetAfter    = 90 * 24 * time.Hour // if there are too many hosts
-	maxClockAhead  = time.Minute         // a report from further in the future is of another clock
-	countShare     = 100                 // counting takes at most this part of the time
-	changeSettled  = 2 * time.Second     // a directory may change again without another time
-	countWhileBusy = 1                   // counts at once, of all hosts
+	minGap        = 5 * time.Minute     // shorter ones are of an operator
+	cloneMemory   = 24 * time.Hour      // in which two machines must report in turn
+	forgetAfter   = 90 * 24 * time.Hour // if there are too many hosts
+	maxClockAhead = time.Minute         // a report from further in the future is of another clock
+	countShare    = 100                 // counting takes at most this part of the time
+	changeSettled = 2 * time.Second     // a directory may change again without another time
+	maxCounts     = 1                   // at once, of all hosts
 )
 
 // Record is what is kept of a host.
@@ -124,15 +124,16 @@ type Receiver struct {
 // now. It returns an error wrapping [durable.ErrFault] if the storage cannot be trusted. Any other
 // error is of no consequence: the next report tries again.
 func Open(data *durable.Dir, count CountFunc, now time.Time) (*Reports, error) {
-	r := &Reports{data: data, count: count, counting: make(chan struct{}, countWhileBusy), busy: make(map[episode.Name]bool)}
+	r := &Reports{data: data, count: count, counting: make(chan struct{}, maxCounts), busy: make(map[episode.Name]bool)}
+	r.receiver.StartedAt = now.UTC().Truncate(time.Second)
 	dir, err := r.openDir()
 	if err != nil {
 		return r, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.receiver, _ = readReceiver(dir) // a damaged file is made again
-	r.receiver.StartedAt = now.UTC().Truncate(time.Second)
+	former, _ := readReceiver(dir) // a damaged file is made again
+	r.receiver.Samples = former.Samples
 	return r, r.writeReceiver()
 }
 
@@ -166,10 +167,10 @@ func (r *Reports) Add(host episode.Name, report wire.Report, now time.Time) (clo
 	if err != nil {
 		return false, err
 	}
-	if !r.reserve(host) {
+	if !r.reserveHost(host) {
 		return false, &wire.Problem{Code: wire.HostBusy, Detail: "another report of this host is being kept", RetryAfter: MinInterval}
 	}
-	defer r.release(host)
+	defer r.releaseHost(host)
 	skew := clockSkew(report.At, now)
 	now = now.UTC().Truncate(time.Second)
 	record, err := readRecord(dir, host)
@@ -188,15 +189,15 @@ func (r *Reports) Add(host episode.Name, report wire.Report, now time.Time) (clo
 		return false, &wire.Problem{Code: wire.HostBusy, Detail: "this host has just reported", RetryAfter: wait}
 	}
 	before := record.ClonedAt
-	record.add(report, now)
+	record.addReport(report, now)
 	record.ClockSkew = skew
 	r.countArchives(host, &record, now)
 	cloned = record.ClonedAt.Equal(now) && now.Sub(before) >= cloneMemory
 	return cloned, writeJSON(dir, string(host)+suffix, record)
 }
 
-// reserve reserves the record of a host, or returns false if it is being written.
-func (r *Reports) reserve(host episode.Name) bool {
+// reserveHost reserves the record of a host, or returns false if it is being written.
+func (r *Reports) reserveHost(host episode.Name) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.busy[host] {
@@ -206,7 +207,7 @@ func (r *Reports) reserve(host episode.Name) bool {
 	return true
 }
 
-func (r *Reports) release(host episode.Name) {
+func (r *Reports) releaseHost(host episode.Name) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.busy, host)
@@ -260,8 +261,8 @@ func (r *Record) waitFor(report wire.Report, now time.Time) time.Duration {
 	return r.ReceivedAt.Add(least).Sub(now)
 }
 
-// add adds a report to what is known.
-func (r *Record) add(report wire.Report, now time.Time) {
+// addReport adds a report to what is known.
+func (r *Record) addReport(report wire.Report, now time.Time) {
 	if gap := now.Sub(r.ReceivedAt); !r.ReceivedAt.IsZero() && gap >= minGap && report.Interval == 0 && r.Report.Interval == 0 {
 		r.Gaps = lastOf(append(r.Gaps, int64(gap/time.Second)), maxGaps)
 	}
@@ -337,7 +338,7 @@ func checkRoom(dir *durable.Dir, now time.Time) error {
 		return err
 	}
 	for _, host := range old {
-		err = errors.Join(err, remove(dir, host))
+		err = errors.Join(err, removeRecord(dir, host))
 	}
 	if err == nil && len(old) == 0 {
 		return wire.Refuse(wire.Full, "this receiver keeps the reports of %d hosts", maxHosts)
@@ -356,12 +357,12 @@ func Forget(data *durable.Dir, hosts ...episode.Name) error {
 	}
 	defer dir.Close()
 	for _, host := range hosts {
-		err = errors.Join(err, remove(dir, host))
+		err = errors.Join(err, removeRecord(dir, host))
 	}
 	return err
 }
 
-func remove(dir *durable.Dir, host episode.Name) error {
+func removeRecord(dir *durable.Dir, host episode.Name) error {
 	if err := dir.Unlink(string(host) + suffix); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -87,6 +88,9 @@ func (r Record) longestSilence() (limit time.Duration, known bool) {
 	}
 	return max(minTimerSilence, missedReports*seconds(gaps[len(gaps)/2])), true
 }
+
+// InHours returns a time in hours, to a tenth.
+func InHours(d time.Duration) float64 { return math.Round(d.Hours()*10) / 10 }
 
 // seconds returns a time of a report, which may be any.
 func seconds(n int64) time.Duration {

@@ -64,74 +64,78 @@ func TestVerifyFindsNothingInAGoodStore(t *testing.T) {
 	}
 }
 
+func none(*fsck.Options) {}
+
+// faults are what can be wrong with a store of three episodes, and what verify must find.
+var faults = map[string]struct {
+	do   func(l *lab, rows []index.Row)
+	with func(*fsck.Options)
+	want []string
+}{
+	"a file without a row": {
+		func(l *lab, _ []index.Row) { l.put(indextest.Key("lab-02", "new"), l.pack("new", "a")) }, none,
+		[]string{"file-without-row lab-02/new 0"},
+	},
+	"a row without a file": {
+		func(l *lab, rows []index.Row) { fixture.Must(l, os.Remove(l.archivePath(rows[1].Key))) }, none,
+		[]string{"row-without-file lab-01/ep-1 2"},
+	},
+	"another size": {
+		func(l *lab, rows []index.Row) { fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key), 10)) }, none,
+		[]string{"size-differs lab-01/ep-1 2"},
+	},
+	"another digest": {func(l *lab, rows []index.Row) {
+		r := rows[0]
+		r.SHA256, r.Repaired = rows[1].SHA256, true
+		appendRows(l, l.data, r)
+	}, none, []string{"digest-differs lab-01/ep-0 4"}},
+	"a second row": {
+		func(l *lab, rows []index.Row) { appendRows(l, l.data, rows[2]) }, none,
+		[]string{"duplicate-row lab-01/ep-2 4"},
+	},
+	"a bad line": {func(l *lab, rows []index.Row) {
+		fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append([]byte("bad\n"), indextest.EncodeRows(rows...)...), 0o644))
+	}, none, []string{"bad-line / 1"}},
+	"a torn tail": {func(l *lab, rows []index.Row) {
+		fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(rows...), 0, 0), 0o644))
+	}, none, []string{"torn-tail / 4"}},
+	"strays": {func(l *lab, rows []index.Row) {
+		l.copyByHand("lab-01/notes.txt", nil)
+		l.copyByHand("lab-01/-.tar.zst", nil)
+		l.copyByHand("file", nil)
+		fixture.Must(l, os.Mkdir(filepath.Join(l.data, "episodes", "..."), 0o755))
+	}, none, []string{"stray / 0", "stray / 0", "stray / 0", "stray / 0"}},
+	"rot, not looked for": {corruptFirst, none, nil},
+	"rot":                 {corruptFirst, setDeep, []string{"damaged lab-01/ep-0 1"}},
+	"no archive": {func(l *lab, _ []index.Row) {
+		appendRows(l, l.data, l.put(indextest.Key("lab-01", "text"), []byte("no archive")))
+	}, setDeep, []string{"damaged lab-01/text 4"}},
+	"other bytes": {func(l *lab, rows []index.Row) {
+		b := l.pack("ep-0", "b")
+		fixture.Must(l, os.WriteFile(l.archivePath(rows[0].Key), b, 0o644)) // keeps the attribute
+		rows[0].Size = int64(len(b))
+		fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), indextest.EncodeRows(rows...), 0o644))
+	}, setDeep, []string{"damaged lab-01/ep-0 1"}},
+	"no index": {
+		func(l *lab, _ []index.Row) { fixture.Must(l, os.Remove(filepath.Join(l.data, indextest.IndexName))) }, none,
+		[]string{"file-without-row lab-01/ep-0 0", "file-without-row lab-01/ep-1 0", "file-without-row lab-01/ep-2 0"},
+	},
+	"a bad row of a key": {func(l *lab, rows []index.Row) {
+		b := indextest.EncodeRows(rows...)
+		fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
+	}, none, []string{"bad-line lab-01/ep-2 3"}},
+	"a partial copy": {func(l *lab, rows []index.Row) {
+		fixture.Must(l, os.Remove(l.archivePath(rows[0].Key)))
+		fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key), 10))
+	}, func(o *fsck.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
+	"an empty store": {
+		func(l *lab, _ []index.Row) { fixture.Must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
+		[]string{"row-without-file lab-01/ep-0 1", "row-without-file lab-01/ep-1 2", "row-without-file lab-01/ep-2 3"},
+	},
+}
+
 func TestVerifyNamesEachFault(t *testing.T) {
-	none := func(*fsck.Options) {}
-	for name, c := range map[string]struct {
-		do   func(l *lab, rows []index.Row)
-		with func(*fsck.Options)
-		want []string
-	}{
-		"a file without a row": {
-			func(l *lab, _ []index.Row) { l.put(indextest.Key("lab-02", "new"), l.pack("new", "a")) }, none,
-			[]string{"file-without-row lab-02/new 0"},
-		},
-		"a row without a file": {
-			func(l *lab, rows []index.Row) { fixture.Must(l, os.Remove(l.archivePath(rows[1].Key))) }, none,
-			[]string{"row-without-file lab-01/ep-1 2"},
-		},
-		"another size": {
-			func(l *lab, rows []index.Row) { fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key), 10)) }, none,
-			[]string{"size-differs lab-01/ep-1 2"},
-		},
-		"another digest": {func(l *lab, rows []index.Row) {
-			r := rows[0]
-			r.SHA256, r.Repaired = rows[1].SHA256, true
-			appendRows(l, l.data, r)
-		}, none, []string{"digest-differs lab-01/ep-0 4"}},
-		"a second row": {
-			func(l *lab, rows []index.Row) { appendRows(l, l.data, rows[2]) }, none,
-			[]string{"duplicate-row lab-01/ep-2 4"},
-		},
-		"a bad line": {func(l *lab, rows []index.Row) {
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append([]byte("bad\n"), indextest.EncodeRows(rows...)...), 0o644))
-		}, none, []string{"bad-line / 1"}},
-		"a torn tail": {func(l *lab, rows []index.Row) {
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), append(indextest.EncodeRows(rows...), 0, 0), 0o644))
-		}, none, []string{"torn-tail / 4"}},
-		"strays": {func(l *lab, rows []index.Row) {
-			l.copyByHand("lab-01/notes.txt", nil)
-			l.copyByHand("lab-01/-.tar.zst", nil)
-			l.copyByHand("file", nil)
-			fixture.Must(l, os.Mkdir(filepath.Join(l.data, "episodes", "..."), 0o755))
-		}, none, []string{"stray / 0", "stray / 0", "stray / 0", "stray / 0"}},
-		"rot, not looked for": {corruptFirst, none, nil},
-		"rot":                 {corruptFirst, setDeep, []string{"damaged lab-01/ep-0 1"}},
-		"no archive": {func(l *lab, _ []index.Row) {
-			appendRows(l, l.data, l.put(indextest.Key("lab-01", "text"), []byte("no archive")))
-		}, setDeep, []string{"damaged lab-01/text 4"}},
-		"other bytes": {func(l *lab, rows []index.Row) {
-			b := l.pack("ep-0", "b")
-			fixture.Must(l, os.WriteFile(l.archivePath(rows[0].Key), b, 0o644)) // keeps the attribute
-			rows[0].Size = int64(len(b))
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), indextest.EncodeRows(rows...), 0o644))
-		}, setDeep, []string{"damaged lab-01/ep-0 1"}},
-		"no index": {
-			func(l *lab, _ []index.Row) { fixture.Must(l, os.Remove(filepath.Join(l.data, indextest.IndexName))) }, none,
-			[]string{"file-without-row lab-01/ep-0 0", "file-without-row lab-01/ep-1 0", "file-without-row lab-01/ep-2 0"},
-		},
-		"a bad row of a key": {func(l *lab, rows []index.Row) {
-			b := indextest.EncodeRows(rows...)
-			fixture.Must(l, os.WriteFile(filepath.Join(l.data, indextest.IndexName), slices.Concat(b[:len(b)-2], []byte(`, "skipped": -1}`+"\n")), 0o644))
-		}, none, []string{"bad-line lab-01/ep-2 3"}},
-		"a partial copy": {func(l *lab, rows []index.Row) {
-			fixture.Must(l, os.Remove(l.archivePath(rows[0].Key)))
-			fixture.Must(l, os.Truncate(l.archivePath(rows[1].Key), 10))
-		}, func(o *fsck.Options) { o.Present = true }, []string{"size-differs lab-01/ep-1 2"}},
-		"an empty store": {
-			func(l *lab, _ []index.Row) { fixture.Must(l, os.RemoveAll(filepath.Join(l.data, "episodes/lab-01"))) }, none,
-			[]string{"row-without-file lab-01/ep-0 1", "row-without-file lab-01/ep-1 2", "row-without-file lab-01/ep-2 3"},
-		},
-	} {
+	for name, c := range faults {
 		for _, batch := range []int{0, 2} {
 			l, rows := newLabWith(t, 3)
 			c.do(l, rows)

@@ -68,7 +68,7 @@ var shortTests = []string{
 }
 
 // slowTests are the labs that make lab runs, and go test leaves out: each takes more processor time
-// than most. What they guard in breadth, the others guard once.
+// than most. CI runs both.
 var slowTests = []string{
 	"TestACertificateThatIsStillExpiredIsSaid",
 	"TestACertificateThatWasRenewedOnTheDiskIsUsed",

@@ -25,7 +25,7 @@ func (r *Receiver) openReports(now time.Time) error {
 	return nil
 }
 
-// KeepReport keeps the report of a host. A report that cannot be written is no storage fault: nothing
+// KeepReport keeps the report of a host. Failing to write it is not a storage fault, because nothing
 // depends on it.
 func (r *Receiver) KeepReport(ctx context.Context, host episode.Name, report wire.Report) error {
 	if err := r.access.recheckRequest(ctx); err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
-	"math"
 	"time"
 
 	"cis490/internal/datadir"
@@ -113,7 +112,7 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir, now time.Time) error
 	}
 	if kept, err := fleet.ReadReceiver(data); err == nil && !free.IsUnknown() {
 		if left := fleet.TimeUntilFull(kept.Samples, fleet.Sample{At: now.Unix(), Free: free.Bytes}, int64(c.MinFree)); left > 0 {
-			hours := math.Round(left.Hours()*10) / 10
+			hours := fleet.InHours(left)
 			st.FullInHours = &hours
 		}
 	}

@@ -157,7 +157,7 @@ func (s *Shipper) addWaiting(ctx context.Context, report *wire.Report) error {
 	}
 	page := scanPage{}
 	for n := 0; !page.isLast; n++ {
-		if report.Partly = n == maxReportPages; report.Partly {
+		if report.CountedInPart = n == maxReportPages; report.CountedInPart {
 			break
 		}
 		if page, err = s.readPage(page.cursor, unshippable); err != nil {
@@ -183,7 +183,7 @@ func (s *Shipper) addToReport(report *wire.Report, c candidate, failure outbox.F
 			return // it is gone
 		}
 		report.Unfinished++
-		report.OldestOpen = earlierKnown(report.OldestOpen, wholeSecond(u.ChangedAt))
+		report.OldestUnfinished = earlierKnown(report.OldestUnfinished, wholeSecond(u.ChangedAt))
 	case Held:
 		hold, err := s.out.ReadHold(c.name)
 		if err != nil {

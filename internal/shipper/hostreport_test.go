@@ -33,8 +33,8 @@ func TestReportSaysWhatAStatusSays(t *testing.T) {
 	if r.Waiting != int64(st.Waiting+st.Sealed) || r.Waiting != 2 || r.WaitingBytes != st.SealedBytes || !r.OldestWaiting.Equal(st.OldestWaiting) {
 		t.Errorf("got %+v, status has %+v", r, st)
 	}
-	if r.Unfinished != int64(st.Unfinished) || r.Unfinished != 1 || !r.OldestOpen.Equal(st.Oldest.ChangedAt) {
-		t.Errorf("unfinished: got %d since %v, status has %d since %v", r.Unfinished, r.OldestOpen, st.Unfinished, st.Oldest.ChangedAt)
+	if r.Unfinished != int64(st.Unfinished) || r.Unfinished != 1 || !r.OldestUnfinished.Equal(st.Oldest.ChangedAt) {
+		t.Errorf("unfinished: got %d since %v, status has %d since %v", r.Unfinished, r.OldestUnfinished, st.Unfinished, st.Oldest.ChangedAt)
 	}
 	if want := map[string]int64{"conflict": 1, "invalid": 1}; !maps.Equal(r.Held, want) || r.HeldTotal() != int64(st.HeldTotal) {
 		t.Errorf("held: got %v, want %v; status has %d", r.Held, want, st.HeldTotal)

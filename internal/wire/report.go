@@ -50,8 +50,8 @@ type Report struct {
 	// the shipper does not know, because something else starts it.
 	Interval int64 `json:"interval_seconds,omitempty"`
 
-	Unfinished int64     `json:"unfinished"`
-	OldestOpen time.Time `json:"oldest_unfinished_at,omitzero"` // when the unfinished episode that is idle for longest last changed
+	Unfinished       int64     `json:"unfinished"`
+	OldestUnfinished time.Time `json:"oldest_unfinished_at,omitzero"` // when the unfinished episode that is idle for longest last changed
 
 	// Waiting are finished episodes that are not delivered, without those held. Failing are those of
 	// them that have failed at least once.
@@ -65,9 +65,9 @@ type Report struct {
 	Shipped int64            `json:"shipped"`        // delivered ones that the host still has
 
 	Disk DiskSpace `json:"disk"`
-	// Partly means that not all episodes were counted, because of their number: Unfinished, Waiting and
+	// CountedInPart means that not all episodes were counted, because of their number: Unfinished, Waiting and
 	// Held are of some of them.
-	Partly bool `json:"counted_in_part,omitempty"`
+	CountedInPart bool `json:"counted_in_part,omitempty"`
 	// CertificateEnds is when the host's certificate expires.
 	CertificateEnds time.Time `json:"certificate_not_after,omitzero"`
 	// LastError says why the last upload failed, if none has succeeded since.
@@ -149,7 +149,7 @@ func ParseReport(body []byte) (Report, error) {
 	if err := r.Validate(); err != nil {
 		return Report{}, Refuse(BadRequest, "%v", err)
 	}
-	for _, at := range []*time.Time{&r.At, &r.OldestOpen, &r.OldestWaiting, &r.FailingSince, &r.CertificateEnds, &r.LastErrorAt} {
+	for _, at := range []*time.Time{&r.At, &r.OldestUnfinished, &r.OldestWaiting, &r.FailingSince, &r.CertificateEnds, &r.LastErrorAt} {
 		if *at = at.UTC(); at.Year() < 0 || at.Year() > 9999 {
 			return Report{}, Refuse(BadRequest, "a time is out of range")
 		}

@@ -33,7 +33,7 @@ func newReport() wire.Report {
 	at := time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
 	return wire.Report{
 		Version: "1.4-30-g0123abc-dirty", Instance: "F0C1D2E3F0C1D2E3F0C1D2E3", At: at, Interval: 300,
-		Unfinished: 2, OldestOpen: at.Add(-time.Hour),
+		Unfinished: 2, OldestUnfinished: at.Add(-time.Hour),
 		Waiting: 3, WaitingBytes: 81920, OldestWaiting: at.Add(-time.Minute), Failing: 1, FailingSince: at,
 		Held: map[string]int64{"conflict": 1, "unreadable": 2}, Shipped: 841,
 		Disk:            wire.DiskSpace{FreeBytes: 1e12, SizeBytes: 4e12, MinFree: 1 << 30, FreeInodes: 1e9, Inodes: 4e9},
