@@ -82,6 +82,12 @@ const stateReplaced pki.State = "replaced"
 // contacts or an invitation name, sorted by name. Its error is of those that cannot be read: the
 // list has the others.
 func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
+	list, _, err := judgeHosts(cfg, now)
+	return list, err
+}
+
+// judgeHosts is [listHosts] with the moment at which the hosts were judged.
+func judgeHosts(cfg receiver.Config, now time.Time) ([]hostFacts, fleet.Moment, error) {
 	known, err := datadir.ListHosts(string(cfg.DataDir))
 	all := make(map[episode.Name]hostFacts)
 	for _, h := range known {
@@ -93,7 +99,7 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		list = append(list, all[name].withState().withProblems(at))
 	}
-	return list, err
+	return list, at, err
 }
 
 func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {

@@ -221,7 +221,7 @@ func timeOf(t *time.Time) string {
 }
 
 func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
-	hosts, err := listHosts(cfg, time.Now())
+	hosts, at, err := judgeHosts(cfg, time.Now())
 	if err != nil {
 		return err
 	}
@@ -230,6 +230,11 @@ func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
 	}
 	if err := printHosts(w, hosts); err != nil {
 		return err
+	}
+	if at.ReceiverDown && len(hosts) > 0 {
+		if err := printf(w, "\nThe receiver does not run: this is what it knew last.\n"); err != nil {
+			return err
+		}
 	}
 	return printRotation(w, hosts)
 }
@@ -294,7 +299,10 @@ func printHostNotes(w io.Writer, hosts []hostFacts) error {
 // checkHosts is 'receiver hosts --check'.
 func checkHosts(cfg receiver.Config, now time.Time) (cli.MonitorResult, error) {
 	result := cli.MonitorResult{Service: "HOSTS"}
-	hosts, err := listHosts(cfg, now)
+	hosts, at, err := judgeHosts(cfg, now)
+	if err == nil && at.ReceiverDown {
+		err = errors.New("the receiver does not run, so no host can report: see 'receiver status --check'")
+	}
 	if err != nil {
 		return result, err
 	}
