@@ -71,6 +71,8 @@ var importRules = map[string]importRule{
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
+	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know of a host, for the commands and the metrics: the daemon's requests do not need it"},
+
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"archive bandwidth config credentials device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
@@ -78,7 +80,7 @@ var importRules = map[string]importRule{
 	// The programs wire things up.
 	"internal/cli": {"config durable logging printable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"cli config credentials durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"ca cli config datadir durable episode fleet fsck gate hostrecord index invite logging pki printable receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging pki printable receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},

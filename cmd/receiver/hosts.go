@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -18,6 +20,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
+	"cis490/internal/hosts"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 )
@@ -220,41 +223,49 @@ func timeOf(t *time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+// listHosts lists the hosts of a receiver: see [hosts.List].
+func listHosts(cfg receiver.Config, now time.Time) ([]hosts.Host, fleet.Moment, error) {
+	list, at, err := hosts.List(hosts.Sources{
+		DataDir: string(cfg.DataDir), CADir: filepath.Dir(string(cfg.TLS.ClientCAFile)), IdentityDir: string(cfg.IdentityDir),
+	}, now)
+	return list, at, explainNoDataDir(err)
+}
+
 func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
-	hosts, at, err := judgeHosts(cfg, time.Now())
+	list, at, err := listHosts(cfg, time.Now())
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return cli.WriteJSONList(w, hosts)
+		return cli.WriteJSONList(w, list)
 	}
-	if err := printHosts(w, hosts); err != nil {
+	if err := printHosts(w, list); err != nil {
 		return err
 	}
-	if at.ReceiverDown && len(hosts) > 0 {
+	if at.ReceiverDown && len(list) > 0 {
 		if err := printf(w, "\nThe receiver does not run: this is what it knew last.\n"); err != nil {
 			return err
 		}
 	}
-	return printRotation(w, hosts)
+	return printRotation(w, list)
 }
 
 // printHosts prints the name last, since it may be long.
-func printHosts(w io.Writer, hosts []hostFacts) error {
+func printHosts(w io.Writer, list []hosts.Host) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STATE\tSTORED\tWAITING\tHELD\tFREE\tCERT UNTIL\tCONTACT\tHOST")
-	for _, h := range hosts {
-		stored, waiting, held, free := h.formatReport()
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.State, stored, waiting, held, free, h.formatExpiry(), h.formatContact(), h.Host.Host)
+	for _, h := range list {
+		stored, waiting, held, free := formatReport(h)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.State, stored, waiting, held, free, formatExpiry(h), formatContact(h), h.Name())
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	return printHostNotes(w, hosts)
+	return printHostNotes(w, list)
 }
 
 // formatReport returns the columns that come from a host's report.
-func (h hostFacts) formatReport() (stored, waiting, held, free string) {
+func formatReport(h hosts.Host) (stored, waiting, held, free string) {
 	stored, waiting, held, free = "no", "-", "-", "-"
 	if h.Stored {
 		stored = "yes"
@@ -263,7 +274,7 @@ func (h hostFacts) formatReport() (stored, waiting, held, free string) {
 		if r.Stored != nil {
 			stored = strconv.FormatInt(*r.Stored, 10)
 		}
-		if r.silent {
+		if r.Silent {
 			return stored, waiting, held, free
 		}
 		waiting, held = strconv.FormatInt(r.Waiting, 10), strconv.FormatInt(r.HeldTotal(), 10)
@@ -274,15 +285,34 @@ func (h hostFacts) formatReport() (stored, waiting, held, free string) {
 	return stored, waiting, held, free
 }
 
+// formatExpiry returns when the last certificate that gives access expires, or else the last one.
+func formatExpiry(h hosts.Host) string {
+	if len(h.Certificates) == 0 {
+		return "-"
+	}
+	last := h.Certificates[0]
+	if i := slices.IndexFunc(h.Certificates, hosts.Certificate.IsValid); i >= 0 {
+		last = h.Certificates[i]
+	}
+	return formatDate(last.NotAfter)
+}
+
+func formatContact(h hosts.Host) string {
+	if h.LastContact == nil {
+		return "-"
+	}
+	return h.LastContact.UTC().Format("2006-01-02 15:04")
+}
+
 // printHostNotes prints what is wrong with hosts, and since when others are disabled.
-func printHostNotes(w io.Writer, hosts []hostFacts) error {
+func printHostNotes(w io.Writer, list []hosts.Host) error {
 	var notes strings.Builder
-	note := func(h hostFacts, text string) {
-		for _, line := range cli.WrapLine(string(h.Host.Host)+": "+text, 80) {
+	note := func(h hosts.Host, text string) {
+		for _, line := range cli.WrapLine(string(h.Name())+": "+text, 80) {
 			fmt.Fprintln(&notes, line)
 		}
 	}
-	for _, h := range hosts {
+	for _, h := range list {
 		if h.DisabledSince != nil {
 			note(h, fmt.Sprintf("%s since %s", h.State, timeOf(h.DisabledSince)))
 		}
@@ -299,21 +329,21 @@ func printHostNotes(w io.Writer, hosts []hostFacts) error {
 // checkHosts is 'receiver hosts --check'.
 func checkHosts(cfg receiver.Config, now time.Time) (cli.MonitorResult, error) {
 	result := cli.MonitorResult{Service: "HOSTS"}
-	hosts, at, err := judgeHosts(cfg, now)
+	list, at, err := listHosts(cfg, now)
 	if err == nil && at.ReceiverDown {
 		err = errors.New("the receiver does not run, so no host can report: see 'receiver status --check'")
 	}
 	if err != nil {
 		return result, err
 	}
-	summary := summarizeHosts(hosts)
-	result.Values = summary.performanceData()
+	summary := hosts.Summarize(list)
+	result.Values = performanceData(summary)
 	result.Summary = fmt.Sprintf("%d active hosts", summary.Active)
 	named := [3]int{}
-	for _, h := range hosts {
+	for _, h := range list {
 		code := int(fleet.Worst(h.Problems))
 		if named[code]++; code > cli.MonitorOK && named[code] <= maxCheckHosts {
-			result.Add(code, "%s %s", h.Host.Host, h.Problems[0].Text)
+			result.Add(code, "%s %s", h.Name(), h.Problems[0].Text)
 		}
 	}
 	if more := named[result.Code] - maxCheckHosts; more > 0 && result.Code > cli.MonitorOK {

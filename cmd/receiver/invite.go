@@ -18,6 +18,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/gate"
+	"cis490/internal/hosts"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -145,18 +146,18 @@ func openIssuer(cfg receiver.Config) (*gate.Issuer, error) {
 // checkInvited returns an error for a host that is disabled, or that is known and was not invited
 // again.
 func checkInvited(cfg receiver.Config, host episode.Name, again bool) error {
-	hosts, err := listHosts(cfg, time.Now())
+	list, _, err := listHosts(cfg, time.Now())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // the receiver may not have run yet
 		return err
 	}
-	at := slices.IndexFunc(hosts, func(h hostFacts) bool { return h.Host.Host == host })
+	at := slices.IndexFunc(list, func(h hosts.Host) bool { return h.Name() == host })
 	if at < 0 {
 		return nil
 	}
-	if hosts[at].State == datadir.HostDisabled {
+	if list[at].State == datadir.HostDisabled {
 		return fmt.Errorf("host %s is disabled and could not join: first run 'receiver hosts enable %s'", host, host)
 	}
-	known := hosts[at].reasonKnown()
+	known := list[at].KnownBy()
 	if known == "" || again {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/gate"
 	"cis490/internal/hostrecord"
+	"cis490/internal/hosts"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
@@ -193,26 +194,26 @@ note     If a proxy has copies of server.crt, server.key, hosts-ca.crt and
 
 // checkReady returns an error if finishing would lock out a host. With force, it only prints which ones.
 func checkReady(c *cobra.Command, cfg receiver.Config, force bool) error {
-	hosts, err := listHosts(cfg, time.Now())
+	list, _, err := listHosts(cfg, time.Now())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // before the receiver's first start
 		return err
 	}
-	if open := openInvitations(hosts); open > 0 {
+	if open := openInvitations(list); open > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: %s will not work any more: invite again\n", english.Plural(open, "open invitation", ""))
 	}
-	unready := notReady(hosts)
+	unready := notReady(list)
 	if len(unready) == 0 {
 		return nil
 	}
-	if err := printRotation(c.ErrOrStderr(), hosts); err != nil || force {
+	if err := printRotation(c.ErrOrStderr(), list); err != nil || force {
 		return err
 	}
 	return fmt.Errorf("%s would be locked out: wait, disable or remove them, or use --force; they can join again", english.Plural(len(unready), "host", ""))
 }
 
-func openInvitations(hosts []hostFacts) int {
+func openInvitations(list []hosts.Host) int {
 	n := 0
-	for _, h := range hosts {
+	for _, h := range list {
 		if h.InvitedUntil != nil && h.Rotation != nil {
 			n++
 		}
@@ -221,20 +222,19 @@ func openInvitations(hosts []hostFacts) int {
 }
 
 // notReady returns the hosts that have access and would lose it at the end of the rotation.
-func notReady(hosts []hostFacts) []hostFacts {
-	var list []hostFacts
-	for _, h := range hosts {
+func notReady(list []hosts.Host) (unready []hosts.Host) {
+	for _, h := range list {
 		if h.Rotation != nil && h.State == datadir.HostActive && !(h.Rotation.TrustsNewCA && h.Rotation.HasNewCertificate) {
-			list = append(list, h)
+			unready = append(unready, h)
 		}
 	}
-	return list
+	return unready
 }
 
 // printRotation prints the progress of a rotation, or nothing if there is none.
-func printRotation(w io.Writer, hosts []hostFacts) error {
+func printRotation(w io.Writer, list []hosts.Host) error {
 	active, rotating := 0, false
-	for _, h := range hosts {
+	for _, h := range list {
 		rotating = rotating || h.Rotation != nil
 		if h.State == datadir.HostActive {
 			active++
@@ -243,12 +243,12 @@ func printRotation(w io.Writer, hosts []hostFacts) error {
 	if !rotating {
 		return nil
 	}
-	unready := notReady(hosts)
+	unready := notReady(list)
 	if err := printf(w, "\nRotation of the CAs: %d of %d active hosts are ready for 'pki rotate --finish'.\n", active-len(unready), active); err != nil {
 		return err
 	}
 	for _, h := range unready {
-		if err := printf(w, "  not ready, %s: %s\n", h.Rotation.unreadyReason(), h.Host.Host); err != nil {
+		if err := printf(w, "  not ready, %s: %s\n", unreadyReason(h.Rotation), h.Name()); err != nil {
 			return err
 		}
 	}
@@ -256,7 +256,7 @@ func printRotation(w io.Writer, hosts []hostFacts) error {
 }
 
 // unreadyReason returns why a host is not ready.
-func (r *hostRotation) unreadyReason() string {
+func unreadyReason(r *hosts.Rotation) string {
 	switch {
 	case r.TrustsNewCA:
 		return "its certificate is of the former CA"

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
-	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/fleet"
+	"cis490/internal/hosts"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -69,17 +69,7 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 // statusFacts are the state of the receiver, and a summary of its hosts.
 type statusFacts struct {
 	receiver.Status
-	Hosts *hostSummary `json:"hosts,omitempty"` // nil if they cannot be listed
-}
-
-// hostSummary counts the hosts that are served, and what they report.
-type hostSummary struct {
-	Active   int   `json:"active"`
-	Warning  int   `json:"warning"`  // of Active: the worst problem of the host
-	Critical int   `json:"critical"` // the same, and hosts whose certificate has expired
-	Stored   int64 `json:"stored_archives"`
-	Waiting  int64 `json:"waiting"` // of hosts that are not silent
-	Held     int64 `json:"held"`    // the same
+	Hosts *hosts.Summary `json:"hosts,omitempty"` // nil if they cannot be listed
 }
 
 func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
@@ -88,39 +78,14 @@ func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
 	if err != nil {
 		return facts, err
 	}
-	if hosts, err := listHosts(cfg, now); err == nil {
-		summary := summarizeHosts(hosts)
+	if list, _, err := listHosts(cfg, now); err == nil {
+		summary := hosts.Summarize(list)
 		facts.Hosts = &summary
 	}
 	return facts, nil
 }
 
-func summarizeHosts(hosts []hostFacts) (s hostSummary) {
-	for _, h := range hosts {
-		if h.State != datadir.HostActive && h.State != hostExpired {
-			continue
-		}
-		if h.State == datadir.HostActive {
-			s.Active++
-		}
-		switch fleet.Worst(h.Problems) {
-		case fleet.Warning:
-			s.Warning++
-		case fleet.Critical:
-			s.Critical++
-		}
-		r := h.Report
-		if r != nil && r.Stored != nil {
-			s.Stored += *r.Stored
-		}
-		if r != nil && !r.silent {
-			s.Waiting, s.Held = s.Waiting+r.Waiting, s.Held+r.HeldTotal()
-		}
-	}
-	return s
-}
-
-func (s hostSummary) String() string {
+func describeSummary(s hosts.Summary) string {
 	text := fmt.Sprintf("%d active", s.Active)
 	if s.Critical > 0 {
 		text += fmt.Sprintf(", %d critical", s.Critical)
@@ -136,7 +101,7 @@ func (s hostSummary) String() string {
 }
 
 // performanceData returns the counts for a monitoring system.
-func (s hostSummary) performanceData() []string {
+func performanceData(s hosts.Summary) []string {
 	return []string{
 		fmt.Sprintf("hosts=%d", s.Active), fmt.Sprintf("warning=%d", s.Warning), fmt.Sprintf("critical=%d", s.Critical),
 		fmt.Sprintf("stored=%d", s.Stored), fmt.Sprintf("waiting=%d", s.Waiting), fmt.Sprintf("held=%d", s.Held),
@@ -179,7 +144,7 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
 	}
 	if st.Hosts != nil {
-		result.Values = append(result.Values, st.Hosts.performanceData()...)
+		result.Values = append(result.Values, performanceData(*st.Hosts)...)
 	}
 	return result, nil
 }
@@ -212,7 +177,7 @@ func printState(to io.Writer, st statusFacts, now time.Time) error {
 	}
 	fmt.Fprintf(w, "hosts\t%s\n", disabled)
 	if st.Hosts != nil && st.Hosts.Active > 0 {
-		fmt.Fprintf(w, "reports\t%s\n", st.Hosts)
+		fmt.Fprintf(w, "reports\t%s\n", describeSummary(*st.Hosts))
 	}
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st.Status, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",

@@ -1,11 +1,14 @@
-package main
+// Package hosts lists the hosts of a receiver: what is known of each from the store, certificates,
+// contacts, invitations and reports, and what is wrong with it.
+//
+// It reads files only, and so works beside a receiver and without one. Nothing here changes anything.
+package hosts
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,34 +20,33 @@ import (
 	"cis490/internal/hostrecord"
 	"cis490/internal/invite"
 	"cis490/internal/pki"
-	"cis490/internal/receiver"
 	"cis490/internal/revocation"
 	"cis490/internal/wire"
 )
 
 // States of a host that only the identity directory knows.
 const (
-	hostInvited datadir.HostState = "invited" // it has no certificate yet
-	hostExpired datadir.HostState = "expired" // all its certificates on record have expired
-	hostRevoked datadir.HostState = "revoked" // and at least one of them was revoked, replaced or retired
+	Invited datadir.HostState = "invited" // it has no certificate yet
+	Expired datadir.HostState = "expired" // all its certificates on record have expired
+	Revoked datadir.HostState = "revoked" // and at least one of them was revoked, replaced or retired
 )
 
-// hostFacts is what the receiver knows of a host.
-type hostFacts struct {
+// Host is what the receiver knows of a host.
+type Host struct {
 	datadir.Host
-	Certificates []certificateFacts `json:"certificates,omitempty"` // the last to expire first
-	LastContact  *time.Time         `json:"last_contact,omitempty"`
-	InvitedUntil *time.Time         `json:"invited_until,omitempty"`
-	Rotation     *hostRotation      `json:"rotation,omitempty"` // while the CAs are rotated
-	Report       *hostReport        `json:"report,omitempty"`   // the last one
-	Problems     []fleet.Problem    `json:"problems,omitempty"` // the severe ones first
+	Certificates []Certificate   `json:"certificates,omitempty"` // the last to expire first
+	LastContact  *time.Time      `json:"last_contact,omitempty"`
+	InvitedUntil *time.Time      `json:"invited_until,omitempty"`
+	Rotation     *Rotation       `json:"rotation,omitempty"` // while the CAs are rotated
+	Report       *Report         `json:"report,omitempty"`   // the last one
+	Problems     []fleet.Problem `json:"problems,omitempty"` // the severe ones first
 
 	joined *time.Time    // when it joined last
 	record *fleet.Record // nil if it does not report
 }
 
-// certificateFacts describes a certificate that was issued or used here.
-type certificateFacts struct {
+// Certificate describes a certificate that was issued or used here.
+type Certificate struct {
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
 	State    pki.State `json:"state"`
@@ -52,8 +54,8 @@ type certificateFacts struct {
 	notBefore time.Time // zero if not known
 }
 
-// hostReport is the last report of a host, and what follows from it.
-type hostReport struct {
+// Report is the last report of a host, and what follows from it.
+type Report struct {
 	wire.Report
 	ReceivedAt time.Time `json:"received_at"`
 	ClockSkew  float64   `json:"clock_skew_seconds"` // the host's clock minus this one
@@ -66,75 +68,76 @@ type hostReport struct {
 	// it does not fill.
 	FullInHours *float64 `json:"full_in_hours,omitempty"`
 
-	silent bool // what it says may not be so any more
+	Silent bool `json:"-"` // what it says may not be so any more
 }
 
-// hostRotation is the progress of a host in a rotation of the CAs.
-type hostRotation struct {
+// Rotation is the progress of a host in a rotation of the CAs.
+type Rotation struct {
 	TrustsNewCA       bool `json:"trusts_new_ca"`
 	HasNewCertificate bool `json:"has_new_certificate"`
 }
 
-// stateReplaced says that a certificate ended when its host joined again.
-const stateReplaced pki.State = "replaced"
+// replaced says that a certificate ended when its host joined again.
+const replaced pki.State = "replaced"
 
-// listHosts returns all hosts that the data directory, the certificates on record, the records of
-// contacts or an invitation name, sorted by name. Its error is of those that cannot be read: the
-// list has the others.
-func listHosts(cfg receiver.Config, now time.Time) ([]hostFacts, error) {
-	list, _, err := judgeHosts(cfg, now)
-	return list, err
+// Sources are the directories that hosts are read from.
+type Sources struct {
+	DataDir     string
+	CADir       string // of "receiver pki"
+	IdentityDir string // empty: there is none
 }
 
-// judgeHosts is [listHosts] with the moment at which the hosts were judged.
-func judgeHosts(cfg receiver.Config, now time.Time) ([]hostFacts, fleet.Moment, error) {
-	known, err := datadir.ListHosts(string(cfg.DataDir))
-	all := make(map[episode.Name]hostFacts)
+// List returns all hosts that the data directory, the certificates on record, the records of
+// contacts or an invitation name, sorted by name, and the moment at which they were judged. Its
+// error is of those that cannot be read: the list has the others.
+func List(src Sources, now time.Time) ([]Host, fleet.Moment, error) {
+	known, err := datadir.ListHosts(src.DataDir)
+	all := make(map[episode.Name]Host)
 	for _, h := range known {
-		all[h.Host] = hostFacts{Host: h}
+		all[h.Host] = Host{Host: h}
 	}
-	at, rerr := addReports(cfg, all, now)
-	err = errors.Join(explainNoDataDir(err), addCertificates(cfg, all, now), addContacts(cfg, all, now), addInvitations(cfg, all, now), addRotation(cfg, all), rerr)
-	list := make([]hostFacts, 0, len(all))
+	at, rerr := addReports(src, all, now)
+	err = errors.Join(err, addCertificates(src, all, now), addContacts(src, all, now), addInvitations(src, all, now), addRotation(src, all), rerr)
+	list := make([]Host, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		list = append(list, all[name].withState().withProblems(at))
 	}
 	return list, at, err
 }
 
-func addCertificates(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	list, err := revocation.ListIssued(filepath.Dir(string(cfg.TLS.ClientCAFile)), now, pki.RecordsIn(string(cfg.IdentityDir)))
+func addCertificates(src Sources, all map[episode.Name]Host, now time.Time) error {
+	list, err := revocation.ListIssued(src.CADir, now, pki.RecordsIn(src.IdentityDir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		err = nil // the certificates are those of another CA, or not for this user to see
 	}
 	for _, i := range list {
 		h := all[i.Host]
 		h.Host.Host = i.Host
-		h.Certificates = append(h.Certificates, certificateFacts{i.Serial, i.NotAfter, i.State, i.NotBefore})
+		h.Certificates = append(h.Certificates, Certificate{i.Serial, i.NotAfter, i.State, i.NotBefore})
 		all[i.Host] = h
 	}
 	return err
 }
 
-func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	records, err := hostrecord.List(string(cfg.IdentityDir))
+func addContacts(src Sources, all map[episode.Name]Host, now time.Time) error {
+	records, err := hostrecord.List(src.IdentityDir)
 	for name, r := range records {
 		h := all[name]
 		h.Host.Host, h.LastContact = name, r.LastContact
 		if r.Joined != nil {
 			h.joined = &r.Joined.NotBefore
 		}
-		onRecord := func(c certificateFacts) bool { return c.Serial == r.Serial }
+		onRecord := func(c Certificate) bool { return c.Serial == r.Serial }
 		if r.NotAfter != nil && !slices.ContainsFunc(h.Certificates, onRecord) {
 			state := pki.Valid
 			if now.After(*r.NotAfter) {
 				state = pki.Expired
 			}
-			h.Certificates = append(h.Certificates, certificateFacts{Serial: r.Serial, NotAfter: *r.NotAfter, State: state})
+			h.Certificates = append(h.Certificates, Certificate{Serial: r.Serial, NotAfter: *r.NotAfter, State: state})
 		}
 		for i, c := range h.Certificates {
 			if c.State == pki.Valid && r.HasReplaced(c.Serial, c.notBefore) {
-				h.Certificates[i].State = stateReplaced
+				h.Certificates[i].State = replaced
 			}
 		}
 		all[name] = h
@@ -143,24 +146,24 @@ func addContacts(cfg receiver.Config, all map[episode.Name]hostFacts, now time.T
 }
 
 // addRotation adds the progress of each host, if a rotation is in progress.
-func addRotation(cfg receiver.Config, all map[episode.Name]hostFacts) error {
-	rotation, err := hostrecord.ReadRotation(string(cfg.IdentityDir))
+func addRotation(src Sources, all map[episode.Name]Host) error {
+	rotation, err := hostrecord.ReadRotation(src.IdentityDir)
 	if err != nil || rotation == nil {
 		return err
 	}
-	records, err := hostrecord.List(string(cfg.IdentityDir))
+	records, err := hostrecord.List(src.IdentityDir)
 	for name, h := range all {
 		r := records[name]
-		h.Rotation = &hostRotation{rotation.TrustsNewCA(r), rotation.HasNewCertificate(r)}
+		h.Rotation = &Rotation{rotation.TrustsNewCA(r), rotation.HasNewCertificate(r)}
 		all[name] = h
 	}
 	return err
 }
 
 // addReports adds what the hosts report, and returns the moment at which that is judged.
-func addReports(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) (fleet.Moment, error) {
+func addReports(src Sources, all map[episode.Name]Host, now time.Time) (fleet.Moment, error) {
 	at := fleet.Moment{Now: now}
-	data, err := durable.Open(string(cfg.DataDir))
+	data, err := durable.Open(src.DataDir)
 	if err != nil {
 		return at, nil // what lists the hosts says so
 	}
@@ -187,11 +190,11 @@ func addReports(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Ti
 	return at, err
 }
 
-func (h *hostFacts) setReport(r fleet.Record, at fleet.Moment) {
+func (h *Host) setReport(r fleet.Record, at fleet.Moment) {
 	health := r.Assess(at)
-	h.Report = &hostReport{
+	h.Report = &Report{
 		Report: r.Report, ReceivedAt: r.ReceivedAt, ClockSkew: r.ClockSkew, Undelivered: health.Undelivered,
-		silent: health.SilentFor > 0 || health.FromTheFuture,
+		Silent: health.SilentFor > 0 || health.FromTheFuture,
 	}
 	if !r.CountedAt.IsZero() {
 		h.Report.Stored, h.Report.ChangedAt = &r.Stored, r.LastChange
@@ -203,12 +206,12 @@ func (h *hostFacts) setReport(r fleet.Record, at fleet.Moment) {
 }
 
 // withProblems adds the problems of a host that is served, or should be.
-func (h hostFacts) withProblems(at fleet.Moment) hostFacts {
+func (h Host) withProblems(at fleet.Moment) Host {
 	if h.LastContact != nil {
 		at.LastContact = *h.LastContact
 	}
 	switch {
-	case h.State != datadir.HostActive && h.State != hostExpired:
+	case h.State != datadir.HostActive && h.State != Expired:
 		h.Problems = nil
 		return h
 	case h.record != nil:
@@ -233,11 +236,11 @@ const (
 
 // certificateProblems returns what is wrong with the certificate that gives access for longest. Of one
 // that was issued elsewhere, only its end is known.
-func (h hostFacts) certificateProblems(now time.Time) []fleet.Problem {
+func (h Host) certificateProblems(now time.Time) []fleet.Problem {
 	problem := func(s fleet.Severity, format string, args ...any) []fleet.Problem {
 		return []fleet.Problem{{Kind: "certificate", Severity: s, Text: fmt.Sprintf(format, args...)}}
 	}
-	i := slices.IndexFunc(h.Certificates, certificateFacts.isValid)
+	i := slices.IndexFunc(h.Certificates, Certificate.IsValid)
 	switch {
 	case i >= 0:
 		c := h.Certificates[i]
@@ -246,17 +249,17 @@ func (h hostFacts) certificateProblems(now time.Time) []fleet.Problem {
 			return nil
 		}
 		if left < life/endsVerySoon {
-			return problem(fleet.Critical, "its certificate expires on %s", formatDate(c.NotAfter))
+			return problem(fleet.Critical, "its certificate expires on %s", date(c.NotAfter))
 		}
-		return problem(fleet.Warning, "its certificate expires on %s", formatDate(c.NotAfter))
-	case h.State == hostExpired:
-		return problem(fleet.Critical, "its certificate has expired: 'receiver invite %s --again', or remove the host", h.Host.Host)
+		return problem(fleet.Warning, "its certificate expires on %s", date(c.NotAfter))
+	case h.State == Expired:
+		return problem(fleet.Critical, "its certificate has expired: 'receiver invite %s --again', or remove the host", h.Name())
 	}
 	return nil
 }
 
-func addInvitations(cfg receiver.Config, all map[episode.Name]hostFacts, now time.Time) error {
-	list, err := invite.List(string(cfg.IdentityDir))
+func addInvitations(src Sources, all map[episode.Name]Host, now time.Time) error {
+	list, err := invite.List(src.IdentityDir)
 	for _, i := range list {
 		if i.State(now) != invite.Open {
 			continue
@@ -268,9 +271,12 @@ func addInvitations(cfg receiver.Config, all map[episode.Name]hostFacts, now tim
 	return err
 }
 
+// Name returns the name of the host.
+func (h Host) Name() episode.Name { return h.Host.Host }
+
 // withState sets the state of a host that is not disabled.
-func (h hostFacts) withState() hostFacts {
-	slices.SortFunc(h.Certificates, func(a, b certificateFacts) int {
+func (h Host) withState() Host {
+	slices.SortFunc(h.Certificates, func(a, b Certificate) int {
 		if c := b.NotAfter.Compare(a.NotAfter); c != 0 {
 			return c
 		}
@@ -279,11 +285,11 @@ func (h hostFacts) withState() hostFacts {
 	switch {
 	case h.State == datadir.HostDisabled || h.State == datadir.HostRemoved:
 	case h.InvitedUntil != nil && len(h.Certificates) == 0 && !h.Stored:
-		h.State = hostInvited
-	case len(h.Certificates) > 0 && !slices.ContainsFunc(h.Certificates, certificateFacts.isValid):
-		h.State = hostExpired
-		if slices.ContainsFunc(h.Certificates, func(c certificateFacts) bool { return c.State != pki.Expired }) {
-			h.State = hostRevoked
+		h.State = Invited
+	case len(h.Certificates) > 0 && !slices.ContainsFunc(h.Certificates, Certificate.IsValid):
+		h.State = Expired
+		if slices.ContainsFunc(h.Certificates, func(c Certificate) bool { return c.State != pki.Expired }) {
+			h.State = Revoked
 		}
 	default:
 		h.State = datadir.HostActive
@@ -291,15 +297,15 @@ func (h hostFacts) withState() hostFacts {
 	return h
 }
 
-// reasonKnown returns how the receiver knows a host other than by an invitation, or "".
-func (h hostFacts) reasonKnown() string {
+// KnownBy returns how the receiver knows a host other than by an invitation, or "".
+func (h Host) KnownBy() string {
 	switch {
 	case h.State == datadir.HostRemoved:
 		return "it was removed"
 	case h.joined != nil:
-		return "it joined on " + formatDate(*h.joined)
+		return "it joined on " + date(*h.joined)
 	case h.LastContact != nil:
-		return "its last contact was on " + formatDate(*h.LastContact)
+		return "its last contact was on " + date(*h.LastContact)
 	case h.Stored:
 		return "it has stored archives"
 	case len(h.Certificates) > 0:
@@ -308,23 +314,7 @@ func (h hostFacts) reasonKnown() string {
 	return ""
 }
 
-// formatExpiry returns when the last certificate that gives access expires, or else the last one.
-func (h hostFacts) formatExpiry() string {
-	if len(h.Certificates) == 0 {
-		return "-"
-	}
-	last := h.Certificates[0]
-	if i := slices.IndexFunc(h.Certificates, certificateFacts.isValid); i >= 0 {
-		last = h.Certificates[i]
-	}
-	return formatDate(last.NotAfter)
-}
+// IsValid reports whether the certificate gives access, or will.
+func (c Certificate) IsValid() bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
 
-func (c certificateFacts) isValid() bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
-
-func (h hostFacts) formatContact() string {
-	if h.LastContact == nil {
-		return "-"
-	}
-	return h.LastContact.UTC().Format("2006-01-02 15:04")
-}
+func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
