@@ -59,6 +59,7 @@ var importRules = map[string]importRule{
 	"internal/revocation":  {"ca episode pki printable", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
 	"internal/rotation":    {"ca durable pki revocation serviceuser", "replaces a directory of CAs by another, with its revocations"},
 	"internal/invite":      {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
+	"internal/unixsocket":  {"durable", "a socket of any daemon, in a directory that other users may write to"},
 	"internal/admission":   {"episode", "decides what may begin, and does not do it: no protocol, no store"},
 	"internal/store":       {"device digest durable episode", "keeps opaque bytes under a key; what it notes of a file counts on the disk alone that it was read from, so it asks device"},
 	"internal/index":       {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
@@ -75,7 +76,7 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"archive bandwidth config credentials device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"config durable logging printable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},

@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/admission"
 	"cis490/internal/gate"
+	"cis490/internal/unixsocket"
 	"cis490/internal/wire"
 )
 
@@ -208,4 +209,16 @@ func (h *handshakeLog) Write(p []byte) (int, error) {
 	h.log.Info("refused a connection", attrs...)
 	h.suppressed = 0
 	return len(p), nil
+}
+
+// proxyMode allows the group of the socket's directory to connect. The proxy's user must be in it.
+const proxyMode = 0o660
+
+// ListenProxy opens the socket for a proxy, or returns nil if none is configured. The lock of the data
+// directory keeps other receivers from it.
+func (r *Receiver) ListenProxy() (net.Listener, error) {
+	if r.cfg.Proxy.Socket == "" {
+		return nil, nil
+	}
+	return unixsocket.Listen(string(r.cfg.Proxy.Socket), proxyMode)
 }

@@ -1,4 +1,5 @@
-package receiver
+// Package unixsocket opens Unix sockets of a daemon, for programs on the same machine.
+package unixsocket
 
 import (
 	"errors"
@@ -14,20 +15,12 @@ import (
 	"cis490/internal/durable"
 )
 
-// proxyMode allows the group of the socket's directory to connect. The proxy's user must be
-// in it.
-const proxyMode = 0o660
-
-// ListenProxy opens the socket for a proxy, or returns nil if none is configured. It removes
-// the socket of an earlier receiver, which no longer runs: the data directory is locked.
+// Listen opens a socket with the given mode. It removes the socket of an earlier process, so the
+// caller must hold a lock that no other process of its kind can have.
 //
-// The proxy's user may be able to write to the directory. So the socket is removed and changed
+// The users who connect may be able to write to the directory. So the socket is removed and changed
 // relative to the open directory, and only if it is a socket.
-func (r *Receiver) ListenProxy() (net.Listener, error) {
-	path := string(r.cfg.Proxy.Socket)
-	if path == "" {
-		return nil, nil
-	}
+func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 	f, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
@@ -44,15 +37,15 @@ func (r *Receiver) ListenProxy() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := setSocketMode(dir, name, proxyMode); err != nil {
+	if err := setMode(dir, name, mode); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil
 }
 
-// setSocketMode changes the mode of this process's socket in dir. A socket can be opened as a
-// path descriptor only, and its mode changed by a path below /proc only.
-func setSocketMode(dir *durable.Dir, name string, mode fs.FileMode) error {
+// setMode changes the mode of this process's socket in dir. A socket can be opened as a path
+// descriptor only, and its mode changed by a path below /proc only.
+func setMode(dir *durable.Dir, name string, mode fs.FileMode) error {
 	fd, err := durable.OpenBeneath(int(dir.File().Fd()), name, unix.O_PATH)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: dir.Path(name), Err: err}
