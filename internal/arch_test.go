@@ -72,16 +72,19 @@ var importRules = map[string]importRule{
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
+	"internal/metrics": {"", "makes metrics of facts, whichever they are"},
+	"internal/admin":   {"config printable unixsocket", "serves metrics and health of any daemon: what they are is told to it"},
+
 	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know of a host, for the commands and the metrics: the daemon's requests do not need it"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"archive bandwidth config credentials device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"config durable logging printable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"cli config credentials durable episode hint hostdir invite logging outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging pki printable receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"internal/cli": {"admin config durable logging printable serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
+	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
+	"cmd/receiver": {"admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -120,11 +123,15 @@ var owners = map[string]string{
 	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 
-	"golang.org/x/sync":               "internal/cli internal/labtest internal/receiver internal/shipper",
+	// The client library that Prometheus documents; receiver counts with it what it does.
+	"github.com/prometheus/client_golang": "internal/labtest internal/metrics internal/receiver cmd/receiver",
+	"golang.org/x/net":                    "internal/admin", // netutil.LimitListener
+
+	"golang.org/x/sync":               "internal/admin internal/cli internal/labtest internal/receiver internal/shipper",
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "internal/gate internal/hint internal/labtest internal/pkitest internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"net/http":                        "internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 

@@ -124,11 +124,15 @@ func examineHost(cfg receiver.Config, f *checkFacts, folder bool) {
 	f.ExamineSecrets(string(cfg.TLS.KeyFile))
 	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
+	f.NoteParent("admin.listen", cfg.Admin.SocketPath())
 	st, err := receiver.InspectStatus(cfg, time.Now())
 	if errors.Is(err, durable.ErrFault) {
 		f.AddError(err)
 	}
 	f.AddError(f.describePort(st.Running, st.RunningUnknown))
+	if st.Running == "" && !st.RunningUnknown {
+		f.ProbeAdmin(cfg.Admin)
+	}
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
 		f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 		if free.TotalInodes > 0 {

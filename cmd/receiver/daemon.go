@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/admin"
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/episode"
@@ -66,6 +67,14 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return fmt.Errorf("proxy.socket: %w", err)
 	}
+	adminLn, err := admin.Listen(cfg.Admin, log)
+	if err != nil {
+		return err
+	}
+	served, err := newDaemonAdmin(r, cfg, log)
+	if err != nil {
+		return err
+	}
 	log.Info("receiver started", "version", cli.Version(), "listen", ln.Addr().String(), "data_dir", string(cfg.DataDir))
 	reloads.Load = r.Reload
 	expiry := &expiryLog{log: log, receiver: r}
@@ -75,7 +84,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		log.Info("receiver stopped")
 		return nil
-	})
+	}, func(ctx context.Context) error { return cfg.Admin.Serve(ctx, adminLn, served, log) })
 }
 
 // expiryLog warns of certificates that expire: the receiver's own, without which all hosts stop

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -290,9 +289,9 @@ func formatExpiry(h hosts.Host) string {
 	if len(h.Certificates) == 0 {
 		return "-"
 	}
-	last := h.Certificates[0]
-	if i := slices.IndexFunc(h.Certificates, hosts.Certificate.IsValid); i >= 0 {
-		last = h.Certificates[i]
+	last := h.BestCertificate()
+	if last == nil {
+		last = &h.Certificates[0]
 	}
 	return formatDate(last.NotAfter)
 }

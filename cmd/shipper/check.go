@@ -161,7 +161,12 @@ func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
+	f.NoteParent("metrics_file", string(cfg.MetricsFile))
+	f.NoteParent("admin.listen", cfg.Admin.SocketPath())
 	if usable {
+		if !mayRun(cfg) {
+			f.ProbeAdmin(cfg.Admin)
+		}
 		_, err := uplink.AdoptedBy(cfg.DirsConfig())
 		f.AddError(errors.Join(startError(checkMoves(cfg), file), err))
 	}
@@ -180,6 +185,17 @@ func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 	if free.TotalInodes > 0 && free.Inodes == 0 {
 		f.AddError(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
 	}
+}
+
+// mayRun reports whether a shipper runs, or may run.
+func mayRun(cfg shipper.Config) bool {
+	dirs, err := hostdir.Open(cfg.DirsConfig())
+	if err != nil {
+		return false // the first start has yet to create them
+	}
+	defer dirs.Close()
+	_, state, err := dirs.Outbox.Holder()
+	return err != nil || state != durable.LockFree
 }
 
 // checkMoves is [hostdir.CheckMoves], also for folders that are made at the next start.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/admin"
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
@@ -92,6 +93,14 @@ func runDaemon(c *cobra.Command, o *options) error {
 	s.Status, s.ReloadCredentials = reloads.NotifyStatus, reloader.reloadAfterRefusal
 	reporter := newHostReporter(cfg, creds, client, log)
 	reporter.changes, reporter.answers = s.StateChanges(), s.Answers()
+	adminLn, err := admin.Listen(cfg.Admin, log)
+	if err != nil {
+		return err
+	}
+	served, err := newDaemonAdmin(s, cfg, creds.NotAfter, log)
+	if err != nil {
+		return err
+	}
 	log.Info("shipper started", "version", cli.Version(), "host", cfg.HostID, "receiver", cfg.Receiver.URL)
 	reloads.Load = func() error {
 		if err := creds.Reload(); err != nil {
@@ -108,7 +117,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
-	}, renewer.renewUntilDone, reporter.reportUntilDone)
+	}, renewer.renewUntilDone, reporter.reportUntilDone, func(ctx context.Context) error { return cfg.Admin.Serve(ctx, adminLn, served, log) })
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -13,10 +14,12 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/credentials"
 	"cis490/internal/hint"
 	"cis490/internal/logging"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
+	"cis490/internal/wire"
 )
 
 // runOnce processes all pending episodes once.
@@ -32,9 +35,24 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
-	done := showProgress(c.Context(), s)
+	begun, done := time.Now(), showProgress(c.Context(), s)
 	tally, passErr := s.RunOnce(c.Context())
 	done()
+	err = finishPass(c, o, &pass{cfg, client, creds, log}, tally, passErr)
+	writeMetrics(cfg, creds.NotAfter(), tally, begun, cli.ExitCodeOf(err), log)
+	return err
+}
+
+// pass is what the end of a pass needs.
+type pass struct {
+	cfg    shipper.Config
+	client *wire.Client
+	creds  *credentials.Client
+	log    *slog.Logger
+}
+
+// finishPass renews the certificate if that is due, prints the result, and reports it to the receiver.
+func finishPass(c *cobra.Command, o *options, p *pass, tally shipper.Tally, passErr error) (err error) {
 	canceled := errors.Is(passErr, context.Canceled)
 	if c.Context().Err() != nil && canceled {
 		passErr = nil
@@ -43,7 +61,7 @@ func runOnce(c *cobra.Command, o *options) error {
 		return passErr
 	}
 	if passErr == nil { // the receiver was reached, or nothing had to be sent
-		renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client, once: true}
+		renewer := &certificateRenewer{log: p.log, cfg: p.cfg, creds: p.creds, client: p.client, once: true}
 		renewer.learnCAs(c.Context())
 		renewer.renewIfDue(c.Context())
 	}
@@ -56,9 +74,9 @@ func runOnce(c *cobra.Command, o *options) error {
 		return errors.Join(err, &cli.ExitError{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
 	}
 	if passErr == nil {
-		newHostReporter(cfg, creds, client, log).reportOnce(c.Context())
+		newHostReporter(p.cfg, p.creds, p.client, p.log).reportOnce(c.Context())
 	}
-	return errors.Join(err, passError(cfg, tally, passErr))
+	return errors.Join(err, passError(p.cfg, tally, passErr))
 }
 
 // passError returns the error, with its exit code, for the result of a pass.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/admin"
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/serviceuser"
@@ -66,6 +67,13 @@ func (k *CheckReport) AddWarning(err error) {
 			k.AddError(UsageError(e))
 		}
 	}
+}
+
+// ProbeAdmin tries the address of the admin listener of a daemon that does not run.
+func (k *CheckReport) ProbeAdmin(c admin.Config) {
+	note, err := c.Probe()
+	k.AddNote(note)
+	k.AddError(err)
 }
 
 // Finish prints the notes to stderr and returns all errors.

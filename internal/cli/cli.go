@@ -116,7 +116,7 @@ func runCommand(ctx context.Context, root *cobra.Command, args []string) int {
 		return printUnknown(root, err)
 	}
 	printErrors(root, err)
-	return exitCode(err)
+	return ExitCodeOf(err)
 }
 
 // printErrors prints each error on a line of its own. It gives up after [logging.FlushTimeout] if
@@ -160,7 +160,8 @@ func splitErrors(err error) []error {
 // precedence is the order of the codes: of several errors, the first code counts.
 var precedence = [...]int{StorageFault, Locked, Misuse, Unreachable, SomeHeld, Failed}
 
-func exitCode(err error) int {
+// ExitCodeOf returns the exit code of a program that ends with err.
+func ExitCodeOf(err error) int {
 	worst := len(precedence)
 	for _, e := range splitErrors(err) {
 		at := slices.Index(precedence[:], singleCode(e))

@@ -240,10 +240,9 @@ func (h Host) certificateProblems(now time.Time) []fleet.Problem {
 	problem := func(s fleet.Severity, format string, args ...any) []fleet.Problem {
 		return []fleet.Problem{{Kind: "certificate", Severity: s, Text: fmt.Sprintf(format, args...)}}
 	}
-	i := slices.IndexFunc(h.Certificates, Certificate.IsValid)
+	c := h.BestCertificate()
 	switch {
-	case i >= 0:
-		c := h.Certificates[i]
+	case c != nil:
 		life, left := c.NotAfter.Sub(c.notBefore), c.NotAfter.Sub(now)
 		if c.notBefore.IsZero() || left > life/endsSoon {
 			return nil
@@ -312,6 +311,24 @@ func (h Host) KnownBy() string {
 		return "a certificate was issued to it"
 	}
 	return ""
+}
+
+// BestCertificate returns the certificate that gives access for longest, or nil if none does.
+func (h Host) BestCertificate() *Certificate {
+	i := slices.IndexFunc(h.Certificates, Certificate.IsValid) // the last to expire is first
+	if i < 0 {
+		return nil
+	}
+	return &h.Certificates[i]
+}
+
+// WorstByKind returns the severity of each kind of problem that the host has.
+func (h Host) WorstByKind() map[string]fleet.Severity {
+	worst := make(map[string]fleet.Severity)
+	for _, p := range h.Problems {
+		worst[p.Kind] = max(worst[p.Kind], p.Severity)
+	}
+	return worst
 }
 
 // IsValid reports whether the certificate gives access, or will.

@@ -63,6 +63,7 @@ func (l *Lab) Host(name string) *Host {
 		"settle":             `"0s"`, // episodes are finished when they are made; see settle_test.go
 		"min_free":           `"1MiB"`,
 		"report_interval":    `"0s"`, // labs count connections; see report_test.go
+		"admin.listen":       `""`,   // the default is one port for all labs; see metrics_test.go
 		"receiver.url":       fmt.Sprintf("%q", "https://"+l.Proxy.Addr()),
 		"receiver.ca_file":   `"pki/ca.crt"`,
 		"receiver.cert_file": fmt.Sprintf("%q", "pki/"+name+".crt"),

@@ -81,6 +81,7 @@ func New(t testing.TB, options ...Option) *Lab {
 		"listen":             `"127.0.0.1:0"`,
 		"data_dir":           `"data"`,
 		"min_free":           `"1MiB"`,
+		"admin.listen":       `""`, // the default is one port for all labs; see metrics_test.go
 		"tls.cert_file":      `"pki/server.crt"`,
 		"tls.key_file":       `"pki/server.key"`,
 		"tls.client_ca_file": `"pki/hosts-ca.crt"`,

@@ -20,7 +20,7 @@ import (
 // state reports one. It continues if the sender disconnects, because all bytes
 // have arrived.
 func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
-	ctx := context.WithoutCancel(sender)
+	ctx, begun := context.WithoutCancel(sender), time.Now()
 	row := index.Row{
 		Key: u.Key, SHA256: u.Digest, Size: u.Size, Skipped: u.Skipped,
 		Commit: r.readMetaCommit(u.Key, io.NewSectionReader(up, 0, u.Size)),
@@ -43,6 +43,7 @@ func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.
 	if err := up.MarkIndexed(row.ReceivedAt); err != nil {
 		return wire.Receipt{}, err
 	}
+	r.counters.countStored(row, begun)
 	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
 	r.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
 	return newReceipt(wire.Stored, row), nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"cis490/internal/admin"
 	"cis490/internal/config"
 	"cis490/internal/gate"
 	"cis490/internal/pki"
@@ -32,6 +33,7 @@ type Config struct {
 	Proxy       ProxyConfig  `toml:"proxy"`
 	Limits      LimitsConfig `toml:"limits"`
 	Scrub       scrub.Config `toml:"scrub"`
+	Admin       admin.Config `toml:"admin"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -91,6 +93,7 @@ func DefaultConfig() Config {
 			UnfinishedAge:  config.Duration(7 * 24 * time.Hour),
 		},
 		Scrub: scrub.Config{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
+		Admin: admin.Default("127.0.0.1:9490"),
 	}
 }
 
@@ -142,7 +145,8 @@ func (c Config) Validate() error {
 	if c.Limits.UnfinishedAge.Std() < time.Minute {
 		errs = append(errs, config.InvalidValue("limits.unfinished_age", "must be at least 1m"))
 	}
-	return errors.Join(append(errs, c.Scrub.Validate()...)...)
+	errs = append(errs, c.Scrub.Validate()...)
+	return errors.Join(append(errs, c.Admin.Validate()...)...)
 }
 
 // TrustConfig returns the configuration of [gate.Open].

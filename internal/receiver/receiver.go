@@ -71,7 +71,8 @@ type Receiver struct {
 	readbackCache   readbackCache
 	rowSearches     *rowSearches
 
-	fleet *fleet.Reports // what the hosts report
+	fleet    *fleet.Reports // what the hosts report
+	counters *counters
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -97,6 +98,7 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 		metaReaders:     newMetaReaders(),
 		fault:           make(chan error, 1),
 	}
+	r.counters = r.newCounters()
 	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
 	if err == nil {
@@ -258,6 +260,26 @@ func (r *Receiver) HostExpiries() map[episode.Name]time.Time {
 	disabled := r.access.disabled.Current()
 	maps.DeleteFunc(expiries, func(host episode.Name, _ time.Time) bool { return disabled.Err == nil && disabled.Has(host) })
 	return expiries
+}
+
+// Ready returns why an upload would be refused now, whoever sends it, or nil.
+func (r *Receiver) Ready(context.Context) error {
+	if cause := context.Cause(r.baseCtx); cause != nil {
+		return cause
+	}
+	if r.faulted.Load() {
+		return errFaulted
+	}
+	if err := r.checkPaths(); err != nil {
+		return err
+	}
+	if disabled := r.access.disabled.Current(); disabled.Err != nil {
+		return disabled.Err
+	}
+	if now := time.Now(); now.After(r.CertNotAfter()) || now.Before(r.CertNotBefore()) {
+		return fmt.Errorf("the receiver's certificate is valid from %s to %s only", r.CertNotBefore().Format(time.DateOnly), r.CertNotAfter().Format(time.DateOnly))
+	}
+	return r.cfg.checkSpace(r.data)
 }
 
 // Alive reports whether the receiver can still make an archive durable, for a watchdog.

@@ -127,6 +127,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *h
 			},
 			Authority: r.certificateAuthority(),
 			Reports:   r,
+			Observe:   r.counters.countRequest,
 			About:     wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:       r.log,
 		}),

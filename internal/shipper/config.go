@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"cis490/internal/admin"
 	"cis490/internal/archive"
 	"cis490/internal/bandwidth"
 	"cis490/internal/config"
@@ -58,6 +59,10 @@ type Config struct {
 	Limits         LimitsConfig        `toml:"limits"`
 	// Retention deletes retired episodes; off by default.
 	Retention shipped.RetentionConfig `toml:"retention"`
+	// MetricsFile is where a single pass writes metrics, for the textfile collector of node_exporter.
+	// Empty disables it.
+	MetricsFile config.Path  `toml:"metrics_file"`
+	Admin       admin.Config `toml:"admin"`
 }
 
 // ReceiverConfig locates the receiver, and names this host's credentials.
@@ -94,6 +99,7 @@ func DefaultConfig() Config {
 		Senders:        16,
 		Order:          Oldest,
 		Receiver:       ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
+		Admin:          admin.Default("127.0.0.1:9491"),
 		Limits:         LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
 	}
 }
@@ -203,5 +209,8 @@ func (c Config) validate() []error {
 	if c.Limits.EpisodeBytes < 1 || c.Limits.EpisodeEntries < 1 {
 		errs = append(errs, config.InvalidValue("limits", "must be above 0"))
 	}
-	return errs
+	if c.MetricsFile != "" && filepath.Ext(string(c.MetricsFile)) != ".prom" {
+		errs = append(errs, config.InvalidValue("metrics_file", "must end in .prom: node_exporter reads no other files, and this one is replaced"))
+	}
+	return append(errs, c.Admin.Validate()...)
 }

@@ -133,7 +133,7 @@ func (d *dispatcher) runLoop(ctx context.Context) error {
 
 // handleNext waits for the next event. A channel that must not be used now is nil.
 func (d *dispatcher) handleNext(ctx context.Context) error {
-	d.receiverUp.Store(d.link.state == linkUp)
+	d.publishLink()
 	var packc chan candidate
 	var sendc chan episode.Name
 	var nextPack, nextSend candidate

@@ -59,6 +59,40 @@ type receiverLink struct {
 	hint      string // what to do about err
 }
 
+// LinkStatus is what a running shipper knows of the receiver.
+type LinkStatus struct {
+	Up         bool      // uploads are sent
+	AnsweredAt time.Time // when the receiver last accepted something; zero if it has not
+	Err        error     // why it is not up
+}
+
+// LinkStatus returns what the shipper knows of the receiver now.
+func (s *Shipper) LinkStatus() LinkStatus {
+	if l := s.link.Load(); l != nil {
+		return *l
+	}
+	return LinkStatus{}
+}
+
+// publishLink makes the link known to other goroutines.
+func (d *dispatcher) publishLink() {
+	l := LinkStatus{Up: d.link.state == linkUp, AnsweredAt: d.link.heardAt, Err: d.link.err}
+	if known := d.Shipper.link.Load(); known == nil || *known != l {
+		d.Shipper.link.Store(&l)
+	}
+}
+
+// Ready returns why no episode can be sent now, or nil.
+func (s *Shipper) Ready(context.Context) error {
+	switch l := s.LinkStatus(); {
+	case l.Err != nil:
+		return fmt.Errorf("the receiver accepts nothing: %s", printableCause(l.Err.Error()))
+	case l.AnsweredAt.IsZero():
+		return errors.New("the receiver has not answered yet")
+	}
+	return nil
+}
+
 // String describes the link for the service manager.
 func (l receiverLink) String() string {
 	switch {

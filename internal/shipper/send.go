@@ -56,6 +56,7 @@ func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent f
 	if err := s.retireEpisode(ctx, name, entry, receipt); err != nil {
 		return "", &deliveredError{err, receipt.Digest}
 	}
+	s.sentBytes.Add(entry.Size)
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
 		"status", string(receipt.Status), "took", time.Since(start).Round(time.Millisecond))
 	return receipt.Status, nil
@@ -189,7 +190,7 @@ type streamingUpload struct {
 // startStreaming starts a streaming upload. It returns nil if the episode is not large or the
 // receiver is not reachable.
 func (s *Shipper) startStreaming(ctx context.Context, name episode.Name, draft io.ReaderAt, of archive.Survey) *streamingUpload {
-	if !of.IsLarge() || !s.receiverUp.Load() {
+	if !of.IsLarge() || !s.LinkStatus().Up {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -66,7 +66,8 @@ type Shipper struct {
 	requestSlots chan struct{}                       // held by each upload request
 	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
 	openRequests atomic.Int64                        // that wait for a response
-	receiverUp   atomic.Bool                         // whether uploads are sent
+	link         atomic.Pointer[LinkStatus]          // nil before the first event
+	sentBytes    atomic.Int64                        // of delivered archives
 	inotify      func(flags int) (fd int, err error) // inotify_init1(2), or a test's
 
 	livenessProbes chan chan<- struct{} // answered by the dispatcher

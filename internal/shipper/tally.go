@@ -44,3 +44,6 @@ func (s *Shipper) Tally() Tally {
 	defer s.tally.mu.Unlock()
 	return s.tally.tally
 }
+
+// SentBytes returns the size of the archives that were delivered so far.
+func (s *Shipper) SentBytes() int64 { return s.sentBytes.Load() }

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"cis490/internal/episode"
@@ -91,6 +92,25 @@ func (r Report) HeldTotal() (n int64) {
 		n += held
 	}
 	return n
+}
+
+// heldReasons are the reasons of holds that shippers report.
+var heldReasons = []string{"unfit", "refused", "conflict", "changed", "stuck", "unreadable", "invalid", "other"}
+
+// HeldByReason returns how many episodes are held by each reason. Reasons that no shipper reports
+// count as "other", so that a host cannot make up any number of them.
+func (r Report) HeldByReason() map[string]int64 {
+	held := make(map[string]int64)
+	for _, reason := range heldReasons {
+		held[reason] = 0
+	}
+	for reason, n := range r.Held {
+		if !slices.Contains(heldReasons, reason) {
+			reason = "other"
+		}
+		held[reason] += n
+	}
+	return held
 }
 
 var (

@@ -150,3 +150,15 @@ func FuzzParseReport(f *testing.F) {
 		}
 	})
 }
+
+// TestReasonsOfHoldsAreFew: each reason is a time series for ever in a monitoring system.
+func TestReasonsOfHoldsAreFew(t *testing.T) {
+	r := wire.Report{Held: map[string]int64{"conflict": 2, "made-up": 3, "another": 4, "other": 1}}
+	got := r.HeldByReason()
+	if got["conflict"] != 2 || got["other"] != 8 || got["made-up"] != 0 {
+		t.Errorf("got %v", got)
+	}
+	if all := (wire.Report{}).HeldByReason(); len(got) != len(all) {
+		t.Errorf("a host that reports other reasons has %d, others %d", len(got), len(all))
+	}
+}

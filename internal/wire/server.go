@@ -83,7 +83,10 @@ type Handler struct {
 	// Authority signs certificates. It is nil if the receiver has none.
 	Authority Authority
 	// Reports keeps what hosts report. It is nil if the receiver keeps no reports.
-	Reports     Reports
+	Reports Reports
+	// Observe, unless nil, is told the kind of each request and its result, for metrics: "ok", or the
+	// [Code] of the problem. Both are from closed lists.
+	Observe     func(kind, result string)
 	StallLimits StallLimits
 	Limits      Limits
 	About       ServerInfo
@@ -104,15 +107,43 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // refused callers get no second request
 	}
 	if err == nil {
+		h.observe(r, "ok")
 		return
 	}
 	problem, level := problemFor(r.Context(), err)
+	h.observe(r, string(problem.Code))
 	h.Log.Log(r.Context(), level, "refused a request", "method", printable.Clip(r.Method, maxLogged),
 		"path", printable.Clip(r.URL.EscapedPath(), maxLogged), "host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
 	if cancelProblem(r.Context()) != nil || slices.Contains(closeAfter, problem.Code) || !h.keepAlive(conn, r) {
 		w.Header().Set("Connection", "close")
 	}
 	problem.writeTo(w)
+}
+
+func (h *Handler) observe(r *http.Request, result string) {
+	if h.Observe != nil {
+		h.Observe(kindOf(r), result)
+	}
+}
+
+// kindOf returns what a request is for, in one word.
+func kindOf(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	switch {
+	case strings.HasPrefix(path, episodesPath) && r.Method == http.MethodPut, strings.HasPrefix(path, uploadsPath):
+		return "upload"
+	case strings.HasPrefix(path, episodesPath) && r.Method == http.MethodHead:
+		return "head"
+	case path == pingPath:
+		return "ping"
+	case path == inventoryPath:
+		return "inventory"
+	case path == renewPath:
+		return "renew"
+	case path == reportPath:
+		return "report"
+	}
+	return "other"
 }
 
 // maxLogged bounds how many bytes of a sender's text are logged.

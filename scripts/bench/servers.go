@@ -62,7 +62,7 @@ func (l *lab) write(path, form string, args ...any) error {
 	return os.WriteFile(path, fmt.Appendf(nil, form, args...), 0o644)
 }
 
-// receiverConf has the defaults except for the lab's own paths.
+// receiverConf has the defaults except for the lab's own paths and ports.
 const receiverConf = `listen   = %q
 data_dir = %q
 [tls]
@@ -70,6 +70,8 @@ cert_file      = "../pki/server.crt"
 key_file       = "../pki/server.key"
 client_ca_file = "../pki/hosts-ca.crt"
 crl_file       = "../pki/hosts.crl"
+[admin]
+listen = "127.0.0.1:0"
 `
 
 // nginxConf is the plainest DAV server that asks for certificates. Its folder for bodies is on
@@ -109,7 +111,7 @@ path = %s
 read only = no
 `
 
-// shipperConf has the defaults except for the host's own paths.
+// shipperConf has the defaults except for the host's own paths and ports.
 const shipperConf = `host_id      = %[1]q
 episodes_dir = %[2]q
 outbox_dir   = %[3]q
@@ -120,4 +122,6 @@ url       = %[5]q
 ca_file   = "%[6]s/ca.crt"
 cert_file = "%[6]s/%[1]s.crt"
 key_file  = "%[6]s/%[1]s.key"
+[admin]
+listen = "127.0.0.1:0"
 `

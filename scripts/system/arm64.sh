@@ -89,6 +89,8 @@ cert_file = "pki/server.crt"
 key_file = "pki/server.key"
 client_ca_file = "pki/hosts-ca.crt"
 crl_file = "pki/hosts.crl"
+[admin]
+listen = "127.0.0.1:0"
 CONF
 "${run[@]}" "$bin/receiver" --config "$lab/receiver.toml" 2>"$lab/receiver.log" &
 receiver_pid=$!
@@ -107,6 +109,8 @@ url = "https://127.0.0.1:$port"
 ca_file = "host/ca.crt"
 cert_file = "host/lab-01.crt"
 key_file = "host/lab-01.key"
+[admin]
+listen = "127.0.0.1:0"
 CONF
 "${run[@]}" "$bin/shipper" --config "$lab/lab-host.toml" 2>"$lab/shipper.log" &
 shipper_pid=$!

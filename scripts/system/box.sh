@@ -160,14 +160,16 @@ linked_episodes() {
 
 # addresses_denied: the advice in the unit file does what it says.
 addresses_denied() {
-  drop_in lab cis490-shipper addresses <<<$'[Service]\nIPAddressDeny=any\nIPAddressAllow=192.0.2.99'
+  drop_in lab cis490-shipper addresses <<<$'[Service]\nIPAddressDeny=any\nIPAddressAllow=192.0.2.99\nIPAddressAllow=localhost'
   on lab systemctl restart cis490-shipper
   record ep-denied 64
   sleep 2
   fails arrived ep-denied
-  drop_in lab cis490-shipper addresses <<<$'[Service]\nIPAddressDeny=any\nIPAddressAllow=192.0.2.1'
+  drop_in lab cis490-shipper addresses <<<$'[Service]\nIPAddressDeny=any\nIPAddressAllow=192.0.2.1\nIPAddressAllow=localhost'
   on lab systemctl restart cis490-shipper
   eventually arrived ep-denied
+  # The metrics are for this machine.
+  on lab bash -euc 'exec 3<>/dev/tcp/127.0.0.1/9491; printf "GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n" >&3; cat <&3' | grep '200 OK'
   drop_out lab cis490-shipper addresses
   on lab systemctl restart cis490-shipper
 }

@@ -1,0 +1,240 @@
+package admin_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/admin"
+	"cis490/internal/config"
+	"cis490/internal/fixture"
+)
+
+// file is a configuration file with the table of the listener.
+type file struct {
+	Admin admin.Config `toml:"admin"`
+}
+
+func (f file) Validate() error { return errors.Join(f.Admin.Validate()...) }
+
+// load reads a configuration whose default address is listen.
+func load(t *testing.T, listen, text string) (admin.Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "x.toml")
+	fixture.WriteFile(t, path, text)
+	f, err := config.LoadValid(path, file{admin.Default(listen)})
+	return f.Admin, err
+}
+
+func TestOnlyAddressesOfThisMachineAreAllowed(t *testing.T) {
+	for _, c := range []struct{ listen, wrong string }{
+		{`"127.0.0.1:9490"`, ""},
+		{`"127.1.2.3:0"`, ""},
+		{`"[::1]:9490"`, ""},
+		{`"localhost:9490"`, ""},
+		{`"unix:/run/x/admin.sock"`, ""},
+		{`""`, ""},
+		{`":9490"`, "allow_remote"},
+		{`"0.0.0.0:9490"`, "allow_remote"},
+		{`"[::]:9490"`, "allow_remote"},
+		{`"10.0.0.1:9490"`, "allow_remote"},
+		{`"[::ffff:10.0.0.1]:9490"`, "allow_remote"},
+		{`"receiver.lab:9490"`, "allow_remote"},
+		{`"127.0.0.1.evil.example:9490"`, "allow_remote"},
+		{`"9490"`, "admin.listen"},
+		{`"127.0.0.1"`, "admin.listen"},
+		{`"127.0.0.1:http"`, "admin.listen"},
+		{`"127.0.0.1:70000"`, "admin.listen"},
+		{`"unix:admin.sock"`, "absolute"},
+		{`9490`, "admin.listen"},
+	} {
+		_, err := load(t, "127.0.0.1:1", "[admin]\nlisten = "+c.listen+"\n")
+		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+			t.Errorf("%s: %v, want %q", c.listen, err, c.wrong)
+		}
+		if c.wrong == "allow_remote" {
+			if _, err := load(t, "127.0.0.1:1", "[admin]\nallow_remote = true\nlisten = "+c.listen+"\n"); err != nil {
+				t.Errorf("%s with allow_remote: %v", c.listen, err)
+			}
+		}
+	}
+}
+
+// TestOnlyANamedAddressMustBeUsable: the default must not keep a daemon from its work.
+func TestOnlyANamedAddressMustBeUsable(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	fixture.Must(t, err)
+	defer taken.Close()
+	addr := taken.Addr().String()
+	var lines bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&lines, nil))
+
+	byDefault, err := load(t, addr, "")
+	fixture.Must(t, err)
+	if ln, err := admin.Listen(byDefault, log); ln != nil || err != nil {
+		t.Errorf("a default address that is taken: %v, %v", ln, err)
+	}
+	if got := lines.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "address already in use") {
+		t.Errorf("the log: %s", got)
+	}
+	if note, err := byDefault.Probe(); err != nil || !strings.Contains(note, "address already in use") {
+		t.Errorf("probe: %q, %v", note, err)
+	}
+
+	named, err := load(t, "127.0.0.1:1", "[admin]\nlisten = \""+addr+"\"\n")
+	fixture.Must(t, err)
+	var refused *admin.ListenError
+	if _, err := admin.Listen(named, log); !errors.As(err, &refused) || !strings.Contains(err.Error(), "admin.listen") {
+		t.Errorf("a named address that is taken: %v", err)
+	}
+	if _, err := named.Probe(); !errors.As(err, &refused) {
+		t.Errorf("probe: %v", err)
+	}
+
+	none, err := load(t, addr, "[admin]\nlisten = \"\"\n")
+	fixture.Must(t, err)
+	if ln, err := admin.Listen(none, log); ln != nil || err != nil {
+		t.Errorf("no address: %v, %v", ln, err)
+	}
+}
+
+// daemon serves what a test sets.
+func daemon() (d admin.Daemon, alive *bool, ready *error) {
+	alive, ready = new(bool), new(error)
+	*alive = true
+	return admin.Daemon{
+		Name:    "receiver",
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "m 1\n") }),
+		Alive:   func(context.Context) bool { return *alive },
+		Ready:   func(context.Context) error { return *ready },
+	}, alive, ready
+}
+
+// TestRequestsMustNameTheListener: a page in a browser could otherwise read it through a name of its own
+// that leads here.
+func TestRequestsMustNameTheListener(t *testing.T) {
+	d, _, _ := daemon()
+	for _, c := range []struct {
+		listen, host string
+		status       int
+	}{
+		{"127.0.0.1:9490", "127.0.0.1:9490", 200},
+		{"127.0.0.1:9490", "127.0.0.1", 200},
+		{"127.0.0.1:9490", "localhost:8000", 200}, // forwarded by ssh
+		{"127.0.0.1:9490", "LocalHost", 200},
+		{"127.0.0.1:9490", "[::1]:9490", 200},
+		{"127.0.0.1:9490", "evil.example:9490", 421},
+		{"127.0.0.1:9490", "localhost.evil.example", 421},
+		{"127.0.0.1:9490", "127.0.0.1.evil.example", 421},
+		{"127.0.0.1:9490", "10.0.0.1:9490", 421},
+		{"127.0.0.1:9490", "", 421},
+		{"127.0.0.1:9490", "[::1", 200}, // nothing but this machine can be meant
+		{"unix:/run/admin.sock", "localhost", 200},
+		{"unix:/run/admin.sock", "10.0.0.1", 421},
+		{"10.0.0.1:9490", "10.0.0.1:9490", 200},
+		{"10.0.0.1:9490", "10.0.0.2:9490", 421},
+		{"receiver.lab:9490", "Receiver.lab:9490", 200},
+		{"receiver.lab:9490", "evil.example", 421},
+		{":9490", "10.0.0.1:9490", 200},
+		{"0.0.0.0:9490", "[fd00::1]:9490", 200},
+		{":9490", "evil.example", 421},
+	} {
+		cfg, err := load(t, "127.0.0.1:1", "[admin]\nallow_remote = true\nlisten = \""+c.listen+"\"\n")
+		fixture.Must(t, err)
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Host = c.host
+		cfg.Handler(d).ServeHTTP(w, r)
+		if w.Code != c.status {
+			t.Errorf("%s, Host %q: %d, want %d", c.listen, c.host, w.Code, c.status)
+		}
+		if w.Code == 421 && strings.Contains(w.Body.String(), "m 1") {
+			t.Errorf("%s, Host %q: refused, and answered", c.listen, c.host)
+		}
+	}
+}
+
+func TestOnlyGETAndHEADAreServed(t *testing.T) {
+	d, _, _ := daemon()
+	h := admin.Default("127.0.0.1:9490").Handler(d)
+	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE"} {
+		for _, path := range []string{"/metrics", "/healthz", "/nothing"} {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(method, path, nil)
+			r.Host = "localhost"
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: %d, Allow %q", method, path, w.Code, w.Header().Get("Allow"))
+			}
+		}
+	}
+}
+
+func TestHealthIsSaidByStatus(t *testing.T) {
+	d, alive, ready := daemon()
+	h := admin.Default("127.0.0.1:9490").Handler(d)
+	get := func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.Host = "localhost"
+		h.ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	check := func(path string, status int, text string) {
+		t.Helper()
+		if code, body := get(path); code != status || !strings.Contains(body, text) {
+			t.Errorf("%s: %d %q, want %d %q", path, code, body, status, text)
+		}
+	}
+	check("/", 200, "/metrics")
+	check("/nothing", 404, "")
+	check("/healthz", 200, "ok")
+	check("/readyz", 200, "ok")
+	*alive, *ready = false, errors.New("the disk is full")
+	check("/healthz", 503, "no progress")
+	check("/readyz", 503, "the disk is full")
+}
+
+// TestUnixSocketIsForItsDirectory serves over a socket, and ends with its context.
+func TestUnixSocketIsForItsDirectory(t *testing.T) {
+	dir, err := os.MkdirTemp("", "admin") // the path of a socket must be short
+	fixture.Must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "sock")
+	cfg, err := load(t, "127.0.0.1:1", "[admin]\nlisten = \"unix:"+path+"\"\n")
+	fixture.Must(t, err)
+	ln, err := admin.Listen(cfg, slog.New(slog.DiscardHandler))
+	fixture.Must(t, err)
+	info, err := os.Lstat(path)
+	if fixture.Must(t, err); info.Mode() != fs.ModeSocket|0o660 {
+		t.Errorf("it has mode %v", info.Mode())
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	d, _, _ := daemon()
+	ended := make(chan error, 1)
+	go func() { ended <- cfg.Serve(ctx, ln, d, slog.New(slog.DiscardHandler)) }()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	resp, err := client.Get("http://localhost/metrics")
+	fixture.Must(t, err)
+	body, err := io.ReadAll(resp.Body)
+	fixture.Must(t, errors.Join(err, resp.Body.Close()))
+	if string(body) != "m 1\n" {
+		t.Errorf("it serves %q", body)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}

@@ -1,0 +1,141 @@
+// Package metrics makes metrics for Prometheus of facts that other packages read from the disk.
+//
+// Counters of what a daemon does belong to the daemon. A [State] is for what the directories say: it is
+// read for a scrape, but not so often that it takes more than a twentieth of the time.
+//
+// Invariant: a label has few values. Hosts may be one, and words from a closed list; never an
+// episode, nor text that a host sends.
+package metrics
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Limits of scrapes.
+const (
+	MinAge        = time.Second // scrapes within it see the same state
+	readShare     = 20          // reading takes at most this part of the time
+	scrapeTimeout = 20 * time.Second
+	maxScrapes    = 4
+)
+
+// Desc returns the description of a metric. Its name must follow Prometheus's conventions, since users
+// rely on it.
+func Desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+// NewRegistry returns a registry with the version of a program.
+func NewRegistry(program, version string) *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "cis490_build_info", Help: "The version of the program. Always 1."},
+		[]string{"program", "version", "goversion"})
+	info.WithLabelValues(program, version, runtime.Version()).Set(1)
+	reg.MustRegister(info)
+	return reg
+}
+
+// AddRuntime adds metrics of the process: memory, file descriptors, goroutines.
+func AddRuntime(reg *prometheus.Registry) {
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+}
+
+// Handler serves what reg gathers. If a collector fails, the response has the metrics of the others.
+func Handler(reg *prometheus.Registry, log *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
+		MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
+	})
+}
+
+// WriteFile replaces a file of node_exporter's textfile collector.
+func WriteFile(path string, reg *prometheus.Registry) error {
+	return prometheus.WriteToTextfile(path, reg)
+}
+
+// Reading collects the metrics of one reading of a state.
+type Reading struct{ metrics []prometheus.Metric }
+
+// Set sets a gauge.
+func (r *Reading) Set(d *prometheus.Desc, value float64, labels ...string) {
+	r.metrics = append(r.metrics, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
+}
+
+// SetInt sets a gauge to an integer.
+func (r *Reading) SetInt(d *prometheus.Desc, value int64, labels ...string) {
+	r.Set(d, float64(value), labels...)
+}
+
+// SetBool sets a gauge to 1 or 0.
+func (r *Reading) SetBool(d *prometheus.Desc, value bool, labels ...string) {
+	number := 0.0
+	if value {
+		number = 1
+	}
+	r.Set(d, number, labels...)
+}
+
+// SetTime sets a gauge to a Unix time, unless that is unknown.
+func (r *Reading) SetTime(d *prometheus.Desc, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		r.Set(d, float64(t.UnixMilli())/1000, labels...)
+	}
+}
+
+// Count sets a counter.
+func (r *Reading) Count(d *prometheus.Desc, value float64, labels ...string) {
+	r.metrics = append(r.metrics, prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...))
+}
+
+// State is a [prometheus.Collector] of a state that is read when it is scraped.
+type State struct {
+	Read func(*Reading) error
+	// Success is the description of a gauge that is 1 if Read returned no error.
+	Success *prometheus.Desc
+	Log     *slog.Logger
+
+	mu      sync.Mutex
+	last    []prometheus.Metric // guarded by mu
+	fresh   time.Time           // guarded by mu; until then last is served
+	failure string              // guarded by mu; of the last reading
+}
+
+// Describe describes nothing: which metrics there are depends on the state.
+func (s *State) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the state, unless it was read a moment ago.
+func (s *State) Collect(to chan<- prometheus.Metric) {
+	for _, m := range s.read() {
+		to <- m
+	}
+}
+
+func (s *State) read() []prometheus.Metric {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	begun := time.Now() // its monotonic part counts: no change of the clock matters
+	if begun.Before(s.fresh) {
+		return s.last
+	}
+	var r Reading
+	err := s.Read(&r)
+	failure := ""
+	if err != nil {
+		failure = err.Error()
+	}
+	if err != nil && failure != s.failure {
+		s.Log.Warn("state for metrics not read", "err", err)
+	}
+	r.SetBool(s.Success, err == nil)
+	s.last, s.failure = r.metrics, failure
+	s.fresh = time.Now().Add(max(MinAge, readShare*time.Since(begun)))
+	return s.last
+}
