@@ -330,6 +330,10 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
+	// The configuration that joining wrote has the default address of metrics, one port for all labs.
+	if config := h.Path("lab-host.toml"); h.settings == nil && !strings.Contains(fixture.ReadFile(h.t, config), "[admin]") {
+		fixture.WriteFile(h.t, config, fixture.ReadFile(h.t, config)+"\n[admin]\nlisten = \"\"\n")
+	}
 	return startProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
 }
 
