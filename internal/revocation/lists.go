@@ -148,10 +148,12 @@ func (r *revocations) signerOf(cert *x509.Certificate) int {
 	return slices.IndexFunc(r.cas, func(ca revocationCA) bool { return cert.CheckSignatureFrom(ca.cert) == nil })
 }
 
-// has reports whether the list of the CA that signed a certificate has it.
+// has reports whether the list of the CA that signed a certificate has it. Few lists have the serial
+// number, and only then the signature must be verified.
 func (r *revocations) has(cert *x509.Certificate) bool {
-	signer := r.signerOf(cert)
-	return signer >= 0 && isRevoked(r.cas[signer].list, cert.SerialNumber)
+	return slices.ContainsFunc(r.cas, func(ca revocationCA) bool {
+		return isRevoked(ca.list, cert.SerialNumber) && cert.CheckSignatureFrom(ca.cert) == nil
+	})
 }
 
 // isFormer reports whether a CA signed a certificate that a rotation has retired.
