@@ -139,7 +139,7 @@ bench: ## Run the benchmarks that match BENCH=. for BENCHTIME=1s each
 bench-peers: build ## Compare cis490 with alternatives, for docs/performance.md (root on Debian, half an hour)
 	go build -C scripts/bench -o $(CURDIR)/bin/cis490-bench . && bin/cis490-bench peers $(BENCHFLAGS)
 
-# RUNS and SCALE as above, WORK=backlog,away,rows,hosts.
+# RUNS and SCALE as above, WORK=backlog,away,rows,hosts,fleet.
 bench-growth: build ## Plot time and memory against backlog, rows and hosts; docs/growth-*.svg
 	go build -C scripts/bench -o $(CURDIR)/bin/cis490-bench . && bin/cis490-bench growth $(BENCHFLAGS)
 

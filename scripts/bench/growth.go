@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -64,6 +65,9 @@ func curves(l *lab, o options) []curve {
 		{"away", powers(10, o.times(100_000, 100)), func(ctx context.Context, n int) (row, error) { return l.backlog(ctx, n, false) }},
 		{"rows", powers(1000, o.times(10_000_000, 10_000)), func(ctx context.Context, n int) (row, error) { return l.rows(ctx, n, o.times(500, 50)) }},
 		{"hosts", hosts, func(ctx context.Context, n int) (row, error) { return l.hosts(ctx, n, o.times(1920, 128)) }},
+		{"fleet", []int{0, o.times(100, 2)}, func(ctx context.Context, n int) (row, error) {
+			return l.fleet(ctx, n, time.Duration(float64(10*time.Minute)*o.scale))
+		}},
 	}
 }
 
@@ -190,6 +194,50 @@ func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 	r, err = measure(job{client: client, server: srv.process, disk: l.base})
 	r.Episodes = episodes
 	return r, err
+}
+
+// fleet is a receiver with n hosts on which nothing happens: their daemons ping and report. Wall is how
+// long they were measured.
+func (l *lab) fleet(ctx context.Context, n int, span time.Duration) (r row, err error) {
+	if err := l.fresh(); err != nil {
+		return row{}, err
+	}
+	srv, err := l.serve(ctx, "receiver")
+	if err != nil {
+		return row{}, err
+	}
+	defer func() { err = errors.Join(err, srv.stop()) }()
+	for h := range n {
+		conf, err := l.member(ctx, h, srv.url)
+		if err != nil {
+			return row{}, err
+		}
+		p, err := l.spawn(conf+".log", filepath.Join(l.bin, "shipper"), "--config", conf)
+		if err != nil {
+			return row{}, err
+		}
+		defer func() { err = errors.Join(err, p.stop()) }()
+	}
+	if err := waitFor(ctx, min(span, 30*time.Second)); err != nil { // the first reports
+		return row{}, err
+	}
+	before, spent := look(), treeCPU(srv.pid())
+	if err := waitFor(ctx, span); err != nil {
+		return row{}, err
+	}
+	return row{
+		Episodes: n, Wall: look().at.Sub(before.at).Seconds(), ServerCPU: (treeCPU(srv.pid()) - spent).Seconds(),
+		ServerMiB: float64(resident(srv.pid())) / 1024,
+	}, nil
+}
+
+func waitFor(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // allAtOnce runs one shipper per configuration. A pass tries each episode once, and ends early

@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 	}{
 		"peers": {peers, "M,S,L,receiver,idle", 5},
 
-		"growth": {growth, "backlog,away,rows,hosts", 1},
+		"growth": {growth, "backlog,away,rows,hosts,fleet", 1},
 		"tables": {tables, "", 1},
 	}
 	// Clients of cis490 are processes of their own, so that their CPU can be told apart.
