@@ -72,7 +72,7 @@ var importRules = map[string]importRule{
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
-	"internal/metrics": {"", "makes metrics of facts, whichever they are"},
+	"internal/metrics": {"wire", "makes metrics of facts, whichever they are; both programs serve those of a report"},
 	"internal/admin":   {"config printable unixsocket", "serves metrics and health of any daemon: what they are is told to it"},
 
 	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know of a host, for the commands and the metrics: the daemon's requests do not need it"},
@@ -125,7 +125,8 @@ var owners = map[string]string{
 
 	// The client library that Prometheus documents; receiver counts with it what it does.
 	"github.com/prometheus/client_golang": "internal/labtest internal/metrics internal/receiver cmd/receiver",
-	"golang.org/x/net":                    "internal/admin", // netutil.LimitListener
+	"github.com/prometheus/common":        "internal/metrics", // the encoder of client_golang, for a file
+	"golang.org/x/net":                    "internal/admin",   // netutil.LimitListener
 
 	"golang.org/x/sync":               "internal/admin internal/cli internal/labtest internal/receiver internal/shipper",
 	"golang.org/x/sys":                "*",

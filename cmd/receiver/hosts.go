@@ -286,14 +286,10 @@ func formatReport(h hosts.Host) (stored, waiting, held, free string) {
 
 // formatExpiry returns when the last certificate that gives access expires, or else the last one.
 func formatExpiry(h hosts.Host) string {
-	if len(h.Certificates) == 0 {
-		return "-"
+	if last := h.LastCertificate(); last != nil {
+		return formatDate(last.NotAfter)
 	}
-	last := h.BestCertificate()
-	if last == nil {
-		last = &h.Certificates[0]
-	}
-	return formatDate(last.NotAfter)
+	return "-"
 }
 
 func formatContact(h hosts.Host) string {

@@ -18,7 +18,7 @@ import (
 
 // Metrics of the receiver that are read from its directories. docs/metrics.md lists them.
 var (
-	metricStateSuccess = metrics.Desc("cis490_receiver_state_success", "1 if everything below could be read for this scrape.")
+	metricStateSuccess = metrics.Desc("cis490_receiver_state_success", "1 if all that is read from the disk could be read, at the last reading.")
 
 	metricReady        = metrics.Desc("cis490_receiver_ready", "1 if an upload would be taken now, as /readyz says.")
 	metricFreeBytes    = metrics.Desc("cis490_receiver_free_bytes", "Free space on the disk of data_dir.")
@@ -27,11 +27,12 @@ var (
 	metricFullSeconds  = metrics.Desc("cis490_receiver_full_seconds", "Seconds until free space falls to its minimum, at the rate of the last day or week. Absent if it does not fall.")
 	metricCertNotAfter = metrics.Desc("cis490_receiver_certificate_not_after_timestamp_seconds", "When the receiver's certificate expires.")
 
-	metricProblems        = metrics.Desc("cis490_receiver_problems", "Problems that 'receiver status' shows.")
+	metricProblems        = metrics.Desc("cis490_receiver_problems", "Entries of data_dir that cannot be used: see 'receiver status'.")
 	metricQuarantined     = metrics.Desc("cis490_receiver_quarantined_files", "Files in quarantine.")
 	metricTornTails       = metrics.Desc("cis490_receiver_index_torn_tails", "Torn ends of the index that were cut off and saved.")
 	metricDisabledHosts   = metrics.Desc("cis490_receiver_disabled_hosts", "Hosts that are disabled or removed.")
 	metricScrubFindings   = metrics.Desc("cis490_receiver_scrub_findings", "Archives found by the current scrub, or else the last one.", "finding")
+	metricScrubHosts      = metrics.Desc("cis490_receiver_scrub_incomplete_hosts", "Hosts of whose archives that scrub did not read all: their directory cannot be listed, or they sent too fast.", "reason")
 	metricScrubArchives   = metrics.Desc("cis490_receiver_scrub_archives", "Archives read by that scrub.")
 	metricScrubBytes      = metrics.Desc("cis490_receiver_scrub_bytes", "Bytes read by that scrub.")
 	metricScrubStarted    = metrics.Desc("cis490_receiver_scrub_started_timestamp_seconds", "When that scrub started.")
@@ -44,39 +45,30 @@ var (
 	metricHostActive       = metrics.Desc("cis490_host_active", "1 if the host has access.", "host")
 	metricHostProblem      = metrics.Desc("cis490_host_problem", "1 for each problem that 'receiver hosts' shows.", "host", "kind", "severity")
 	metricHostContact      = metrics.Desc("cis490_host_last_contact_timestamp_seconds", "When the host last connected, to about ten minutes.", "host")
-	metricHostCertNotAfter = metrics.Desc("cis490_host_certificate_not_after_timestamp_seconds", "When the certificate expires that gives the host access for longest.", "host")
+	metricHostCertNotAfter = metrics.Desc("cis490_host_certificate_not_after_timestamp_seconds", "When the certificate expires that gives the host access for longest, or when the last one expired.", "host")
 
 	metricHostReported    = metrics.Desc("cis490_host_last_report_timestamp_seconds", "When the host last reported.", "host")
-	metricHostSilent      = metrics.Desc("cis490_host_silent", "1 if the host has not reported for longer than is usual for it.", "host")
+	metricHostSilent      = metrics.Desc("cis490_host_silent", "1 if the host has not reported, or not connected, for longer than is usual for it.", "host")
 	metricHostSameVersion = metrics.Desc("cis490_host_same_version", "1 if the host runs the version of the receiver.", "host")
 	metricHostStored      = metrics.Desc("cis490_host_stored_archives", "Archives of the host that are stored here.", "host")
-	metricHostUnfinished  = metrics.Desc("cis490_host_unfinished_episodes", "Episodes on the host without done.marker.", "host")
-	metricHostOldestOpen  = metrics.Desc("cis490_host_oldest_unfinished_timestamp_seconds", "When the unfinished episode that is idle for longest last changed.", "host")
-	metricHostWaiting     = metrics.Desc("cis490_host_waiting_episodes", "Finished episodes that are not delivered, without those held.", "host")
-	metricHostWaitingSize = metrics.Desc("cis490_host_waiting_bytes", "Bytes of those that are packed.", "host")
-	metricHostOldest      = metrics.Desc("cis490_host_oldest_waiting_timestamp_seconds", "Since when the oldest of them has been waiting.", "host")
-	metricHostFailing     = metrics.Desc("cis490_host_failing_episodes", "Waiting episodes that have failed at least once.", "host")
-	metricHostFailedSince = metrics.Desc("cis490_host_failing_since_timestamp_seconds", "Since when the first of them has failed.", "host")
-	metricHostHeld        = metrics.Desc("cis490_host_held_episodes", "Episodes that wait for an operator.", "host", "reason")
-	metricHostShipped     = metrics.Desc("cis490_host_shipped_episodes", "Delivered episodes that the host still has.", "host")
-	metricHostFreeBytes   = metrics.Desc("cis490_host_free_bytes", "Free space on the host's disk.", "host")
-	metricHostSizeBytes   = metrics.Desc("cis490_host_disk_bytes", "Size of the host's disk.", "host")
-	metricHostMinFree     = metrics.Desc("cis490_host_min_free_bytes", "Below this free space, the host packs nothing.", "host")
-	metricHostFreeInodes  = metrics.Desc("cis490_host_free_inodes", "Free inodes on that disk. Absent if it has no limit.", "host")
-	metricHostFullSeconds = metrics.Desc("cis490_host_full_seconds", "Seconds until that disk is full, at the rate of the last day or week. Absent if it does not fill.", "host")
+	metricHostFullSeconds = metrics.Desc("cis490_host_full_seconds", "Seconds until the host's disk is full, at the rate of the last day or week. Absent if it does not fill.", "host")
 	metricHostClockSkew   = metrics.Desc("cis490_host_clock_skew_seconds", "The host's clock minus the receiver's, at the last report.", "host")
+
+	metricsHostReport = metrics.NewReportDescs("cis490_host_", "host")
 )
 
 // newDaemonAdmin returns what the admin listener of a receiver serves.
 func newDaemonAdmin(r *receiver.Receiver, cfg receiver.Config, log *slog.Logger) (admin.Daemon, error) {
 	reg := metrics.NewRegistry("receiver", cli.Version())
-	metrics.AddRuntime(reg)
-	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
+	metrics.AddProcess(reg)
+	live := metrics.Live(func(to *metrics.Reading) {
 		to.SetBool(metricReady, r.Ready(context.Background()) == nil)
 		to.SetTime(metricCertNotAfter, r.CertNotAfter())
+	})
+	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
 		return readState(to, cfg, time.Now())
 	}}
-	err := errors.Join(reg.Register(state), r.Register(reg))
+	err := errors.Join(reg.Register(live), reg.Register(state), r.Register(reg))
 	return admin.Daemon{Name: "receiver", Metrics: metrics.Handler(reg, log), Alive: r.Alive, Ready: r.Ready}, err
 }
 
@@ -110,9 +102,12 @@ func setStatus(to *metrics.Reading, st receiver.Status) {
 	}
 	for finding, n := range map[string]int64{
 		"damaged": st.Scrub.Damaged, "unreadable": st.Scrub.Unreadable, "undecodable": st.Scrub.Undecodable, "missing": st.Scrub.Missing,
+		"not_opened": st.Scrub.NotOpened,
 	} {
 		to.SetInt(metricScrubFindings, n, finding)
 	}
+	to.SetInt(metricScrubHosts, st.Scrub.HostsUnreadable, "unreadable")
+	to.SetInt(metricScrubHosts, st.Scrub.HostsUnfinished, "unfinished")
 	to.SetInt(metricScrubArchives, st.Scrub.Objects)
 	to.SetInt(metricScrubBytes, st.Scrub.Bytes)
 	to.SetTime(metricScrubStarted, st.Scrub.Started)
@@ -134,7 +129,8 @@ func setHost(to *metrics.Reading, h hosts.Host) {
 	if h.LastContact != nil {
 		to.SetTime(metricHostContact, *h.LastContact, host)
 	}
-	if c := h.BestCertificate(); c != nil {
+	to.SetBool(metricHostSilent, h.HasProblem("silent"), host)
+	if c := h.LastCertificate(); c != nil {
 		to.SetTime(metricHostCertNotAfter, c.NotAfter, host)
 	}
 	if h.Report != nil {
@@ -146,32 +142,14 @@ func setHost(to *metrics.Reading, h hosts.Host) {
 // says how old they are.
 func setReport(to *metrics.Reading, host string, r hosts.Report) {
 	to.SetTime(metricHostReported, r.ReceivedAt, host)
-	to.SetBool(metricHostSilent, r.Silent, host)
 	to.SetBool(metricHostSameVersion, r.Version == cli.Version(), host)
 	if r.Stored != nil {
 		to.SetInt(metricHostStored, *r.Stored, host)
 	}
-	to.SetInt(metricHostUnfinished, r.Unfinished, host)
-	to.SetTime(metricHostOldestOpen, r.OldestUnfinished, host)
-	to.SetInt(metricHostWaiting, r.Waiting, host)
-	to.SetInt(metricHostWaitingSize, r.WaitingBytes, host)
-	to.SetTime(metricHostOldest, r.OldestWaiting, host)
-	to.SetInt(metricHostFailing, r.Failing, host)
-	to.SetTime(metricHostFailedSince, r.FailingSince, host)
-	for reason, n := range r.HeldByReason() {
-		to.SetInt(metricHostHeld, n, host, reason)
-	}
-	to.SetInt(metricHostShipped, r.Shipped, host)
-	to.Set(metricHostClockSkew, r.ClockSkew, host)
-	if r.Disk.SizeBytes > 0 {
-		to.SetInt(metricHostFreeBytes, r.Disk.FreeBytes, host)
-		to.SetInt(metricHostSizeBytes, r.Disk.SizeBytes, host)
-		to.SetInt(metricHostMinFree, r.Disk.MinFree, host)
-	}
-	if r.Disk.Inodes > 0 {
-		to.SetInt(metricHostFreeInodes, r.Disk.FreeInodes, host)
-	}
+	metricsHostReport.SetCounts(to, r.Report, host)
+	metricsHostReport.SetDisk(to, r.Disk, host)
 	setHours(to, metricHostFullSeconds, r.FullInHours, host)
+	to.Set(metricHostClockSkew, r.ClockSkew, host)
 }
 
 func setHours(to *metrics.Reading, d *prometheus.Desc, hours *float64, labels ...string) {

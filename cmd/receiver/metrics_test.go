@@ -37,7 +37,9 @@ func newFleet(t testing.TB, hosts int) receiver.Config {
 	t.Cleanup(func() { data.Close() })
 	fixture.Must(t, os.Mkdir(string(cfg.IdentityDir), 0o700))
 	now := time.Now()
-	reports, err := fleet.Open(data, func(episode.Name, time.Time) (fleet.Count, bool, error) { return fleet.Count{Archives: 7, LastChange: now}, true, nil }, now)
+	reports, err := fleet.Open(data, func(episode.Name, time.Time) (fleet.Count, bool, error) {
+		return fleet.Count{Archives: 7, LastChange: now}, true, nil
+	}, now)
 	fixture.Must(t, err)
 	t.Cleanup(func() { reports.Close() })
 	records, err := hostrecord.Open(string(cfg.IdentityDir), slog.New(slog.DiscardHandler))
@@ -63,7 +65,7 @@ func scrapeFleet(t testing.TB, cfg receiver.Config) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	reg := metrics.NewRegistry("receiver", cli.Version())
-	metrics.AddRuntime(reg)
+	metrics.AddProcess(reg)
 	fixture.Must(t, reg.Register(&metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
 		return readState(to, cfg, time.Now())
 	}}))

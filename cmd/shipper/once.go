@@ -24,31 +24,38 @@ import (
 
 // runOnce processes all pending episodes once.
 func runOnce(c *cobra.Command, o *options) error {
+	result := passResult{begun: time.Now()}
 	cfg, client, creds, err := o.connectToShip(c)
 	if err != nil {
 		return err
 	}
 	log := logging.New(o.verbose)
-	s, err := shipper.New(cfg, client, cli.LockHolder("shipper --once"), log)
-	if err != nil {
-		return startError(err, o.config)
-	}
-	defer s.Close()
-	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
-	begun, done := time.Now(), showProgress(c.Context(), s)
-	tally, passErr := s.RunOnce(c.Context())
-	done()
-	err = finishPass(c, o, &pass{cfg, client, creds, log}, tally, passErr)
-	writeMetrics(cfg, creds.NotAfter(), tally, begun, cli.ExitCodeOf(err), log)
+	result.certificate = creds.NotAfter()
+	err = runPass(c, o, &pass{cfg, client, creds, log}, &result.tally)
+	result.code = cli.ExitCodeOf(err)
+	writePassMetrics(c.Context(), cfg, result, log)
 	return err
 }
 
-// pass is what the end of a pass needs.
+// pass is what a pass needs.
 type pass struct {
 	cfg    shipper.Config
 	client *wire.Client
 	creds  *credentials.Client
 	log    *slog.Logger
+}
+
+func runPass(c *cobra.Command, o *options, p *pass, tally *shipper.Tally) error {
+	s, err := shipper.New(p.cfg, p.client, cli.LockHolder("shipper --once"), p.log)
+	if err != nil {
+		return startError(err, o.config)
+	}
+	defer s.Close()
+	cli.LogFolders(p.log, o.missing, config.LiteralPaths(p.cfg))
+	done := showProgress(c.Context(), s)
+	*tally, err = s.RunOnce(c.Context())
+	done()
+	return finishPass(c, o, p, *tally, err)
 }
 
 // finishPass renews the certificate if that is due, prints the result, and reports it to the receiver.

@@ -1,15 +1,16 @@
 // Package admin serves the metrics and the health of a daemon to programs on the same machine.
 //
 //	/metrics   in the format of Prometheus
-//	/healthz   200 while the daemon works
+//	/healthz   200 if the daemon answers within ten seconds, else 503
 //	/readyz    200 while it can do its job, else 503 and why
 //
 // Anyone who can connect can read. By default that is whoever runs programs on this machine, so
 // nothing served here may be secret, and no request changes anything.
 //
-// Invariant: no client costs more than its share. Connections, requests and the time of each are
-// bounded, and a Host that does not name this listener is refused, so that no page in a browser on
-// this machine can read what is served here.
+// Invariant: what is served here costs the daemon's work little. Connections, requests and the time of
+// each are bounded in total, and its failure does not end the daemon. A page in a browser on this
+// machine can neither read anything nor cause a scrape: a Host that does not name this listener is
+// refused, and so are requests that a page of another site makes.
 package admin
 
 import (
@@ -21,7 +22,6 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
-	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/unixsocket"
 )
@@ -31,7 +31,6 @@ const (
 	maxConns       = 16
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 30 * time.Second // until the response is written
-	idleTimeout    = 2 * time.Minute  // longer than scrapes are apart
 	healthTimeout  = 10 * time.Second
 	closeTimeout   = time.Second
 	socketMode     = 0o660
@@ -99,7 +98,8 @@ func (a Address) network() string {
 	return ""
 }
 
-// Serve serves d from ln until ctx ends, and returns nil then. Without a listener it returns at once.
+// Serve serves d from ln until ctx ends. Without a listener it returns at once. Its failure is logged: it
+// must not end the daemon.
 func (c Config) Serve(ctx context.Context, ln net.Listener, d Daemon, log *slog.Logger) error {
 	if ln == nil {
 		return nil
@@ -112,26 +112,23 @@ func (c Config) Serve(ctx context.Context, ln net.Listener, d Daemon, log *slog.
 		ReadHeaderTimeout:            headerTimeout,
 		ReadTimeout:                  headerTimeout,
 		WriteTimeout:                 requestTimeout,
-		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               8 << 10,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := srv.Serve(netutil.LimitListener(ln, maxConns)); ctx.Err() == nil {
-			return fmt.Errorf("admin.listen: %w", err)
-		}
+	srv.SetKeepAlivesEnabled(false) // an idle connection would take the place of another client
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(netutil.LimitListener(ln, maxConns)) }()
+	select {
+	case err := <-failed:
+		log.Error("no metrics served any more", "err", err, "hint", "restart the "+d.Name)
 		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		if srv.Shutdown(closing) != nil {
-			return srv.Close()
-		}
-		return nil
-	})
-	return g.Wait()
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if srv.Shutdown(closing) != nil {
+		return srv.Close()
+	}
+	return nil
 }

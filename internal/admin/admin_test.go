@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"cis490/internal/admin"
 	"cis490/internal/config"
@@ -201,7 +202,7 @@ func TestHealthIsSaidByStatus(t *testing.T) {
 	check("/healthz", 200, "ok")
 	check("/readyz", 200, "ok")
 	*alive, *ready = false, errors.New("the disk is full")
-	check("/healthz", 503, "no progress")
+	check("/healthz", 503, "not answered within 10s")
 	check("/readyz", 503, "the disk is full")
 }
 
@@ -237,4 +238,101 @@ func TestUnixSocketIsForItsDirectory(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
+}
+
+// TestPageOfAnotherSiteCausesNoScrape: such a page cannot read the answer, but could ask for ever.
+func TestPageOfAnotherSiteCausesNoScrape(t *testing.T) {
+	d, _, _ := daemon()
+	h := admin.Default("127.0.0.1:9490").Handler(d)
+	for _, c := range []struct {
+		site, mode string
+		status     int
+	}{
+		{"", "", 200},
+		{"none", "navigate", 200},
+		{"same-origin", "cors", 200},
+		{"cross-site", "no-cors", 403},
+		{"same-site", "cors", 403},
+		{"cross-site", "navigate", 200}, // a link
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Host = "localhost"
+		r.Header.Set("Sec-Fetch-Site", c.site)
+		r.Header.Set("Sec-Fetch-Mode", c.mode)
+		h.ServeHTTP(w, r)
+		if w.Code != c.status {
+			t.Errorf("%s, %s: %d, want %d", c.site, c.mode, w.Code, c.status)
+		}
+	}
+}
+
+// TestOpenRequestsDoNotDelayTheEnd: SIGTERM ends a daemon within five seconds.
+func TestOpenRequestsDoNotDelayTheEnd(t *testing.T) {
+	cfg, err := load(t, "127.0.0.1:1", "[admin]\nlisten = \"127.0.0.1:0\"\n")
+	fixture.Must(t, err)
+	ln, err := admin.Listen(cfg, slog.New(slog.DiscardHandler))
+	fixture.Must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	scraping, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	d, _, _ := daemon()
+	d.Metrics = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(scraping)
+		<-release // a disk that hangs
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- cfg.Serve(ctx, ln, d, slog.New(slog.DiscardHandler)) }()
+	silent, err := net.Dial("tcp", ln.Addr().String())
+	fixture.Must(t, err)
+	defer silent.Close()
+	go http.Get("http://" + ln.Addr().String() + "/metrics")
+	<-scraping
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// failingListener cannot accept.
+type failingListener struct{ net.Listener }
+
+func (failingListener) Accept() (net.Conn, error) { return nil, errors.New("no more memory") }
+
+// TestItsFailureDoesNotEndTheDaemon: uploads matter more.
+func TestItsFailureDoesNotEndTheDaemon(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	fixture.Must(t, err)
+	defer ln.Close()
+	var lines bytes.Buffer
+	d, _, _ := daemon()
+	if err := admin.Default("127.0.0.1:1").Serve(t.Context(), failingListener{ln}, d, slog.New(slog.NewTextHandler(&lines, nil))); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if !strings.Contains(lines.String(), "no more memory") {
+		t.Errorf("the log: %s", lines.String())
+	}
+}
+
+// TestHangingDiskHoldsOneQuestion: however often clients ask whether the daemon is ready.
+func TestHangingDiskHoldsOneQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, release := 0, make(chan struct{})
+		d, _, _ := daemon()
+		d.Ready = func(context.Context) error { asked++; <-release; return nil }
+		h := admin.Default("127.0.0.1:9490").Handler(d)
+		for range 5 {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest(http.MethodGet, "/readyz", nil)
+			r.Host = "localhost"
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusServiceUnavailable {
+				t.Errorf("status %d", w.Code)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("%d questions wait", asked)
+		}
+		close(release)
+	})
 }

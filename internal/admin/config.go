@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"cis490/internal/config"
 )
@@ -102,7 +104,16 @@ type ListenError struct {
 }
 
 func (e *ListenError) Error() string {
-	return fmt.Sprintf("admin.listen: %v; name another address, or \"\" for none", e.Err)
+	hint := "name another address, or \"\" for none"
+	switch {
+	case errors.Is(e.Err, syscall.EADDRINUSE):
+		hint = "another program listens there: " + hint
+	case errors.Is(e.Err, syscall.EACCES):
+		hint = "only root can use ports below 1024: " + hint
+	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
+		hint = "no interface has that address: " + hint
+	}
+	return fmt.Sprintf("admin.listen: %v; %s", e.Err, hint)
 }
 
 // Unwrap returns the cause.

@@ -9,18 +9,21 @@ import (
 	"net/netip"
 	"strings"
 
+	"golang.org/x/sync/singleflight"
+
 	"cis490/internal/printable"
 )
 
 // Handler serves d to requests that name this listener.
 func (c Config) Handler(d Daemon) http.Handler {
 	mux := http.NewServeMux()
+	var ready singleflight.Group // on a disk that hangs, one question waits, and not one for each request
 	mux.Handle("/metrics", d.Metrics)
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 		defer cancel()
 		if !d.Alive(ctx) {
-			writeText(w, http.StatusServiceUnavailable, "the "+d.Name+" makes no progress: see its log")
+			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("the %s has not answered within %v: a slow disk, or see its log", d.Name, healthTimeout))
 			return
 		}
 		writeText(w, http.StatusOK, "ok")
@@ -28,11 +31,17 @@ func (c Config) Handler(d Daemon) http.Handler {
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 		defer cancel()
-		if err := d.Ready(ctx); err != nil {
-			writeText(w, http.StatusServiceUnavailable, err.Error())
-			return
+		answer := ready.DoChan("", func() (any, error) { return nil, d.Ready(context.WithoutCancel(ctx)) })
+		select {
+		case is := <-answer:
+			if is.Err != nil {
+				writeText(w, http.StatusServiceUnavailable, is.Err.Error())
+				return
+			}
+			writeText(w, http.StatusOK, "ok")
+		case <-ctx.Done():
+			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("the %s has not answered within %v", d.Name, healthTimeout))
 		}
-		writeText(w, http.StatusOK, "ok")
 	})
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusOK, "CIS490 "+d.Name+"\n\n/metrics\n/healthz\n/readyz")
@@ -41,10 +50,13 @@ func (c Config) Handler(d Daemon) http.Handler {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		switch {
 		case !c.Listen.isNamedBy(r.Host):
 			writeText(w, http.StatusMisdirectedRequest, fmt.Sprintf("this listener is not %q: use localhost, its IP address, or the host in admin.listen", printable.Clip(r.Host, 100)))
+		case isOfAnotherSite(r):
+			writeText(w, http.StatusForbidden, "a page of another site must not request this")
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			writeText(w, http.StatusMethodNotAllowed, "use GET")
@@ -70,6 +82,13 @@ func (a Address) isNamedBy(requested string) bool {
 		return err == nil // any address of this machine
 	}
 	return host != "" && strings.EqualFold(host, configured)
+}
+
+// isOfAnotherSite reports whether a page of another site makes the request. A link on such a page may lead
+// here.
+func isOfAnotherSite(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
 }
 
 // hostOf returns a Host without its port and brackets.

@@ -53,7 +53,7 @@ const (
 // directory, a stored copy that is read), and of the rest of the process.
 const (
 	descriptorsPerUpload = 4
-	otherDescriptors     = 64
+	otherDescriptors     = 96
 )
 
 // minConns is the minimum number of connections per listener to work with.

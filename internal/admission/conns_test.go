@@ -28,9 +28,9 @@ func TestConnectionsFitIntoTheLimitOfOpenFiles(t *testing.T) {
 	}{
 		{64, 4096, 2*64 + 1024},
 		{64, 1 << 62, 2*64 + 1024},
-		{64, 1024, (1024 - 64 - 4*64) / 2},
-		{64, 384, 32},
-		{64, 383, 0},
+		{64, 1024, (1024 - 96 - 4*64) / 2},
+		{64, 416, 32},
+		{64, 415, 0},
 		{4096, 4096, 0},
 	} {
 		conns, err := NewConns(c.uploads, 16, c.openFiles)

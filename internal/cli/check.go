@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +74,15 @@ func (k *CheckReport) AddWarning(err error) {
 func (k *CheckReport) ProbeAdmin(c admin.Config) {
 	note, err := c.Probe()
 	k.AddNote(note)
-	k.AddError(err)
+	k.AddError(AdminError(err))
+}
+
+// AdminError gives an error of the admin listener its exit code.
+func AdminError(err error) error {
+	if errors.Is(err, syscall.EACCES) {
+		return UsageError(err)
+	}
+	return err
 }
 
 // Finish prints the notes to stderr and returns all errors.
@@ -111,7 +120,7 @@ func (k *CheckReport) NoteParent(key, file string) {
 	if err != nil {
 		k.AddNote(fmt.Sprintf("%s cannot be made: %v", key, err))
 	} else if !f.Exists {
-		k.AddNote(fmt.Sprintf("%s cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles)", key, dir))
+		k.AddNote(fmt.Sprintf("%s cannot be made: %s is missing, and no start makes it (see systemd-tmpfiles, or RuntimeDirectory= of the unit)", key, dir))
 	}
 }
 

@@ -313,6 +313,20 @@ func (h Host) KnownBy() string {
 	return ""
 }
 
+// LastCertificate returns the certificate that gives access for longest, or else the one that expired last.
+// It is nil if there is none.
+func (h Host) LastCertificate() *Certificate {
+	if c := h.BestCertificate(); c != nil || len(h.Certificates) == 0 {
+		return c
+	}
+	return &h.Certificates[0]
+}
+
+// HasProblem reports whether the host has a problem of a kind.
+func (h Host) HasProblem(kind string) bool {
+	return slices.ContainsFunc(h.Problems, func(p fleet.Problem) bool { return p.Kind == kind })
+}
+
 // BestCertificate returns the certificate that gives access for longest, or nil if none does.
 func (h Host) BestCertificate() *Certificate {
 	i := slices.IndexFunc(h.Certificates, Certificate.IsValid) // the last to expire is first

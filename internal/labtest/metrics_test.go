@@ -119,23 +119,23 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 2, Shipped: 2}) // and reports at its end
 	receiver := l.Process()
 	s := waitForMetrics(t, receiver, series{
-		`cis490_receiver_stored_archives_total{host="lab-01"}`:         2,
-		`cis490_receiver_stored_bytes_total{host="lab-01"}`:            float64(l.RowOf(t, "lab-01", "run-1").Size + l.RowOf(t, "lab-01", "run-2").Size),
-		`cis490_receiver_requests_total{request="upload",result="ok"}`: 2,
-		`cis490_receiver_requests_total{request="report",result="ok"}`: 1,
-		`cis490_receiver_commit_duration_seconds_count`:                2,
-		`cis490_receiver_ready`:                                        1,
-		`cis490_receiver_state_success`:                                1,
-		`cis490_receiver_scrub_findings{finding="damaged"}`:            0,
-		`cis490_receiver_quarantined_files`:                            0,
-		`cis490_host_active{host="lab-01"}`:                            1,
-		`cis490_host_stored_archives{host="lab-01"}`:                   2,
-		`cis490_host_shipped_episodes{host="lab-01"}`:                  2,
-		`cis490_host_unfinished_episodes{host="lab-01"}`:               1,
-		`cis490_host_silent{host="lab-01"}`:                            0,
-		`cis490_host_same_version{host="lab-01"}`:                      1,
-		`cis490_host_held_episodes{host="lab-01",reason="conflict"}`:   0,
-		`cis490_host_min_free_bytes{host="lab-01"}`:                    1 << 20,
+		`cis490_receiver_stored_archives_total{host="lab-01"}`:          2,
+		`cis490_receiver_stored_bytes_total{host="lab-01"}`:             float64(l.RowOf(t, "lab-01", "run-1").Size + l.RowOf(t, "lab-01", "run-2").Size),
+		`cis490_receiver_requests_total{request="episode",result="ok"}`: 2,
+		`cis490_receiver_requests_total{request="report",result="ok"}`:  1,
+		`cis490_receiver_commit_duration_seconds_count`:                 2,
+		`cis490_receiver_ready`:                                         1,
+		`cis490_receiver_state_success`:                                 1,
+		`cis490_receiver_scrub_findings{finding="damaged"}`:             0,
+		`cis490_receiver_quarantined_files`:                             0,
+		`cis490_host_active{host="lab-01"}`:                             1,
+		`cis490_host_stored_archives{host="lab-01"}`:                    2,
+		`cis490_host_shipped_episodes{host="lab-01"}`:                   2,
+		`cis490_host_unfinished_episodes{host="lab-01"}`:                1,
+		`cis490_host_silent{host="lab-01"}`:                             0,
+		`cis490_host_same_version{host="lab-01"}`:                       1,
+		`cis490_host_held_episodes{host="lab-01",reason="conflict"}`:    0,
+		`cis490_host_min_free_bytes{host="lab-01"}`:                     1 << 20,
 	})
 	for name := range s {
 		if strings.Contains(name, "run-1") {
@@ -151,19 +151,22 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 	p := h.Daemon()
 	h.WaitShipped("run-4")
 	waitForMetrics(t, p, series{
-		`cis490_shipper_results_total{result="shipped"}`:   1,
-		`cis490_shipper_results_total{result="conflicts"}`: 1,
-		`cis490_shipper_held_episodes{reason="conflict"}`:  1,
-		`cis490_shipper_held_episodes{reason="refused"}`:   0,
-		`cis490_shipper_sent_bytes_total`:                  float64(l.RowOf(t, "lab-01", "run-4").Size),
-		`cis490_shipper_shipped_episodes`:                  3,
-		`cis490_shipper_receiver_up`:                       1,
-		`cis490_shipper_unfinished_episodes`:               1,
-		`cis490_shipper_waiting_episodes`:                  0,
-		`cis490_shipper_state_success`:                     1,
-		`cis490_shipper_counted_in_part`:                   0,
+		`cis490_shipper_attempts_total{result="shipped"}`: 1,
+		`cis490_shipper_attempts_total{result="held"}`:    1,
+		`cis490_shipper_held_episodes{reason="conflict"}`: 1,
+		`cis490_shipper_held_episodes{reason="refused"}`:  0,
+		`cis490_shipper_delivered_bytes_total`:            float64(l.RowOf(t, "lab-01", "run-4").Size),
+		`cis490_shipper_shipped_episodes`:                 3,
+		`cis490_shipper_receiver_up`:                      1,
+		`cis490_shipper_unfinished_episodes`:              1,
+		`cis490_shipper_waiting_episodes`:                 0,
+		`cis490_shipper_state_success`:                    1,
+		`cis490_shipper_counted_in_part`:                  0,
 	})
 	waitForMetrics(t, receiver, series{`cis490_receiver_requests_total{request="report",result="ok"}`: 2})
+	h.Episode("run-5") // inotify: the scan interval is an hour
+	h.WaitShipped("run-5")
+	waitForMetrics(t, p, series{`cis490_shipper_attempts_total{result="shipped"}`: 2, `cis490_shipper_attempts_total{result="held"}`: 1})
 	p.Stop(t)
 
 	// The daemon is gone, and nothing else reports.
@@ -171,7 +174,7 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 	s = waitForMetrics(t, receiver, series{
 		`cis490_host_silent{host="lab-01"}`: 1, `cis490_host_problem{host="lab-01",kind="silent",severity="critical"}`: 1,
 	})
-	if n := s[`cis490_receiver_requests_total{request="upload",result="episode-conflict"}`]; n < 1 {
+	if n := s[`cis490_receiver_requests_total{request="episode",result="episode-conflict"}`]; n < 1 {
 		t.Errorf("%v uploads were refused for a conflict", n)
 	}
 }
@@ -242,6 +245,22 @@ func TestPassWritesMetrics(t *testing.T) {
 
 	h.Set("metrics_file", `"nowhere/cis490.prom"`)
 	mustContain(t, "the log", h.Once().MustExit(t, 4).Stderr, "metrics not written", "metrics_file")
+	// Whoever can write to the directory cannot have another file changed.
+	fixture.Must(t, os.Mkdir(h.Path("shared"), 0o777))
+	fixture.WriteFile(t, h.Path("secret"), "mine")
+	fixture.Must(t, os.Chmod(h.Path("secret"), 0o600))
+	for _, name := range []string{"cis490.prom", ".cis490.prom.tmp"} {
+		fixture.Must(t, os.Symlink(h.Path("secret"), h.Path("shared", name)))
+	}
+	h.Set("metrics_file", `"shared/cis490.prom"`)
+	h.Once().MustExit(t, 4)
+	if info, err := os.Lstat(h.Path("secret")); err != nil || info.Mode() != 0o600 || fixture.ReadFile(t, h.Path("secret")) != "mine" {
+		t.Errorf("another file was changed: %v, %v", info, err)
+	}
+	if info, err := os.Lstat(h.Path("shared", "cis490.prom")); err != nil || info.Mode() != 0o644 {
+		t.Errorf("the metrics: %v, %v", info, err)
+	}
+
 	h.Set("metrics_file", `"lab-host.toml"`)
 	mustContain(t, "the error", h.Run("--once").MustExit(t, 2).Stderr, "metrics_file", ".prom")
 }

@@ -8,6 +8,7 @@
 package metrics
 
 import (
+	"bytes"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -17,14 +18,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 )
 
 // Limits of scrapes.
 const (
-	MinAge        = time.Second // scrapes within it see the same state
-	readShare     = 20          // reading takes at most this part of the time
-	scrapeTimeout = 20 * time.Second
-	maxScrapes    = 4
+	MinAge     = time.Second // scrapes within it see the same state
+	readShare  = 20          // reading takes at most this part of the time
+	maxScrapes = 4           // whose responses are in memory
 )
 
 // Desc returns the description of a metric. Its name must follow Prometheus's conventions, since users
@@ -43,22 +44,50 @@ func NewRegistry(program, version string) *prometheus.Registry {
 	return reg
 }
 
-// AddRuntime adds metrics of the process: memory, file descriptors, goroutines.
-func AddRuntime(reg *prometheus.Registry) {
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+// AddProcess adds metrics of the process of a daemon that starts now. The library's own start time needs
+// /proc/stat, which the units hide.
+func AddProcess(reg *prometheus.Registry) {
+	start := prometheus.NewGauge(prometheus.GaugeOpts{Name: "cis490_start_timestamp_seconds", Help: "When the daemon started. Counters begin then."})
+	start.SetToCurrentTime()
+	reg.MustRegister(start, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
 // Handler serves what reg gathers. If a collector fails, the response has the metrics of the others.
 func Handler(reg *prometheus.Registry, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
-		MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
+		MaxRequestsInFlight: maxScrapes,
 	})
 }
 
-// WriteFile replaces a file of node_exporter's textfile collector.
-func WriteFile(path string, reg *prometheus.Registry) error {
-	return prometheus.WriteToTextfile(path, reg)
+// Text returns what reg gathers, for a file.
+func Text(reg *prometheus.Registry) ([]byte, error) {
+	families, err := reg.Gather()
+	if err != nil {
+		return nil, err
+	}
+	var text bytes.Buffer
+	for _, family := range families {
+		if _, err := expfmt.MetricFamilyToText(&text, family); err != nil {
+			return nil, err
+		}
+	}
+	return text.Bytes(), nil
+}
+
+// Live is a [prometheus.Collector] of what is in memory, as it is at the moment of a scrape.
+type Live func(*Reading)
+
+// Describe describes nothing: which metrics there are depends on the state.
+func (l Live) Describe(chan<- *prometheus.Desc) {}
+
+// Collect collects the metrics.
+func (l Live) Collect(to chan<- prometheus.Metric) {
+	var r Reading
+	l(&r)
+	for _, m := range r.metrics {
+		to <- m
+	}
 }
 
 // Reading collects the metrics of one reading of a state.

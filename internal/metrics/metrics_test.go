@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -113,16 +112,16 @@ func TestAStateThatCannotBeReadIsAMetric(t *testing.T) {
 	})
 }
 
-func TestFileIsReplaced(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.prom")
+// TestWhatIsInMemoryIsOfTheMoment: only readings of directories are shared.
+func TestWhatIsInMemoryIsOfTheMoment(t *testing.T) {
+	n := 0.0
 	reg := metrics.NewRegistry("shipper", "1.2")
-	for range 2 {
-		fixture.Must(t, metrics.WriteFile(path, reg))
-	}
-	if got := fixture.ReadFile(t, path); !strings.HasPrefix(got, "# HELP cis490_build_info ") {
-		t.Errorf("it has %q", got)
-	}
-	if others, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); len(others) != 1 {
-		t.Errorf("left behind: %v", others)
+	reg.MustRegister(metrics.Live(func(r *metrics.Reading) { n++; r.Count(count, n) }))
+	for _, want := range []string{"\nx_reads 1\n", "\nx_reads 2\n"} {
+		text, err := metrics.Text(reg)
+		fixture.Must(t, err)
+		if !strings.Contains(string(text), want) {
+			t.Errorf("got %s, want %q", text, want)
+		}
 	}
 }

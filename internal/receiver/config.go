@@ -130,6 +130,9 @@ func (c Config) Validate() error {
 	if c.Proxy.Socket != "" && c.Proxy.Header == "" {
 		errs = append(errs, config.InvalidValue("proxy.header", "is missing: name the field that holds the certificate"))
 	}
+	if c.Proxy.Socket != "" && string(c.Proxy.Socket) == c.Admin.SocketPath() {
+		errs = append(errs, config.InvalidValue("admin.listen", "is the socket of the proxy: name another"))
+	}
 	if c.Limits.Uploads < 1 || c.Limits.UploadsPerHost < 1 {
 		errs = append(errs, config.InvalidValue("limits", "uploads and uploads_per_host must be at least 1"))
 	}

@@ -14,8 +14,7 @@ type counters struct {
 	stored      *prometheus.CounterVec
 	storedBytes *prometheus.CounterVec
 	commits     prometheus.Histogram
-	uploads     prometheus.GaugeFunc
-	queued      prometheus.GaugeFunc
+	all         []prometheus.Collector
 }
 
 func (r *Receiver) newCounters() *counters {
@@ -25,9 +24,9 @@ func (r *Receiver) newCounters() *counters {
 	gauge := func(name, help string, value func() int) prometheus.GaugeFunc {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
-	return &counters{
+	c := &counters{
 		requests: counter("cis490_receiver_requests_total",
-			"Requests by kind and result: ok, or the type of the problem.", "request", "result"),
+			"Requests by kind and result.", "request", "result"),
 		stored: counter("cis490_receiver_stored_archives_total",
 			"Archives stored since the start, with their rows.", "host"),
 		storedBytes: counter("cis490_receiver_stored_bytes_total",
@@ -37,15 +36,18 @@ func (r *Receiver) newCounters() *counters {
 			Help:    "Time from the last byte of an upload until archive and row are durable.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
-		uploads: gauge("cis490_receiver_active_uploads", "Uploads in flight.", r.uploadLimiter.ActiveCount),
-		queued:  gauge("cis490_receiver_queued_uploads", "Uploads that wait for their turn.", r.uploadLimiter.QueuedCount),
 	}
+	c.all = []prometheus.Collector{
+		c.requests, c.stored, c.storedBytes, c.commits,
+		gauge("cis490_receiver_active_uploads", "Uploads in flight.", r.uploadLimiter.ActiveCount),
+		gauge("cis490_receiver_queued_uploads", "Uploads that wait for their turn.", r.uploadLimiter.QueuedCount),
+	}
+	return c
 }
 
 // Register registers the counters of the receiver.
 func (r *Receiver) Register(reg *prometheus.Registry) error {
-	c := r.counters
-	for _, m := range []prometheus.Collector{c.requests, c.stored, c.storedBytes, c.commits, c.uploads, c.queued} {
+	for _, m := range r.counters.all {
 		if err := reg.Register(m); err != nil {
 			return err
 		}

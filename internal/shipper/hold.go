@@ -41,6 +41,11 @@ func (d *dispatcher) holdEpisode(r workResult, reason outbox.Reason, now time.Ti
 		d.held++
 	}
 	d.scheduleHeldRetry(r, reason, now)
+	if known { // it was tried again
+		d.outcomes.failed.Add(1)
+	} else {
+		d.outcomes.held.Add(1)
+	}
 	d.tally.update(func(t *Tally) {
 		if reason == outbox.Conflict {
 			t.Conflicts++

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,23 @@ import (
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
+
+// TestOutcomesCountAttemptsAndNotScans: a held episode is found by every scan, for as long as it is held.
+func TestOutcomesCountAttemptsAndNotScans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		l.finishEpisodes("run-1", "run-2", "run-3")
+		theirs, _, _ := digest.Of(strings.NewReader("another archive"))
+		l.receiver.stored["run-1"] = wire.Receipt{Host: host, Episode: "run-1", Digest: theirs}
+		s, stop := l.startDaemon()
+		time.Sleep(time.Hour) // 120 scans
+		got := s.Outcomes()
+		fixture.Must(t, stop())
+		if got.Shipped != 2 || got.Held != 1 || got.Failed != 0 || got.AlreadyPresent != 0 || got.DeliveredBytes == 0 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
 
 // A conflict needs an operator: both digests are shown, and nothing is sent again until it is
 // released, not even after a restart.

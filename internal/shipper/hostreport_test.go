@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/fixture"
+	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -104,4 +105,14 @@ func TestChangesAreSignalled(t *testing.T) {
 		l.receiver.update(func() { l.receiver.down = nil })
 		signalled("its end", true)
 	})
+}
+
+// TestReasonsOfReportsAreInTheProtocol: a reason that the protocol does not have counts as another.
+func TestReasonsOfReportsAreInTheProtocol(t *testing.T) {
+	listed := wire.Report{}.HeldByReason()
+	for _, reason := range []outbox.Reason{outbox.Unpackable, outbox.Refused, outbox.Conflict, outbox.Changed, outbox.Stuck, outbox.Unreadable} {
+		if _, found := listed[string(reason)]; !found {
+			t.Errorf("%s is not in wire's list", reason)
+		}
+	}
 }

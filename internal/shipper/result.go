@@ -83,6 +83,7 @@ func (d *dispatcher) scheduleRetry(r workResult, act errorAction, now time.Time)
 		return d.holdEpisode(r, outbox.Unreadable, now)
 	}
 	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))
+	d.outcomes.failed.Add(1)
 	d.countSkipped(candidate{held: r.held})
 	d.log.Log(context.Background(), d.failureLevel(act, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
 	return nil
@@ -126,8 +127,10 @@ func (d *dispatcher) onSuccess(r workResult, at time.Time) {
 		d.packing = d.packing.afterPacked()
 		d.enqueueSend(candidate{name: r.name, stage: Send, sortTime: at, size: r.size})
 	case r.status == wire.AlreadyPresent:
+		d.outcomes.alreadyPresent.Add(1)
 		d.tally.update(func(t *Tally) { t.AlreadyPresent++ })
 	default:
+		d.outcomes.shipped.Add(1)
 		d.tally.update(func(t *Tally) { t.Shipped++ })
 	}
 }

@@ -53,10 +53,10 @@ func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent f
 		return "", err
 	}
 	sent()
+	s.outcomes.deliveredBytes.Add(entry.Size)
 	if err := s.retireEpisode(ctx, name, entry, receipt); err != nil {
 		return "", &deliveredError{err, receipt.Digest}
 	}
-	s.sentBytes.Add(entry.Size)
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
 		"status", string(receipt.Status), "took", time.Since(start).Round(time.Millisecond))
 	return receipt.Status, nil

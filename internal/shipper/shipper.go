@@ -67,7 +67,6 @@ type Shipper struct {
 	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
 	openRequests atomic.Int64                        // that wait for a response
 	link         atomic.Pointer[LinkStatus]          // nil before the first event
-	sentBytes    atomic.Int64                        // of delivered archives
 	inotify      func(flags int) (fd int, err error) // inotify_init1(2), or a test's
 
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
@@ -76,6 +75,7 @@ type Shipper struct {
 	answers        chan struct{}        // see [Shipper.Answers]
 	work           workTracker
 	tally          tallyCounter
+	outcomes       outcomeCounter
 }
 
 // New opens and locks the directories of c, or returns a [*durable.LockedError]. Holder is the

@@ -3,6 +3,7 @@ package shipper
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // Tally counts the results of a pass. At its end, each scanned episode is in exactly one of the
@@ -45,5 +46,23 @@ func (s *Shipper) Tally() Tally {
 	return s.tally.tally
 }
 
-// SentBytes returns the size of the archives that were delivered so far.
-func (s *Shipper) SentBytes() int64 { return s.sentBytes.Load() }
+// Outcomes counts how attempts with an episode have ended since the start. Unlike a [Tally], which has a
+// result of each scanned episode, it does not count an episode that is not tried.
+type Outcomes struct {
+	Shipped, AlreadyPresent, Failed, Held int64
+	DeliveredBytes                        int64 // of archives with a receipt
+}
+
+// outcomeCounter is [Outcomes] for concurrent use.
+type outcomeCounter struct {
+	shipped, alreadyPresent, failed, held, deliveredBytes atomic.Int64
+}
+
+// Outcomes returns the counts so far.
+func (s *Shipper) Outcomes() Outcomes {
+	r := &s.outcomes
+	return Outcomes{
+		Shipped: r.shipped.Load(), AlreadyPresent: r.alreadyPresent.Load(), Failed: r.failed.Load(), Held: r.held.Load(),
+		DeliveredBytes: r.deliveredBytes.Load(),
+	}
+}

@@ -9,14 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
 )
 
-// Listen opens a socket with the given mode. It removes the socket of an earlier process, so the
-// caller must hold a lock that no other process of its kind can have.
+// Listen opens a socket with the given mode. It removes a socket on which no process listens any more. If
+// one does, the error wraps EADDRINUSE.
 //
 // The users who connect may be able to write to the directory. So the socket is removed and changed
 // relative to the open directory, and only if it is a socket.
@@ -29,6 +30,9 @@ func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 	defer dir.Close()
 	name := filepath.Base(path)
 	if st, err := dir.Lstat(name); err == nil && st.IsSocket() {
+		if isInUse(path) {
+			return nil, &fs.PathError{Op: "listen", Path: path, Err: unix.EADDRINUSE}
+		}
 		if err := dir.Unlink(name); err != nil {
 			return nil, err
 		}
@@ -41,6 +45,15 @@ func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil
+}
+
+// isInUse reports whether a process listens on a socket. One that does not answer at once is in use.
+func isInUse(path string) bool {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+	}
+	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // setMode changes the mode of this process's socket in dir. A socket can be opened as a path

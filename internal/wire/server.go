@@ -84,8 +84,8 @@ type Handler struct {
 	Authority Authority
 	// Reports keeps what hosts report. It is nil if the receiver keeps no reports.
 	Reports Reports
-	// Observe, unless nil, is told the kind of each request and its result, for metrics: "ok", or the
-	// [Code] of the problem. Both are from closed lists.
+	// Observe, unless nil, is told the kind of each request and its result, for metrics: "ok", "canceled" if
+	// the sender disconnected, or the [Code] of the problem. Both are from closed lists.
 	Observe     func(kind, result string)
 	StallLimits StallLimits
 	Limits      Limits
@@ -111,7 +111,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	problem, level := problemFor(r.Context(), err)
-	h.observe(r, string(problem.Code))
+	if problem.Code == Internal && errors.Is(err, context.Canceled) {
+		h.observe(r, "canceled") // the sender disconnected
+	} else {
+		h.observe(r, string(problem.Code))
+	}
 	h.Log.Log(r.Context(), level, "refused a request", "method", printable.Clip(r.Method, maxLogged),
 		"path", printable.Clip(r.URL.EscapedPath(), maxLogged), "host", string(caller.Host), "remote", r.RemoteAddr, "err", err)
 	if cancelProblem(r.Context()) != nil || slices.Contains(closeAfter, problem.Code) || !h.keepAlive(conn, r) {
@@ -122,28 +126,41 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) observe(r *http.Request, result string) {
 	if h.Observe != nil {
-		h.Observe(kindOf(r), result)
+		h.Observe(kindOf(r.URL.EscapedPath()), result)
 	}
 }
 
-// kindOf returns what a request is for, in one word.
-func kindOf(r *http.Request) string {
-	path := r.URL.EscapedPath()
+// Kinds of requests, by their path.
+const (
+	kindPing      = "ping"
+	kindInventory = "inventory"
+	kindRenew     = "renew"
+	kindReport    = "report"
+	kindCAs       = "cas"
+	kindUpload    = "upload"  // a resumable upload
+	kindEpisode   = "episode" // an archive under its name
+	kindOther     = "other"
+)
+
+// kindOf returns what a request is for.
+func kindOf(path string) string {
 	switch {
-	case strings.HasPrefix(path, episodesPath) && r.Method == http.MethodPut, strings.HasPrefix(path, uploadsPath):
-		return "upload"
-	case strings.HasPrefix(path, episodesPath) && r.Method == http.MethodHead:
-		return "head"
 	case path == pingPath:
-		return "ping"
+		return kindPing
 	case path == inventoryPath:
-		return "inventory"
+		return kindInventory
 	case path == renewPath:
-		return "renew"
+		return kindRenew
 	case path == reportPath:
-		return "report"
+		return kindReport
+	case path == serverCAsPath:
+		return kindCAs
+	case strings.HasPrefix(path, uploadsPath):
+		return kindUpload
+	case strings.HasPrefix(path, episodesPath):
+		return kindEpisode
 	}
-	return "other"
+	return kindOther
 }
 
 // maxLogged bounds how many bytes of a sender's text are logged.
@@ -234,27 +251,29 @@ func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Ca
 		return err
 	}
 	path := r.URL.EscapedPath()
-	if path == pingPath {
+	switch kindOf(path) {
+	case kindPing:
 		return h.servePing(w, r, caller)
-	}
-	if path == inventoryPath {
+	case kindInventory:
 		return h.serveInventory(w, r, caller)
-	}
-	if path == renewPath {
+	case kindRenew:
 		return h.serveRenew(w, r, caller)
-	}
-	if path == reportPath {
+	case kindReport:
 		return h.serveReport(w, r, caller)
-	}
-	if path == serverCAsPath {
+	case kindCAs:
 		return h.serveServerCAs(w, r)
+	case kindUpload:
+		return h.serveUpload(w, r, caller.Host, strings.TrimPrefix(path, uploadsPath))
+	case kindEpisode:
+		return h.serveEpisode(w, r, caller, strings.TrimPrefix(path, episodesPath))
 	}
-	if id, found := strings.CutPrefix(path, uploadsPath); found {
-		return h.serveUpload(w, r, caller.Host, id)
-	}
-	rest, found := strings.CutPrefix(path, episodesPath)
+	return Refuse(NotFound, "no such path")
+}
+
+// serveEpisode handles a request for an archive under its name. rest is the path below [episodesPath].
+func (h *Handler) serveEpisode(w http.ResponseWriter, r *http.Request, caller Caller, rest string) error {
 	host, name, two := strings.Cut(rest, "/")
-	if !found || !two || strings.Contains(name, "/") {
+	if !two || strings.Contains(name, "/") {
 		return Refuse(NotFound, "no such path")
 	}
 	key, err := parseKey(host, name)
