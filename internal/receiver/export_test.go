@@ -89,6 +89,10 @@ func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
 // MaxCachedReadbacks is the maximum number of results that are kept per host.
 const MaxCachedReadbacks = maxCachedReadbacks
 
+// SetHeaderTimeout sets how long a connection may be silent before its first request. It must be called
+// before [Receiver.Serve].
+func (r *Receiver) SetHeaderTimeout(d time.Duration) { r.headerTimeout = d }
+
 // SetMaxWait sets how long requests wait for a slot.
 func (r *Receiver) SetMaxWait(d time.Duration) { r.uploadLimiter.MaxWait = d }
 

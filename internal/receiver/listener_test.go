@@ -122,7 +122,9 @@ func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 // Requests that hold no slot are bounded too, at the port by their connections: a refused
 // upload waits for the rest of its body.
 func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
-	l := newLab(t, withProxy(t, nil))
+	l := newLab(t, withProxy(t, func(c *receiver.Config) {
+		c.Limits.IdleTimeout = config.Duration(time.Hour) // none of them ends before the last one is sent
+	}))
 	const over = 20
 	most := 2*l.cfg.Limits.UploadsPerHost + 48
 	for _, d := range l.serveListeners() {

@@ -49,6 +49,8 @@ type Receiver struct {
 	index    *index.Log
 	identity *datadir.StoreWatch
 
+	headerTimeout time.Duration // of a request's header, and of the TLS handshake
+
 	// What a request must pass.
 	gate          *gate.Gate
 	access        *accessControl // checks the hosts of requests in flight
@@ -97,6 +99,7 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 		sessions:        newSessions(c.Limits.UploadsPerHost),
 		metaReaders:     newMetaReaders(),
 		fault:           make(chan error, 1),
+		headerTimeout:   headerTimeout,
 	}
 	r.counters = r.newCounters()
 	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))

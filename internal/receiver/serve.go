@@ -132,7 +132,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *h
 			Log:       r.log,
 		}),
 		Protocols:         &one,
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: r.headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    16 << 10,
 		// It would answer before the client was identified.

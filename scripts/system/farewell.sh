@@ -6,6 +6,10 @@ farewell_scenarios() {
   check "receiver: upgrade in mid-upload" in_mid_upload ep-upgrade upgrade receiver receiver
   check "an episode arrives after the upgrade" ship ep-upgraded
   check "nothing is lost by the upgrade" intact
+  if [ "$way" = package ]; then
+    check "the receiver's machine is replaced as documented" replaced_machine
+    check "nothing is lost by the replacement" intact
+  fi
   check "receiver: removal" removal receiver receiver
   check "lab host: removal" removal lab shipper
   if [ "$way" = package ]; then
@@ -33,6 +37,35 @@ upgrade() {
   fails unit_is "$machine" "$unit" MainPID "$pid"
   on "$machine" "$role" version | grep -w 2.0.0
   grep -x '# edited by hand' "$config"/*.toml
+}
+
+# replaced_machine follows "Replace the receiver's machine" in docs/operations.md. The new machine is this
+# one without a trace of the receiver: its users get other numbers.
+replaced_machine() {
+  local dir old=$work/replaced before
+  dir=$(root receiver)
+  before=$(on receiver id -u cis490)
+  on receiver systemctl stop cis490-receiver.socket cis490-receiver
+  mkdir "$old"
+  mv "$dir/etc/cis490" "$old/etc"
+  mv "$dir$store" "$old/data"
+  [ ! -e "$dir/var/lib/cis490-identity" ] || mv "$dir/var/lib/cis490-identity" "$old"
+  on receiver dpkg -P cis490-receiver
+  on receiver sh -euc 'userdel cis490; groupdel cis490-lab; useradd --system another1; useradd --system another2'
+  on receiver rm -rf "$store" /var/lib/cis490-identity
+
+  on receiver dpkg -i "$(deb 2 receiver)"
+  fails same "uid of cis490" "$(on receiver id -u cis490)" "$before"
+  cp -a "$old/etc/." "$dir/etc/cis490/"
+  [ ! -e "$old/cis490-identity" ] || cp -a "$old/cis490-identity" "$dir/var/lib/"
+  on receiver rm -rf "$store" # the mount point of the data disk
+  cp -a "$old/data" "$dir$store"
+  on receiver sh -euc 'chown -R cis490:cis490-lab /var/lib/cis490
+    if [ -e /var/lib/cis490-identity ]; then chown -R cis490:cis490 /var/lib/cis490-identity; fi
+    systemd-tmpfiles --create'
+  on receiver receiver check
+  on receiver systemctl start cis490-receiver.socket cis490-receiver
+  ship ep-replaced
 }
 
 # removal takes program and units; configuration, keys and recordings stay.
