@@ -334,7 +334,7 @@ func (h *Host) Launch(args ...string) *Process {
 	if config := h.Path("lab-host.toml"); h.settings == nil && !strings.Contains(fixture.ReadFile(h.t, config), "[admin]") {
 		fixture.WriteFile(h.t, config, fixture.ReadFile(h.t, config)+"\n[admin]\nlisten = \"\"\n")
 	}
-	return startProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
+	return StartProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
 }
 
 // Kill kills a shipper of this host.

@@ -91,7 +91,7 @@ func New(t testing.TB, options ...Option) *Lab {
 		o(l)
 	}
 	l.Receiver("pki", "init", "--dir", l.Path("pki"), "--name", l.names).MustExit(t, 0)
-	l.Proxy = newProxy(t)
+	l.Proxy = NewProxy(t)
 	l.writeConfig()
 	if l.start {
 		l.Start()
@@ -140,7 +140,7 @@ func (l *Lab) StartUnready() *Process {
 	if l.tracing != nil {
 		argv = l.tracing.straceCommand(argv)
 	}
-	l.receiver = startProgram(l.t, "receiver", slices.Concat(l.via, l.daemonCommand(argv))...)
+	l.receiver = StartProgram(l.t, "receiver", slices.Concat(l.via, l.daemonCommand(argv))...)
 	return l.receiver
 }
 

@@ -18,12 +18,18 @@ import (
 	"cis490/internal/labtest"
 )
 
+// adminAddress returns the address of a daemon's admin listener.
+func adminAddress(t *testing.T, p *labtest.Process) string {
+	t.Helper()
+	_, addr, _ := strings.Cut(p.WaitLine(t, "serving metrics"), "address=")
+	addr, _, _ = strings.Cut(addr, " ")
+	return addr
+}
+
 // adminPage requests a page of a daemon's admin listener, and returns status and body.
 func adminPage(t *testing.T, p *labtest.Process, path string) (status int, body string) {
 	t.Helper()
-	line := p.WaitLine(t, "serving metrics")
-	_, addr, _ := strings.Cut(line, "address=")
-	addr, _, _ = strings.Cut(addr, " ")
+	addr := adminAddress(t, p)
 	client := &http.Client{}
 	url := "http://" + addr + path
 	if socket, isUnix := strings.CutPrefix(addr, "unix:"); isUnix {

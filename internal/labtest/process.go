@@ -91,8 +91,8 @@ type Process struct {
 	ended chan struct{}
 }
 
-// startProgram starts a program that is killed when the test ends.
-func startProgram(t testing.TB, name string, argv ...string) *Process {
+// StartProgram starts a program that is killed when the test ends.
+func StartProgram(t testing.TB, name string, argv ...string) *Process {
 	t.Helper()
 	p := &Process{name: name, cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said

@@ -22,7 +22,8 @@ type Fault struct {
 	Say        string // send this unencrypted and close the connection
 }
 
-// Proxy passes bytes on between the hosts and the receiver.
+// Proxy passes bytes on, such as between the hosts and the receiver. Its address stays the same while
+// the program behind it restarts.
 type Proxy struct {
 	ln net.Listener
 
@@ -38,7 +39,9 @@ type Proxy struct {
 	burnt    func()
 }
 
-func newProxy(t testing.TB) *Proxy {
+// NewProxy returns a proxy that refuses connections until it is told where they lead. It ends with the
+// test.
+func NewProxy(t testing.TB) *Proxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	fixture.Must(t, err)

@@ -57,7 +57,7 @@ func (h *Host) Slowed(tr *Trace, call string, delay time.Duration) *Process {
 		"strace", "-D", "-f", "-o", tr.path, "-e", "trace=" + call,
 		"-e", fmt.Sprintf("inject=%s:delay_enter=%d", call, delay.Microseconds()), "--", h.lab.bin + "/shipper",
 	}
-	return startProgram(h.t, "shipper "+h.Name, append(argv, h.withConfig(nil)...)...)
+	return StartProgram(h.t, "shipper "+h.Name, append(argv, h.withConfig(nil)...)...)
 }
 
 // Text returns what has been traced so far.
