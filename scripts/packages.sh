@@ -29,6 +29,7 @@ role() {
       units=(cis490-shipper.service cis490-shipper-once.service cis490-shipper-once.timer
         cis490-episodes.path cis490-episodes.service cis490-orchestrator.service)
       conf=(lab-host.toml orchestrator.env)
+      examples=()
       ;;
     receiver)
       summary='receives and stores lab episodes'
@@ -38,6 +39,7 @@ role() {
       enabled='cis490-receiver.socket cis490-receiver.service'
       units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
       conf=(receiver.toml)
+      examples=(etc/prometheus etc/grafana) # the receiver's metrics have all hosts
       ;;
   esac
 }
@@ -61,7 +63,11 @@ man_pages() {
 docs() {
   mkdir "$at/doc"
   scripts/licenses.sh "./cmd/$program" >"$at/doc/copyright"
-  install -m 0644 docs/install.md docs/operations.md "$at/doc/"
+  install -m 0644 docs/install.md docs/operations.md docs/metrics.md "$at/doc/"
+  if [ "${#examples[@]}" -gt 0 ]; then
+    mkdir "$at/doc/examples"
+    cp -R "${examples[@]}" "$at/doc/examples/"
+  fi
   # The history is in git; Debian requires this file.
   cat <<EOF | gzip -9n >"$at/doc/changelog.gz"
 $unit ($version) unstable; urgency=medium
