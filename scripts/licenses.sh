@@ -13,10 +13,11 @@ each under the terms that follow its name.
 EOF
 
 terms() {
-  local file
+  local file found=
   printf '\n==== %s\n' "$1"
   for file in "$2"/LICENSE* "$2"/COPYING* "$2"/NOTICE*; do
     if [ -f "$file" ]; then
+      found=1
       echo
       # Debian has the text of this licence, and requires packages to refer to it.
       if grep -q 'Apache License' "$file" && grep -q 'TERMS AND CONDITIONS' "$file"; then
@@ -26,9 +27,28 @@ terms() {
       fi
     fi
   done
+  if [ -z "$found" ]; then
+    echo "$1 has no licence in $2" >&2
+    return 1
+  fi
+}
+
+# inner prints the directories between a package and its module that have terms of their own: code
+# that the module has copied. inner MODULE MODULE-DIRECTORY DIRECTORY
+inner() {
+  local dir=$3 file
+  while [ "$dir" != "$2" ]; do
+    for file in "$dir"/LICENSE* "$dir"/COPYING*; do
+      if [ -f "$file" ]; then echo "$1${dir#"$2"} $dir"; fi
+    done
+    dir=${dir%/*}
+  done
 }
 
 # Debian installs Go's licence beside the tree that GOROOT names.
 terms "go ($(go env GOVERSION))" "$(go env GOROOT)"
-go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}}@{{.Version}} {{.Dir}}{{end}}{{end}}' "$1" | sort -u |
-  while read -r module dir; do terms "$module" "$dir"; done
+go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}}@{{.Version}} {{.Dir}} {{$.Dir}}{{end}}{{end}}' "$1" |
+  while read -r module top dir; do
+    echo "$module $top"
+    inner "$module" "$top" "$dir"
+  done | sort -u | while read -r part dir; do terms "$part" "$dir"; done
