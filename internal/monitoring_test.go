@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"cis490/internal/fixture"
+	"cis490/internal/fleet"
 )
 
 const (
@@ -201,6 +203,25 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 		page, anchor, _ := strings.Cut(r.Annotations["runbook_url"], "#")
 		if anchor == "" || !hasHeading(t, filepath.Join("..", page), anchor) {
 			t.Errorf("%s: nothing is at %q", r.Alert, r.Annotations["runbook_url"])
+		}
+	}
+}
+
+// TestAlertsHaveTheThresholdsOfChecks: what the daemons do not judge in a metric is judged here as by
+// 'receiver status --check' and 'shipper status --check'.
+func TestAlertsHaveTheThresholdsOfChecks(t *testing.T) {
+	var all strings.Builder
+	for _, r := range readRules(t) {
+		all.WriteString(r.Expr + "\n")
+	}
+	for _, want := range []string{
+		fmt.Sprintf("cis490_receiver_full_seconds < %d * 86400 >= 86400", fleet.FullSoon/(24*time.Hour)),
+		fmt.Sprintf("cis490_receiver_full_seconds < %d\n", fleet.FullVerySoon/time.Second),
+		fmt.Sprintf("cis490_shipper_failing_since_timestamp_seconds > %d ", fleet.FailingLong/time.Second),
+		fmt.Sprintf("cis490_shipper_oldest_waiting_timestamp_seconds > %d\n", fleet.WaitingLong/time.Second),
+	} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("no alert has %q", want)
 		}
 	}
 }

@@ -45,8 +45,8 @@ inner() {
   done
 }
 
-# Debian installs Go's licence beside the tree that GOROOT names.
-terms "go ($(go env GOVERSION))" "$(go env GOROOT)"
+# Debian installs Go's licence beside the tree that GOROOT names: then it is missing here.
+terms "go ($(go env GOVERSION))" "$(go env GOROOT)" || true
 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}}@{{.Version}} {{.Dir}} {{$.Dir}}{{end}}{{end}}' "$1" |
   while read -r module top dir; do
     echo "$module $top"
