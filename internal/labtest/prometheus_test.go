@@ -47,7 +47,7 @@ func TestPromtoolAcceptsRulesAndTheirTests(t *testing.T) {
 	for _, file := range []string{alertRules, alertTests} {
 		fixture.WriteFile(t, filepath.Join(dir, filepath.Base(file)), fixture.ReadFile(t, file))
 	}
-	mustContain(t, "promtool", promtool(t, dir, "", "check", "rules", filepath.Base(alertRules)), "SUCCESS: 24 rules")
+	promtool(t, dir, "", "check", "rules", filepath.Base(alertRules))
 	promtool(t, dir, "", "test", "rules", filepath.Base(alertTests))
 	snippets := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(fixture.ReadFile(t, "../../docs/metrics.md"), -1)
 	if len(snippets) != 2 {
@@ -132,7 +132,7 @@ func (p *prometheus) waitForTargets(t *testing.T) {
 			}
 		}
 		p.get(t, "rules", nil, &rules)
-		evaluated := 0
+		all, evaluated := strings.Count(fixture.ReadFile(t, alertRules), "- alert: "), 0
 		for _, g := range rules.Groups {
 			for _, r := range g.Rules {
 				if r.Health == "ok" && r.LastEvaluation.After(since) {
@@ -140,7 +140,7 @@ func (p *prometheus) waitForTargets(t *testing.T) {
 				}
 			}
 		}
-		return evaluated == 24
+		return evaluated == all
 	})
 }
 
@@ -260,6 +260,7 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 	conflict("other bytes")
 	h.Episode("run-2")
 	ageRecord(t, l, "lab-01", time.Minute)
+	h.Once().MustExit(t, 3) // a daemon might report before it packs, and again only after a while
 	shipper = h.Daemon()
 	p.shippers.Forward(adminAddress(t, shipper))
 	p.waitForAlerts(t, hostHeld, shipperHeld)
