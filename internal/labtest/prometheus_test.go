@@ -259,9 +259,11 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 	conflict := func(bytes string) { putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/run-2", []byte(bytes)) }
 	conflict("other bytes")
 	h.Episode("run-2")
+	ageRecord(t, l, "lab-01", time.Minute) // reports are that far apart
+	h.Once().MustExit(t, 3)
 	ageRecord(t, l, "lab-01", time.Minute)
-	h.Once().MustExit(t, 3) // a daemon might report before it packs, and again only after a while
 	shipper = h.Daemon()
+	labtest.Eventually(t, "the daemon says how often it reports", func() bool { return reportOf(t, l, "lab-01").Report.Interval == 300 })
 	p.shippers.Forward(adminAddress(t, shipper))
 	p.waitForAlerts(t, hostHeld, shipperHeld)
 	conflict("the second that is refused") // a rate needs two
