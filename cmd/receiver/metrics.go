@@ -20,12 +20,13 @@ import (
 var (
 	metricStateSuccess = metrics.Desc("cis490_receiver_state_success", "1 if all that is read from the disk could be read, at the last reading.")
 
-	metricReady        = metrics.Desc("cis490_receiver_ready", "1 if an upload would be taken now, as /readyz says.")
-	metricFreeBytes    = metrics.Desc("cis490_receiver_free_bytes", "Free space on the disk of data_dir.")
-	metricMinFreeBytes = metrics.Desc("cis490_receiver_min_free_bytes", "Below this free space, uploads are refused.")
-	metricFreeInodes   = metrics.Desc("cis490_receiver_free_inodes", "Free inodes on that disk. Absent if it has no limit.")
-	metricFullSeconds  = metrics.Desc("cis490_receiver_full_seconds", "Seconds until free space falls to its minimum, at the rate of the last day or week. Absent if it does not fall.")
-	metricCertNotAfter = metrics.Desc("cis490_receiver_certificate_not_after_timestamp_seconds", "When the receiver's certificate expires.")
+	metricReady         = metrics.Desc("cis490_receiver_ready", "1 if an upload would be taken now, as /readyz says.")
+	metricFreeBytes     = metrics.Desc("cis490_receiver_free_bytes", "Free space on the disk of data_dir.")
+	metricMinFreeBytes  = metrics.Desc("cis490_receiver_min_free_bytes", "Below this free space, uploads are refused.")
+	metricFreeInodes    = metrics.Desc("cis490_receiver_free_inodes", "Free inodes on that disk. Absent if it has no limit.")
+	metricMinFreeInodes = metrics.Desc("cis490_receiver_min_free_inodes", "Below this number of free inodes, uploads are refused. Absent with the other.")
+	metricFullSeconds   = metrics.Desc("cis490_receiver_full_seconds", "Seconds until free space falls to its minimum, at the rate of the last day or week. Absent if it does not fall.")
+	metricCertNotAfter  = metrics.Desc("cis490_receiver_certificate_not_after_timestamp_seconds", "When the receiver's certificate expires.")
 
 	metricProblems        = metrics.Desc("cis490_receiver_problems", "Entries of data_dir that cannot be used: see 'receiver status'.")
 	metricQuarantined     = metrics.Desc("cis490_receiver_quarantined_files", "Files in quarantine.")
@@ -92,6 +93,7 @@ func setStatus(to *metrics.Reading, st receiver.Status) {
 	to.SetInt(metricMinFreeBytes, st.MinFree)
 	if st.FreeInodes != nil {
 		to.SetInt(metricFreeInodes, *st.FreeInodes)
+		to.SetInt(metricMinFreeInodes, st.MinFreeInodes)
 	}
 	setHours(to, metricFullSeconds, st.FullInHours)
 	to.SetInt(metricProblems, int64(len(st.Problems)))

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cis490/internal/index"
+	"cis490/internal/wire"
 )
 
 // counters count what the receiver does, for metrics.
@@ -36,6 +37,9 @@ func (r *Receiver) newCounters() *counters {
 			Help:    "Time from the last byte of an upload until archive and row are durable.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}),
+	}
+	for _, kind := range wire.RequestKinds() {
+		c.requests.WithLabelValues(kind, "ok") // from 0 on, so that the first one is a rate
 	}
 	c.all = []prometheus.Collector{
 		c.requests, c.stored, c.storedBytes, c.commits,

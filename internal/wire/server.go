@@ -142,6 +142,11 @@ const (
 	kindOther     = "other"
 )
 
+// RequestKinds returns what [Handler.Observe] is told as the kind of a request.
+func RequestKinds() []string {
+	return []string{kindPing, kindInventory, kindRenew, kindReport, kindCAs, kindUpload, kindEpisode, kindOther}
+}
+
 // kindOf returns what a request is for.
 func kindOf(path string) string {
 	switch {
