@@ -44,7 +44,7 @@ upgrade() {
 replaced_machine() {
   local dir old=$work/replaced before
   dir=$(root receiver)
-  before=$(on receiver id -u cis490)
+  before=$(on receiver id cis490)
   on receiver systemctl stop cis490-receiver.socket cis490-receiver
   mkdir "$old"
   mv "$dir/etc/cis490" "$old/etc"
@@ -55,7 +55,7 @@ replaced_machine() {
   on receiver rm -rf "$store" /var/lib/cis490-identity
 
   on receiver dpkg -i "$(deb 2 receiver)"
-  fails same "uid of cis490" "$(on receiver id -u cis490)" "$before"
+  fails same "numbers of cis490" "$(on receiver id cis490)" "$before"
   cp -a "$old/etc/." "$dir/etc/cis490/"
   [ ! -e "$old/cis490-identity" ] || cp -a "$old/cis490-identity" "$dir/var/lib/"
   on receiver rm -rf "$store" # the mount point of the data disk
@@ -63,6 +63,8 @@ replaced_machine() {
   on receiver sh -euc 'chown -R cis490:cis490-lab /var/lib/cis490
     if [ -e /var/lib/cis490-identity ]; then chown -R cis490:cis490 /var/lib/cis490-identity; fi
     systemd-tmpfiles --create'
+  on receiver stat -c '%n %u:%g %a' /etc/cis490/pki/server.key
+  on receiver id cis490
   on receiver receiver check
   on receiver systemctl start cis490-receiver.socket cis490-receiver
   ship ep-replaced
