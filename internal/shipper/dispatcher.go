@@ -87,11 +87,11 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 	for range s.cfg.Packers {
 		d.packers <- archive.NewPacker()
 	}
-	for i := range max(workersPerStage, s.cfg.Packers) {
-		g.Go(func() error { return d.packWorker(ctx, 2*i) })
+	for range max(workersPerStage, s.cfg.Packers) {
+		g.Go(func() error { return d.packWorker(ctx) })
 	}
-	for i := range max(workersPerStage, s.cfg.Senders) {
-		g.Go(func() error { return d.sendWorker(ctx, 2*i+1) })
+	for range max(workersPerStage, s.cfg.Senders) {
+		g.Go(func() error { return d.sendWorker(ctx) })
 	}
 	g.Go(func() error { return d.pingLoop(ctx) })
 	if !once {
@@ -185,6 +185,7 @@ func (d *dispatcher) finishWork(r *workResult) candidate {
 	if r.stage == Send {
 		d.activeSends--
 		d.toSend.countFinished(c)
+		d.countToSend(-1, c)
 	} else {
 		d.toPack.countFinished(c)
 	}

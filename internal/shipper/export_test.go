@@ -55,7 +55,8 @@ func (s *Shipper) PackOnly(name episode.Name) error { return s.PackWhile(name, f
 
 // PackWhile packs an episode, and calls do once meanwhile.
 func (s *Shipper) PackWhile(name episode.Name, do func()) error {
-	_, err := s.packEpisode(context.Background(), archive.NewPacker(), candidate{name: name}, sync.OnceFunc(do), func() {})
+	once := sync.OnceFunc(do)
+	_, err := s.packEpisode(context.Background(), archive.NewPacker(), candidate{name: name}, func(int, int64) { once() }, func() {})
 	return err
 }
 
@@ -168,3 +169,14 @@ func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, res
 
 // ReportUnshippable reports an entry that cannot even be held.
 func (s *Shipper) ReportUnshippable(err error) { (&dispatcher{Shipper: s}).reportUnshippable(err) }
+
+// RecordPiece returns what each read of an archive that is sent costs beside the reading.
+func RecordPiece() func(n int) {
+	s, w, position := &Shipper{}, (&workTracker{}).startWork("run-1", Send), int64(0)
+	return func(n int) {
+		w.beat()
+		s.readBytes.Add(int64(n))
+		position += int64(n)
+		w.advance(n, position)
+	}
+}

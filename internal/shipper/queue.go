@@ -219,6 +219,7 @@ func (d *dispatcher) enqueueSend(c candidate) {
 	}
 	d.toSend.add(c)
 	d.inFlight[c.name] = c
+	d.countToSend(1, c)
 }
 
 // dropQueues empties queues. The names stay in their directories.
@@ -227,6 +228,9 @@ func (d *dispatcher) dropQueues(queues ...*queue) {
 		for _, c := range q.items {
 			d.countSkipped(c)
 			delete(d.inFlight, c.name)
+			if c.stage == Send {
+				d.countToSend(-1, c)
+			}
 		}
 		q.items = nil
 	}

@@ -18,14 +18,15 @@ import (
 )
 
 // sendEntry sends a packed episode and retires it with the receipt. It calls sent in between.
-func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent func()) (wire.Status, error) {
+func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, w *work, sent func()) (wire.Status, error) {
 	start := time.Now()
 	entry, err := s.out.OpenEntry(name)
 	if err != nil {
 		return "", durable.AsReadError(err)
 	}
 	defer entry.Close()
-	entry.OnRead = beat
+	entry.OnRead = w.beat
+	w.size.Store(entry.Size)
 	upload := wire.Upload{
 		Key:     episode.Key{Host: s.cfg.HostID, Name: name},
 		Digest:  entry.Digest,
@@ -36,7 +37,7 @@ func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent f
 		return "", err
 	}
 	before, asking := s.store.WithKnown(ctx)
-	receipt, err := s.sendArchive(asking, upload, entry)
+	receipt, err := s.sendArchive(asking, upload, entry, w)
 	if err != nil && entry.ReadError() != nil { // of this host's disk, not of the path
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.ReadError()))
 	}
@@ -54,6 +55,7 @@ func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, beat, sent f
 	}
 	sent()
 	s.outcomes.deliveredBytes.Add(entry.Size)
+	w.delivered.Store(true)
 	if err := s.retireEpisode(ctx, name, entry, receipt); err != nil {
 		return "", &deliveredError{err, receipt.Digest}
 	}
@@ -75,13 +77,13 @@ func (e *deliveredError) Unwrap() error { return e.err }
 
 // sendArchive sends an entry. If the receiver got other bytes than were announced, and the entry is
 // intact, it is sent once more from the beginning.
-func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.Entry) (wire.Receipt, error) {
+func (s *Shipper) sendArchive(ctx context.Context, u wire.Upload, entry *outbox.Entry, w *work) (wire.Receipt, error) {
 	release, err := s.acquireRequestSlot(ctx)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
 	defer release()
-	from := s.limiter.LimitReader(ctx, entry)
+	from := s.limiter.LimitReader(ctx, meteredReader{entry, s, w})
 	send := func() (wire.Receipt, error) {
 		defer entry.OnRead() // a response, or none, is progress too
 		return s.client.Put(ctx, u, from)
@@ -253,7 +255,7 @@ func (u *streamingUpload) run(ctx context.Context, name episode.Name, draft io.R
 		case size := <-u.sizes:
 			for ; err == nil && size-sent >= streamPieceSize; sent += streamPieceSize {
 				err = u.request(ctx, func() error {
-					return u.client.AppendPiece(ctx, u.id, u.limiter.LimitReader(ctx, draft), sent, streamPieceSize)
+					return u.client.AppendPiece(ctx, u.id, u.limiter.LimitReader(ctx, meteredReader{draft, u.Shipper, nil}), sent, streamPieceSize)
 				})
 			}
 		case <-ctx.Done():

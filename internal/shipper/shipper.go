@@ -67,6 +67,9 @@ type Shipper struct {
 	busyTimeout  time.Duration                       // see [uplink.RetryWhileBusy]
 	openRequests atomic.Int64                        // that wait for a response
 	link         atomic.Pointer[LinkStatus]          // nil before the first event
+	readBytes    atomic.Int64                        // that were read to be sent
+	toSendCount  atomic.Int64                        // archives that are queued or being sent
+	toSendBytes  atomic.Int64                        // of those
 	inotify      func(flags int) (fd int, err error) // inotify_init1(2), or a test's
 
 	livenessProbes chan chan<- struct{} // answered by the dispatcher

@@ -3,6 +3,7 @@ package shipper
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cis490/internal/archive"
@@ -25,7 +26,7 @@ type workResult struct {
 const workersPerStage = 32
 
 // packWorker packs episodes. It receives one only when it has a packer.
-func (d *dispatcher) packWorker(ctx context.Context, id int) error {
+func (d *dispatcher) packWorker(ctx context.Context) error {
 	for {
 		var p *archive.Packer
 		select {
@@ -39,10 +40,10 @@ func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 			releasePacker()
 			return nil
 		}
-		beat, end := d.work.startWork(id)
-		size, err := d.packEpisode(ctx, p, c, beat, releasePacker)
+		w := d.work.startWork(c.name, Pack)
+		size, err := d.packEpisode(ctx, p, c, w.recordWrite, releasePacker)
 		releasePacker()
-		end()
+		d.work.endWork(w)
 		if !sendOrDone(ctx, d.results, workResult{name: c.name, stage: Pack, size: size, err: err}) {
 			return nil
 		}
@@ -50,7 +51,7 @@ func (d *dispatcher) packWorker(ctx context.Context, id int) error {
 }
 
 // sendWorker sends episodes and retires them. It receives one only when it has a send slot.
-func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
+func (d *dispatcher) sendWorker(ctx context.Context) error {
 	for {
 		select {
 		case d.sendSlots <- struct{}{}:
@@ -63,9 +64,9 @@ func (d *dispatcher) sendWorker(ctx context.Context, id int) error {
 			releaseSlot()
 			return nil
 		}
-		beat, end := d.work.startWork(id)
-		status, err := d.sendEntry(ctx, name, beat, releaseSlot)
-		end()
+		w := d.work.startWork(name, Send)
+		status, err := d.sendEntry(ctx, name, w, releaseSlot)
+		d.work.endWork(w)
 		published := sendOrDone(ctx, d.results, workResult{name: name, stage: Send, status: status, err: err})
 		releaseSlot() // not before: the failure may pause sending
 		if !published {
@@ -88,36 +89,67 @@ func sendOrDone[T any](ctx context.Context, to chan<- T, v T) bool {
 // not answer the upload, and does not answer the query about it.
 const stuckAfter = 20 * time.Minute
 
-// workTracker records when each active worker last progressed.
-type workTracker struct {
-	mu           sync.Mutex
-	lastProgress map[int]time.Time // guarded by mu; by worker
+// work is what a worker does with one episode.
+type work struct {
+	name      episode.Name
+	stage     Stage
+	startedAt time.Time
+
+	lastProgress atomic.Int64 // a [time.Duration] since startedAt
+	size         atomic.Int64 // of the archive; 0 while it is unknown
+	position     atomic.Int64 // bytes of the archive that are written or sent
+	moved        atomic.Int64 // bytes that were written or read to be sent, repetitions included
+	delivered    atomic.Bool  // what was sent is counted in the outcomes
 }
 
-// startWork records that a worker has started. The worker must call beat on progress, and end.
-func (w *workTracker) startWork(worker int) (beat, end func()) {
-	beat = func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.lastProgress == nil {
-			w.lastProgress = make(map[int]time.Time)
-		}
-		w.lastProgress[worker] = time.Now()
+// beat records progress. A worker without any is stuck.
+func (w *work) beat() { w.lastProgress.Store(int64(time.Since(w.startedAt))) }
+
+// advance records that n bytes of the archive were processed, which end at a position.
+func (w *work) advance(n int, position int64) {
+	w.moved.Add(int64(n))
+	if position > w.position.Load() { // a request that is repeated begins before it
+		w.position.Store(position)
 	}
-	beat()
-	return beat, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.lastProgress, worker)
+}
+
+// recordWrite records a write to an archive of total bytes.
+func (w *work) recordWrite(n int, total int64) {
+	w.beat()
+	w.advance(n, total)
+}
+
+// workTracker has the work of all workers.
+type workTracker struct {
+	mu     sync.Mutex
+	active map[*work]struct{} // guarded by mu
+}
+
+// startWork records that a worker has started. The worker must call beat on progress, and then
+// endWork.
+func (t *workTracker) startWork(name episode.Name, stage Stage) *work {
+	w := &work{name: name, stage: stage, startedAt: time.Now()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.active == nil {
+		t.active = make(map[*work]struct{})
 	}
+	t.active[w] = struct{}{}
+	return w
+}
+
+func (t *workTracker) endWork(w *work) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.active, w)
 }
 
 // isProgressing reports whether no worker is stuck.
-func (w *workTracker) isProgressing() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, last := range w.lastProgress {
-		if time.Since(last) > stuckAfter {
+func (t *workTracker) isProgressing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for w := range t.active {
+		if time.Since(w.startedAt)-time.Duration(w.lastProgress.Load()) > stuckAfter {
 			return false
 		}
 	}
