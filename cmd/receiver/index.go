@@ -19,6 +19,7 @@ import (
 	"cis490/internal/fsck"
 	"cis490/internal/index"
 	"cis490/internal/printable"
+	"cis490/internal/progress"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
 	"cis490/internal/serviceuser"
@@ -106,7 +107,8 @@ func backfillCommand(o *options) *cobra.Command {
 the receiver runs. If root runs it, it becomes the user that owns the directory
 of the index, so that the receiver can write the index afterwards. An archive
 that is corrupt or cannot be decoded is reported on stderr and gets no row; the
-others are processed, and the exit code is then 1.`,
+others are processed, and the exit code is then 1. On a terminal it shows its
+progress.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index backfill --dry-run
   receiver index backfill --host lab-01
@@ -125,16 +127,17 @@ others are processed, and the exit code is then 1.`,
 }
 
 func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
-	program, stderr := c.Root().Name(), c.ErrOrStderr()
-	progress, done := cli.ShowProgress(stderr, "reading archives")
-	opts.Progress = progress
+	display := cli.NewDisplay(c)
+	defer display.Stop()
+	program, stderr := c.Root().Name(), display.Above(c.ErrOrStderr())
+	startCount(display, &opts, "adding rows")
 	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(err.Error())) }
 	opts.Notify = func(n index.TailNotice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
 	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable.Text(err.Error())) }
 	var expanding expandingNotes
 	opts.Expanding = expanding.addArchive
 	report, err := fsck.Backfill(c.Context(), opts)
-	done()
+	display.Stop()
 	if err != nil {
 		return indexError(err)
 	}
@@ -149,6 +152,13 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 		return fmt.Errorf("%d files got no row", report.Bad)
 	}
 	return nil
+}
+
+// startCount shows how far a command is that works with opts.
+func startCount(display *progress.Display, opts *fsck.Options, what string) {
+	var count progress.Counter
+	opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.AddItem, count.SetTotal
+	display.Start(func() progress.Status { return count.Status(what) })
 }
 
 func printBackfill(w io.Writer, r fsck.BackfillReport, opts fsck.Options, asJSON bool) error {
@@ -179,7 +189,8 @@ func verifyCommand(o *options) *cobra.Command {
 		Short: "Compare the index with the stored archives",
 		Long: `Verify checks that each row has an archive and each archive a row, and that they
 agree. It changes nothing and can run while the receiver runs. It prints a line
-for each finding, and exits with 1 if there is one.`,
+for each finding, and exits with 1 if there is one. On a terminal it shows its
+progress.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index verify
   receiver index verify --deep --json
@@ -191,8 +202,7 @@ for each finding, and exits with 1 if there is one.`,
 	c.Long += `
 
 With --deep, an archive is decoded to at most 128 times its size, unless a scrub
-has decoded it before; a note on stderr counts such archives. On a terminal
---deep shows its progress.`
+has decoded it before; a note on stderr counts such archives.`
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		opts, err := f.fsckOptions(c, o)
 		if err != nil {
@@ -204,15 +214,23 @@ has decoded it before; a note on stderr counts such archives. On a terminal
 }
 
 func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
-	done := func() {}
+	display := cli.NewDisplay(c)
+	defer display.Stop()
+	what := "checking archives"
 	if opts.Deep {
-		opts.Progress, done = cli.ShowProgress(c.ErrOrStderr(), "reading archives")
+		what = "reading archives"
 	}
+	startCount(display, &opts, what)
 	var expanding expandingNotes
 	opts.Expanding = expanding.addArchive
-	out := bufio.NewWriter(c.OutOrStdout())
-	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) { printFinding(out, found, asJSON) })
-	done()
+	out := bufio.NewWriter(display.Above(c.OutOrStdout()))
+	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) {
+		printFinding(out, found, asJSON)
+		if display.Visible() {
+			out.Flush() // an operator waits for it; the writer keeps its error
+		}
+	})
+	display.Stop()
 	if err != nil {
 		return indexError(errors.Join(err, out.Flush()))
 	}
@@ -253,8 +271,8 @@ func printVerified(w io.Writer, r fsck.VerifyReport, asJSON bool) {
 // maxExpandingNamed is the maximum number of partly decoded archives per host in a note.
 const maxExpandingNamed = 3
 
-// expandingNotes collects the partly decoded archives. They are printed at the end, since
-// the progress bar uses the line before.
+// expandingNotes collects the partly decoded archives, which are printed at the end, one line per
+// host.
 type expandingNotes struct {
 	hosts []episode.Name
 	names map[episode.Name][]episode.Name

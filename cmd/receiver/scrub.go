@@ -12,6 +12,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/printable"
+	"cis490/internal/progress"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
 )
@@ -67,7 +68,9 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 }
 
 func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON bool) error {
-	out := c.OutOrStdout()
+	display := cli.NewDisplay(c)
+	defer display.Stop()
+	out := display.Above(c.OutOrStdout())
 	var printed error
 	opts.Found = func(f scrub.Finding) {
 		var err error
@@ -82,10 +85,13 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON 
 		}
 		printed = errors.Join(printed, err)
 	}
-	var done func()
-	opts.Progress, done = cli.ShowProgress(c.ErrOrStderr(), "reading archives")
+	if display.Visible() { // or the store is not listed for it
+		var count progress.Counter
+		opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.SetItems, count.SetTotal
+		display.Start(func() progress.Status { return count.Status("reading archives") })
+	}
 	p, err := receiver.ScrubOnce(c.Context(), cfg, cli.LockHolder("receiver scrub --quarantine"), opts)
-	done()
+	display.Stop()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver creates its directories at its first start)", err)
 	}

@@ -114,7 +114,7 @@ shipper runs, 74 storage fault.`,
 			return runDaemon(c, &o)
 		},
 	}
-	root.Flags().BoolVar(&once, "once", false, "process all pending episodes once and exit")
+	root.Flags().BoolVar(&once, "once", false, "process all pending episodes once, show progress, exit")
 	root.Flags().BoolVar(&ping, "ping", false, "test the connection without uploading")
 	root.MarkFlagsMutuallyExclusive("once", "ping")
 	flags := root.PersistentFlags()

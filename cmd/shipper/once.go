@@ -5,18 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
 	"cis490/internal/hint"
 	"cis490/internal/logging"
+	"cis490/internal/progress"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
@@ -29,9 +27,10 @@ func runOnce(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log := logging.New(o.verbose)
+	display := cli.NewDisplay(c)
+	log := logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose)
 	result.certificate = creds.NotAfter()
-	err = runPass(c, o, &pass{cfg, client, creds, log}, &result.tally)
+	err = runPass(c, o, &pass{cfg, client, creds, log, display}, &result.tally)
 	result.code = cli.ExitCodeOf(err)
 	writePassMetrics(c.Context(), cfg, result, log)
 	return err
@@ -43,6 +42,8 @@ type pass struct {
 	client *wire.Client
 	creds  *credentials.Client
 	log    *slog.Logger
+
+	display *progress.Display
 }
 
 func runPass(c *cobra.Command, o *options, p *pass, tally *shipper.Tally) error {
@@ -52,9 +53,9 @@ func runPass(c *cobra.Command, o *options, p *pass, tally *shipper.Tally) error 
 	}
 	defer s.Close()
 	cli.LogFolders(p.log, o.missing, config.LiteralPaths(p.cfg))
-	done := showProgress(c.Context(), s)
+	p.display.Start(func() progress.Status { return activityStatus(s) })
 	*tally, err = s.RunOnce(c.Context())
-	done()
+	p.display.Stop()
 	return finishPass(c, o, p, *tally, err)
 }
 
@@ -108,30 +109,20 @@ func unreachableError(cfg shipper.Config, err error) error {
 	return &cli.ExitError{Code: cli.Unreachable, Err: err}
 }
 
-// showProgress draws a progress bar on a terminal until done is called.
-func showProgress(ctx context.Context, s *shipper.Shipper) (done func()) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return func() {}
+// activityStatus returns what a pass shows of a shipper.
+func activityStatus(s *shipper.Shipper) progress.Status {
+	a := s.Activity()
+	status := progress.Status{
+		What: "episodes", Items: int64(a.Tally.ResultCount()), TotalItems: int64(a.Tally.Scanned),
+		Bytes: a.SentBytes, TotalBytes: a.PackedBytes, Moved: a.ReadBytes, Growing: !a.AllPacked,
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetWidth(20),
-			progressbar.OptionShowCount(), progressbar.OptionSetDescription("episodes"), progressbar.OptionClearOnFinish())
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				bar.Finish()
-				return
-			case <-tick.C:
-				t := s.Tally()
-				bar.ChangeMax(max(t.Scanned, 1))
-				bar.Set(t.ResultCount())
-			}
+	for _, t := range a.Transfers {
+		state := "packing"
+		if t.Stage == shipper.Send {
+			state = "sending"
 		}
-	}()
-	return func() { cancel(); <-ended }
+		status.Transfers = append(status.Transfers,
+			progress.Transfer{Name: string(t.Episode), State: state, Bytes: t.Bytes, Size: t.Size, Moved: t.Moved})
+	}
+	return status
 }

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/logging"
+	"cis490/internal/progress"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 )
@@ -30,7 +31,7 @@ episode only if the receiver has verified its copy since it was stored (run
 episode is unchanged since it was shipped. Episodes that cannot be deleted are
 listed with the reason and do not change the exit code. Prune also completes an
 interrupted deletion, without any policy. It exits with 5 while another process
-deletes.`,
+deletes. On a terminal it shows its progress.`,
 		Example: `  shipper prune --dry-run
   shipper verify && shipper prune --max-age 30d`,
 		Args: cobra.NoArgs,
@@ -81,8 +82,12 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 		return err
 	}
 	opts.Retention, opts.Holder = cfg.Retention, cli.LockHolder("shipper prune")
-	out, now := c.OutOrStdout(), time.Now()
+	display := cli.NewDisplay(c)
+	defer display.Stop()
+	var count progress.Counter
+	out, now := display.Above(c.OutOrStdout()), time.Now()
 	opts.OnResult = func(p shipped.PruneResult) error {
+		count.AddItem()
 		if o.json {
 			return cli.WriteJSON(out, p)
 		}
@@ -97,11 +102,12 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 			humanize.IBytes(uint64(max(p.Bytes, 0))), receivedAt(p.ReceivedAt, now), why)
 		return err
 	}
-	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
-	opts.OnRead = read
-	opts.Log = logging.New(o.verbose)
+	opts.OnRead = count.AddBytes
+	opts.OnTotal = func(episodes int) { count.SetTotal(int64(episodes), 0) }
+	opts.Log = logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose)
+	display.Start(func() progress.Status { return count.Status("pruning episodes") })
 	report, err := shipped.Prune(c.Context(), cfg.DirsConfig(), client, opts)
-	done()
+	display.Stop()
 	if err != nil {
 		return auditError(cfg, err)
 	}

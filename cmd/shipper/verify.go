@@ -11,6 +11,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/logging"
+	"cis490/internal/progress"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/uplink"
@@ -27,7 +28,8 @@ func verifyCommand(o *options) *cobra.Command {
 compare it with the sha256 of the receipt and decode it. A local episode that
 may have changed since is compared with that copy; --deep compares all. Episodes
 that fail are listed; --heal moves those that the receiver has lost back, to be
-packed and sent again. It can run while the shipper runs.
+packed and sent again. It can run while the shipper runs. On a terminal it shows
+its progress.
 
 Exit codes: 0 all episodes verified, 1 an episode is missing, damaged,
 undecodable, divergent, unknown or changed, 4 the receiver cannot be reached or
@@ -57,9 +59,13 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 	if err != nil {
 		return err
 	}
-	out := c.OutOrStdout()
+	display := cli.NewDisplay(c)
+	defer display.Stop()
+	var count progress.Counter
+	out := display.Above(c.OutOrStdout())
 	opts.OnResult = func(a shipped.VerifyResult) error {
 		good := a.Finding == shipped.Verified || a.Finding == shipped.Stored
+		count.AddItem()
 		switch {
 		case good && a.Detail == "" && !all:
 			return nil
@@ -69,11 +75,12 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, adviceFor(a))
 		return err
 	}
-	read, done := cli.ShowProgress(c.ErrOrStderr(), "comparing episodes")
-	opts.OnRead = read
-	opts.Log = logging.New(o.verbose)
+	opts.OnRead = count.AddBytes
+	opts.OnTotal = func(episodes int) { count.SetTotal(int64(episodes), 0) }
+	opts.Log = logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose)
+	display.Start(func() progress.Status { return count.Status("verifying episodes") })
 	report, err := shipped.Verify(c.Context(), cfg.DirsConfig(), client, opts)
-	done()
+	display.Stop()
 	if err != nil {
 		return auditError(cfg, err)
 	}

@@ -1,21 +1,18 @@
 package cli
 
 import (
-	"io"
-	"os"
+	"github.com/spf13/cobra"
 
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
+	"cis490/internal/progress"
 )
 
-// ShowProgress shows how many bytes were read, until done is called. It shows nothing if w is not a
-// terminal. What is a short description.
-func ShowProgress(w io.Writer, what string) (read func(n int), done func()) {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func(int) {}, func() {}
+// NewDisplay returns a display of progress on stderr of a command. What the command prints while it
+// is shown must go through [progress.Display.Above]. Nothing is shown if stderr is not a terminal,
+// or if the command prints JSON on the same one: a program may read it there.
+func NewDisplay(c *cobra.Command) *progress.Display {
+	d := progress.NewDisplay(c.ErrOrStderr())
+	if f := c.Flag("json"); f != nil && f.Value.String() == "true" && d.IsOn(c.OutOrStdout()) {
+		return &progress.Display{}
 	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionShowBytes(true),
-		progressbar.OptionSetDescription(what), progressbar.OptionClearOnFinish())
-	return func(n int) { bar.Add(n) }, func() { bar.Finish() }
+	return d
 }

@@ -101,9 +101,13 @@ func (b *backfillRun) runBatch(ctx context.Context, files batch) error {
 		default:
 			b.report.Missing++
 			missing = append(missing, e)
+			if !b.opts.DryRun || b.report.Missing <= dryRunRows {
+				b.countTotal(e.Object)
+			}
 		}
 		b.report.Scanned++
 	}
+	b.reportTotal(true)
 	for _, e := range missing {
 		if err := b.addRow(ctx, e); err != nil {
 			return err
@@ -127,6 +131,7 @@ func (b *backfillRun) addRow(ctx context.Context, e *walkEntry) error {
 		return nil
 	}
 	row, err := b.makeRow(ctx, e.Object)
+	b.reportChecked()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

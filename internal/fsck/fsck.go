@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
@@ -25,6 +26,17 @@ var ErrNoEpisodes = errors.New("no episodes dir")
 
 // errCorrupt says that a stored file was read, and its bytes are wrong.
 var errCorrupt = errors.New("is damaged")
+
+// DigestError says that a stored file has other bytes than expected.
+type DigestError struct {
+	Got, Want digest.Digest
+	text      string
+}
+
+func (e *DigestError) Error() string { return errCorrupt.Error() + ": " + e.text }
+
+// Unwrap returns what all errors of damaged files wrap.
+func (e *DigestError) Unwrap() error { return errCorrupt }
 
 // Options say what [Backfill] and [Verify] work on.
 type Options struct {
@@ -53,6 +65,11 @@ type Options struct {
 	Notify func(index.TailNotice)
 	// Progress, unless nil, is called with the number of bytes of each read of an archive.
 	Progress func(bytes int)
+	// Total, unless nil, is called once it is known how many archives are checked, or get a row,
+	// and how many bytes of them are read: when the last batch is listed.
+	Total func(archives, bytes int64)
+	// Checked, unless nil, is called after each of those archives.
+	Checked func()
 }
 
 // indexFile is an index opened for reading. One that does not exist is empty.

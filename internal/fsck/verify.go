@@ -38,6 +38,8 @@ type Finding struct {
 	Episode episode.Name `json:"episode_id,omitempty"`
 	Line    int64        `json:"line,omitempty"` // of the index, counted from 1
 	Detail  string       `json:"detail"`
+	// Digests are those in Detail.
+	Digests []digest.Digest `json:"-"`
 }
 
 // VerifyReport has the counts of a [Verify].
@@ -104,6 +106,12 @@ const maxAbsent = 4096
 // appended meanwhile are read after it.
 func (v *verifier) verifyBatch(ctx context.Context, files batch) error {
 	v.files = files
+	for i := range files {
+		if !files[i].InFlight {
+			v.countTotal(files[i].Object)
+		}
+	}
+	v.reportTotal(v.opts.Deep)
 	c := index.Cursor{}
 	if _, err := c.Advance(ctx, v.in, v.visitRow); err != nil {
 		return err
@@ -154,7 +162,7 @@ func (v *verifier) visitRow(n int64, row index.Row, err error) {
 		return
 	}
 	if e.rows++; e.rows > 1 && !row.Repaired && err == nil {
-		v.reportFinding(Finding{DuplicateRow, row.Key.Host, row.Key.Name, n, fmt.Sprintf("the key has a row in line %d already", e.line)})
+		v.reportFinding(Finding{Kind: DuplicateRow, Host: row.Key.Host, Episode: row.Key.Name, Line: n, Detail: fmt.Sprintf("the key has a row in line %d already", e.line)})
 	}
 	e.line, e.size, e.digest = n, row.Size, row.SHA256
 	if err != nil {
@@ -197,7 +205,7 @@ func (v *verifier) recheckAbsent() {
 	for _, a := range v.absent {
 		_, err := v.Stat(a.key)
 		if errors.Is(err, fs.ErrNotExist) {
-			v.reportFinding(Finding{RowWithoutFile, a.key.Host, a.key.Name, a.line, v.Path(a.key) + " does not exist"})
+			v.reportFinding(Finding{Kind: RowWithoutFile, Host: a.key.Host, Episode: a.key.Name, Line: a.line, Detail: v.Path(a.key) + " does not exist"})
 		}
 	}
 	v.absent = v.absent[:0]
@@ -211,6 +219,7 @@ func (v *verifier) checkFile(ctx context.Context, e *walkEntry) error {
 		v.report.Underway++
 		return nil
 	}
+	defer v.reportChecked()
 	if len(e.findDifferences()) > 0 {
 		o, err := v.Stat(e.Key) // it may have been repaired or removed meanwhile
 		switch {
@@ -254,6 +263,7 @@ func (e *walkEntry) findDifferences() []Finding {
 	}
 	if !e.Digest.IsZero() && e.Digest != e.digest {
 		f.Kind, f.Detail = DigestDiffers, fmt.Sprintf("%s was received, the row says %s", e.Digest, e.digest)
+		f.Digests = []digest.Digest{e.Digest, e.digest}
 		all = append(all, f)
 	}
 	return all
@@ -271,7 +281,11 @@ func (v *verifier) verifyArchive(ctx context.Context, e *walkEntry) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, errCorrupt):
-		v.reportFinding(Finding{Damaged, e.Key.Host, e.Key.Name, e.line, err.Error()})
+		f := Finding{Kind: Damaged, Host: e.Key.Host, Episode: e.Key.Name, Line: e.line, Detail: err.Error()}
+		if differ, ok := errors.AsType[*DigestError](err); ok {
+			f.Digests = []digest.Digest{differ.Got, differ.Want}
+		}
+		v.reportFinding(f)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		v.addUnreadable(e.Key, err)
 	}
@@ -285,7 +299,7 @@ func (v *verifier) verifyBytes(ctx context.Context, e *walkEntry) error {
 		want = e.Digest
 	}
 	if err == nil && !want.IsZero() && got.Digest != want {
-		return fmt.Errorf("%w: its sha256 is %s, not %s", errCorrupt, got.Digest, want)
+		return &DigestError{got.Digest, want, fmt.Sprintf("its sha256 is %s, not %s", got.Digest, want)}
 	}
 	return err
 }

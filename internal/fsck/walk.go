@@ -26,6 +26,8 @@ type walk struct {
 	opts             Options
 	unlistable       map[episode.Name]bool // hosts whose directory cannot be listed: each is reported once
 	partiallyDecoded int64                 // archives that were not decoded to their end
+	lastBatch        bool                  // nothing follows the present batch
+	archives, bytes  int64                 // see [walk.countTotal]
 }
 
 func openWalk(opts Options) (*walk, error) {
@@ -72,7 +74,31 @@ func (w *walk) allBatches(ctx context.Context, report func(error)) iter.Seq2[bat
 				}
 			}
 		}
+		w.lastBatch = true
 		yield(b.sortByKey(), nil)
+	}
+}
+
+// countTotal counts an archive that is checked or gets a row.
+func (w *walk) countTotal(o store.Object) {
+	w.archives++
+	w.bytes += o.Size
+}
+
+// reportTotal reports the total, once the archives of the present batch are counted.
+func (w *walk) reportTotal(read bool) {
+	if !w.lastBatch || w.opts.Total == nil {
+		return
+	}
+	if !read {
+		w.bytes = 0
+	}
+	w.opts.Total(w.archives, w.bytes)
+}
+
+func (w *walk) reportChecked() {
+	if w.opts.Checked != nil {
+		w.opts.Checked()
 	}
 }
 

@@ -7,6 +7,7 @@ package logging
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,8 +18,12 @@ import (
 )
 
 // New returns a logger that writes to standard error in the form for it.
-func New(verbose bool) *slog.Logger {
-	return slog.New(NewHandler(os.Stderr, levelFor(verbose), FormOf(os.Stderr)))
+func New(verbose bool) *slog.Logger { return NewAbove(os.Stderr, verbose) }
+
+// NewAbove is [New] with a writer that passes the lines on to standard error, such as one that
+// prints them above a display of progress.
+func NewAbove(w io.Writer, verbose bool) *slog.Logger {
+	return slog.New(NewHandler(w, levelFor(verbose), FormOf(os.Stderr)))
 }
 
 // FlushTimeout bounds how long a program that ends waits for the reader of its log.

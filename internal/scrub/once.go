@@ -21,6 +21,10 @@ type Options struct {
 	Quarantine bool
 	Found      func(Finding)
 	Progress   func(bytes int) // unless nil, is called with the number of bytes of each read
+	// Checked, unless nil, is called now and then with the number of archives verified so far.
+	Checked func(archives int64)
+	// Total, unless nil, is called during the pass, once the archives to verify are counted.
+	Total func(archives, bytes int64)
 }
 
 // RunOnce verifies the store in data, whose index has the name indexFile. It may run beside a
@@ -55,8 +59,54 @@ func RunOnce(ctx context.Context, data *durable.Dir, indexFile string, o Options
 		budget: newBudget(o.Rate, func() bool { return false }),
 		data:   data, indexFile: indexFile, onFinding: o.Found, afterArchive: v.diskError,
 	}
+	if o.Checked != nil {
+		p.afterArchive = func() error { o.Checked(p.progress.Objects); return v.diskError() }
+	}
+	defer p.countWork(ctx, o.Total)()
 	err = p.run(ctx)
 	return p.progress, err
+}
+
+// countWork counts beside the pass what it verifies: stating the files of a large store takes a
+// while, but only a fraction of the time to read them. stop must be called before the store is
+// closed.
+func (p *scrubPass) countWork(ctx context.Context, total func(archives, bytes int64)) (stop func()) {
+	if total == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if archives, bytes, err := p.measureWork(ctx); err == nil {
+			total(archives, bytes) // without it, the rate is shown alone
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// measureWork returns the number and the size of the archives that this pass verifies.
+func (p *scrubPass) measureWork(ctx context.Context) (archives, bytes int64, err error) {
+	hosts := []episode.Name{p.onlyHost}
+	if p.onlyHost == "" {
+		if hosts, err = p.verifier.Store.HostNames(); err != nil {
+			return 0, 0, err
+		}
+	}
+	for _, host := range hosts {
+		for o, err := range p.verifier.Store.HostObjects(host) {
+			if ctx.Err() != nil {
+				return 0, 0, ctx.Err()
+			}
+			// What was verified since the start was verified by this pass.
+			skipped := o.VerifiedAt.After(p.verifiedSince) && !o.VerifiedAt.After(p.progress.Started)
+			if err == nil && !o.InFlight && !skipped {
+				archives++
+				bytes += o.Size
+			}
+		}
+	}
+	return archives, bytes, nil
 }
 
 // lookUpDigest returns the digest of an archive's row.

@@ -41,6 +41,9 @@ type PruneOptions struct {
 	Rate      int64       // bytes of files read per second, to compare them; 0 is unlimited
 	Holder    string      // the text that the next process that wants to delete reads
 	OnRead    func(n int) // unless nil, is called with each number of bytes read, if Rate is 0
+	// OnTotal, unless nil, is called with the number of episodes that the policy selects, if only
+	// their age counts: otherwise it depends on the space that each of them frees.
+	OnTotal func(episodes int)
 	// MinUnchanged is for how long no file of an episode must have changed before it is
 	// deleted; zero is 3 s.
 	MinUnchanged time.Duration
@@ -155,6 +158,13 @@ func (p *pruneRun) applyPolicy(ctx context.Context) error {
 	}
 	if p.free, err = p.dirs.Outbox.Dir().FreeBytes(); err != nil {
 		return err
+	}
+	if p.OnTotal != nil && p.Retention.MaxBytes == 0 && p.Retention.MinFree == 0 {
+		n := slices.IndexFunc(candidates, func(r source.Retired) bool { return p.reasonToDelete(r) == "" })
+		if n < 0 {
+			n = len(candidates)
+		}
+		p.OnTotal(min(n, p.Limit))
 	}
 	for batch := range slices.Chunk(candidates, wire.MaxQueries) {
 		if p.reasonToDelete(batch[0]) == "" {

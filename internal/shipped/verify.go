@@ -30,6 +30,9 @@ type VerifyOptions struct {
 	Deep bool
 	// OnRead, unless nil, is called with each number of bytes that are read of episodes.
 	OnRead func(n int)
+	// OnTotal, unless nil, is called at the beginning with the number of entries in the
+	// shipped directory, which is the number of results unless others work beside this.
+	OnTotal func(entries int)
 	// OnResult is called with each episode.
 	OnResult func(VerifyResult) error
 	// Log, unless nil, gets a warning if the receiver does not name its store.
@@ -101,6 +104,13 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 	}
 	defer dirs.Close()
 	v := &verifyRun{VerifyOptions: o, dirs: dirs, inventory: inventory, startedAt: time.Now()}
+	if o.OnTotal != nil {
+		n, err := dirs.Source.CountRetiredDirs()
+		if err != nil {
+			return v.report, err
+		}
+		o.OnTotal(n)
+	}
 	v.comparer = comparer{src: dirs.Source, onRead: withoutLimit(o.OnRead), readAll: o.Deep, readNone: o.Quick}
 	var batch []source.Retired
 	for r, err := range dirs.Source.AllRetired() {

@@ -55,6 +55,20 @@ func (s *Source) AllRetired() iter.Seq2[Retired, error] {
 	}
 }
 
+// CountRetiredDirs returns how many directories the shipped directory has. It opens none of them.
+func (s *Source) CountRetiredDirs() (int, error) {
+	n := 0
+	for e, err := range s.shipped.Names() {
+		if err != nil {
+			return n, err
+		}
+		if e.IsDir() {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // errStray says that a name is not of a retired episode.
 var errStray = errors.New("is not a retired episode")
 
