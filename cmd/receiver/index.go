@@ -43,6 +43,7 @@ type indexFlags struct {
 	opts fsck.Options
 	host string
 	json bool
+	full bool // print whole digests
 }
 
 func (f *indexFlags) addTo(c *cobra.Command) {
@@ -50,6 +51,7 @@ func (f *indexFlags) addTo(c *cobra.Command) {
 	c.Flags().StringVar(&f.opts.Index, "index", "", "index `FILE` (default: index.jsonl in data_dir)")
 	c.Flags().StringVar(&f.host, "host", "", "only the episodes of `HOST`")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per line")
+	cli.AddFull(c, &f.full)
 }
 
 // fsckOptions fills in flags that are not set from the configuration, which it reads only then. If
@@ -121,17 +123,23 @@ progress.`,
 		if err != nil {
 			return err
 		}
-		return runBackfill(c, opts, f.json)
+		return runBackfill(c, opts, f.json, f.full)
 	}
 	return c
 }
 
-func runBackfill(c *cobra.Command, opts fsck.Options, asJSON bool) error {
+func runBackfill(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	display := cli.NewDisplay(c)
 	defer display.Stop()
 	program, stderr := c.Root().Name(), display.Above(c.ErrOrStderr())
 	startCount(display, &opts, "adding rows")
-	opts.Bad = func(err error) { fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(err.Error())) }
+	opts.Bad = func(err error) {
+		text := err.Error()
+		if differ, ok := errors.AsType[*fsck.DigestError](err); ok {
+			text = cli.ShortenDigests(text, full, differ.Got, differ.Want)
+		}
+		fmt.Fprintf(stderr, "%s: not indexed: %s\n", program, printable.Text(text))
+	}
 	opts.Notify = func(n index.TailNotice) { fmt.Fprintf(stderr, "%s: %s\n", program, printable.Text(n.String())) }
 	opts.BadMeta = func(err error) { fmt.Fprintf(stderr, "%s: no commit: %s\n", program, printable.Text(err.Error())) }
 	var expanding expandingNotes
@@ -208,12 +216,12 @@ has decoded it before; a note on stderr counts such archives.`
 		if err != nil {
 			return err
 		}
-		return runVerify(c, opts, f.json)
+		return runVerify(c, opts, f.json, f.full)
 	}
 	return c
 }
 
-func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
+func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	display := cli.NewDisplay(c)
 	defer display.Stop()
 	what := "checking archives"
@@ -225,7 +233,7 @@ func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	opts.Expanding = expanding.addArchive
 	out := bufio.NewWriter(display.Above(c.OutOrStdout()))
 	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) {
-		printFinding(out, found, asJSON)
+		printFinding(out, found, asJSON, full)
 		if display.Visible() {
 			out.Flush() // an operator waits for it; the writer keeps its error
 		}
@@ -245,7 +253,7 @@ func runVerify(c *cobra.Command, opts fsck.Options, asJSON bool) error {
 	return nil
 }
 
-func printFinding(w io.Writer, f fsck.Finding, asJSON bool) {
+func printFinding(w io.Writer, f fsck.Finding, asJSON, full bool) {
 	if asJSON {
 		cli.WriteJSON(w, f) // the writer keeps its error
 		return
@@ -257,7 +265,7 @@ func printFinding(w io.Writer, f fsck.Finding, asJSON bool) {
 	if f.Line > 0 {
 		line += fmt.Sprintf(" line %d", f.Line)
 	}
-	fmt.Fprintf(w, "%s: %s\n", line, printable.Text(f.Detail))
+	fmt.Fprintf(w, "%s: %s\n", line, printable.Text(cli.ShortenDigests(f.Detail, full, f.Digests...)))
 }
 
 func printVerified(w io.Writer, r fsck.VerifyReport, asJSON bool) {

@@ -14,13 +14,14 @@ import (
 )
 
 func heldCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "held",
 		Short: "Show held episodes, each with its cause and remedy",
-		Long: `Held shows each episode that needs operator action, the cause, and the sha256 of
-the local archive and of the receiver's. It also shows entries that cannot be
-held because their name is not valid or they cannot be read. It can run while
-the shipper runs, and changes nothing. It exits with 3 if something is held.`,
+		Long: `Held shows each episode that needs operator action, the cause, and the beginning
+of the sha256 of the local archive and of the receiver's. It also shows entries
+that cannot be held because their name is not valid or they cannot be read. It
+can run while the shipper runs, and changes nothing. It exits with 3 if
+something is held.`,
 		Example: "  shipper held\n  shipper held --json | jq -r 'select(.reason == \"conflict\").episode_id'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -31,11 +32,13 @@ the shipper runs, and changes nothing. It exits with 3 if something is held.`,
 			if o.json {
 				err = listHeld(c.OutOrStdout(), st)
 			} else {
-				err = printHeld(c.OutOrStdout(), st, time.Now())
+				err = printHeld(c.OutOrStdout(), st, o.full, time.Now())
 			}
 			return exitOf(st, err)
 		},
 	}
+	cli.AddFull(c, &o.full)
+	return c
 }
 
 // unshippableEpisode is the line of 'held --json' for an entry that has no name to be held under.
@@ -57,8 +60,9 @@ func listHeld(to io.Writer, st shipper.Status) error {
 	return nil
 }
 
-// printHeld shows all that needs operator action, for 'held' and for 'status'.
-func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
+// printHeld shows all that needs operator action, for 'held' and for 'status'; with full, with whole
+// digests.
+func printHeld(to io.Writer, st shipper.Status, full bool, now time.Time) error {
 	var err error
 	line := func(format string, args ...any) {
 		if err == nil {
@@ -70,10 +74,10 @@ func printHeld(to io.Writer, st shipper.Status, now time.Time) error {
 		line("  %s, held %s\n", cmp.Or(asciiText(string(h.Reason)), "unknown"), cli.FormatAgo(h.HeldAt, now))
 		line("  %s\n", asciiText(h.Cause))
 		if h.Digest != nil {
-			line("  local     %s\n", h.Digest)
+			line("  local     %s\n", cli.ShortDigest(h.Digest.String(), full))
 		}
 		if h.Stored != nil {
-			line("  receiver  %s\n", h.Stored)
+			line("  receiver  %s\n", cli.ShortDigest(h.Stored.String(), full))
 		}
 		switch h.Reason {
 		case outbox.Changed: // tried again as it is, it is held again

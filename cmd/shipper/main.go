@@ -30,6 +30,7 @@ type options struct {
 	config  string
 	json    bool
 	verbose bool
+	full    bool // of the commands that print digests for people
 
 	missing []string // directories that the start has to make
 }

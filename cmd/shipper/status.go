@@ -38,6 +38,7 @@ With --check it prints one line for a monitoring system and exits with 0 (fine),
 		Example: "  shipper status\n  shipper status --watch\n  shipper status --json | jq '.held[].cause'",
 		Args:    cobra.NoArgs,
 	}
+	cli.AddFull(c, &o.full)
 	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
 		cfg, err := o.openAsUser(c)
 		return func(w io.Writer) error { return o.showStatus(w, cfg) }, err
@@ -57,7 +58,7 @@ func (o *options) showStatus(w io.Writer, cfg shipper.Config) error {
 	if o.json {
 		err = cli.WriteJSON(w, st)
 	} else {
-		err = printStatus(w, st, time.Now())
+		err = printStatus(w, st, o.full, time.Now())
 	}
 	err = exitOf(st, err)
 	if st.StoreProblem != "" { // a shipper would not start
@@ -138,7 +139,7 @@ func exitOf(st shipper.Status, err error) error {
 	return err
 }
 
-func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
+func printStatus(to io.Writer, st shipper.Status, full bool, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
 	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(asciiText(st.Running), st.RunningUnknown, "shipper"))
@@ -170,7 +171,7 @@ func printStatus(to io.Writer, st shipper.Status, now time.Time) error {
 	if err := printFailing(to, st, now); err != nil {
 		return err
 	}
-	if err := printHeld(to, st, now); err != nil {
+	if err := printHeld(to, st, full, now); err != nil {
 		return err
 	}
 	return printStrays(to, st)

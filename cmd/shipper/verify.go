@@ -49,6 +49,7 @@ refuses this host.`,
 	c.Flags().BoolVar(&opts.Heal, "heal", false, "send missing or damaged episodes again")
 	c.Flags().BoolVar(&opts.Deep, "deep", false, "compare all local episodes, even unchanged ones")
 	c.Flags().BoolVar(&all, "all", false, "also list verified episodes")
+	cli.AddFull(c, &o.full)
 	c.MarkFlagsMutuallyExclusive("quick", "max-age")
 	c.MarkFlagsMutuallyExclusive("quick", "deep")
 	return c
@@ -64,15 +65,15 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 	var count progress.Counter
 	out := display.Above(c.OutOrStdout())
 	opts.OnResult = func(a shipped.VerifyResult) error {
-		good := a.Finding == shipped.Verified || a.Finding == shipped.Stored
 		count.AddItem()
+		good := a.Finding == shipped.Verified || a.Finding == shipped.Stored
 		switch {
 		case good && a.Detail == "" && !all:
 			return nil
 		case o.json:
 			return cli.WriteJSON(out, a)
 		}
-		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, adviceFor(a))
+		_, err := fmt.Fprintf(out, "%-11s  %s%s\n", a.Finding, a.Dir, adviceFor(a, o.full))
 		return err
 	}
 	opts.OnRead = count.AddBytes
@@ -103,7 +104,7 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 }
 
 // adviceFor says what to do about a finding.
-func adviceFor(a shipped.VerifyResult) string {
+func adviceFor(a shipped.VerifyResult, full bool) string {
 	switch {
 	case a.Healing:
 		return ": moved back, will be sent again"
@@ -114,7 +115,7 @@ func adviceFor(a shipped.VerifyResult) string {
 	case a.Finding == shipped.Undecodable:
 		return ": the receiver has what was sent, but it cannot be decoded; keep this directory and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-shipper)"
 	case a.Finding == shipped.Divergent:
-		return ": the receiver has " + a.Stored + "; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', keeps both"
+		return ": the receiver has " + cli.ShortDigest(a.Stored, full) + "; 'shipper resend " + a.Dir + "', then 'shipper retry --keep-both', keeps both"
 	case a.Finding == shipped.Changed && a.Partial:
 		return ": " + asciiText(a.Detail) + "; keep what you need of it elsewhere, then delete the directory"
 	case a.Finding == shipped.Changed:

@@ -162,7 +162,7 @@ func (b *backfillRun) makeRow(ctx context.Context, o store.Object) (index.Row, e
 		return index.Row{}, fmt.Errorf("had %d bytes when it was listed and %d when it was read", o.Size, got.Size)
 	}
 	if !o.Digest.IsZero() && got.Digest != o.Digest {
-		return index.Row{}, fmt.Errorf("%w: its sha256 is %s, and %s was received", errCorrupt, got.Digest, o.Digest)
+		return index.Row{}, &DigestError{got.Digest, o.Digest, fmt.Sprintf("its sha256 is %s, and %s was received", got.Digest, o.Digest)}
 	}
 	row := index.Row{
 		ReceivedAt: o.ReceivedAt,
