@@ -52,6 +52,37 @@ func newLabWith(t *testing.T, n int) (*lab, []index.Row) {
 	return l, rows
 }
 
+// What is announced is what is checked and read, in batches too.
+func TestTotalIsWhatIsChecked(t *testing.T) {
+	l, _ := newLabWith(t, 5)
+	for _, batch := range []int{0, 1, 2, 5} {
+		for _, deep := range []bool{false, true} {
+			var totals, archives, size, checked, read int64
+			l.verify(func(o *fsck.Options) {
+				o.Batch, o.Deep = batch, deep
+				o.Total = func(n, bytes int64) { totals++; archives, size = n, bytes }
+				o.Checked = func() { checked++ }
+				o.Progress = func(n int) { read += int64(n) }
+			})
+			if totals != 1 || archives != 5 || checked != 5 || size != read || deep != (read > 0) {
+				t.Errorf("batch %d, deep %v: %d totals, the last of %d archives and %d bytes; %d checked, %d bytes read",
+					batch, deep, totals, archives, size, checked, read)
+			}
+		}
+	}
+	fixture.Must(t, os.Remove(l.options().Index))
+	opts := l.options()
+	var archives, size, checked, read int64
+	opts.Total = func(n, bytes int64) { archives, size = n, bytes }
+	opts.Checked = func() { checked++ }
+	opts.Progress = func(n int) { read += int64(n) }
+	_, err := fsck.Backfill(l.Context(), opts)
+	fixture.Must(t, err)
+	if archives != 5 || checked != 5 || size != read {
+		t.Errorf("backfill: %d archives and %d bytes; %d checked, %d bytes read", archives, size, checked, read)
+	}
+}
+
 func TestVerifyFindsNothingInAGoodStore(t *testing.T) {
 	l, rows := newLabWith(t, 5)
 	again := rows[2]

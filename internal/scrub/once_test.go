@@ -87,3 +87,23 @@ func TestScrubSkipsWhatWasVerifiedRecently(t *testing.T) {
 		t.Errorf("a complete scrub read %d, want 3", p.Objects)
 	}
 }
+
+// What is counted beside the pass is what the pass reads.
+func TestTotalIsWhatThePassReads(t *testing.T) {
+	s, data, _ := newIndexedStore(t, "a", "b", "c")
+	v := scrub.Verifier{Store: s.Reader}
+	_, err := v.VerifyNow(t.Context(), keyOf("a"))
+	fixture.Must(t, err)
+	for _, olderThan := range []time.Duration{0, time.Hour} {
+		counted := make(chan struct{})
+		var total, size, checked int64
+		p, _ := runOnce(t, data, scrub.Options{
+			OlderThan: olderThan,
+			Total:     func(archives, bytes int64) { total, size = archives, bytes; close(counted) },
+			Checked:   func(archives int64) { checked = archives; <-counted },
+		})
+		if total != p.Objects || size != p.Bytes || checked != p.Objects {
+			t.Errorf("older than %v: counted %d with %d bytes, checked %d, want %d with %d", olderThan, total, size, checked, p.Objects, p.Bytes)
+		}
+	}
+}
