@@ -207,3 +207,19 @@ func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 		t.Errorf("noted: %q", note)
 	}
 }
+
+// What is announced for the display is how many results follow.
+func TestTotalIsTheNumberOfResults(t *testing.T) {
+	l := newLab(t)
+	l.setMaxAge("24h")
+	for i, name := range []episode.Name{"run-1", "run-2", "run-3"} {
+		l.finishEpisode(name)
+		l.deliver(name, time.Duration(50-i*22)*time.Hour) // run-3 is of today
+	}
+	verified, pruned := 0, 0
+	l.verify(shipped.VerifyOptions{OnTotal: func(n int) { verified = n }})
+	report, _ := l.prune(shipped.PruneOptions{Limit: 10, DryRun: true, OnTotal: func(n int) { pruned = n }})
+	if verified != 3 || pruned != 2 || report.Deleted+report.Kept != 2 {
+		t.Errorf("announced %d to verify and %d to prune (%+v), want 3 and 2", verified, pruned, report)
+	}
+}
