@@ -34,15 +34,16 @@ type importRule struct {
 // reason, or not at all.
 var importRules = map[string]importRule{
 	// The lowest layer: they import only printable.
-	"internal/printable": {"", "untrusted text for a terminal or a log, whoever shows it"},
-	"internal/digest":    {"printable", "names bytes and knows nothing else"},
-	"internal/episode":   {"printable", "names episodes and knows nothing else"},
-	"internal/durable":   {"printable", "package os, but on the disk when it returns: whose files they are is not its matter"},
-	"internal/config":    {"printable", "reads any program's file: the struct is the program's"},
-	"internal/device":    {"", "answers for an open file, whoever opened it"},
-	"internal/systemd":   {"printable", "talks to the service manager for any program"},
-	"internal/logging":   {"printable", "writes one line for one event, whoever logs it"},
-	"internal/progress":  {"printable", "shows a snapshot on a terminal, whatever makes progress"},
+	"internal/printable":  {"", "untrusted text for a terminal or a log, whoever shows it"},
+	"internal/digest":     {"printable", "names bytes and knows nothing else"},
+	"internal/episode":    {"printable", "names episodes and knows nothing else"},
+	"internal/durable":    {"printable", "package os, but on the disk when it returns: whose files they are is not its matter"},
+	"internal/config":     {"printable suggestion", "reads any program's file: the struct is the program's"},
+	"internal/device":     {"", "answers for an open file, whoever opened it"},
+	"internal/systemd":    {"printable", "talks to the service manager for any program"},
+	"internal/logging":    {"printable", "writes one line for one event, whoever logs it"},
+	"internal/progress":   {"printable", "shows a snapshot on a terminal, whatever makes progress"},
+	"internal/suggestion": {"", "compares names, whatever they name"},
 	// One layer up: it hands over files that durable created.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 

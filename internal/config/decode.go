@@ -12,6 +12,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"cis490/internal/printable"
+	"cis490/internal/suggestion"
 )
 
 // maxReported bounds how many faults of a file are reported.
@@ -223,7 +224,7 @@ func nearestKey(key string, known []string) string {
 			continue // its own table
 		}
 		wrong, right := trimShared(strings.ToLower(key), k)
-		if n := editDistance(wrong, right); n <= max(2, len(right)/3) && n < len(right) {
+		if n := suggestion.Distance(wrong, right); n <= max(2, len(right)/3) && n < len(right) {
 			distance[k] = n
 		}
 	}
@@ -245,31 +246,6 @@ func trimShared(a, b string) (string, string) {
 		}
 		a, b = belowA, belowB
 	}
-}
-
-// editDistance returns how many bytes to insert, delete or replace to turn a into b. It takes
-// len(a)*len(b) steps, so that a very long key counts as entirely different.
-func editDistance(a, b string) int {
-	if len(a) > maxShown {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 var errProbe = errors.New("probe")
