@@ -178,9 +178,9 @@ func receivedAt(t, now time.Time) string {
 	case old < time.Minute:
 		return "received less than a minute ago"
 	case old < time.Hour:
-		return "received " + old.Round(time.Minute).String() + " ago"
+		return "received " + config.Duration(old.Round(time.Minute)).String() + " ago"
 	}
-	return "received " + old.Round(time.Hour).String() + " ago"
+	return "received " + config.Duration(old.Round(time.Hour)).String() + " ago"
 }
 
 // retriedEpisode is the result of retry or resend for one episode.

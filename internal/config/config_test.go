@@ -130,7 +130,7 @@ func TestBadFilesAreRefusedByLine(t *testing.T) {
 		{"scan_interval = 30", `:1: scan_interval: "30" has no unit: write "30s" for thirty seconds`},
 		{"scan_interval = '1.5'", `:1: scan_interval: "1.5" has no unit: write "30s" for thirty seconds`},
 		{"scan_interval = '-1s'", `:1: scan_interval: "-1s" is negative: a duration is 0 or more`},
-		{"scan_interval = 'soon'", `:1: scan_interval: "soon" is not a valid duration: write a number with a unit, such as "30s" or "1h30m"`},
+		{"scan_interval = 'soon'", `:1: scan_interval: "soon" is not a valid duration: write a number with a unit, such as "30s", "1h30m" or "7d"`},
 		{"min_free = true", `:1: min_free: requires a size such as "1MiB", found a bool`},
 		{"min_free = -1", `:1: min_free: "-1" is negative: a size is 0 or more`},
 		{"\n\nmin_free = '1.5'", `:3: min_free: "1.5" has no unit: write "1.5MiB"`},
@@ -212,7 +212,7 @@ func TestTextFormsRoundTrip(t *testing.T) {
 			t.Errorf("%d -> %s -> %d, %v", int64(b), text, int64(back), err)
 		}
 	}
-	for _, d := range []config.Duration{0, 1, config.Duration(90 * time.Minute), 1<<63 - 1} {
+	for _, d := range []config.Duration{0, 1, config.Duration(90 * time.Minute), config.Duration(24 * time.Hour), config.Duration(24*time.Hour + 1), 1<<63 - 1} {
 		text, err := d.MarshalText()
 		var back config.Duration
 		if err := errors.Join(err, back.UnmarshalText(text)); err != nil || back.Std() != d.Std() {
@@ -221,9 +221,22 @@ func TestTextFormsRoundTrip(t *testing.T) {
 	}
 }
 
+func TestDurationsAreShownInDays(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 90 * time.Second: "1m30s", 10 * time.Minute: "10m", time.Hour: "1h", 70 * time.Minute: "1h10m", time.Hour + time.Second: "1h0m1s",
+		24 * time.Hour: "1d", 36 * time.Hour: "1d12h", 720 * time.Hour: "30d", 24*time.Hour + time.Second: "1d1s", 1500 * time.Millisecond: "1.5s", -time.Hour: "-1h0m0s",
+	} {
+		if got := config.Duration(d).String(); got != want {
+			t.Errorf("%d: got %s, want %s", d, got, want)
+		}
+	}
+}
+
 func TestDurationsMayHaveDays(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"7d": 7 * 24 * time.Hour, "1d12h": 36 * time.Hour, "0d": 0, "1d1ns": 24*time.Hour + 1, "36h": 36 * time.Hour,
+		"2w": 14 * 24 * time.Hour, "1w2d3h": 9*24*time.Hour + 3*time.Hour, "1w30m": 7*24*time.Hour + 30*time.Minute, "15250w": 15250 * 7 * 24 * time.Hour,
+		"w": -1, "-1w": -1, "1d1w": -1, "1w1w": -1, "15251w": -1, "65535w": -1, "15250w99999d": -1, "1w-1d": -1, "1.5w": -1,
 		"d": -1, "-1d": -1, "1.5d": -1, "1d-1h": -1, "1h1d": -1, "1d1d": -1, "99999999d": -1, "65535d2000000h": -1, "1days": -1,
 	} {
 		var got config.Duration

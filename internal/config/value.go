@@ -13,19 +13,41 @@ import (
 	"cis490/internal/printable"
 )
 
-// Duration is a length of time, never negative, written "30s", "1h30m" or "7d".
+// Duration is a length of time, never negative, written "30s", "1h30m", "7d" or "2w".
 type Duration time.Duration
 
 // Std returns d as a time.Duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
-func (d Duration) String() string { return time.Duration(d).String() }
+// String returns d for people, in days and without units that are zero: "30d", "1d12h", "1h30m".
+// [Duration.UnmarshalText] parses it to the same duration.
+func (d Duration) String() string {
+	if d <= 0 {
+		return time.Duration(d).String()
+	}
+	const day = Duration(24 * time.Hour)
+	text := ""
+	if days := d / day; days > 0 {
+		text = strconv.FormatInt(int64(days), 10) + "d"
+	}
+	if d %= day; d == 0 {
+		return text
+	}
+	rest := time.Duration(d).String()
+	if d%Duration(time.Minute) == 0 {
+		rest = strings.TrimSuffix(rest, "0s")
+	}
+	if d%Duration(time.Hour) == 0 {
+		rest = strings.TrimSuffix(rest, "0m")
+	}
+	return text + rest
+}
 
 // MarshalText returns the format that [Duration.UnmarshalText] parses.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText parses the format of time.ParseDuration, optionally with days in front: "7d",
-// "1d12h".
+// UnmarshalText parses the format of time.ParseDuration, optionally with weeks and days in front:
+// "2w", "7d", "1d12h".
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := string(text)
 	read, err := parseDuration(s)
@@ -33,7 +55,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {
 			return fmt.Errorf(`%s has no unit: write "30s" for thirty seconds`, quote(s))
 		}
-		return fmt.Errorf(`%s is not a valid duration: write a number with a unit, such as "30s" or "1h30m"`, quote(s))
+		return fmt.Errorf(`%s is not a valid duration: write a number with a unit, such as "30s", "1h30m" or "7d"`, quote(s))
 	}
 	if read < 0 {
 		return fmt.Errorf("%s is negative: a duration is 0 or more", quote(s))
@@ -42,29 +64,47 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parseDuration parses days of 24 hours, and then what time.ParseDuration parses.
+// parseDuration parses weeks of 7 days, days of 24 hours, and then what time.ParseDuration parses.
 func parseDuration(s string) (time.Duration, error) {
-	days, rest, found := strings.Cut(s, "d")
-	if !found {
-		return time.ParseDuration(s)
-	}
 	if positive, negative := strings.CutPrefix(s, "-"); negative {
 		read, err := parseDuration(positive)
 		return -read, err
 	}
-	n, err := strconv.ParseUint(days, 10, 16)
+	var read time.Duration
+	rest := s
+	for _, unit := range []struct {
+		name   string
+		length time.Duration
+	}{{"w", 7 * 24 * time.Hour}, {"d", 24 * time.Hour}} {
+		number, after, found := strings.Cut(rest, unit.name)
+		if !found {
+			continue
+		}
+		n, err := strconv.ParseUint(number, 10, 32)
+		if err != nil {
+			return 0, err
+		}
+		if time.Duration(n) > math.MaxInt64/unit.length {
+			return 0, strconv.ErrRange
+		}
+		if read, err = addDurations(read, time.Duration(n)*unit.length); err != nil || after == "" {
+			return read, err
+		}
+		rest = after
+	}
+	more, err := time.ParseDuration(rest)
 	if err != nil {
 		return 0, err
 	}
-	read := time.Duration(n) * 24 * time.Hour
-	if rest == "" {
-		return read, nil
+	return addDurations(read, more)
+}
+
+// addDurations returns the sum of two durations, which must not be negative.
+func addDurations(a, b time.Duration) (time.Duration, error) {
+	if b < 0 || a > math.MaxInt64-b {
+		return 0, strconv.ErrRange
 	}
-	more, err := time.ParseDuration(rest)
-	if err == nil && (more < 0 || read > math.MaxInt64-more) {
-		err = strconv.ErrRange
-	}
-	return read + more, err
+	return a + b, nil
 }
 
 // Bytes is a size, never negative, written "1MiB" (1024-based), "500MB"

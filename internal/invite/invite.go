@@ -135,7 +135,7 @@ func randomWord(bytes int) string {
 // CheckValid returns an error if an invitation cannot be valid for d.
 func CheckValid(d time.Duration) error {
 	if d < MinValid || d > MaxValid {
-		return fmt.Errorf("an invitation is valid for 1m to 720h, not %v", d)
+		return fmt.Errorf("an invitation is valid for 1m to 30d, not %v", d)
 	}
 	return nil
 }
