@@ -41,9 +41,10 @@ var importRules = map[string]importRule{
 	"internal/config":     {"printable suggestion", "reads any program's file: the struct is the program's"},
 	"internal/device":     {"", "answers for an open file, whoever opened it"},
 	"internal/systemd":    {"printable", "talks to the service manager for any program"},
-	"internal/logging":    {"printable", "writes one line for one event, whoever logs it"},
+	"internal/logging":    {"printable terminal", "writes one line for one event, whoever logs it"},
 	"internal/progress":   {"printable", "shows a snapshot on a terminal, whatever makes progress"},
 	"internal/suggestion": {"", "compares names, whatever they name"},
+	"internal/terminal":   {"", "colours words for people, whichever program prints them"},
 	// One layer up: it hands over files that durable created.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
@@ -80,13 +81,13 @@ var importRules = map[string]importRule{
 	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know of a host, for the commands and the metrics: the daemon's requests do not need it"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"admin config durable logging printable progress serviceuser systemd", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper systemd uplink wire", "the lab host's half"},
-	"cmd/receiver": {"admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser systemd wire", "the receiver's half; wire says what the id of a store is"},
+	"internal/cli": {"admin config durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
+	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/receiver": {"admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -115,14 +116,15 @@ var importRules = map[string]importRule{
 // owners says which packages may import modules of others. All packages may import
 // golang.org/x/sys and the standard library, except for the rows below.
 var owners = map[string]string{
-	"github.com/klauspost/compress":    "internal/archive internal/scripttest",
-	"github.com/BurntSushi/toml":       "internal/config",
-	"github.com/coreos/go-systemd/v22": "internal/systemd",
-	"github.com/dunglas/httpsfv":       "internal/wire",
-	"github.com/spf13/cobra":           "internal/cli internal/labtest internal/scripttest cmd/shipper cmd/receiver",
-	"github.com/dustin/go-humanize":    "internal/config internal/cli internal/progress cmd/shipper cmd/receiver",
-	"golang.org/x/term":                "internal/cli internal/logging internal/progress",
-	"golang.org/x/time":                "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
+	"github.com/klauspost/compress":     "internal/archive internal/scripttest",
+	"github.com/BurntSushi/toml":        "internal/config",
+	"github.com/coreos/go-systemd/v22":  "internal/systemd",
+	"github.com/dunglas/httpsfv":        "internal/wire",
+	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/scripttest",
+	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/progress",
+	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging internal/progress internal/terminal",
+	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
+	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 
 	// The client library that Prometheus documents; receiver counts with it what it does.
 	"github.com/prometheus/client_golang": "internal/labtest internal/metrics internal/receiver cmd/receiver",

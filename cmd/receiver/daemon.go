@@ -31,7 +31,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log, flush := logging.NewDaemon(o.verbose)
+	log, flush := logging.NewDaemon(o.verbose, cfg.LogFormat)
 	defer flush()
 	gate, err := gate.Open(cfg.TrustConfig())
 	if err != nil {

@@ -77,7 +77,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	log, flush := logging.NewDaemon(o.verbose)
+	log, flush := logging.NewDaemon(o.verbose, cfg.LogFormat)
 	defer flush()
 	reloads := &cli.Reloader{Log: log, Files: reloadedFiles(cfg), Config: o.config, Check: cli.CheckLine(c)}
 	reloads.Prepare()

@@ -28,7 +28,7 @@ func runOnce(c *cobra.Command, o *options) error {
 		return err
 	}
 	display := cli.NewDisplay(c)
-	log := logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose)
+	log := logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose, cfg.LogFormat)
 	result.certificate = creds.NotAfter()
 	err = runPass(c, o, &pass{cfg, client, creds, log, display}, &result.tally)
 	result.code = cli.ExitCodeOf(err)

@@ -104,7 +104,7 @@ func runPrune(c *cobra.Command, o *options, cfg shipper.Config, opts shipped.Pru
 	}
 	opts.OnRead = count.AddBytes
 	opts.OnTotal = func(episodes int) { count.SetTotal(int64(episodes), 0) }
-	opts.Log = logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose)
+	opts.Log = logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose, cfg.LogFormat)
 	display.Start(func() progress.Status { return count.Status("pruning episodes") })
 	report, err := shipped.Prune(c.Context(), cfg.DirsConfig(), client, opts)
 	display.Stop()

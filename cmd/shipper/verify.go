@@ -78,7 +78,7 @@ func runVerify(c *cobra.Command, o *options, opts shipped.VerifyOptions, all boo
 	}
 	opts.OnRead = count.AddBytes
 	opts.OnTotal = func(episodes int) { count.SetTotal(int64(episodes), 0) }
-	opts.Log = logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose)
+	opts.Log = logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose, cfg.LogFormat)
 	display.Start(func() progress.Status { return count.Status("verifying episodes") })
 	report, err := shipped.Verify(c.Context(), cfg.DirsConfig(), client, opts)
 	display.Stop()

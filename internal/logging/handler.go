@@ -11,23 +11,28 @@ import (
 	"time"
 
 	"cis490/internal/printable"
+	"cis490/internal/terminal"
 )
 
 // MaxLine bounds a log line in bytes. journald splits longer lines, and takes the rest for an event
 // with a level of its own.
 const MaxLine = 16 << 10
 
+// timeFormat is RFC 3339 with milliseconds.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
 // NewHandler returns a handler that writes each event of at least the level to w, in one Write.
-// Keys and values look as in slog.TextHandler, and the message is not quoted. All but printable
-// ASCII is escaped as in a Go string. A line that would be longer than [MaxLine] ends in "...".
-func NewHandler(w io.Writer, level slog.Leveler, form Form) slog.Handler {
-	return &handler{out: &output{w: w}, level: level, form: form}
+// In text, keys and values look as in slog.TextHandler, and the message is not quoted. All but
+// printable ASCII is escaped as in a Go string. A line that would be longer than [MaxLine] ends in
+// "...".
+func NewHandler(w io.Writer, level slog.Leveler, style Style) slog.Handler {
+	return &handler{out: &output{w: w}, level: level, style: style}
 }
 
 type handler struct {
 	out   *output
 	level slog.Leveler
-	form  Form
+	style Style
 	with  []func(slog.Handler) slog.Handler // WithAttrs and WithGroup, in order
 }
 
@@ -54,17 +59,13 @@ func (h *handler) WithGroup(name string) slog.Handler {
 
 func (h *handler) withEach(f func(slog.Handler) slog.Handler) slog.Handler {
 	with := append(h.with[:len(h.with):len(h.with)], f)
-	return &handler{out: h.out, level: h.level, form: h.form, with: with}
+	return &handler{out: h.out, level: h.level, style: h.style, with: with}
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	attrs, err := h.formatAttrs(ctx, r)
+	line, err := h.formatLine(ctx, r)
 	if err != nil {
 		return err
-	}
-	line := printable.Text(h.formatHead(r) + attrs)
-	if len(line) >= MaxLine {
-		line = line[:MaxLine-len("...\n")] + "..."
 	}
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
@@ -72,11 +73,33 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// formatAttrs returns all attributes as " key=value". A text handler renders them under an empty
-// message. No lock is held, because a value's text method may log.
-func (h *handler) formatAttrs(ctx context.Context, r slog.Record) (string, error) {
+// formatLine returns the line of an event, without its end.
+func (h *handler) formatLine(ctx context.Context, r slog.Record) (string, error) {
+	if h.style.Format == JSON {
+		return h.formatJSON(ctx, r)
+	}
+	attrs, err := h.formatAttrs(ctx, r, func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) })
+	if err != nil {
+		return "", err
+	}
+	begin, level := h.formatHead(r)
+	end := ""
+	if level != "" {
+		end = " "
+	}
+	text := printable.Text(end + formatMessage(r.Message) + strings.TrimPrefix(attrs, `level=INFO msg=""`))
+	begin += h.style.Paint.Paint(level, colorOf(r.Level))
+	if len(begin)+len(text) >= MaxLine {
+		text = text[:MaxLine-len(begin)-len("...\n")] + "..."
+	}
+	return begin + text, nil
+}
+
+// formatAttrs returns what a handler of slog writes for the attributes, below an empty message. No
+// lock is held, because a value's text method may log.
+func (h *handler) formatAttrs(ctx context.Context, r slog.Record, newHandler func(io.Writer) slog.Handler) (string, error) {
 	var b bytes.Buffer
-	text := slog.Handler(slog.NewTextHandler(&b, nil))
+	text := newHandler(&b)
 	for _, f := range h.with {
 		text = f(text)
 	}
@@ -85,20 +108,32 @@ func (h *handler) formatAttrs(ctx context.Context, r slog.Record) (string, error
 	if err := text.Handle(ctx, bare); err != nil {
 		return "", err
 	}
-	attrs := strings.TrimPrefix(b.String(), `level=INFO msg=""`)
-	return strings.TrimSuffix(attrs, "\n"), nil
+	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
-func (h *handler) formatHead(r slog.Record) string {
+// formatHead returns how a line begins, and the word for its level, if the form has one.
+func (h *handler) formatHead(r slog.Record) (begin, level string) {
 	switch {
-	case h.form == ForJournal:
-		return priorityPrefix(r.Level) + formatMessage(r.Message)
+	case h.style.Form == ForJournal:
+		return priorityPrefix(r.Level), ""
 	case r.Time.IsZero():
-		return r.Level.String() + " " + formatMessage(r.Message)
-	case h.form == ForTerminal:
-		return r.Time.Format(time.TimeOnly) + " " + r.Level.String() + " " + formatMessage(r.Message)
+		return "", r.Level.String()
+	case h.style.Form == ForTerminal:
+		return r.Time.Format(time.TimeOnly) + " ", r.Level.String()
 	}
-	return r.Time.Format("2006-01-02T15:04:05.000Z07:00") + " " + r.Level.String() + " " + formatMessage(r.Message)
+	return r.Time.Format(timeFormat) + " ", r.Level.String()
+}
+
+func colorOf(level slog.Level) terminal.Color {
+	switch {
+	case level >= slog.LevelError:
+		return terminal.Bad
+	case level >= slog.LevelWarn:
+		return terminal.Fair
+	case level >= slog.LevelInfo:
+		return terminal.Plain
+	}
+	return terminal.Faint
 }
 
 // priorityPrefix returns the level as journald parses it at the start of a line.

@@ -36,7 +36,7 @@ func TestFormsBeginAsTheirReadersExpect(t *testing.T) {
 		{logging.ForFile, slog.LevelInfo, file + "INFO "},
 	} {
 		var b bytes.Buffer
-		log := slog.New(logging.NewHandler(&b, slog.LevelDebug, c.form))
+		log := slog.New(logging.NewHandler(&b, slog.LevelDebug, logging.Style{Form: c.form}))
 		log.Log(t.Context(), c.level, "episode packed", "episode", "ep-1", "took", time.Second)
 		if want := c.want + "episode packed episode=ep-1 took=1s\n$"; !regexp.MustCompile(want).Match(b.Bytes()) {
 			t.Errorf("got %q, want %s", b.String(), want)
@@ -50,7 +50,7 @@ func (s secret) LogValue() slog.Value { s.log.Warn("inner"); return slog.StringV
 
 func TestAttributesAreWritten(t *testing.T) {
 	var b bytes.Buffer
-	log := slog.New(logging.NewHandler(&b, slog.LevelInfo, logging.ForJournal))
+	log := slog.New(logging.NewHandler(&b, slog.LevelInfo, logging.Style{Form: logging.ForJournal}))
 	a := log.With("host", "lab-01").WithGroup("g")
 	for _, c := range []struct {
 		do   func()
@@ -82,7 +82,7 @@ func TestAttributesAreWritten(t *testing.T) {
 
 func TestLoggersOfOneParentDoNotMix(t *testing.T) {
 	var b bytes.Buffer
-	parent := slog.New(logging.NewHandler(&b, slog.LevelInfo, logging.ForJournal)).With("a", 1).With("b", 2).With("c", 3)
+	parent := slog.New(logging.NewHandler(&b, slog.LevelInfo, logging.Style{Form: logging.ForJournal})).With("a", 1).With("b", 2).With("c", 3)
 	first, second := parent.With("d", "first"), parent.With("d", "second")
 	first.Info("m")
 	second.Info("m")
@@ -94,7 +94,7 @@ func TestLoggersOfOneParentDoNotMix(t *testing.T) {
 func TestLevelMayChange(t *testing.T) {
 	var b bytes.Buffer
 	var level slog.LevelVar
-	log := slog.New(logging.NewHandler(&b, &level, logging.ForJournal)).With("a", 1)
+	log := slog.New(logging.NewHandler(&b, &level, logging.Style{Form: logging.ForJournal})).With("a", 1)
 	log.Debug("one")
 	level.Set(slog.LevelDebug)
 	log.Debug("two")
@@ -125,7 +125,7 @@ func (w *oneWriter) Write(p []byte) (int, error) {
 
 func TestEventsAreWrittenOneByOne(t *testing.T) {
 	w := &oneWriter{t: t}
-	log := slog.New(logging.NewHandler(w, slog.LevelInfo, logging.ForJournal))
+	log := slog.New(logging.NewHandler(w, slog.LevelInfo, logging.Style{Form: logging.ForJournal}))
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -145,7 +145,7 @@ func TestHandlerKeepsSlogsContract(t *testing.T) {
 	var b bytes.Buffer
 	slogtest.Run(t, func(*testing.T) slog.Handler {
 		b.Reset()
-		return logging.NewHandler(&b, slog.LevelInfo, logging.ForFile)
+		return logging.NewHandler(&b, slog.LevelInfo, logging.Style{Form: logging.ForFile})
 	}, func(t *testing.T) map[string]any { return parse(t, strings.TrimSuffix(b.String(), "\n")) })
 }
 
@@ -208,7 +208,7 @@ func FuzzHandler(f *testing.F) {
 	f.Fuzz(func(t *testing.T, message, key, value, group string) {
 		for form := logging.ForFile; form <= logging.ForJournal; form++ {
 			var b bytes.Buffer
-			h := logging.NewHandler(&b, slog.LevelInfo, form)
+			h := logging.NewHandler(&b, slog.LevelInfo, logging.Style{Form: form})
 			log := slog.New(h).With(key, value).WithGroup(group)
 			log.Info(message, key, value, "err", errors.New(value), "b", []byte(value), slog.Group(key, value, message), "any", struct{ S string }{value})
 			line, ok := bytes.CutSuffix(b.Bytes(), []byte("\n"))

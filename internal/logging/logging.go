@@ -2,7 +2,8 @@
 // reads it.
 //
 // Invariant: one event is one line of printable ASCII, at most [MaxLine] bytes long,
-// whatever bytes an episode put into a name. A forged line would be a forged log.
+// whatever bytes an episode put into a name. A forged line would be a forged log. On a
+// terminal the level may have a colour.
 package logging
 
 import (
@@ -14,16 +15,17 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
+	"cis490/internal/printable"
+	"cis490/internal/terminal"
 )
 
 // New returns a logger that writes to standard error in the form for it.
-func New(verbose bool) *slog.Logger { return NewAbove(os.Stderr, verbose) }
+func New(verbose bool, format Format) *slog.Logger { return NewAbove(os.Stderr, verbose, format) }
 
 // NewAbove is [New] with a writer that passes the lines on to standard error, such as one that
 // prints them above a display of progress.
-func NewAbove(w io.Writer, verbose bool) *slog.Logger {
-	return slog.New(NewHandler(w, levelFor(verbose), FormOf(os.Stderr)))
+func NewAbove(w io.Writer, verbose bool, format Format) *slog.Logger {
+	return slog.New(NewHandler(w, levelFor(verbose), styleOf(os.Stderr, format)))
 }
 
 // FlushTimeout bounds how long a program that ends waits for the reader of its log.
@@ -31,11 +33,11 @@ const FlushTimeout = time.Second
 
 // NewDaemon is [New] for a daemon: a slow or missing reader of standard error neither blocks
 // nor ends it. The daemon must call flush when it ends.
-func NewDaemon(verbose bool) (log *slog.Logger, flush func()) {
+func NewDaemon(verbose bool, format Format) (log *slog.Logger, flush func()) {
 	signal.Ignore(syscall.SIGPIPE) // of stderr: other pipes give an error anyway
-	form := FormOf(os.Stderr)
-	q := NewQueue(os.Stderr, form)
-	return slog.New(NewHandler(q, levelFor(verbose), form)), func() { q.Close(FlushTimeout) }
+	style := styleOf(os.Stderr, format)
+	q := NewQueue(os.Stderr, style)
+	return slog.New(NewHandler(q, levelFor(verbose), style)), func() { q.Close(FlushTimeout) }
 }
 
 func levelFor(verbose bool) slog.Level {
@@ -45,7 +47,39 @@ func levelFor(verbose bool) slog.Level {
 	return slog.LevelInfo
 }
 
-// Form is how a log line begins. The rest of the line is the same in all forms.
+// Format is how an event is written. The zero value is [Text].
+type Format string
+
+// The formats of a log.
+const (
+	Text Format = "text" // message key=value
+	JSON Format = "json" // one object, with time, level, msg and the keys
+)
+
+// UnmarshalText parses the name of a format.
+func (f *Format) UnmarshalText(text []byte) error {
+	switch read := Format(text); read {
+	case Text, JSON:
+		*f = read
+		return nil
+	}
+	return fmt.Errorf(`%s is not a valid format: write "text" or "json"`, printable.Quote(string(text), 100))
+}
+
+// Style is how the lines of a log look.
+type Style struct {
+	Form   Form
+	Format Format
+	Paint  terminal.Painter // for the level, in text
+}
+
+// styleOf returns the style for f, which is usually standard error.
+func styleOf(f *os.File, format Format) Style {
+	return Style{FormOf(f), format, terminal.NewPainter(f)}
+}
+
+// Form is how a log line begins. The rest of the line is the same in all forms. An object of [JSON]
+// has the time in all forms, and <4> before it in the journal.
 type Form int
 
 // The forms of a log line.
@@ -60,7 +94,7 @@ func FormOf(f *os.File) Form {
 	switch {
 	case isJournal(f):
 		return ForJournal
-	case term.IsTerminal(int(f.Fd())):
+	case terminal.IsTerminal(f):
 		return ForTerminal
 	}
 	return ForFile

@@ -1,7 +1,7 @@
 package logging
 
 import (
-	"fmt"
+	"context"
 	"io"
 	"log/slog"
 	"sync"
@@ -15,10 +15,10 @@ const maxQueued = 1 << 20
 // when nothing reads its log. A line that does not fit is dropped, and the next line says how many
 // were. A queue must be closed.
 type Queue struct {
-	w    io.Writer
-	form Form
-	wake chan struct{} // holds a value if lines may be queued
-	done chan struct{} // closed once all lines are written after Close
+	w     io.Writer
+	style Style
+	wake  chan struct{} // holds a value if lines may be queued
+	done  chan struct{} // closed once all lines are written after Close
 
 	mu      sync.Mutex // guards the fields below
 	lines   [][]byte
@@ -27,9 +27,9 @@ type Queue struct {
 	closed  bool
 }
 
-// NewQueue returns a queue that writes to w. The form is that of its own lines.
-func NewQueue(w io.Writer, form Form) *Queue {
-	q := &Queue{w: w, form: form, wake: make(chan struct{}, 1), done: make(chan struct{})}
+// NewQueue returns a queue that writes to w. The style is that of its own lines.
+func NewQueue(w io.Writer, style Style) *Queue {
+	q := &Queue{w: w, style: style, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
 	return q
 }
@@ -53,9 +53,12 @@ func (q *Queue) reportDropped() {
 	if q.dropped == 0 {
 		return
 	}
-	h := handler{form: q.form}
-	head := h.formatHead(slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0))
-	q.addLine(fmt.Appendf(nil, "%s dropped=%d\n", head, q.dropped))
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0)
+	r.Add("dropped", q.dropped)
+	h := handler{style: q.style}
+	if line, err := h.formatLine(context.Background(), r); err == nil { // a number can be formatted
+		q.addLine([]byte(line + "\n"))
+	}
 	q.dropped = 0
 }
 

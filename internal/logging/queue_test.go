@@ -2,6 +2,7 @@ package logging_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -30,8 +31,8 @@ func (w *stuckWriter) Write(p []byte) (int, error) {
 func TestQueueNeverWaitsForItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &stuckWriter{release: make(chan struct{})}
-		q := logging.NewQueue(w, logging.ForJournal)
-		log := slog.New(logging.NewHandler(q, slog.LevelInfo, logging.ForJournal))
+		q := logging.NewQueue(w, logging.Style{Form: logging.ForJournal})
+		log := slog.New(logging.NewHandler(q, slog.LevelInfo, logging.Style{Form: logging.ForJournal}))
 		const lines = 50_000
 		long := strings.Repeat("x", 100)
 		for n := range lines { // would wait for ever
@@ -58,10 +59,34 @@ func TestQueueNeverWaitsForItsReader(t *testing.T) {
 	})
 }
 
+func TestQueueCountsDroppedLinesInJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &stuckWriter{release: make(chan struct{})}
+		style := logging.Style{Form: logging.ForJournal, Format: logging.JSON}
+		q := logging.NewQueue(w, style)
+		log := slog.New(logging.NewHandler(q, slog.LevelInfo, style))
+		for range 200 {
+			log.Info("line", "text", strings.Repeat("x", 10<<10))
+		}
+		close(w.release)
+		synctest.Wait()
+		q.Close(time.Hour)
+		out := strings.Split(strings.TrimSuffix(w.String(), "\n"), "\n")
+		var last struct {
+			Level, Msg string
+			Dropped    int
+		}
+		err := json.Unmarshal([]byte(strings.TrimPrefix(out[len(out)-1], "<4>")), &last)
+		if err != nil || last.Level != "WARN" || last.Msg != "log lines dropped" || last.Dropped+len(out)-1 != 200 || last.Dropped == 0 {
+			t.Errorf("it ends with %q: %v", out[len(out)-1], err)
+		}
+	})
+}
+
 func TestQueueIsFlushedInBoundedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &stuckWriter{release: make(chan struct{})}
-		q := logging.NewQueue(w, logging.ForFile)
+		q := logging.NewQueue(w, logging.Style{Form: logging.ForFile})
 		fmt.Fprintln(q, "one")
 		start := time.Now()
 		q.Close(time.Second)

@@ -7,6 +7,7 @@ import (
 	"cis490/internal/admin"
 	"cis490/internal/config"
 	"cis490/internal/gate"
+	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/scrub"
 )
@@ -27,13 +28,15 @@ type Config struct {
 	MinFreeInodes int64 `toml:"min_free_inodes"`
 	// IdentityDir has the issuing CA, invitations, and what is known of hosts. Its default is
 	// that of [pki.IdentityDir]. Empty means that no host can join, and nothing is recorded.
-	IdentityDir config.Path  `toml:"identity_dir"`
-	TLS         TLSConfig    `toml:"tls"`
-	Auth        AuthConfig   `toml:"auth"`
-	Proxy       ProxyConfig  `toml:"proxy"`
-	Limits      LimitsConfig `toml:"limits"`
-	Scrub       scrub.Config `toml:"scrub"`
-	Admin       admin.Config `toml:"admin"`
+	IdentityDir config.Path `toml:"identity_dir"`
+	// LogFormat is that of the daemon.
+	LogFormat logging.Format `toml:"log_format"`
+	TLS       TLSConfig      `toml:"tls"`
+	Auth      AuthConfig     `toml:"auth"`
+	Proxy     ProxyConfig    `toml:"proxy"`
+	Limits    LimitsConfig   `toml:"limits"`
+	Scrub     scrub.Config   `toml:"scrub"`
+	Admin     admin.Config   `toml:"admin"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -77,6 +80,7 @@ func DefaultConfig() Config {
 		DataDir:       "/var/lib/cis490",
 		MinFree:       256 << 20,
 		MinFreeInodes: 1024,
+		LogFormat:     logging.Text,
 		TLS: TLSConfig{
 			CertFile:     "/etc/cis490/pki/server.crt",
 			KeyFile:      "/etc/cis490/pki/server.key",

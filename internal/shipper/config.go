@@ -13,6 +13,7 @@ import (
 	"cis490/internal/credentials"
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
+	"cis490/internal/logging"
 	"cis490/internal/pki"
 	"cis490/internal/settling"
 	"cis490/internal/shipped"
@@ -61,8 +62,10 @@ type Config struct {
 	Retention shipped.RetentionConfig `toml:"retention"`
 	// MetricsFile is where a single pass writes metrics, for the textfile collector of node_exporter.
 	// Empty disables it.
-	MetricsFile config.Path  `toml:"metrics_file"`
-	Admin       admin.Config `toml:"admin"`
+	MetricsFile config.Path `toml:"metrics_file"`
+	// LogFormat is that of the daemon and of the commands.
+	LogFormat logging.Format `toml:"log_format"`
+	Admin     admin.Config   `toml:"admin"`
 }
 
 // ReceiverConfig locates the receiver, and names this host's credentials.
@@ -98,6 +101,7 @@ func DefaultConfig() Config {
 		Packers:        2,
 		Senders:        16,
 		Order:          Oldest,
+		LogFormat:      logging.Text,
 		Receiver:       ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
 		Admin:          admin.Default("127.0.0.1:9491"),
 		Limits:         LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},

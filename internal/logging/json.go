@@ -1,0 +1,116 @@
+package logging
+
+import (
+	"context"
+	"encoding"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+
+	"cis490/internal/printable"
+)
+
+// valueLimits are the maximum numbers of bytes of a value and of the message. The next one is tried
+// if an object is longer than [MaxLine].
+var valueLimits = [...]int{MaxLine, 4 << 10, 512, 64}
+
+// formatJSON returns an event as one JSON object, after the level for journald if that reads it.
+// Strings are printable ASCII even once they are decoded. What does not fit ends in "...", as in
+// text.
+func (h *handler) formatJSON(ctx context.Context, r slog.Record) (string, error) {
+	prefix := ""
+	if h.style.Form == ForJournal {
+		prefix = priorityPrefix(r.Level)
+	}
+	for _, limit := range valueLimits {
+		attrs, err := h.formatAttrs(ctx, r, func(w io.Writer) slog.Handler {
+			return slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+				return plainAttr(groups, a, limit)
+			}})
+		})
+		if err != nil {
+			return "", err
+		}
+		line := prefix + jsonHead(r, limit) + escapeJSON(strings.TrimPrefix(attrs, `{"level":"INFO","msg":""`))
+		if len(line) < MaxLine {
+			return line, nil
+		}
+	}
+	return prefix + jsonHead(r, valueLimits[len(valueLimits)-1]) + `,"attributes":"..."}`, nil
+}
+
+// jsonHead returns the beginning of the object: time, level and message.
+func jsonHead(r slog.Record, limit int) string {
+	head := "{"
+	if !r.Time.IsZero() {
+		head += `"time":"` + r.Time.UTC().Format(timeFormat) + `",`
+	}
+	return head + `"level":"` + r.Level.String() + `","msg":` + strconv.Quote(printable.Clip(printable.Text(r.Message), limit))
+}
+
+// plainAttr returns an attribute whose value is a number, true or false, or a string as in text.
+func plainAttr(groups []string, a slog.Attr, limit int) slog.Attr {
+	if a.Equal(slog.Attr{}) {
+		return a // a handler leaves it out
+	}
+	switch v := a.Value; v.Kind() {
+	case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindFloat64:
+	case slog.KindTime:
+		a.Value = slog.StringValue(v.Time().UTC().Format(timeFormat))
+	case slog.KindAny:
+		if _, own := v.Any().(slog.Level); own && len(groups) == 0 && a.Key == slog.LevelKey {
+			return a // of the record: see formatAttrs
+		}
+		a.Value = plainString(textOf(v.Any()), limit)
+	default:
+		a.Value = plainString(v.String(), limit)
+	}
+	if len(groups) == 0 && slices.Contains([]string{slog.TimeKey, slog.LevelKey, slog.MessageKey}, a.Key) && a.Value.String() != "" {
+		a.Key += "_" // or it would replace that of the record
+	}
+	a.Key = printable.Clip(printable.Text(a.Key), limit)
+	return a
+}
+
+func plainString(s string, limit int) slog.Value {
+	return slog.StringValue(printable.Clip(printable.Text(s), limit))
+}
+
+// textOf returns a value as slog.TextHandler shows it.
+func textOf(v any) string {
+	switch v := v.(type) {
+	case encoding.TextMarshaler:
+		text, err := v.MarshalText()
+		if err != nil {
+			return "!ERROR:" + err.Error()
+		}
+		return string(text)
+	case []byte:
+		return string(v)
+	}
+	return fmt.Sprintf("%+v", v)
+}
+
+// escapeJSON escapes what JSON permits and what is not printable ASCII: names of groups.
+func escapeJSON(s string) string {
+	if !strings.ContainsFunc(s, isUnprintable) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if !isUnprintable(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
+}
+
+func isUnprintable(r rune) bool { return r < ' ' || r > '~' }
