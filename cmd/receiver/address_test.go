@@ -17,6 +17,7 @@ import (
 	"cis490/internal/fixture"
 	"cis490/internal/serviceuser"
 	"cis490/internal/systemd"
+	"cis490/internal/terminal"
 )
 
 // TestSocketUnitDecidesAboutTheAddress: with a socket the key listen is not used.
@@ -146,7 +147,7 @@ func TestFactsFitATerminal(t *testing.T) {
 		},
 	}
 	var out bytes.Buffer
-	fixture.Must(t, printFacts(&out, f))
+	fixture.Must(t, printFacts(&out, terminal.Painter{}, f))
 	golden := filepath.Join("testdata", "check.golden")
 	if *update {
 		fixture.Must(t, os.WriteFile(golden, out.Bytes(), 0o644))

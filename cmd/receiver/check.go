@@ -20,6 +20,7 @@ import (
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
+	"cis490/internal/terminal"
 )
 
 // checkFacts is the result of a check.
@@ -112,7 +113,7 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	if asJSON {
 		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
-	return printFacts(c.OutOrStdout(), f)
+	return printFacts(c.OutOrStdout(), terminal.NewPainter(c.OutOrStdout()), f)
 }
 
 // examineHost checks the key, the port and the space as the receiver's user, and the
@@ -175,7 +176,7 @@ func runCheckDisk(c *cobra.Command, o *options) error {
 	return startError(c.Context(), cfg.CheckMoves(), o.config)
 }
 
-func printFacts(to io.Writer, f checkFacts) error {
+func printFacts(to io.Writer, paint terminal.Painter, f checkFacts) error {
 	listen := f.Address
 	if f.From != "listen" {
 		listen += ", from " + f.From
@@ -196,7 +197,7 @@ func printFacts(to io.Writer, f checkFacts) error {
 	if err := cli.PrintRows(to, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(to, "ok")
+	_, err := fmt.Fprintln(to, paint.Paint("ok", terminal.Good))
 	return err
 }
 

@@ -22,6 +22,7 @@ import (
 	"cis490/internal/hosts"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
+	"cis490/internal/terminal"
 )
 
 // hostsCommand returns "receiver hosts".
@@ -52,7 +53,8 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
 		cfg, err := o.openDataDir(c)
-		return func(w io.Writer) error { return showHosts(w, cfg, asJSON) }, err
+		paint := terminal.NewPainter(c.OutOrStdout())
+		return func(w io.Writer) error { return showHosts(w, paint, cfg, asJSON) }, err
 	})
 	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
 		cfg, err := o.openDataDir(c)
@@ -204,7 +206,7 @@ func printChange(c *cobra.Command, h datadir.HostChange) error {
 		return printf(out, "%s: already removed, since %s\n", h.Host, timeOf(h.Since))
 	case h.State == datadir.HostDisabled && h.Changed:
 		if !h.Known {
-			fmt.Fprintf(c.ErrOrStderr(), "receiver: note: host %s has stored nothing here yet; is the name right?\n", h.Host)
+			cli.Note(c, "host %s has stored nothing here yet; is the name right?", h.Host)
 		}
 		return printf(out, "%s: disabled\n", h.Host)
 	case h.State == datadir.HostDisabled:
@@ -230,7 +232,7 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hosts.Host, fleet.Moment, 
 	return list, at, explainNoDataDir(err)
 }
 
-func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
+func showHosts(w io.Writer, paint terminal.Painter, cfg receiver.Config, asJSON bool) error {
 	list, at, err := listHosts(cfg, time.Now())
 	if err != nil {
 		return err
@@ -238,7 +240,7 @@ func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
 	if asJSON {
 		return cli.WriteJSONList(w, list)
 	}
-	if err := printHosts(w, list); err != nil {
+	if err := printHosts(w, paint, list); err != nil {
 		return err
 	}
 	if at.ReceiverDown && len(list) > 0 {
@@ -249,15 +251,25 @@ func showHosts(w io.Writer, cfg receiver.Config, asJSON bool) error {
 	return printRotation(w, list)
 }
 
+// hostColors are those of the states of a host.
+var hostColors = map[string]terminal.Color{
+	string(datadir.HostActive): terminal.Good, string(datadir.HostDisabled): terminal.Fair, string(datadir.HostRemoved): terminal.Faint,
+	string(hosts.Expired): terminal.Bad, string(hosts.Revoked): terminal.Bad,
+}
+
 // printHosts prints the name last, since it may be long.
-func printHosts(w io.Writer, list []hosts.Host) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func printHosts(w io.Writer, paint terminal.Painter, list []hosts.Host) error {
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STATE\tSTORED\tWAITING\tHELD\tFREE\tCERT UNTIL\tCONTACT\tHOST")
 	for _, h := range list {
 		stored, waiting, held, free := formatReport(h)
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", h.State, stored, waiting, held, free, formatExpiry(h), formatContact(h), h.Name())
 	}
 	if err := table.Flush(); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, paint.PaintFirstWords(b.String(), hostColors)); err != nil {
 		return err
 	}
 	return printHostNotes(w, list)

@@ -87,7 +87,7 @@ func noteUnknownHost(c *cobra.Command, episodes, host string) {
 		return
 	}
 	if _, err := os.Lstat(filepath.Join(episodes, host)); errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(c.ErrOrStderr(), "%s: note: host %s has stored nothing here yet; is the name right?\n", c.Root().Name(), host)
+		cli.Note(c, "host %s has stored nothing here yet; is the name right?", host)
 	}
 }
 

@@ -150,7 +150,7 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 	}
 	changed, err := ca.ReplaceIssuing(dir, identity)
 	if errors.Is(err, pki.ErrNoIssuing) {
-		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join, and do not renew by themselves\n")
+		cli.Note(c, "there is no issuing CA, so hosts cannot join, and do not renew by themselves")
 		err = nil
 	}
 	if err := errors.Join(err, give()); err != nil {
@@ -199,7 +199,7 @@ func checkReady(c *cobra.Command, cfg receiver.Config, force bool) error {
 		return err
 	}
 	if open := openInvitations(list); open > 0 {
-		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: %s will not work any more: invite again\n", english.Plural(open, "open invitation", ""))
+		cli.Note(c, "%s will not work any more: invite again", english.Plural(open, "open invitation", ""))
 	}
 	unready := notReady(list)
 	if len(unready) == 0 {

@@ -115,7 +115,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 	}
 	next := "invite HOST"
 	if !signs {
-		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: there is no issuing CA, so hosts cannot join\n")
+		cli.Note(c, "there is no issuing CA, so hosts cannot join")
 		next = fmt.Sprintf("pki issue HOST --dir %s --out HOST", dir)
 	}
 	return finishSetup(c, o, started, next)
@@ -123,9 +123,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 
 // noteUnused names the flags that what was kept does not follow.
 func noteUnused(c *cobra.Command, cfg receiver.Config, listen string, init ca.InitOptions) {
-	note := func(format string, args ...any) {
-		fmt.Fprintf(c.ErrOrStderr(), "receiver: note: "+format+"\n", args...)
-	}
+	note := func(format string, args ...any) { cli.Note(c, format, args...) }
 	if c.Flags().Changed("listen") && listen != cfg.Listen {
 		note("--listen %s is not used: the configuration says listen = %q", listen, cfg.Listen)
 	}

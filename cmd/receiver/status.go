@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
+	"cis490/internal/terminal"
 )
 
 // statusCommand returns "receiver status".
@@ -40,6 +42,7 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
 		cfg, err := o.openDataDir(c)
+		paint := terminal.NewPainter(c.OutOrStdout())
 		return func(w io.Writer) error {
 			now := time.Now()
 			st, err := inspectStatus(cfg, now)
@@ -49,7 +52,7 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 			if asJSON {
 				return cli.WriteJSON(w, st)
 			}
-			return printState(w, st, now)
+			return printState(w, paint, st, now)
 		}, err
 	})
 	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
@@ -85,13 +88,13 @@ func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
 	return facts, nil
 }
 
-func describeSummary(s hosts.Summary) string {
+func describeSummary(paint terminal.Painter, s hosts.Summary) string {
 	text := fmt.Sprintf("%d active", s.Active)
 	if s.Critical > 0 {
-		text += fmt.Sprintf(", %d critical", s.Critical)
+		text += ", " + paint.Paint(fmt.Sprintf("%d critical", s.Critical), terminal.Bad)
 	}
 	if s.Warning > 0 {
-		text += fmt.Sprintf(", %d with warnings", s.Warning)
+		text += ", " + paint.Paint(fmt.Sprintf("%d with warnings", s.Warning), terminal.Fair)
 	}
 	text += fmt.Sprintf("; %d waiting, %d held there", s.Waiting, s.Held)
 	if s.Critical+s.Warning > 0 {
@@ -149,10 +152,21 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 	return result, nil
 }
 
-func printState(to io.Writer, st statusFacts, now time.Time) error {
-	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+func printState(to io.Writer, paint terminal.Painter, st statusFacts, now time.Time) error {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	printStateRows(w, paint, st, now)
+	printFoundRows(w, st)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(to, paint.PaintFirstWords(b.String(), map[string]terminal.Color{"problem": terminal.Bad}))
+	return err
+}
+
+func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now time.Time) {
 	fmt.Fprintf(w, "data\t%s\n", printable.Text(st.DataDir))
-	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(printable.Text(st.Running), st.RunningUnknown, "receiver"))
+	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(paint, terminal.Bad, printable.Text(st.Running), st.RunningUnknown, "receiver"))
 	free := humanize.IBytes(uint64(st.FreeBytes))
 	if st.FreeBytes == durable.UnknownSpace {
 		free = "an unknown amount is"
@@ -177,7 +191,7 @@ func printState(to io.Writer, st statusFacts, now time.Time) error {
 	}
 	fmt.Fprintf(w, "hosts\t%s\n", disabled)
 	if st.Hosts != nil && st.Hosts.Active > 0 {
-		fmt.Fprintf(w, "reports\t%s\n", describeSummary(*st.Hosts))
+		fmt.Fprintf(w, "reports\t%s\n", describeSummary(paint, *st.Hosts))
 	}
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st.Status, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
@@ -188,6 +202,10 @@ func printState(to io.Writer, st statusFacts, now time.Time) error {
 			cli.FormatAgo(st.Scrub.WholeSince, now)
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
+}
+
+// printFoundRows prints what is wrong.
+func printFoundRows(w io.Writer, st statusFacts) {
 	if n := st.Scrub.HostsUnreadable; n > 0 {
 		fmt.Fprintf(w, "problem\t%d hosts have a directory that cannot be listed: none of their archives was read\n", n)
 	}
@@ -203,7 +221,6 @@ func printState(to io.Writer, st statusFacts, now time.Time) error {
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", printable.Text(p))
 	}
-	return w.Flush()
 }
 
 func scrubLine(st receiver.Status, now time.Time) string {

@@ -17,6 +17,7 @@ import (
 	"cis490/internal/hostdir"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/terminal"
 	"cis490/internal/uplink"
 )
 
@@ -151,7 +152,7 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 	if o.json {
 		return cli.WriteJSON(c.OutOrStdout(), f)
 	}
-	return printFacts(c.OutOrStdout(), f)
+	return printFacts(c.OutOrStdout(), terminal.NewPainter(c.OutOrStdout()), f)
 }
 
 // examineHost checks files, directories, key and space as the shipper's user. Root could
@@ -213,7 +214,7 @@ func checkMoves(cfg shipper.Config) error {
 	return err
 }
 
-func printFacts(to io.Writer, f checkFacts) error {
+func printFacts(to io.Writer, paint terminal.Painter, f checkFacts) error {
 	rows := []cli.TableRow{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
 	for i, name := range []string{"episodes", "outbox", "shipped"} {
 		rows = append(rows, cli.FolderRow(name, f.Folders[i]))
@@ -223,6 +224,6 @@ func printFacts(to io.Writer, f checkFacts) error {
 	if err := cli.PrintRows(to, append(rows, f.SpaceRows()...)); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(to, "ok")
+	_, err := fmt.Fprintln(to, paint.Paint("ok", terminal.Good))
 	return err
 }

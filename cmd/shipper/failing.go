@@ -11,6 +11,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
+	"cis490/internal/terminal"
 )
 
 // maxReportAge is how long the report of a running shipper counts as current. It is written
@@ -38,7 +39,7 @@ func reportAge(st shipper.Status, now time.Time) string {
 }
 
 // receiverLine describes whether the receiver accepts uploads, and how old that is.
-func receiverLine(st shipper.Status, now time.Time) string {
+func receiverLine(paint terminal.Painter, st shipper.Status, now time.Time) string {
 	ago := func(t time.Time) string { return cli.FormatAgo(t, now) }
 	last := ""
 	if !st.AnsweredAt.IsZero() {
@@ -49,19 +50,19 @@ func receiverLine(st shipper.Status, now time.Time) string {
 		if now.Sub(st.AnsweredAt) > maxSilence {
 			return "last answered " + ago(st.AnsweredAt) + "; an upload is in progress"
 		}
-		return "answers, asked " + ago(st.AnsweredAt)
+		return paint.Paint("answers", terminal.Good) + ", asked " + ago(st.AnsweredAt)
 	case shipper.ReceiverDown:
-		return "not accepting uploads, see below" + last
+		return paint.Paint("not accepting uploads", terminal.Bad) + ", see below" + last
 	case shipper.ReceiverAsked:
 		return "is being asked" + last
 	}
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
-		return "unknown, no shipper is running" + last
+		return paint.Paint("unknown", terminal.Fair) + ", no shipper is running" + last
 	case st.ReportedAt.IsZero():
-		return "unknown, no report yet"
+		return paint.Paint("unknown", terminal.Fair) + ", no report yet"
 	}
-	return "unknown, last report " + ago(st.ReportedAt) + last
+	return paint.Paint("unknown", terminal.Fair) + ", last report " + ago(st.ReportedAt) + last
 }
 
 // maxSilence is longer than the interval between pings: after it, an upload in progress is
@@ -69,7 +70,7 @@ func receiverLine(st shipper.Status, now time.Time) string {
 const maxSilence = 10 * time.Minute
 
 // printFailing shows what a shipper reports and the directories do not show.
-func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
+func printFailing(to io.Writer, paint terminal.Painter, st shipper.Status, now time.Time) error {
 	var b strings.Builder
 	if st.Receiver != nil {
 		fmt.Fprintf(&b, "\nreceiver has not accepted uploads since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
@@ -83,7 +84,7 @@ func printFailing(to io.Writer, st shipper.Status, now time.Time) error {
 	}
 	for _, f := range st.Failing {
 		fmt.Fprintf(&b, "\n%s\n", f.Episode)
-		fmt.Fprintf(&b, "  failing, %s%s\n", attemptsText(f, now), nextTry(f, st, now))
+		fmt.Fprintf(&b, "  %s, %s%s\n", paint.Paint("failing", terminal.Fair), attemptsText(f, now), nextTry(f, st, now))
 		fmt.Fprintf(&b, "%s", wrapText(f.Cause))
 	}
 	if more := st.FailingTotal - len(st.Failing); more > 0 && len(st.Failing) > 0 {

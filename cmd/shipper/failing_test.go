@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
+	"cis490/internal/terminal"
 )
 
 // TestReceiverLineSaysWhatIsKnownAndOfWhen and no more.
@@ -26,7 +27,7 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown}, "unknown, no report yet"},
 		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown, ReportedAt: ago(2 * time.Hour)}, "unknown, last report 2 hours ago"},
 	} {
-		if got := receiverLine(c.st, now); got != c.want {
+		if got := receiverLine(terminal.Painter{}, c.st, now); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/outbox"
 	"cis490/internal/shipper"
+	"cis490/internal/terminal"
 )
 
 func heldCommand(o *options) *cobra.Command {
@@ -32,7 +33,7 @@ something is held.`,
 			if o.json {
 				err = listHeld(c.OutOrStdout(), st)
 			} else {
-				err = printHeld(c.OutOrStdout(), st, o.full, time.Now())
+				err = printHeld(c.OutOrStdout(), terminal.NewPainter(c.OutOrStdout()), st, o.full, time.Now())
 			}
 			return exitOf(st, err)
 		},
@@ -62,7 +63,7 @@ func listHeld(to io.Writer, st shipper.Status) error {
 
 // printHeld shows all that needs operator action, for 'held' and for 'status'; with full, with whole
 // digests.
-func printHeld(to io.Writer, st shipper.Status, full bool, now time.Time) error {
+func printHeld(to io.Writer, paint terminal.Painter, st shipper.Status, full bool, now time.Time) error {
 	var err error
 	line := func(format string, args ...any) {
 		if err == nil {
@@ -71,7 +72,7 @@ func printHeld(to io.Writer, st shipper.Status, full bool, now time.Time) error 
 	}
 	for _, h := range st.Held {
 		line("\n%s\n", h.Episode)
-		line("  %s, held %s\n", cmp.Or(asciiText(string(h.Reason)), "unknown"), cli.FormatAgo(h.HeldAt, now))
+		line("  %s, held %s\n", paint.Paint(cmp.Or(asciiText(string(h.Reason)), "unknown"), terminal.Bad), cli.FormatAgo(h.HeldAt, now))
 		line("  %s\n", asciiText(h.Cause))
 		if h.Digest != nil {
 			line("  local     %s\n", cli.ShortDigest(h.Digest.String(), full))
@@ -95,7 +96,7 @@ func printHeld(to io.Writer, st shipper.Status, full bool, now time.Time) error 
 		}
 	}
 	for _, u := range st.Unshippable {
-		line("\ncannot be shipped: %s\n", asciiText(u))
+		line("\n%s: %s\n", paint.Paint("cannot be shipped", terminal.Bad), asciiText(u))
 	}
 	return err
 }

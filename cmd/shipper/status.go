@@ -17,6 +17,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/printable"
 	"cis490/internal/shipper"
+	"cis490/internal/terminal"
 )
 
 func statusCommand(o *options) *cobra.Command {
@@ -41,7 +42,8 @@ With --check it prints one line for a monitoring system and exits with 0 (fine),
 	cli.AddFull(c, &o.full)
 	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
 		cfg, err := o.openAsUser(c)
-		return func(w io.Writer) error { return o.showStatus(w, cfg) }, err
+		paint := terminal.NewPainter(c.OutOrStdout())
+		return func(w io.Writer) error { return o.showStatus(w, paint, cfg) }, err
 	})
 	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
 		st, err := o.inspectStatus(c)
@@ -50,7 +52,7 @@ With --check it prints one line for a monitoring system and exits with 0 (fine),
 	return c
 }
 
-func (o *options) showStatus(w io.Writer, cfg shipper.Config) error {
+func (o *options) showStatus(w io.Writer, paint terminal.Painter, cfg shipper.Config) error {
 	st, err := inspectStatus(cfg)
 	if err != nil {
 		return err
@@ -58,7 +60,7 @@ func (o *options) showStatus(w io.Writer, cfg shipper.Config) error {
 	if o.json {
 		err = cli.WriteJSON(w, st)
 	} else {
-		err = printStatus(w, st, o.full, time.Now())
+		err = printStatus(w, paint, st, o.full, time.Now())
 	}
 	err = exitOf(st, err)
 	if st.StoreProblem != "" { // a shipper would not start
@@ -139,11 +141,31 @@ func exitOf(st shipper.Status, err error) error {
 	return err
 }
 
-func printStatus(to io.Writer, st shipper.Status, full bool, now time.Time) error {
-	w := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+func printStatus(to io.Writer, paint terminal.Painter, st shipper.Status, full bool, now time.Time) error {
+	if err := printStatusRows(to, paint, st, now); err != nil {
+		return err
+	}
+	if st.StoreProblem != "" {
+		fmt.Fprintf(to, "\n%s\n%s", paint.Paint("problem", terminal.Bad), wrapText(st.StoreProblem))
+	}
+	if err := printOldest(to, st, now); err != nil {
+		return err
+	}
+	if err := printFailing(to, paint, st, now); err != nil {
+		return err
+	}
+	if err := printHeld(to, paint, st, full, now); err != nil {
+		return err
+	}
+	return printStrays(to, st)
+}
+
+func printStatusRows(to io.Writer, paint terminal.Painter, st shipper.Status, now time.Time) error {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
-	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(asciiText(st.Running), st.RunningUnknown, "shipper"))
-	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(st, now))
+	fmt.Fprintf(w, "running\t%s\n", cli.DescribeHolder(paint, terminal.Fair, asciiText(st.Running), st.RunningUnknown, "shipper"))
+	fmt.Fprintf(w, "receiver\t%s\n", receiverLine(paint, st, now))
 	fmt.Fprintf(w, "store\t%s\n", describeStore(st))
 	fmt.Fprintf(w, "unfinished\t%s\n", describeUnfinished(st, now))
 	settling := ""
@@ -162,19 +184,15 @@ func printStatus(to io.Writer, st shipper.Status, full bool, now time.Time) erro
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if st.StoreProblem != "" {
-		fmt.Fprintf(to, "\nproblem\n%s", wrapText(st.StoreProblem))
+	colors := map[string]terminal.Color{}
+	if st.FailingTotal > 0 {
+		colors["failing"] = terminal.Fair
 	}
-	if err := printOldest(to, st, now); err != nil {
-		return err
+	if st.HeldTotal > 0 {
+		colors["held"] = terminal.Bad
 	}
-	if err := printFailing(to, st, now); err != nil {
-		return err
-	}
-	if err := printHeld(to, st, full, now); err != nil {
-		return err
-	}
-	return printStrays(to, st)
+	_, err := io.WriteString(to, paint.PaintFirstWords(b.String(), colors))
+	return err
 }
 
 // describeUnfinished describes how many episodes have no marker, and when the last one finished.

@@ -88,7 +88,7 @@ func AdminError(err error) error {
 // Finish prints the notes to stderr and returns all errors.
 func (k *CheckReport) Finish(c *cobra.Command) error {
 	for _, note := range k.Notes {
-		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", c.Root().Name(), note)
+		Note(c, "%s", note)
 	}
 	return errors.Join(k.errs...)
 }

@@ -127,10 +127,7 @@ func printErrors(root *cobra.Command, err error) {
 		defer close(printed)
 		for _, e := range splitErrors(err) {
 			if exit, ok := e.(*ExitError); !ok || exit.Err != nil {
-				text := serviceuser.Explain(e, CheckLine(root)).Error()
-				for line := range strings.SplitSeq(text, "\n") { // the faults of a file are one error
-					fmt.Fprintf(root.ErrOrStderr(), "%s: %s\n", root.Name(), line)
-				}
+				printError(root, serviceuser.Explain(e, CheckLine(root)).Error())
 			}
 		}
 	}()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"cis490/internal/terminal"
 )
 
 // FormatAgo describes a time in the past in words. A time in the future means that the clock was
@@ -19,10 +21,11 @@ func FormatAgo(at, now time.Time) string {
 	return humanize.RelTime(at, now, "ago", "")
 }
 
-// DescribeHolder describes the process that holds the lock of a daemon, for a status.
-func DescribeHolder(holder string, unknown bool, daemon string) string {
+// DescribeHolder describes the process that holds the lock of a daemon, for a status. If none does,
+// that has the given colour.
+func DescribeHolder(paint terminal.Painter, none terminal.Color, holder string, unknown bool, daemon string) string {
 	if unknown {
 		return "unknown: only root and the " + daemon + "'s user can read the lock"
 	}
-	return cmp.Or(holder, "no")
+	return cmp.Or(holder, paint.Paint("no", none))
 }

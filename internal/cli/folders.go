@@ -37,7 +37,7 @@ func MissingDirs(paths ...config.Path) []string {
 // NoteLiteral is the warning of [LogFolders] for a command without a log.
 func NoteLiteral(c *cobra.Command, literal []config.Path) {
 	for _, path := range literal {
-		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %+q is taken literally: nothing expands ~ and $ here\n", c.Root().Name(), string(path))
+		Note(c, "%+q is taken literally: nothing expands ~ and $ here", string(path))
 	}
 }
 
@@ -64,7 +64,7 @@ func CheckDisks(c *cobra.Command, dirs ...string) error {
 		case errors.Is(err, durable.ErrNoLinks):
 			return UsageError(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
 		case errors.Is(err, fs.ErrPermission):
-			fmt.Fprintf(c.ErrOrStderr(), "%s: note: the file system of %s was not tried: %v\n", c.Root().Name(), path, err)
+			Note(c, "the file system of %s was not tried: %v", path, err)
 		case err != nil:
 			return err
 		default:

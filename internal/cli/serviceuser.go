@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"cis490/internal/serviceuser"
@@ -13,7 +11,7 @@ import (
 func BecomeServiceUser(c *cobra.Command, s serviceuser.State) error {
 	_, notes, err := serviceuser.Become(s)
 	if notes != nil {
-		fmt.Fprintf(c.ErrOrStderr(), "%s: note: %v\n", c.Root().Name(), notes)
+		Note(c, "%v", notes)
 	}
 	return err
 }
