@@ -59,7 +59,7 @@ var importRules = map[string]importRule{
 	"internal/hostrecord":  {"durable episode pki", "what a receiver remembers of a host: what follows from it is decided by gate and the receiver"},
 	"internal/gate":        {"digest episode hostrecord pki printable", "says who is at the other end, not what they may send"},
 	"internal/ca":          {"durable episode pki serviceuser", "what an operator does with a directory of CAs: its commands stay root"},
-	"internal/revocation":  {"ca episode pki printable", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
+	"internal/revocation":  {"ca episode pki printable suggestion", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
 	"internal/rotation":    {"ca durable pki revocation serviceuser", "replaces a directory of CAs by another, with its revocations"},
 	"internal/invite":      {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
 	"internal/unixsocket":  {"durable", "a socket of any daemon, in a directory that other users may write to"},
@@ -120,9 +120,10 @@ var owners = map[string]string{
 	"github.com/BurntSushi/toml":        "internal/config",
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
-	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/scripttest",
-	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/progress",
-	"golang.org/x/term":                 "cmd/shipper internal/cli internal/logging internal/progress internal/terminal",
+	"github.com/spf13/cobra":            "internal/cli internal/labtest internal/scripttest cmd/shipper cmd/receiver",
+	"github.com/spf13/pflag":            "internal/cli", // whose flags cobra's are
+	"github.com/dustin/go-humanize":     "internal/config internal/cli internal/progress cmd/shipper cmd/receiver",
+	"golang.org/x/term":                 "internal/logging internal/progress internal/terminal",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 

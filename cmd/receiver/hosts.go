@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -77,7 +78,7 @@ stay disabled, also across restarts, until 'receiver hosts enable'. Disabling a
 host again changes nothing, and a host that is not known yet can be disabled.`,
 		Example: `  receiver hosts disable lab-07
   receiver hosts disable lab-07 lab-08`,
-		Args: hostNames,
+		Args: hostNames, ValidArgsFunction: cli.CompleteNames(false, o.findHosts),
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
 				return datadir.DisableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts disable"), time.Now())
@@ -93,7 +94,7 @@ func enableCommand(o *options) *cobra.Command {
 		Long: `Enable serves disabled hosts again, from their next request on. A certificate
 that was revoked or has expired is still refused.`,
 		Example: `  receiver hosts enable lab-07`,
-		Args:    hostNames,
+		Args:    hostNames, ValidArgsFunction: cli.CompleteFrom(false, o.findDisabled),
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
 				changes, err := datadir.EnableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts enable"))
@@ -123,7 +124,7 @@ certificates is accepted again, and enable does not revert it. Stored archives
 stay. To use a name for another machine, or again, invite it:
 'receiver invite NAME --again'.`,
 		Example: `  receiver hosts remove lab-07`,
-		Args:    hostNames,
+		Args:    hostNames, ValidArgsFunction: cli.CompleteNames(false, o.findHosts),
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
 				changes, err := datadir.RemoveHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts remove"), time.Now())
@@ -191,23 +192,28 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 		return explainNoDataDir(err)
 	}
 	for _, h := range changes {
-		err = errors.Join(err, printChange(c, h))
+		noteUnknown(c, cfg, h)
+		err = errors.Join(err, printChange(c.OutOrStdout(), h))
 	}
 	return err
 }
 
-// printChange prints what changed for a host, and notes a possible mistake on stderr.
-func printChange(c *cobra.Command, h datadir.HostChange) error {
-	out := c.OutOrStdout()
+// noteUnknown notes that a host may be misspelled: nothing is known of it.
+func noteUnknown(c *cobra.Command, cfg receiver.Config, h datadir.HostChange) {
+	dirs := hostDirs(cfg)
+	if !h.Known && (h.Changed || h.State == datadir.HostActive) && !slices.Contains(cli.FindNames(string(h.Host), dirs...), string(h.Host)) {
+		cli.Note(c, "host %s has stored nothing here yet; %s", h.Host, questionHost(string(h.Host), dirs))
+	}
+}
+
+// printChange prints what changed for a host.
+func printChange(out io.Writer, h datadir.HostChange) error {
 	switch {
 	case h.State == datadir.HostRemoved && h.Changed:
 		return printf(out, "%s: removed\n", h.Host)
 	case h.State == datadir.HostRemoved:
 		return printf(out, "%s: already removed, since %s\n", h.Host, timeOf(h.Since))
 	case h.State == datadir.HostDisabled && h.Changed:
-		if !h.Known {
-			cli.Note(c, "host %s has stored nothing here yet; is the name right?", h.Host)
-		}
 		return printf(out, "%s: disabled\n", h.Host)
 	case h.State == datadir.HostDisabled:
 		return printf(out, "%s: already disabled, since %s\n", h.Host, timeOf(h.Since))

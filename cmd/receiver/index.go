@@ -46,12 +46,13 @@ type indexFlags struct {
 	full bool // print whole digests
 }
 
-func (f *indexFlags) addTo(c *cobra.Command) {
+func (f *indexFlags) addTo(c *cobra.Command, o *options) {
 	c.Flags().StringVar(&f.opts.EpisodesRoot, "episodes-root", "", "`DIR` of the archives (default: episodes in data_dir)")
 	c.Flags().StringVar(&f.opts.Index, "index", "", "index `FILE` (default: index.jsonl in data_dir)")
 	c.Flags().StringVar(&f.host, "host", "", "only the episodes of `HOST`")
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON, one object per line")
 	cli.AddFull(c, &f.full)
+	cli.CompleteFlag(c, "host", o.findHosts)
 }
 
 // fsckOptions fills in flags that are not set from the configuration, which it reads only then. If
@@ -87,7 +88,7 @@ func noteUnknownHost(c *cobra.Command, episodes, host string) {
 		return
 	}
 	if _, err := os.Lstat(filepath.Join(episodes, host)); errors.Is(err, fs.ErrNotExist) {
-		cli.Note(c, "host %s has stored nothing here yet; is the name right?", host)
+		cli.Note(c, "host %s has stored nothing here yet; %s", host, questionHost(host, storedHosts(episodes)))
 	}
 }
 
@@ -116,7 +117,7 @@ progress.`,
   receiver index backfill --host lab-01
   receiver index backfill --episodes-root copy/episodes --index copy/index.jsonl`,
 	}
-	f.addTo(c)
+	f.addTo(c, o)
 	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended without writing it")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		opts, err := f.fsckOptions(c, o)
@@ -204,7 +205,7 @@ progress.`,
   receiver index verify --deep --json
   receiver index verify --present --episodes-root part/episodes`,
 	}
-	f.addTo(c)
+	f.addTo(c, o)
 	c.Flags().BoolVar(&f.opts.Deep, "deep", false, "read and decode every archive and compare its sha256")
 	c.Flags().BoolVar(&f.opts.Present, "present", false, "check only archives that exist, for a partial copy")
 	c.Long += `

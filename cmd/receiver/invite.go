@@ -22,6 +22,7 @@ import (
 	"cis490/internal/invite"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/suggestion"
 )
 
 // inviteOptions are the flags of "receiver invite".
@@ -52,7 +53,8 @@ old certificates end when the new one is first used.`,
 		Example: `  sudo receiver invite lab-07
   sudo receiver invite lab-07 --again --valid 2h
   sudo receiver invite --list`,
-		Args: func(c *cobra.Command, args []string) error { return i.validateFlags(c, args) },
+		Args:              func(c *cobra.Command, args []string) error { return i.validateFlags(c, args) },
+		ValidArgsFunction: cli.CompleteNames(true, o.findHosts),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return runInvite(c, o, episode.Name(args[0]), i)
@@ -66,6 +68,7 @@ old certificates end when the new one is first used.`,
 	c.Flags().BoolVar(&i.list, "list", false, "list the invitations")
 	c.Flags().StringVar(&i.revoke, "revoke", "", "end the open invitations of a `HOST`")
 	c.Flags().BoolVar(&i.json, "json", false, "print JSON")
+	cli.CompleteFlagFrom(c, "revoke", o.findInvited)
 	return c
 }
 
@@ -233,7 +236,11 @@ func runInvitations(c *cobra.Command, o *options, i inviteOptions) error {
 	}
 	revoked, err := book.Revoke(c.Context(), i.revoke, now)
 	if err == nil && len(revoked) == 0 {
-		return fmt.Errorf("%s has no open invitation; see 'receiver invite --list'", i.revoke)
+		question := ""
+		if q := suggestion.Question(i.revoke, invitedHosts(string(cfg.IdentityDir))); q != "" {
+			question = " (" + q + ")"
+		}
+		return fmt.Errorf("%s has no open invitation%s; see 'receiver invite --list'", i.revoke, question)
 	}
 	for _, r := range revoked {
 		err = errors.Join(err, printf(c.OutOrStdout(), "%s: invitation %s revoked\n", r.Host, r.ID))

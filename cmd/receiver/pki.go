@@ -109,6 +109,7 @@ are revoked.`,
 		Args: checkArgs(hostArg, func(args []string) error {
 			return errors.Join(ca.CheckHost(episode.Name(args[0])), checkDays("days", days))
 		}),
+		ValidArgsFunction: cli.CompleteFrom(true, findIssued),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Valid = inDays(days)
 			issued, err := ca.IssueHost(dir, episode.Name(args[0]), out, o)
@@ -177,6 +178,7 @@ certificates that were revoked since the backup become valid again.`,
 		Args: checkArgs(func(cmd *cobra.Command, args []string) error {
 			return checkRevoke(cmd, args, serial)
 		}, nil),
+		ValidArgsFunction: cli.CompleteFrom(true, findIssued),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return revokeOne(cmd, dir, serial, cert)

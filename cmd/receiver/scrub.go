@@ -64,6 +64,7 @@ Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
 	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AliasFlag(c, "set-aside", "quarantine")
+	cli.CompleteFlag(c, "host", o.findHosts)
 	return c
 }
 

@@ -31,7 +31,7 @@ again and sent under a new name, EPISODE.conflict-SHA8. The receiver keeps its
 copy; nothing is replaced. Retry exits with 4 if it must ask the receiver and
 cannot reach it.`,
 		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --keep-both run-7",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: cli.CompleteNames(false, o.find(heldEpisodes)),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, up, err := o.openToAsk(c, keepBoth)
 			if err != nil {
@@ -69,7 +69,7 @@ func releaseEpisode(ctx context.Context, cfg shipper.Config, client uplink.Inven
 		err = shipped.ReleaseHold(cfg.DirsConfig(), name, accept)
 	}
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s is not held: see 'shipper status'", name)
+		err = fmt.Errorf("%s is not held%s: see 'shipper status'", name, questionName(string(name), heldEpisodes(cfg)))
 	}
 	return as, auditError(cfg, err)
 }

@@ -94,6 +94,10 @@ func Main(root *cobra.Command) int {
 func runCommand(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.Version = Version()
+	root.SetFlagErrorFunc(suggestFlag)
+	if isCompletion(args) {
+		limitFileCompletion(root)
+	}
 	begun := false
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		// cobra checks these later, when they look like failures.
@@ -261,7 +265,7 @@ func VersionCommand() *cobra.Command {
 // checkCommand returns an error if args name an unknown command. Without it, cobra would answer
 // --help and some others with the parent's help, and exit with 0.
 func checkCommand(root *cobra.Command, args []string) error {
-	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+	if isCompletion(args) {
 		return nil // the shell completes unfinished words
 	}
 	root.InitDefaultHelpCmd()

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"cis490/internal/suggestion"
 )
 
 // jsonAnnotation marks commands that can print JSON.
@@ -36,4 +40,22 @@ func AliasFlag(c *cobra.Command, former, name string) {
 	alias := *c.Flags().Lookup(name)
 	alias.Name, alias.Hidden = former, true
 	c.Flags().AddFlag(&alias)
+}
+
+// suggestFlag adds to the error of an unknown flag which one was likely meant.
+func suggestFlag(c *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
+	var known []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, "--"+f.Name)
+		}
+	})
+	if question := suggestion.Question("--"+unknown.GetSpecifiedName(), known); question != "" {
+		return fmt.Errorf("%w: %s", err, question)
+	}
+	return err
 }

@@ -75,6 +75,18 @@ func CountDisabled(dir string) (int, error) {
 	return len(list), err
 }
 
+// DisabledHosts returns the hosts that are disabled and were not removed, sorted.
+func DisabledHosts(dir string) ([]episode.Name, error) {
+	data, err := durable.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	list, _, err := loadDisabled(data)
+	maps.DeleteFunc(list, func(_ episode.Name, e disabledEntry) bool { return e.Removed })
+	return slices.Sorted(maps.Keys(list)), err
+}
+
 // addStored adds the hosts that have a folder of archives.
 func addStored(dir string, all map[episode.Name]Host) error {
 	r, err := store.OpenReader(filepath.Join(dir, "episodes"))

@@ -130,6 +130,13 @@ func cutSuffix(file string) (stem string, sealed, held bool) {
 	return stem, sealed, held
 }
 
+// CutHeld returns the name of the held episode that a file of the directory describes, or false.
+func CutHeld(file string) (episode.Name, bool) {
+	stem, held := strings.CutSuffix(file, heldEnd)
+	name, err := episode.ParseName(stem)
+	return name, held && err == nil
+}
+
 // Bytes returns the number of bytes that wait to be delivered.
 func (o *Outbox) Bytes() int64 { return o.bytes.Load() }
 

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/ca"
 	"cis490/internal/episode"
 	"cis490/internal/pki"
+	"cis490/internal/suggestion"
 )
 
 // RevokeHost adds all certificates of host to dir/hosts.crl and returns them. It keeps the entries
@@ -32,12 +33,18 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 	}
 	defer f.Close()
 	certs, broken := readAllRecords(f, records)
+	var known []string
 	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
 		id, err := pki.IDOf(cert)
+		known = append(known, string(id.Host))
 		return err != nil || id.Host != host || revoked.isFormer(cert)
 	})
 	if len(certs) == 0 {
-		return nil, errors.Join(fmt.Errorf("no certificate of host %s was issued from %s; see receiver pki list", host, f.Name), broken)
+		question := suggestion.Question(string(host), known)
+		if question != "" {
+			question = " (" + question + ")"
+		}
+		return nil, errors.Join(fmt.Errorf("no certificate of host %s%s was issued from %s; see receiver pki list", host, question, f.Name), broken)
 	}
 	var list []pki.Issued
 	for _, cert := range certs {
