@@ -123,7 +123,7 @@ var owners = map[string]string{
 	"github.com/spf13/cobra":            "internal/cli internal/labtest internal/scripttest cmd/shipper cmd/receiver",
 	"github.com/spf13/pflag":            "internal/cli", // whose flags cobra's are
 	"github.com/dustin/go-humanize":     "internal/config internal/cli internal/progress cmd/shipper cmd/receiver",
-	"golang.org/x/term":                 "internal/logging internal/progress internal/terminal",
+	"golang.org/x/term":                 "internal/cli internal/progress internal/terminal",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 

@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	"github.com/BurntSushi/toml"
+	"github.com/spf13/cobra"
 
+	"cis490/internal/cli"
 	"cis490/internal/fixture"
 	"cis490/internal/receiver"
 	"cis490/internal/shipper"
@@ -69,6 +71,33 @@ func TestExamplesShowEveryKey(t *testing.T) {
 			}
 			if has[key] != defaults[key] && !slices.Contains(c.differ, key) {
 				t.Errorf("%s: %s is %v; the default is %v", path, key, has[key], defaults[key])
+			}
+		}
+	}
+}
+
+// The pages lab-host.toml(5) and receiver.toml(5) are made from the examples, by a parser that is simpler
+// than TOML.
+func TestConfigPagesHaveEveryKey(t *testing.T) {
+	for page, defaults := range map[string]any{"lab-host.toml": shipper.DefaultConfig(), "receiver.toml": receiver.DefaultConfig()} {
+		dir := t.TempDir()
+		root := &cobra.Command{Use: "prog", Short: "Do it"}
+		root.AddCommand(cli.GenerateCommand(cli.Manual{Config: page}))
+		root.SetArgs([]string{"generate", "man", dir, "--example", filepath.Join("..", "etc", page+".example")})
+		fixture.Must(t, root.Execute())
+		text := fixture.ReadFile(t, filepath.Join(dir, page+".5"))
+		for key := range leaves(reflect.ValueOf(defaults), nil) {
+			table, name, found := strings.Cut(key, ".")
+			if !found {
+				table, name = "", key
+			}
+			_, below, _ := strings.Cut(text, ".SH KEYS\n")
+			if table != "" {
+				_, below, _ = strings.Cut(below, ".SS ["+table+"]\n")
+			}
+			below, _, _ = strings.Cut(below, "\n.SS ")
+			if !strings.Contains(below, "\\fB"+name+"\\fR = ") {
+				t.Errorf("%s(5) does not show %s", page, key)
 			}
 		}
 	}

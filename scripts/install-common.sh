@@ -239,14 +239,19 @@ place_files() {
 # that the same program writes the same files.
 make_docs() {
   if [ "$(binary_for "$1")" != "$(uname -m)" ]; then return 1; fi # it cannot run here
-  SOURCE_DATE_EPOCH=$(stat -c %Y "$1") "$1" generate man "$work/man" && "$1" generate completion "$work/completion"
+  local date
+  date=$(stat -c %Y "$1")
+  # An older program, which is uninstalled, makes no page about the configuration.
+  SOURCE_DATE_EPOCH=$date "$1" generate man "$work/man" --example "$source_dir/etc/$role_example" 2>/dev/null ||
+    SOURCE_DATE_EPOCH=$date "$1" generate man "$work/man" || return
+  "$1" generate completion "$work/completion"
 }
 
 # docs prints each page and completion that make_docs made, and its place below $share.
 docs() {
   local page
-  for page in "$work"/man/*.1; do
-    case $page in *-completion*) ;; *) echo "$page man/man1/${page##*/}" ;; esac
+  for page in "$work"/man/*.[15]; do
+    case $page in *-completion*) ;; *) echo "$page man/man${page##*.}/${page##*/}" ;; esac
   done
   echo "$work/completion/$role_program.bash bash-completion/completions/$role_program"
   echo "$work/completion/_$role_program zsh/site-functions/_$role_program"

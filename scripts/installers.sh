@@ -36,6 +36,7 @@ try() {
   refuses 0 'no change' "scripts/$script" --prefix "$root"
 
   grep -qi "print the version" "$root"/usr/local/share/man/man1/*-version.1 || die "$script: no manual page"
+  grep -q "log_format" "$root"/usr/local/share/man/man5/*.toml.5 || die "$script: no manual page of the configuration"
   bash -n "$root"/usr/local/share/bash-completion/completions/* || die "$script: no completion of bash"
 
   echo '# mine' >>"$root/etc/cis490/$config"

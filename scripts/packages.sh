@@ -53,11 +53,10 @@ fill() {
 
 man_pages() {
   local page
-  mkdir "$at/man"
-  "$here/$program" generate man "$at/pages"
-  rm -f "$at"/pages/*-completion*.1
-  for page in "$at"/pages/*; do gzip -9n <"$page" >"$at/man/${page##*/}.gz"; done
-  ln -s "$program.1.gz" "$at/man/$unit.1.gz"
+  mkdir -p "$at/man/man1" "$at/man/man5"
+  "$here/$program" generate man "$at/pages" --example "etc/${conf[0]}.example"
+  for page in "$at"/pages/*; do gzip -9n <"$page" >"$at/man/man${page##*.}/${page##*/}.gz"; done
+  ln -s "$program.1.gz" "$at/man/man1/$unit.1.gz"
 }
 
 docs() {

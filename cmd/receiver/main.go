@@ -66,6 +66,14 @@ receiver runs, 74 storage fault.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	manual := cli.Manual{Config: "receiver.toml", Files: []cli.ManFile{
+		{Path: receiver.DefaultConfigFile, Text: "the configuration"},
+		{Path: "/etc/cis490/pki", Text: "the CAs, and the receiver's certificate and key"},
+		{Path: "/var/lib/cis490/episodes", Text: "the archives, in a directory per host"},
+		{Path: "/var/lib/cis490/index.jsonl", Text: "the index: one row per archive"},
+		{Path: "/var/lib/cis490/quarantine", Text: "corrupt archives"},
+		{Path: "/var/lib/cis490-identity", Text: "the key that signs for hosts, invitations, and what is known of hosts"},
+	}}
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
 	return root
 }

@@ -122,9 +122,16 @@ shipper runs, 74 storage fault.`,
 	flags.StringVar(&o.config, "config", shipper.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVar(&o.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
+	manual := cli.Manual{Config: "lab-host.toml", Files: []cli.ManFile{
+		{Path: shipper.DefaultConfigFile, Text: "the configuration"},
+		{Path: "/var/lib/cis490/data/episodes", Text: "episodes, which are sent once they contain done.marker"},
+		{Path: "/var/lib/cis490/data/outbox", Text: "packed episodes, and the causes of held ones"},
+		{Path: "/var/lib/cis490/data/shipped", Text: "delivered episodes"},
+		{Path: "/var/lib/cis490-identity", Text: "the key and the certificate of a host that has joined"},
+	}}
 	root.AddCommand(cli.PrintsJSON(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
 		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o))...)
-	root.AddCommand(joinCommand(&o), cli.VersionCommand(), cli.GenerateCommand())
+	root.AddCommand(joinCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
 	return root
 }
 

@@ -7,12 +7,11 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
 
 // GenerateCommand writes files of the program's package. It is hidden, because users do not need
 // it.
-func GenerateCommand() *cobra.Command {
+func GenerateCommand(manual Manual) *cobra.Command {
 	c := &cobra.Command{
 		Use:    "generate",
 		Short:  "Write man pages and completions, for packages",
@@ -20,8 +19,15 @@ func GenerateCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		RunE:   func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newGenerator("man", "Write a man page for each command", generateMan),
-		newGenerator("completion", "Write completions for bash, zsh and fish", generateCompletion))
+	example := ""
+	man := newGenerator("man", "Write a man page for each command", func(root *cobra.Command, dir string) error {
+		if err := manual.writePages(root, dir); err != nil || example == "" {
+			return err
+		}
+		return manual.writeConfigPage(root, example, dir)
+	})
+	man.Flags().StringVar(&example, "example", "", "also write a page about the configuration, from the example in `FILE`")
+	c.AddCommand(man, newGenerator("completion", "Write completions for bash, zsh and fish", generateCompletion))
 	return c
 }
 
@@ -42,13 +48,6 @@ func newGenerator(name, short string, generate func(root *cobra.Command, dir str
 			return nil
 		},
 	}
-}
-
-// generateMan dates the pages by SOURCE_DATE_EPOCH, if it is set, for reproducible builds.
-func generateMan(root *cobra.Command, dir string) error {
-	root.DisableAutoGenTag = true // the date of a local build
-	header := &doc.GenManHeader{Section: "1", Source: root.Name() + " " + Version(), Manual: "CIS490"}
-	return doc.GenManTree(root, header, dir)
 }
 
 func generateCompletion(root *cobra.Command, dir string) error {
