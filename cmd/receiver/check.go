@@ -88,9 +88,21 @@ certificate.`,
 // runCheck checks all that a start would use. It reads first what only root may read, and
 // tries the port as a start would.
 func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
-	cfg, err := o.loadConfig()
+	f, err := examineAll(c, o, lenient)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		return cli.WriteJSON(c.OutOrStdout(), f)
+	}
+	return printFacts(c.OutOrStdout(), terminal.NewPainter(c.OutOrStdout()), f)
+}
+
+// examineAll checks what [runCheck] prints, and prints the notes.
+func examineAll(c *cobra.Command, o *options, lenient bool) (checkFacts, error) {
+	cfg, err := o.loadConfig()
+	if err != nil {
+		return checkFacts{}, err
 	}
 	cli.NoteLiteral(c, config.LiteralPaths(cfg))
 	k := &cli.CheckReport{Lenient: lenient, WasRoot: os.Geteuid() == 0}
@@ -101,19 +113,13 @@ func runCheck(c *cobra.Command, o *options, asJSON, lenient bool) error {
 	f.listenFacts, f.CheckReport = &at, k
 	// What root left is handed over whatever is wrong with the files.
 	if err := cli.BecomeServiceUser(c, stateOf(cfg)); err != nil {
-		return errors.Join(k.Finish(c), err)
+		return f, errors.Join(k.Finish(c), err)
 	}
 	// Root can read everything: the daemon's user must be able to.
 	k.AddError(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
 	f.User = serviceuser.Current().Name()
 	examineHost(cfg, &f, err == nil)
-	if err := k.Finish(c); err != nil {
-		return err
-	}
-	if asJSON {
-		return cli.WriteJSON(c.OutOrStdout(), f)
-	}
-	return printFacts(c.OutOrStdout(), terminal.NewPainter(c.OutOrStdout()), f)
+	return f, k.Finish(c)
 }
 
 // examineHost checks the key, the port and the space as the receiver's user, and the

@@ -69,7 +69,7 @@ disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
 }
 
 func disableCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	return withJSON(&cobra.Command{
 		Use:   "disable NAME...",
 		Short: "Refuse hosts immediately",
 		Long: `Disable refuses hosts from their next request on. A running receiver also
@@ -84,11 +84,11 @@ host again changes nothing, and a host that is not known yet can be disabled.`,
 				return datadir.DisableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts disable"), time.Now())
 			})
 		},
-	}
+	})
 }
 
 func enableCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	return withJSON(&cobra.Command{
 		Use:   "enable NAME...",
 		Short: "Serve disabled hosts again",
 		Long: `Enable serves disabled hosts again, from their next request on. A certificate
@@ -101,7 +101,13 @@ that was revoked or has expired is still refused.`,
 				return changes, errors.Join(err, checkEnabled(changes))
 			})
 		},
-	}
+	})
+}
+
+// withJSON adds --json to a command that changes hosts.
+func withJSON(c *cobra.Command) *cobra.Command {
+	addJSON(c, printsObjects)
+	return c
 }
 
 // checkEnabled returns an error for each host that was removed, and so not enabled.
@@ -116,7 +122,7 @@ func checkEnabled(changes []datadir.HostChange) error {
 }
 
 func removeCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	return withJSON(&cobra.Command{
 		Use:   "remove NAME...",
 		Short: "Refuse hosts until they join again",
 		Long: `Remove refuses hosts as 'receiver hosts disable' does, and for good: none of their
@@ -131,7 +137,7 @@ stay. To use a name for another machine, or again, invite it:
 				return changes, errors.Join(err, forgetReports(cfg, names, err))
 			})
 		},
-	}
+	})
 }
 
 // forgetReports removes what hosts have reported, unless they could not be removed.
@@ -193,7 +199,11 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 	}
 	for _, h := range changes {
 		noteUnknown(c, cfg, h)
-		err = errors.Join(err, printChange(c.OutOrStdout(), h))
+		if asksJSON(c) {
+			err = errors.Join(err, cli.WriteJSON(c.OutOrStdout(), h))
+		} else {
+			err = errors.Join(err, printChange(c.OutOrStdout(), h))
+		}
 	}
 	return err
 }

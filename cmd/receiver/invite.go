@@ -196,16 +196,25 @@ func receiverURLs(cfg receiver.Config, address string) ([]string, error) {
 	return urls, nil
 }
 
+// printedInvitation is what invite prints as JSON.
+type printedInvitation struct {
+	Host    episode.Name `json:"host_id"`
+	ID      string       `json:"id"`
+	Expires time.Time    `json:"expires"`
+	URLs    []string     `json:"urls"`
+	Token   string       `json:"token"`
+}
+
+// listedInvitation is an object of --list.
+type listedInvitation struct {
+	invite.Invitation
+	State invite.State `json:"state"`
+}
+
 // printInvitation prints the line for the host alone on stdout, so that a script can use it.
 func printInvitation(c *cobra.Command, t invite.Token, asJSON bool) error {
 	if asJSON {
-		return cli.WriteJSON(c.OutOrStdout(), struct {
-			Host    episode.Name `json:"host_id"`
-			ID      string       `json:"id"`
-			Expires time.Time    `json:"expires"`
-			URLs    []string     `json:"urls"`
-			Token   string       `json:"token"`
-		}{t.Host, t.ID, t.Expires, t.URLs, t.String()})
+		return cli.WriteJSON(c.OutOrStdout(), printedInvitation{t.Host, t.ID, t.Expires, t.URLs, t.String()})
 	}
 	fmt.Fprintf(c.ErrOrStderr(), "Run this on %s, once, before %s UTC. The token is a secret until then.\nThe host connects to %s.\n",
 		t.Host, t.Expires.UTC().Format("2006-01-02 15:04"), strings.Join(t.URLs, " or "))
@@ -242,6 +251,9 @@ func runInvitations(c *cobra.Command, o *options, i inviteOptions) error {
 		}
 		return fmt.Errorf("%s has no open invitation%s; see 'receiver invite --list'", i.revoke, question)
 	}
+	if i.json {
+		return errors.Join(printInvitationsJSON(c.OutOrStdout(), revoked, now), err)
+	}
 	for _, r := range revoked {
 		err = errors.Join(err, printf(c.OutOrStdout(), "%s: invitation %s revoked\n", r.Host, r.ID))
 	}
@@ -251,10 +263,7 @@ func runInvitations(c *cobra.Command, o *options, i inviteOptions) error {
 func printInvitationsJSON(w io.Writer, list []invite.Invitation, now time.Time) error {
 	for _, i := range list {
 		i.SecretSHA256 = "" // is left out
-		if err := cli.WriteJSON(w, struct {
-			invite.Invitation
-			State invite.State `json:"state"`
-		}{i, i.State(now)}); err != nil {
+		if err := cli.WriteJSON(w, listedInvitation{i, i.State(now)}); err != nil {
 			return err
 		}
 	}

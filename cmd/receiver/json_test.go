@@ -3,16 +3,33 @@ package main
 import (
 	"testing"
 
+	"cis490/internal/cli"
+	"cis490/internal/datadir"
 	"cis490/internal/fixture"
+	"cis490/internal/fsck"
 	"cis490/internal/hosts"
+	"cis490/internal/pki"
+	"cis490/internal/scrub"
+	"cis490/internal/serviceuser"
 )
 
 func TestJSONMembersAreDocumented(t *testing.T) {
 	const page = "../../docs/json.md"
-	fixture.CheckMembers(t, page, "receiver hosts", hosts.Host{})
-	fixture.CheckMembers(t, page, "receiver hosts", hosts.Report{})
-	fixture.CheckMembers(t, page, "receiver hosts", hosts.Certificate{})
-	fixture.CheckMembers(t, page, "receiver hosts", hosts.Rotation{})
-	fixture.CheckMembers(t, page, "receiver status", statusFacts{})
-	fixture.CheckMembers(t, page, "receiver status", hosts.Summary{})
+	for section, structs := range map[string][]any{
+		"receiver hosts":                         {hosts.Host{}, hosts.Report{}, hosts.Certificate{}, hosts.Rotation{}},
+		"receiver status":                        {statusFacts{}, hosts.Summary{}},
+		"receiver hosts disable, enable, remove": {datadir.HostChange{}},
+		"receiver store":                         {datadir.StoreChange{}},
+		"receiver invite":                        {printedInvitation{}},
+		"receiver scrub":                         {scrub.Finding{}, scrub.Progress{}},
+		"receiver index verify":                  {fsck.Finding{}, fsck.VerifyReport{}},
+		"receiver index backfill":                {fsck.BackfillReport{}},
+		"receiver pki":                           {createdCAs{}, issuedCertificate{}, pki.Issued{}, revokedCertificates{}, revokedCertificate{}, renewedCertificate{}, rotationReport{}},
+		"receiver setup":                         {setupReport{}},
+		"check":                                  {checkFacts{}, listenFacts{}, cli.CheckReport{}, cli.Space{}, serviceuser.Folder{}, serviceuser.Secret{}},
+	} {
+		for _, s := range structs {
+			fixture.CheckMembers(t, page, section, s)
+		}
+	}
 }

@@ -60,6 +60,13 @@ The names are the DNS names and IP addresses by which hosts reach the receiver.`
 			if err := ca.Init(dir, o); err != nil {
 				return err
 			}
+			if asksJSON(cmd) {
+				return cli.WriteJSON(cmd.OutOrStdout(), createdCAs{
+					Dir: dir, CAFile: filepath.Join(dir, "ca.crt"), ClientCAFile: filepath.Join(dir, "hosts-ca.crt"),
+					CertFile: filepath.Join(dir, "server.crt"), KeyFile: filepath.Join(dir, "server.key"), CRLFile: filepath.Join(dir, "hosts.crl"),
+					Issuing: !o.Offline, CertDays: days,
+				})
+			}
 			return printf(cmd.OutOrStdout(), `%[1]s now holds:
   ca.crt        for the hosts: the CA of the receiver (ca_file)
   hosts-ca.crt  for the receiver: the CA of the hosts (client_ca_file)
@@ -73,6 +80,7 @@ Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
 		},
 	}
 	dirFlag(cmd, &dir)
+	addJSON(cmd, printsObject)
 	cmd.Flags().BoolVar(&o.Offline, "offline", false, "create no issuing CAs: only the roots can sign")
 	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "DNS `NAMES` and IPs of the receiver (required)")
 	cmd.Flags().StringVar(&o.TrustDomain, "trust-domain", pki.DefaultTrustDomain, "trust `DOMAIN` of the hosts")
@@ -80,6 +88,18 @@ Next, for each host: receiver pki issue HOST --dir %[1]s --out DIR
 	cmd.Flags().IntVar(&caDays, "ca-days", asDays(ca.DefaultCAValid), "make the CAs valid for `N` days")
 	mustMark(cmd.MarkFlagRequired("name"))
 	return cmd
+}
+
+// createdCAs is what init prints as JSON.
+type createdCAs struct {
+	Dir          string `json:"dir"`
+	CAFile       string `json:"ca_file"`
+	ClientCAFile string `json:"client_ca_file"`
+	CertFile     string `json:"cert_file"`
+	KeyFile      string `json:"key_file"`
+	CRLFile      string `json:"crl_file"`
+	Issuing      bool   `json:"issuing"`   // there are issuing CAs
+	CertDays     int    `json:"cert_days"` // for which the receiver's certificate is valid
 }
 
 // issuingFiles describes the files of the issuing CAs.
@@ -116,21 +136,35 @@ are revoked.`,
 			if err != nil {
 				return err
 			}
-			key := filepath.Join(out, args[0]+".key")
+			cert, key := filepath.Join(out, args[0]+".crt"), filepath.Join(out, args[0]+".key")
+			if asksJSON(cmd) {
+				return cli.WriteJSON(cmd.OutOrStdout(), issuedCertificate{issued.Host, issued.Serial, issued.NotAfter.UTC(), filepath.Join(out, "ca.crt"), cert, key})
+			}
 			return printf(cmd.OutOrStdout(), `%[2]s is valid for host %[1]s until %[4]s (serial %[5]s)
 Next: copy these files to /etc/cis490/pki on %[1]s, then delete the key here:
   %[6]s
   %[2]s
   %[3]s
-`, issued.Host, filepath.Join(out, args[0]+".crt"), key, formatDate(issued.NotAfter), issued.Serial, filepath.Join(out, "ca.crt"))
+`, issued.Host, cert, key, formatDate(issued.NotAfter), issued.Serial, filepath.Join(out, "ca.crt"))
 		},
 	}
 	dirFlag(cmd, &dir)
+	addJSON(cmd, printsObject)
 	cmd.Flags().StringVar(&out, "out", "", "write the host's files to `OUT` (required)")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make the certificate valid for `N` days")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "replace existing files of this host")
 	mustMark(cmd.MarkFlagRequired("out"))
 	return cmd
+}
+
+// issuedCertificate is what issue prints as JSON.
+type issuedCertificate struct {
+	Host     episode.Name `json:"host_id"`
+	Serial   string       `json:"serial"`
+	NotAfter time.Time    `json:"not_after"`
+	CAFile   string       `json:"ca_file"`
+	CertFile string       `json:"cert_file"`
+	KeyFile  string       `json:"key_file"`
 }
 
 func pkiListCommand() *cobra.Command {
@@ -187,14 +221,34 @@ certificates that were revoked since the backup become valid again.`,
 			if len(revoked) == 0 {
 				return err
 			}
+			if asksJSON(cmd) {
+				list := make([]revokedCertificate, len(revoked))
+				for i, r := range revoked {
+					list[i] = revokedCertificate{Serial: r.Serial, Host: r.Host}
+				}
+				return errors.Join(cli.WriteJSON(cmd.OutOrStdout(), revokedCertificates{filepath.Join(dir, "hosts.crl"), list}), err)
+			}
 			return errors.Join(printf(cmd.OutOrStdout(), "%s: certificates of host %s revoked: %d\n"+copyNext,
 				filepath.Join(dir, "hosts.crl"), args[0], len(revoked), "crl_file"), err)
 		},
 	}
 	dirFlag(cmd, &dir)
+	addJSON(cmd, printsObject)
 	cmd.Flags().StringVar(&serial, "serial", "", "revoke the certificate with the serial number `HEX`")
 	cmd.Flags().StringVar(&cert, "cert", "", "revoke the certificate in the PEM `FILE`")
 	return cmd
+}
+
+// revokedCertificates are what revoke prints as JSON.
+type revokedCertificates struct {
+	CRLFile      string               `json:"crl_file"`
+	Certificates []revokedCertificate `json:"certificates"`
+}
+
+type revokedCertificate struct {
+	Serial  string       `json:"serial"`
+	Host    episode.Name `json:"host_id,omitempty"` // empty if not known
+	Already bool         `json:"already,omitempty"` // it was revoked before; only with --serial and --cert
 }
 
 // checkRevoke checks that exactly one of host, serial and certificate is given.
@@ -227,6 +281,10 @@ func revokeOne(cmd *cobra.Command, dir, serial, cert string) error {
 	}
 	if revoked.Serial == "" {
 		return err
+	}
+	if asksJSON(cmd) {
+		one := revokedCertificate{revoked.Serial, revoked.Host, revoked.Already}
+		return errors.Join(cli.WriteJSON(cmd.OutOrStdout(), revokedCertificates{filepath.Join(dir, "hosts.crl"), []revokedCertificate{one}}), err)
 	}
 	whose, what := "host unknown", "revoked"
 	if revoked.Host != "" {
@@ -267,13 +325,23 @@ changes for the hosts. Without --name, the names stay too.`,
 			if err != nil {
 				return err
 			}
+			if asksJSON(cmd) {
+				return cli.WriteJSON(cmd.OutOrStdout(), renewedCertificate{filepath.Join(dir, "server.crt"), ends.UTC()})
+			}
 			return printf(cmd.OutOrStdout(), "%s is valid until %s\n"+copyNext, filepath.Join(dir, "server.crt"), formatDate(ends), "cert_file")
 		},
 	}
 	dirFlag(cmd, &dir)
+	addJSON(cmd, printsObject)
 	cmd.Flags().StringSliceVar(&o.Names, "name", nil, "new DNS `NAMES` and IPs of the receiver")
 	cmd.Flags().IntVar(&days, "days", asDays(pki.DefaultLeafValid), "make the certificate valid for `N` days")
 	return cmd
+}
+
+// renewedCertificate is what renew prints as JSON.
+type renewedCertificate struct {
+	CertFile string    `json:"cert_file"`
+	NotAfter time.Time `json:"not_after"`
 }
 
 // recordsFor returns the records of hosts that joined a receiver whose configuration is beside a CA
@@ -284,6 +352,21 @@ func recordsFor(dir string) string {
 	}
 	return pki.RecordsIn(pki.IdentityDir(filepath.Clean(dir)))
 }
+
+// addJSON adds --json to a command, for [asksJSON].
+func addJSON(c *cobra.Command, usage string) { c.Flags().Bool("json", false, usage) }
+
+// asksJSON reports whether a command is to print JSON.
+func asksJSON(c *cobra.Command) bool {
+	on, err := c.Flags().GetBool("json")
+	return err == nil && on
+}
+
+// Usages of --json.
+const (
+	printsObject  = "print JSON"
+	printsObjects = "print JSON, one object per line"
+)
 
 func dirFlag(cmd *cobra.Command, dir *string) {
 	cmd.Flags().StringVar(dir, "dir", "", "directory `DIR` of the CAs (required)")

@@ -76,6 +76,7 @@ Both steps can be repeated after an interruption.`,
 			return beginRotation(c, o, cfg, dir, r)
 		},
 	}
+	addJSON(c, printsObject)
 	c.Flags().BoolVar(&r.finish, "finish", false, "retire the former CAs")
 	c.Flags().BoolVar(&r.force, "force", false, "finish even if hosts are locked out")
 	c.Flags().BoolVar(&r.offline, "offline", false, "create no issuing CAs (default: as now)")
@@ -121,9 +122,12 @@ func beginRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string
 	if err != nil {
 		return err
 	}
-	line, err := useRotated(c, o, cfg, dir)
+	action, err := useRotated(c, o, cfg, dir)
 	if err != nil {
 		return err
+	}
+	if asksJSON(c) {
+		return cli.WriteJSON(c.OutOrStdout(), rotationReport{Step: "started", NewDir: dir + "-next", Created: created, Service: action})
 	}
 	verb := "kept"
 	if created {
@@ -135,11 +139,29 @@ next     when 'receiver hosts' says that all hosts are ready:
          receiver pki rotate --finish
 note     If a proxy has a copy of hosts-ca.crt, replace that now. Hosts that did
          not join need the new ca.crt, and a certificate by 'pki issue'.
-`, verb, dir+"-next", line)
+`, verb, dir+"-next", serviceLine(action))
 }
 
-// useRotated updates the identity directory, and reloads the service. It returns a line for the operator.
-func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (line string, err error) {
+// rotationReport is what rotate prints as JSON.
+type rotationReport struct {
+	Step      string `json:"step"`              // started or finished
+	NewDir    string `json:"new_dir,omitempty"` // of the new CAs, until the end of the rotation
+	Created   bool   `json:"created"`           // they were created, and not by an earlier call
+	FormerDir string `json:"former_dir,omitempty"`
+	Service   string `json:"service,omitempty"` // reloaded or restarted; empty if that is to be done
+}
+
+// serviceLine tells an operator what was done to the service.
+func serviceLine(action string) string {
+	if action == "" {
+		return "next     reload the receiver: send it SIGHUP"
+	}
+	return action + " the service"
+}
+
+// useRotated updates the identity directory, and reloads the service. It returns "reloaded" or
+// "restarted", or "" if no service is managed here.
+func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (did string, err error) {
 	identity := string(cfg.IdentityDir)
 	give := func() error {
 		return serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))
@@ -157,13 +179,13 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 		return "", err
 	}
 	if os.Geteuid() != 0 || o.config != receiver.DefaultConfigFile || !systemd.IsRunning() {
-		return "next     reload the receiver: send it SIGHUP", nil
+		return "", nil
 	}
-	action, line := "try-reload-or-restart", "reloaded the service"
+	action, did := "try-reload-or-restart", "reloaded"
 	if errors.Is(serr, pki.ErrNoIssuing) || !changed { // a reload does not let hosts join if none could at the start
-		action, line = "try-restart", "restarted the service"
+		action, did = "try-restart", "restarted"
 	}
-	return line, systemd.Control(c.Context(), action, serviceUnit)
+	return did, systemd.Control(c.Context(), action, serviceUnit)
 }
 
 func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {
@@ -181,15 +203,18 @@ func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir strin
 	if err != nil {
 		return err
 	}
-	line, err := useRotated(c, o, cfg, dir)
+	action, err := useRotated(c, o, cfg, dir)
 	if err != nil {
 		return err
+	}
+	if asksJSON(c) {
+		return cli.WriteJSON(c.OutOrStdout(), rotationReport{Step: "finished", FormerDir: former, Service: action})
 	}
 	return printf(c.OutOrStdout(), `moved    the former CAs to %s: delete it, or keep it offline
 %s
 note     If a proxy has copies of server.crt, server.key, hosts-ca.crt and
          hosts.crl, replace them now.
-`, former, line)
+`, former, serviceLine(action))
 }
 
 // checkReady returns an error if finishing would lock out a host. With force, it only prints which ones.

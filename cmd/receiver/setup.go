@@ -50,6 +50,7 @@ With --offline, nothing here can sign for hosts: issue their certificates with
 	c.Flags().BoolVar(&init.Offline, "offline", false, "create no CA that can sign for hosts here")
 	c.Flags().StringVar(&dir, "pki", "", "directory `DIR` of the CAs (default: beside the file)")
 	c.Flags().StringVar(&listen, "listen", receiver.DefaultConfig().Listen, "`ADDRESS` in a new configuration")
+	addJSON(c, printsObject)
 	mustMark(c.MarkFlagRequired("name"))
 	return c
 }
@@ -73,7 +74,11 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 	if dir == "" {
 		dir = filepath.Join(filepath.Dir(file), "pki")
 	}
+	report := setupReport{Config: file, PKIDir: dir}
 	done := func(what string, changed bool) error {
+		if asksJSON(c) {
+			return nil
+		}
 		verb := "kept"
 		if changed {
 			verb = "created"
@@ -92,6 +97,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 	if err != nil {
 		return err
 	}
+	report.ConfigCreated, report.PKICreated = wrote, made
 	noteUnused(c, cfg, listen, init)
 	if err := errors.Join(done(file, wrote), done(dir, made)); err != nil {
 		return err
@@ -103,14 +109,14 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 	if err != nil {
 		return err
 	}
+	report.IdentityDir, report.IdentityCreated, report.CanInvite = string(cfg.IdentityDir), installed, signs
 	// Not only if the key is new: an earlier setup may have been interrupted before this.
 	if (made || installed) && cfg.TLS.KeyFile == config.Path(filepath.Join(dir, "server.key")) {
 		if err := ca.ShareKey(dir, stateOf(cfg)); err != nil {
 			return err
 		}
 	}
-	started, err := startService(c.Context(), file, wrote || made || installed)
-	if err != nil {
+	if report.Started, err = startService(c.Context(), file, wrote || made || installed); err != nil {
 		return err
 	}
 	next := "invite HOST"
@@ -118,7 +124,20 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 		cli.Note(c, "there is no issuing CA, so hosts cannot join")
 		next = fmt.Sprintf("pki issue HOST --dir %s --out HOST", dir)
 	}
-	return finishSetup(c, o, started, next)
+	return finishSetup(c, o, report, next)
+}
+
+// setupReport is what setup prints as JSON. What was not created existed.
+type setupReport struct {
+	Config          string      `json:"config"`
+	ConfigCreated   bool        `json:"config_created"`
+	PKIDir          string      `json:"pki_dir"`
+	PKICreated      bool        `json:"pki_created"`
+	IdentityDir     string      `json:"identity_dir,omitempty"`
+	IdentityCreated bool        `json:"identity_created"`
+	CanInvite       bool        `json:"can_invite"` // hosts can join
+	Started         bool        `json:"started"`    // the service
+	Check           *checkFacts `json:"check,omitempty"`
 }
 
 // noteUnused names the flags that what was kept does not follow.
@@ -230,13 +249,20 @@ func startService(ctx context.Context, file string, changed bool) (bool, error) 
 }
 
 // finishSetup checks what was set up, and says what to do next: first, and then for each host.
-func finishSetup(c *cobra.Command, o *options, started bool, forHosts string) error {
+func finishSetup(c *cobra.Command, o *options, report setupReport, forHosts string) error {
+	if asksJSON(c) {
+		f, err := examineAll(c, o, true)
+		if err == nil {
+			report.Check = &f
+		}
+		return errors.Join(cli.WriteJSON(c.OutOrStdout(), report), err)
+	}
 	program := "receiver"
 	if o.config != receiver.DefaultConfigFile {
 		program = "receiver --config " + o.config
 	}
 	state := "started  the service"
-	if !started {
+	if !report.Started {
 		state = "next     start it: " + program
 	}
 	if err := printf(c.OutOrStdout(), "%s\nnext     for each host: %s %s\n\n", state, program, forHosts); err != nil {

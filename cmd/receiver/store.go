@@ -85,9 +85,13 @@ shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
 			if err != nil {
 				return explainNoStore(err)
 			}
+			if asksJSON(c) {
+				return cli.WriteJSON(c.OutOrStdout(), did)
+			}
 			return printReplaced(c.OutOrStdout(), did)
 		},
 	}
+	addJSON(c, printsObject)
 	c.Flags().BoolVar(&rewound, "rewound", false, "an older image of this store was restored")
 	return c
 }

@@ -17,7 +17,7 @@ type aJSONRun struct {
 }
 
 // jsonRuns are the commands that print JSON. The others refuse --json.
-func jsonRuns(pki string) map[string][]aJSONRun {
+func jsonRuns(pki, dir string) map[string][]aJSONRun {
 	return map[string][]aJSONRun{
 		"shipper":                 {{"--once", 3, 1}, {"--ping", 0, 1}},
 		"shipper check":           {{"", 0, 1}, {"--reload", 0, 1}},
@@ -39,6 +39,16 @@ func jsonRuns(pki string) map[string][]aJSONRun {
 		"receiver index backfill": {{"--dry-run", 0, 1}},
 		"receiver pki list":       {{"--dir " + pki, 0, 1}},
 		"receiver version":        {{"", 0, 1}},
+		"receiver hosts disable":  {{"lab-50 lab-51", 0, 2}},
+		"receiver hosts enable":   {{"lab-50", 0, 1}},
+		"receiver hosts remove":   {{"lab-51", 0, 1}},
+		"receiver store replaces": {{"--rewound", 0, 1}},
+		"receiver pki init":       {{"--dir " + dir + "/new --name localhost", 0, 1}},
+		"receiver pki issue":      {{"lab-60 --out " + dir + "/lab-60 --dir " + pki, 0, 1}},
+		"receiver pki revoke":     {{"lab-60 --dir " + pki, 0, 1}},
+		"receiver pki renew":      {{"--dir " + pki, 0, 1}},
+		"receiver pki rotate":     {{"--force", 2, 0}}, // rotate.txtar has the rest
+		"receiver setup":          {{"--name localhost", 0, 1}},
 	}
 }
 
@@ -68,11 +78,13 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 		}
 		return l.Receiver(args...)
 	}
-	runs := jsonRuns(l.Path("pki"))
+	runs := jsonRuns(l.Path("pki"), t.TempDir())
 	for _, command := range []string{
 		"shipper", "shipper check", "shipper status", "shipper held", "shipper retry", "shipper verify", "shipper prune",
 		"shipper resend", "shipper join", "shipper version", "receiver check", "receiver invite", "receiver status", "receiver hosts", "receiver store",
 		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
+		"receiver hosts disable", "receiver hosts enable", "receiver hosts remove", "receiver store replaces", "receiver pki init", "receiver pki issue",
+		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup",
 	} {
 		for _, want := range runs[command] {
 			r := run(command, append(strings.Fields(want.args), "--json")...)
