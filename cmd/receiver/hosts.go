@@ -211,7 +211,8 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 // noteUnknown notes that a host may be misspelled: nothing is known of it.
 func noteUnknown(c *cobra.Command, cfg receiver.Config, h datadir.HostChange) {
 	dirs := hostDirs(cfg)
-	if !h.Known && (h.Changed || h.State == datadir.HostActive) && !slices.Contains(cli.FindNames(string(h.Host), dirs...), string(h.Host)) {
+	unexpected := h.Changed != (h.State == datadir.HostActive) // disabled or removed now, or enabled and was not disabled
+	if !h.Known && unexpected && !slices.Contains(cli.FindNames(string(h.Host), dirs...), string(h.Host)) {
 		cli.Note(c, "host %s has stored nothing here yet; %s", h.Host, questionHost(string(h.Host), dirs))
 	}
 }
