@@ -75,19 +75,23 @@ var importRules = map[string]importRule{
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
-	"internal/metrics": {"wire", "makes metrics of facts, whichever they are; both programs serve those of a report"},
-	"internal/admin":   {"config printable unixsocket", "serves metrics and health of any daemon: what they are is told to it"},
+	"internal/snapshot": {"", "shares readings, whatever is read"},
+	"internal/metrics":  {"snapshot wire", "makes metrics of facts, whichever they are; both programs serve those of a report"},
+	"internal/admin":    {"config printable unixsocket", "serves metrics, health and pages of any daemon: what they are is told to it"},
+	"internal/activity": {"episode index", "what happened at a receiver lately, for people: it judges nothing"},
 
 	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know of a host, for the commands and the metrics: the daemon's requests do not need it"},
 
+	"internal/statuspage": {"activity datadir durable episode fleet hosts printable receiver", "shows what the commands know of a receiver and its hosts: it reads no file, and changes nothing"},
+
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver": {"admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"activity admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -120,10 +124,10 @@ var owners = map[string]string{
 	"github.com/BurntSushi/toml":        "internal/config",
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
-	"github.com/spf13/cobra":            "internal/cli internal/labtest internal/scripttest cmd/shipper cmd/receiver",
+	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/scripttest",
 	"github.com/spf13/pflag":            "internal/cli", // whose flags cobra's are
-	"github.com/dustin/go-humanize":     "internal/config internal/cli internal/progress cmd/shipper cmd/receiver",
-	"golang.org/x/term":                 "internal/cli internal/progress internal/terminal",
+	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/progress internal/statuspage",
+	"golang.org/x/term":                 "internal/cli internal/logging internal/progress internal/terminal",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 
@@ -136,7 +140,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"net/http":                        "internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 

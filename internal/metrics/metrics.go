@@ -1,7 +1,7 @@
 // Package metrics makes metrics for Prometheus of facts that other packages read from the disk.
 //
 // Counters of what a daemon does belong to the daemon. A [State] is for what the directories say: it is
-// read for a scrape, but not so often that it takes more than a twentieth of the time.
+// read for a scrape, but not so often that it takes more than a twentieth of the time ([snapshot.Shared]).
 //
 // Invariant: a label has few values. Hosts may be one, and words from a closed list; never an
 // episode, nor text that a host sends.
@@ -12,21 +12,18 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/expfmt"
+
+	"cis490/internal/snapshot"
 )
 
-// Limits of scrapes.
-const (
-	MinAge     = time.Second // scrapes within it see the same state
-	readShare  = 20          // reading takes at most this part of the time
-	maxScrapes = 4           // whose responses are in memory
-)
+// maxScrapes is the maximum number of scrapes whose responses are in memory.
+const maxScrapes = 4
 
 // Desc returns the description of a metric. Its name must follow Prometheus's conventions, since users
 // rely on it.
@@ -131,10 +128,8 @@ type State struct {
 	Success *prometheus.Desc
 	Log     *slog.Logger
 
-	mu      sync.Mutex
-	last    []prometheus.Metric // guarded by mu
-	fresh   time.Time           // guarded by mu; until then last is served
-	failure string              // guarded by mu; of the last reading
+	shared  snapshot.Shared[[]prometheus.Metric]
+	failure string // of the last reading; only gather uses it
 }
 
 // Describe describes nothing: which metrics there are depends on the state.
@@ -142,18 +137,13 @@ func (s *State) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the state, unless it was read a moment ago.
 func (s *State) Collect(to chan<- prometheus.Metric) {
-	for _, m := range s.read() {
+	for _, m := range s.shared.Latest(s.gather) {
 		to <- m
 	}
 }
 
-func (s *State) read() []prometheus.Metric {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	begun := time.Now() // its monotonic part counts: no change of the clock matters
-	if begun.Before(s.fresh) {
-		return s.last
-	}
+// gather reads the state. [snapshot.Shared] calls it once at a time.
+func (s *State) gather() []prometheus.Metric {
 	var r Reading
 	err := s.Read(&r)
 	failure := ""
@@ -163,8 +153,7 @@ func (s *State) read() []prometheus.Metric {
 	if err != nil && failure != s.failure {
 		s.Log.Warn("state for metrics not read", "err", err)
 	}
+	s.failure = failure
 	r.SetBool(s.Success, err == nil)
-	s.last, s.failure = r.metrics, failure
-	s.fresh = time.Now().Add(max(MinAge, readShare*time.Since(begun)))
-	return s.last
+	return r.metrics
 }

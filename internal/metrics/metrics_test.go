@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/fixture"
 	"cis490/internal/metrics"
+	"cis490/internal/snapshot"
 )
 
 var (
@@ -48,10 +49,10 @@ func TestManyScrapesReadTheStateOnce(t *testing.T) {
 				t.Errorf("it serves:\n%s", got)
 			}
 		}
-		time.Sleep(metrics.MinAge)
+		time.Sleep(snapshot.MinAge)
 		got := scrape(t, h)
 		if !strings.Contains(got, "\nx_reads 2\n") {
-			t.Errorf("after %v it serves:\n%s", metrics.MinAge, got)
+			t.Errorf("after %v it serves:\n%s", snapshot.MinAge, got)
 		}
 		if strings.Contains(got, "x_timestamp") {
 			t.Errorf("an unknown time is served:\n%s", got)
@@ -100,7 +101,7 @@ func TestAStateThatCannotBeReadIsAMetric(t *testing.T) {
 			if got := scrape(t, h); !strings.Contains(got, "\nx_success 0\n") || !strings.Contains(got, "\nx_reads 7\n") {
 				t.Errorf("it serves:\n%s", got)
 			}
-			time.Sleep(metrics.MinAge)
+			time.Sleep(snapshot.MinAge)
 		}
 		if n := strings.Count(lines.String(), "no permission"); n != 1 {
 			t.Errorf("the log has it %d times: %s", n, lines.String())

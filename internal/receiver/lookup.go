@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,8 +53,17 @@ func conflictError(stored digest.Digest) error {
 
 // findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
-// has a row. It takes the lock of the key for all of that.
+// has a row. It takes the lock of the key for all of that. A conflict is remembered for the
+// status page.
 func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
+	found, err := r.lookUpStored(ctx, u)
+	if err == nil && found.state == conflicts {
+		r.conflicts.Add(u.Key, time.Now())
+	}
+	return found, err
+}
+
+func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
 	if err != nil {
 		return lookupResult{}, err

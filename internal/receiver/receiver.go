@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/activity"
 	"cis490/internal/admission"
 	"cis490/internal/archive"
 	"cis490/internal/datadir"
@@ -73,8 +74,9 @@ type Receiver struct {
 	readbackCache   readbackCache
 	rowSearches     *rowSearches
 
-	fleet    *fleet.Reports // what the hosts report
-	counters *counters
+	fleet     *fleet.Reports // what the hosts report
+	counters  *counters
+	conflicts activity.Conflicts
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -264,6 +266,9 @@ func (r *Receiver) HostExpiries() map[episode.Name]time.Time {
 	maps.DeleteFunc(expiries, func(host episode.Name, _ time.Time) bool { return disabled.Err == nil && disabled.Has(host) })
 	return expiries
 }
+
+// Conflicts returns the episodes that were refused lately because their name is taken, the last one first.
+func (r *Receiver) Conflicts() []activity.Conflict { return r.conflicts.List() }
 
 // Ready returns why an upload would be refused now, whoever sends it, or nil.
 func (r *Receiver) Ready(context.Context) error {

@@ -1,0 +1,179 @@
+package activity
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"cis490/internal/episode"
+	"cis490/internal/index"
+)
+
+// Limits of reading the index.
+const (
+	// maxRead is how much of the index is read at most: a row has about 250 bytes.
+	maxRead = 64 << 20
+	// enoughOld is how many rows from before the first day end the reading. The clock may have been
+	// wrong for a while: a Raspberry Pi without a battery starts in the past.
+	enoughOld = 1024
+)
+
+// Arrivals counts the rows of an index by host and day. Its zero value has read nothing. It is not safe
+// for concurrent use.
+type Arrivals struct {
+	end    int64 // of the index that was read
+	since  time.Time
+	total  days
+	recent []Arrival
+	hosts  map[episode.Name]*hostArrivals
+}
+
+type hostArrivals struct {
+	days   days
+	recent []Arrival
+}
+
+// Read reads what was appended to an index of some size since the last call. The first call reads the
+// last two weeks, from the end. Another process may append meanwhile.
+func (a *Arrivals) Read(r io.ReaderAt, size int64, now time.Time) error {
+	if a.hosts == nil || size < a.end || size-a.end > maxRead { // an index that became shorter is another one
+		*a = Arrivals{hosts: make(map[episode.Name]*hostArrivals)}
+		return a.readBackward(r, size, now)
+	}
+	for row, err := range index.RowsBetween(r, a.end, size) {
+		if err != nil {
+			return fmt.Errorf("read new arrivals: %w", err)
+		}
+		a.end = row.End
+		a.addRow(row.Row, now, prepend)
+	}
+	return nil
+}
+
+// readBackward reads rows from the end, until those of the last two weeks are read.
+func (a *Arrivals) readBackward(r io.ReaderAt, size int64, now time.Time) error {
+	first, to, old := dayOf(now)-Days+1, max(0, size-maxRead), 0
+	last := index.PlacedRow{Start: size}
+	for row, err := range index.RowsBackward(r, size, to) {
+		if err != nil {
+			a.hosts = nil // it begins again
+			return fmt.Errorf("read arrivals: %w", err)
+		}
+		a.end, last = max(a.end, row.End), row
+		if old++; dayOf(row.ReceivedAt) >= first {
+			old = 0
+		}
+		if row.Backfilled { // its time is that of a file, and says nothing of its place
+			old = 0
+		}
+		if old > enoughOld {
+			return nil
+		}
+		a.addRow(row.Row, now, appendLast)
+	}
+	if to > 0 {
+		a.since = last.ReceivedAt
+	}
+	return nil
+}
+
+// addRow counts a row. A row of tomorrow counts as of today: its time is not before that of the row
+// before it.
+func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arrival, int) []Arrival) {
+	today := dayOf(now)
+	day := dayOf(row.ReceivedAt)
+	if day == today+1 {
+		day = today
+	}
+	if day <= today-Days || day > today {
+		return
+	}
+	a.total.add(day, row.Size)
+	h := a.hosts[row.Key.Host]
+	if h == nil && len(a.hosts) < maxHosts {
+		h = new(hostArrivals)
+		a.hosts[row.Key.Host] = h
+	}
+	if h != nil {
+		h.days.add(day, row.Size)
+	}
+	if row.Backfilled {
+		return // it arrived some time ago
+	}
+	arrival := Arrival{row.Key, row.ReceivedAt, row.Size, row.Repaired}
+	a.recent = add(a.recent, arrival, maxRecent)
+	if h != nil {
+		h.recent = add(h.recent, arrival, maxHostRecent)
+	}
+}
+
+// appendLast adds an arrival that is before all others, if there is space.
+func appendLast(list []Arrival, a Arrival, limit int) []Arrival {
+	if len(list) == limit {
+		return list
+	}
+	return append(list, a)
+}
+
+// prepend adds an arrival that is after all others, in a list of its own: readers may have the former one.
+func prepend(list []Arrival, a Arrival, limit int) []Arrival {
+	return append([]Arrival{a}, list[:min(len(list), limit-1)]...)
+}
+
+// Summary is what arrived in the last [Days] days.
+type Summary struct {
+	// Since is when the first arrival was that is counted, if the index has more rows than are read.
+	// Otherwise it is zero.
+	Since  time.Time
+	Total  [Days]Count // the last one is of today
+	Recent []Arrival   // of all hosts, the last one first
+	Hosts  map[episode.Name]HostSummary
+}
+
+// HostSummary is what arrived of one host.
+type HostSummary struct {
+	Days   [Days]Count
+	Recent []Arrival // the last one first
+}
+
+// Summary returns what has arrived.
+func (a *Arrivals) Summary(now time.Time) Summary {
+	s := Summary{Total: a.total.until(dayOf(now)), Recent: a.recent, Hosts: make(map[episode.Name]HostSummary, len(a.hosts))}
+	if dayOf(a.since) > dayOf(now)-Days {
+		s.Since = a.since
+	}
+	for name, h := range a.hosts {
+		s.Hosts[name] = HostSummary{h.days.until(dayOf(now)), h.recent}
+	}
+	return s
+}
+
+// days has counts by day, each at the place that is the day modulo its length.
+type days [Days + 2]struct {
+	day int64
+	Count
+}
+
+func (d *days) add(day, size int64) {
+	at := &d[day%int64(len(d))]
+	if at.day < day {
+		at.day, at.Count = day, Count{}
+	}
+	if at.day == day {
+		at.addOne(size)
+	}
+}
+
+// until returns the counts of the last days.
+func (d *days) until(today int64) (counts [Days]Count) {
+	for i := range counts {
+		day := today - int64(Days-1-i)
+		if at := d[day%int64(len(d))]; at.day == day {
+			counts[i] = at.Count
+		}
+	}
+	return counts
+}
+
+// dayOf returns the number of a day since 1970, in UTC. Times before that count as of that day.
+func dayOf(t time.Time) int64 { return max(0, t.Unix()/(24*60*60)) }
