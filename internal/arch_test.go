@@ -140,7 +140,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"net/http":                        "cmd/receiver internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,32 +57,35 @@ var (
 	metricsHostReport = metrics.NewReportDescs("cis490_host_", "host")
 )
 
-// newDaemonAdmin returns what the admin listener of a receiver serves.
+// newDaemonAdmin returns what the admin listener of a receiver serves. Metrics and pages share one reading
+// of the directories.
 func newDaemonAdmin(r *receiver.Receiver, cfg receiver.Config, log *slog.Logger) (admin.Daemon, error) {
 	reg := metrics.NewRegistry("receiver", cli.Version())
 	metrics.AddProcess(reg)
+	source := &factSource{cfg: cfg}
 	live := metrics.Live(func(to *metrics.Reading) {
 		to.SetBool(metricReady, r.Ready(context.Background()) == nil)
 		to.SetTime(metricCertNotAfter, r.CertNotAfter())
 	})
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return readState(to, cfg, time.Now())
+		return setFacts(to, source.latest())
 	}}
 	err := errors.Join(reg.Register(live), reg.Register(state), r.Register(reg))
-	return admin.Daemon{Name: "receiver", Metrics: metrics.Handler(reg, log), Alive: r.Alive, Ready: r.Ready}, err
+	return admin.Daemon{
+		Name: "receiver", Metrics: metrics.Handler(reg, log), Alive: r.Alive, Ready: r.Ready,
+		Pages: newPages(r, source),
+	}, err
 }
 
-// readState reads the state of a receiver and its hosts.
-func readState(to *metrics.Reading, cfg receiver.Config, now time.Time) error {
-	st, err := receiver.InspectStatus(cfg, now)
-	if err == nil {
-		setStatus(to, st)
+// setFacts sets the metrics of a receiver and its hosts.
+func setFacts(to *metrics.Reading, f facts) error {
+	if f.statusErr == nil {
+		setStatus(to, f.status)
 	}
-	list, _, herr := listHosts(cfg, now)
-	for _, h := range list {
+	for _, h := range f.hosts {
 		setHost(to, h)
 	}
-	return errors.Join(err, herr)
+	return errors.Join(f.statusErr, f.hostsErr)
 }
 
 func setStatus(to *metrics.Reading, st receiver.Status) {

@@ -19,8 +19,10 @@ import (
 	"cis490/internal/fixture"
 	"cis490/internal/fleet"
 	"cis490/internal/hostrecord"
+	"cis490/internal/index"
 	"cis490/internal/metrics"
 	"cis490/internal/receiver"
+	"cis490/internal/statuspage"
 	"cis490/internal/wire"
 )
 
@@ -67,7 +69,7 @@ func scrapeFleet(t testing.TB, cfg receiver.Config) string {
 	reg := metrics.NewRegistry("receiver", cli.Version())
 	metrics.AddProcess(reg)
 	fixture.Must(t, reg.Register(&metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return readState(to, cfg, time.Now())
+		return setFacts(to, readFacts(cfg, time.Now()))
 	}}))
 	w := httptest.NewRecorder()
 	metrics.Handler(reg, log).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -100,4 +102,62 @@ func BenchmarkScrape(b *testing.B) {
 	for b.Loop() {
 		b.ReportMetric(float64(len(scrapeFleet(b, cfg))), "bytes")
 	}
+}
+
+// pageOf serves the overview of a receiver's directories.
+func pageOf(t testing.TB, cfg receiver.Config) string {
+	t.Helper()
+	source := &factSource{cfg: cfg}
+	w := httptest.NewRecorder()
+	statuspage.New(func() statuspage.State {
+		return newPageState(source.latest(), source.arrivals.Latest(source.readArrivals))
+	}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// TestPageHasWhatTheDirectoriesSay: hosts from their records, arrivals from the index.
+func TestPageHasWhatTheDirectoriesSay(t *testing.T) {
+	cfg := newFleet(t, 2)
+	_, file := cfg.Paths()
+	row := index.Row{ReceivedAt: time.Now(), Key: episode.Key{Host: "lab-001", Name: "run-7"}, SHA256: [32]byte{1}, Size: 2048}
+	fixture.WriteFile(t, file, string(row.Append(nil)))
+	got := pageOf(t, cfg)
+	for _, want := range []string{`href="hosts/lab-000"`, "1 held (1 conflict)", "run-7", "2.0 KiB"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s is missing in\n%s", want, got)
+		}
+	}
+}
+
+// BenchmarkPage is what the overview of a receiver with 100 hosts and 10,000 arrivals takes: with the
+// directories read for it, and for one more viewer of the same reading.
+func BenchmarkPage(b *testing.B) {
+	cfg := newFleet(b, 100)
+	_, file := cfg.Paths()
+	var rows []byte
+	for i := range 10_000 {
+		row := index.Row{ReceivedAt: time.Now().Add(time.Duration(i-10_000) * time.Minute), Size: 1 << 20, SHA256: [32]byte{1}, Key: episode.Key{
+			Host: episode.Name(fmt.Sprintf("lab-%03d", i%100)), Name: episode.Name(fmt.Sprintf("run-%d", i)),
+		}}
+		rows = row.Append(rows)
+	}
+	fixture.WriteFile(b, file, string(rows))
+	b.Run("read", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			b.ReportMetric(float64(len(pageOf(b, cfg))), "bytes")
+		}
+	})
+	source := &factSource{cfg: cfg}
+	state := newPageState(readFacts(cfg, time.Now()), source.readArrivals())
+	pages := statuspage.New(func() statuspage.State { return state })
+	b.Run("shared", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			pages.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+		}
+	})
 }

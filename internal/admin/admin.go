@@ -3,6 +3,7 @@
 //	/metrics   in the format of Prometheus
 //	/healthz   200 if the daemon answers within ten seconds, else 503
 //	/readyz    200 while it can do its job, else 503 and why
+//	/          what the daemon shows to people, or a list of the above
 //
 // Anyone who can connect can read. By default that is whoever runs programs on this machine, so
 // nothing served here may be secret, and no request changes anything.
@@ -28,7 +29,7 @@ import (
 
 // Limits of the listener.
 const (
-	maxConns       = 16
+	maxConns       = 64 // a browser keeps up to six open
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 30 * time.Second // until the response is written
 	healthTimeout  = 10 * time.Second
@@ -42,6 +43,8 @@ type Daemon struct {
 	Metrics http.Handler
 	Alive   func(context.Context) bool  // reports whether the daemon works, as for a watchdog
 	Ready   func(context.Context) error // says why the daemon cannot do its job
+	// Pages serves all other paths, for people. It is nil if there are none.
+	Pages http.Handler
 }
 
 // Listen opens the listener of c, or returns nil if there is none. If the address is a default that

@@ -43,9 +43,13 @@ func (c Config) Handler(d Daemon) http.Handler {
 			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("the %s has not answered within %v", d.Name, healthTimeout))
 		}
 	})
-	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
-		writeText(w, http.StatusOK, "CIS490 "+d.Name+"\n\n/metrics\n/healthz\n/readyz")
-	})
+	if d.Pages != nil {
+		mux.Handle("/", d.Pages)
+	} else {
+		mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
+			writeText(w, http.StatusOK, "CIS490 "+d.Name+"\n\n/metrics\n/healthz\n/readyz")
+		})
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"cis490/internal/activity"
+	"cis490/internal/cli"
+	"cis490/internal/datadir"
+	"cis490/internal/durable"
+	"cis490/internal/hosts"
+	"cis490/internal/receiver"
+	"cis490/internal/snapshot"
+	"cis490/internal/statuspage"
+)
+
+// facts are what the directories of a receiver say of it and of its hosts at one moment.
+type facts struct {
+	at        time.Time
+	status    receiver.Status
+	statusErr error
+	hosts     []hosts.Host
+	hostsErr  error
+}
+
+func readFacts(cfg receiver.Config, now time.Time) facts {
+	f := facts{at: now}
+	f.status, f.statusErr = receiver.InspectStatus(cfg, now)
+	f.hosts, _, f.hostsErr = listHosts(cfg, now)
+	return f
+}
+
+// factSource reads the directories of a receiver, for all who ask at one time. What arrived is read for
+// the pages only: it takes memory that a receiver without viewers needs not.
+type factSource struct {
+	cfg      receiver.Config
+	facts    snapshot.Shared[facts]
+	arrivals snapshot.Shared[arrivals]
+	rows     activity.Arrivals // only used by readArrivals, once at a time
+}
+
+type arrivals struct {
+	activity.Summary
+	err error
+}
+
+func (s *factSource) latest() facts {
+	return s.facts.Latest(func() facts { return readFacts(s.cfg, time.Now()) })
+}
+
+// readArrivals reads the rows that were appended to the index since the last call.
+func (s *factSource) readArrivals() arrivals {
+	now := time.Now()
+	err := s.readRows(now)
+	return arrivals{s.rows.Summary(now), err}
+}
+
+func (s *factSource) readRows(now time.Time) error {
+	data, err := durable.Open(string(s.cfg.DataDir))
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	f, err := data.Open(datadir.IndexFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return s.rows.Read(f, info.Size(), now)
+}
+
+// newPageState returns what the pages show of the directories. The caller adds what only the daemon knows.
+func newPageState(read facts, arrived arrivals) statuspage.State {
+	state := statuspage.State{
+		Now: read.at, Version: cli.Version(), Receiver: read.status, Hosts: read.hosts, Arrivals: arrived.Summary,
+	}
+	for _, err := range []error{read.statusErr, read.hostsErr, arrived.err} {
+		if err != nil {
+			state.Unread = append(state.Unread, err)
+		}
+	}
+	return state
+}
+
+// newPages returns the pages of a receiver.
+func newPages(r *receiver.Receiver, source *factSource) http.Handler {
+	return statuspage.New(func() statuspage.State {
+		state := newPageState(source.latest(), source.arrivals.Latest(source.readArrivals))
+		state.Refusal, state.CertEnds, state.Conflicts = r.Ready(context.Background()), r.CertNotAfter(), r.Conflicts()
+		return state
+	})
+}

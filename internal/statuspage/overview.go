@@ -1,0 +1,292 @@
+package statuspage
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"cis490/internal/activity"
+	"cis490/internal/durable"
+	"cis490/internal/fleet"
+	"cis490/internal/hosts"
+)
+
+// maxRows is the maximum number of hosts on the overview: a page of more would be of no use.
+const maxRows = 1000
+
+// overview is the page of all hosts.
+type overview struct {
+	frame
+	Verdict   mark
+	Summary   text
+	Problems  []text // of the receiver
+	Hosts     []hostRow
+	MoreHosts int
+	Graph     graph
+	Partial   moment // since when arrivals are counted; empty if all are
+	Arrivals  []arrival
+	Conflicts conflicts
+	Capacity  []fact
+	Checks    []fact
+	About     []fact
+}
+
+// hostRow is a host at a glance.
+type hostRow struct {
+	Name, URL text
+	Mark      mark
+	Problems  []text // the worst ones
+	More      int    // other ones
+
+	Last          moment // arrival
+	NoLast        text   // if that is not known
+	Waiting, Held text   // empty if they are unknown
+	Graph         graph
+	Disk          text
+	Full          text
+	FullMark      mark
+	Certificate   moment
+}
+
+// arrival is an archive that was stored.
+type arrival struct {
+	At        moment
+	Host, URL text
+	Episode   text
+	Size      text
+	Repaired  bool
+}
+
+// fact is a line about the receiver or a host.
+type fact struct {
+	Name text
+	Mark mark // without a word if the fact is not judged
+	Text text
+	At   moment
+	More text
+}
+
+func newOverview(s State) overview {
+	page := overview{
+		frame: newFrame(s, "CIS490 receiver", ""), Summary: summarize(s),
+		Graph: newGraph(s.Arrivals.Total, s.Now, largeDay, largeHeight), Partial: momentOf(s.Arrivals.Since, s.Now),
+		Arrivals: newArrivals(s.Arrivals.Recent, s.Now), Conflicts: newConflicts(s, "", ""),
+		Capacity: capacity(s), Checks: checks(s), About: about(s),
+	}
+	worst := fleet.OK
+	for _, h := range s.Hosts {
+		page.Hosts = append(page.Hosts, newHostRow(s, h))
+		if h.IsServed() {
+			worst = max(worst, fleet.Worst(h.Problems))
+		}
+	}
+	page.sortHosts()
+	for _, p := range s.Receiver.Problems {
+		page.Problems = append(page.Problems, clean(p))
+	}
+	for _, err := range s.Unread {
+		page.Problems = append(page.Problems, sayf("not all could be read: %v", err))
+	}
+	if s.Refusal != nil {
+		page.Problems = slices.Insert(page.Problems, 0, sayf("no uploads are accepted: %v", s.Refusal))
+	}
+	if len(page.Problems) > 0 {
+		worst = fleet.Critical
+	}
+	for _, f := range slices.Concat(page.Capacity, page.Checks) {
+		for _, severity := range []fleet.Severity{fleet.Warning, fleet.Critical} {
+			if f.Mark.Shape == text(severity.String()) {
+				worst = max(worst, severity)
+			}
+		}
+	}
+	page.Verdict = severityMark(worst)
+	if worst != fleet.OK {
+		page.Title = text(worst.String()) + ": " + page.Title
+	}
+	return page
+}
+
+// sortHosts sorts the hosts, those with the worst problems first, and leaves out those that are too many.
+func (p *overview) sortHosts() {
+	order := []text{"critical", "warning", "ok", "off"}
+	slices.SortStableFunc(p.Hosts, func(a, b hostRow) int { // they are sorted by name
+		return slices.Index(order, a.Mark.Shape) - slices.Index(order, b.Mark.Shape)
+	})
+	if p.MoreHosts = len(p.Hosts) - maxRows; p.MoreHosts > 0 {
+		p.Hosts = p.Hosts[:maxRows]
+	}
+}
+
+func summarize(s State) text {
+	sum := hosts.Summarize(s.Hosts)
+	said := plural(int64(sum.Active), "active host", "active hosts")
+	if sum.Critical > 0 {
+		said += sayf(", %d critical", sum.Critical)
+	}
+	if sum.Warning > 0 {
+		said += ", " + plural(int64(sum.Warning), "with a warning", "with warnings")
+	}
+	return said + sayf("; %d episodes waiting and %d held there", sum.Waiting, sum.Held)
+}
+
+func newHostRow(s State, h hosts.Host) hostRow {
+	row := hostRow{Name: clean(string(h.Name())), URL: hostURL("", string(h.Name())), Mark: hostMark(h), Certificate: certificateEnd(h, s.Now)}
+	arrivals := s.Arrivals.Hosts[h.Name()]
+	row.Graph = newGraph(arrivals.Days, s.Now, smallDay, smallHeight)
+	row.Last, row.NoLast = lastArrival(h, arrivals, s.Now)
+	const maxProblems = 2
+	for i, p := range h.Problems {
+		if i == maxProblems {
+			row.More = len(h.Problems) - maxProblems
+			break
+		}
+		row.Problems = append(row.Problems, clean(p.Text))
+	}
+	if r := h.Report; r != nil {
+		row.Disk = diskSpace(*r)
+		said, severity := forecast(r.FullInHours)
+		row.Full, row.FullMark = said, severityMark(severity)
+		if !r.Silent {
+			row.Waiting, row.Held = sayf("%d", r.Waiting), sayf("%d", r.HeldTotal())
+		}
+	}
+	return row
+}
+
+func diskSpace(r hosts.Report) text {
+	if r.Disk.SizeBytes <= 0 {
+		return ""
+	}
+	return sayf("%s free of %s", size(r.Disk.FreeBytes), size(r.Disk.SizeBytes))
+}
+
+// lastArrival returns when the last archive of a host arrived, or what is known instead.
+func lastArrival(h hosts.Host, a activity.HostSummary, now time.Time) (moment, text) {
+	switch {
+	case len(a.Recent) > 0:
+		return momentOf(a.Recent[0].At, now), ""
+	case h.Report != nil && !h.Report.ChangedAt.IsZero() && h.Report.Stored != nil && *h.Report.Stored > 0:
+		return momentOf(h.Report.ChangedAt, now), ""
+	case h.Stored:
+		return moment{}, sayf("more than %d days ago", activity.Days)
+	}
+	return moment{}, "never"
+}
+
+// certificateEnd returns when the certificate ends that gives access for longest, or else the last one.
+func certificateEnd(h hosts.Host, now time.Time) moment {
+	last := h.BestCertificate()
+	if last == nil && len(h.Certificates) > 0 {
+		last = &h.Certificates[0]
+	}
+	if last == nil {
+		return moment{}
+	}
+	return dateOf(last.NotAfter, now)
+}
+
+// dateOf is momentOf for a time of which the day is enough.
+func dateOf(t, now time.Time) moment {
+	m := momentOf(t, now)
+	if m.ISO != "" {
+		m.Text = m.Text[:len(time.DateOnly)]
+	}
+	return m
+}
+
+func newArrivals(list []activity.Arrival, now time.Time) []arrival {
+	all := make([]arrival, len(list))
+	for i, a := range list {
+		host := string(a.Key.Host)
+		all[i] = arrival{momentOf(a.At, now), clean(host), hostURL("", host), clean(string(a.Key.Name)), size(a.Size), a.Repaired}
+	}
+	return all
+}
+
+// capacity says for how long the receiver's disk has space.
+func capacity(s State) []fact {
+	st := s.Receiver
+	space := fact{Name: "Free space", Mark: severityMark(fleet.OK), Text: sayf("%s free, %s kept free", size(st.FreeBytes), size(st.MinFree))}
+	if st.FreeBytes != durable.UnknownSpace && st.FreeBytes < st.MinFree {
+		space.Mark = severityMark(fleet.Critical)
+	}
+	said, severity := forecast(st.FullInHours)
+	full := fact{Name: "Forecast", Mark: severityMark(severity), Text: said, More: "at the rate of the last day or week"}
+	if said == "" {
+		full.Text, full.More = "it does not fill", "or too little is known: free space is noted once per hour"
+	}
+	total := activity.Sum(s.Arrivals.Total[:])
+	facts := []fact{space, full, {
+		Name: "Arrived", Text: describeCount(total), More: sayf("in %d days, %s per day", activity.Days, size(total.Bytes/activity.Days)),
+	}}
+	if st.FreeInodes != nil {
+		inodes := fact{Name: "Free inodes", Mark: severityMark(fleet.OK), Text: sayf("%d free, %d kept free", *st.FreeInodes, st.MinFreeInodes)}
+		if *st.FreeInodes < st.MinFreeInodes {
+			inodes.Mark = severityMark(fleet.Critical)
+		}
+		facts = append(facts, inodes)
+	}
+	return facts
+}
+
+// checks says what the scrub has found, and what is in quarantine.
+func checks(s State) []fact {
+	p := s.Receiver.Scrub
+	read := sayf("%d archives, %s read", p.Objects, size(max(p.Bytes, 0)))
+	scrub := fact{Name: "Scrub", Mark: severityMark(fleet.OK), Text: "not started"}
+	switch {
+	case s.Receiver.ScrubRate == 0:
+		scrub = fact{Name: "Scrub", Mark: mark{"off", "off"}, Text: "scrub.rate is 0"}
+	case !p.Ended.IsZero():
+		scrub.Text, scrub.At, scrub.More = "ended", momentOf(p.Ended, s.Now), read
+	case !p.Started.IsZero():
+		scrub.Text, scrub.At, scrub.More = "in progress since", momentOf(p.Started, s.Now), read
+		if p.Host != "" {
+			scrub.More += sayf(", the last one %s/%s", p.Host, p.Episode)
+		}
+	}
+	verified := fact{Name: "All verified", Text: "not yet"}
+	if !p.WholeSince.IsZero() {
+		verified.Text, verified.At = "since", momentOf(p.WholeSince, s.Now)
+	}
+	found := fact{Name: "Found", Mark: severityMark(fleet.OK), Text: sayf("%d corrupt, %d missing, %d unreadable, %d undecodable", p.Damaged, p.Missing, p.Unreadable, p.Undecodable)}
+	switch {
+	case p.Damaged+p.Missing > 0:
+		found.Mark = severityMark(fleet.Critical)
+	case p.Unreadable+p.Undecodable > 0:
+		found.Mark = severityMark(fleet.Warning)
+	}
+	if found.Mark.Word != "ok" {
+		found.More = `"An archive is corrupt" in docs/operations.md`
+	}
+	quarantine := fact{Name: "Quarantine", Mark: severityMark(fleet.OK), Text: plural(int64(s.Receiver.Quarantined), "file", "files")}
+	if s.Receiver.Quarantined > 0 {
+		quarantine.Mark = severityMark(fleet.Warning)
+		quarantine.More = `"An archive is corrupt" in docs/operations.md`
+	}
+	facts := []fact{scrub, verified, found, quarantine}
+	if t := s.Receiver.TornTails; t.Count > 0 {
+		facts = append(facts, fact{Name: "Index", Mark: severityMark(fleet.OK), Text: plural(int64(t.Count), "torn tail was cut off and saved", "torn tails were cut off and saved"), More: sayf("the last one as %s", t.Last)})
+	}
+	return facts
+}
+
+// about says which receiver this is.
+func about(s State) []fact {
+	st := s.Receiver
+	facts := []fact{
+		{Name: "Version", Text: clean(s.Version)},
+		{Name: "Process", Text: clean(st.Running)},
+		{Name: "Certificate until", At: dateOf(s.CertEnds, s.Now)},
+		{Name: "Data directory", Text: clean(st.DataDir)},
+		{Name: "Disk", Text: clean(st.Disk)},
+	}
+	if st.Store != nil {
+		facts = append(facts, fact{Name: "Store", Text: clean(fmt.Sprint(st.Store.ID))})
+	}
+	if st.DisabledHosts != nil && *st.DisabledHosts > 0 {
+		facts = append(facts, fact{Name: "Disabled hosts", Text: sayf("%d", *st.DisabledHosts)})
+	}
+	return slices.DeleteFunc(facts, func(f fact) bool { return f.Text == "" && f.At == moment{} })
+}

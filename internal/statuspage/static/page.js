@@ -1,0 +1,83 @@
+// Replaces the contents of the page by those of now, every 15 s while the page is visible.
+"use strict";
+(() => {
+  const interval = 15000;
+  const timeout = 30000;
+  const news = document.getElementById("news");
+  const bar = document.getElementById("refresh");
+  const verdict = () => document.querySelector("main .verdict")?.textContent.trim() ?? "";
+  let paused = false;
+  let busy = false;
+  let last = Date.now(); // when it was refreshed, or tried
+  let failure = "";
+
+  // A screen reader reads this aloud, so it is only for what is new.
+  const announce = (text) => { if (news.textContent !== text) news.textContent = text; };
+
+  const refresh = async () => {
+    busy = true;
+    last = Date.now();
+    const before = verdict();
+    try {
+      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(timeout) });
+      if (!answer.ok) throw new Error("the answer is " + answer.status);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (!page.querySelector("main") || !page.getElementById("read-at")) throw new Error("the answer is another page");
+      if (isSelected()) return; // it would be lost; the next time will do
+      show(page);
+      announce(verdict() !== before ? "Changed: " + verdict() : "");
+      failure = "";
+    } catch (err) {
+      failure = err instanceof Error ? err.message : String(err);
+      announce("Not refreshed since " + document.getElementById("read-at").textContent + " UTC: " + failure + ". Trying again.");
+    } finally {
+      busy = false;
+    }
+  };
+
+  const isSelected = () => {
+    const selection = document.getSelection();
+    return selection !== null && !selection.isCollapsed && document.querySelector("main").contains(selection.anchorNode);
+  };
+
+  const links = (main) => [...main.querySelectorAll("a")];
+
+  const show = (page) => {
+    const old = document.querySelector("main");
+    const next = document.adoptNode(page.querySelector("main"));
+    const focused = links(old).indexOf(document.activeElement);
+    const href = focused < 0 ? null : document.activeElement.getAttribute("href");
+    // The same link may be there more than once: the one in the same section is meant.
+    const section = focused < 0 ? null : document.activeElement.closest("section")?.getAttribute("aria-labelledby");
+    const wasMain = document.activeElement === old;
+    const [x, y] = [window.scrollX, window.scrollY];
+    old.replaceWith(next);
+    document.title = page.title;
+    const time = page.getElementById("read-at");
+    document.getElementById("read-at").replaceWith(document.adoptNode(time));
+    if (wasMain) next.focus({ preventScroll: true });
+    if (href !== null) {
+      const same = links(next).filter((a) => a.getAttribute("href") === href);
+      const target = same.find((a) => a.closest("section")?.getAttribute("aria-labelledby") === section) ?? same[0];
+      (target ?? next).focus({ preventScroll: true });
+    }
+    window.scrollTo({ left: x, top: y, behavior: "instant" });
+  };
+
+  const isDue = () => !paused && !busy && document.visibilityState === "visible" && Date.now() - last >= interval;
+  const check = () => { if (isDue()) refresh(); };
+
+  if (!document.getElementById("read-at")) return; // not a page of a state
+  const button = document.createElement("button");
+  button.type = "button";
+  const label = () => { button.textContent = paused ? "Resume refreshing" : "Pause refreshing"; };
+  button.addEventListener("click", () => {
+    paused = !paused;
+    label();
+    if (!paused) refresh();
+  });
+  label();
+  bar.append(button);
+  setInterval(check, 1000);
+  document.addEventListener("visibilitychange", check);
+})();

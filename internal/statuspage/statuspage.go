@@ -1,0 +1,129 @@
+// Package statuspage shows the state of a receiver and its hosts in a browser.
+//
+//	/              all hosts, what arrived, conflicts, storage
+//	/hosts/NAME    everything that is known of a host
+//	/static/...    the style sheet, the script and the icon, which are in the program
+//
+// The pages work without the script, which replaces their contents every 15 s. Their links are relative,
+// so that a proxy may serve them below any path.
+//
+// Invariant: nothing that a host or a file says can become markup, a link of its own or a script. What the
+// templates show is [text], which is printable ASCII and which html/template escapes; and the policy of
+// the pages allows only this package's style sheet and script.
+package statuspage
+
+import (
+	"bytes"
+	"cmp"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"cis490/internal/activity"
+	"cis490/internal/episode"
+	"cis490/internal/hosts"
+	"cis490/internal/receiver"
+)
+
+// State is what the pages show.
+type State struct {
+	Now     time.Time // when it was read
+	Version string
+	// Refusal says why no upload would be taken. It is nil if one would.
+	Refusal  error
+	CertEnds time.Time // of the receiver's certificate
+
+	Receiver  receiver.Status
+	Hosts     []hosts.Host
+	Arrivals  activity.Summary
+	Conflicts []activity.Conflict
+	// Unread says what could not be read. The rest is shown.
+	Unread []error
+}
+
+// policy is the Content-Security-Policy of the pages.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+//go:embed templates static
+var files embed.FS
+
+// pages serves the pages.
+type pages struct {
+	read      func() State
+	templates *template.Template
+}
+
+// New returns a handler of the pages, for GET and HEAD. It calls read for each page, so that read must
+// limit its cost.
+func New(read func() State) http.Handler {
+	p := &pages{read, template.Must(template.ParseFS(files, "templates/*.html"))}
+	static, err := fs.Sub(files, "static")
+	if err != nil {
+		panic(err) // the program was built without them
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/{file}", http.StripPrefix("/static", http.FileServerFS(static)))
+	mux.HandleFunc("GET /hosts/{host}", p.serveHost)
+	mux.HandleFunc("GET /{$}", p.serveOverview)
+	mux.HandleFunc("/", p.serveNotFound)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (p *pages) serveOverview(w http.ResponseWriter, _ *http.Request) {
+	p.write(w, http.StatusOK, "overview.html", newOverview(p.read()))
+}
+
+func (p *pages) serveHost(w http.ResponseWriter, r *http.Request) {
+	name, err := episode.ParseName(r.PathValue("host"))
+	if err == nil {
+		state := p.read()
+		for _, h := range state.Hosts {
+			if h.Name() == name {
+				p.write(w, http.StatusOK, "host.html", newHostPage(state, h))
+				return
+			}
+		}
+	}
+	p.serveNotFound(w, r)
+}
+
+func (p *pages) serveNotFound(w http.ResponseWriter, r *http.Request) {
+	up := strings.Repeat("../", max(0, strings.Count(r.URL.EscapedPath(), "/")-1))
+	p.write(w, http.StatusNotFound, "notfound.html", frame{Title: "Not found", Root: cmp.Or(text(up), "./"), Up: true})
+}
+
+// write writes a page when it is complete, so that none is cut off by an error.
+func (p *pages) write(w http.ResponseWriter, status int, name string, data any) {
+	var page bytes.Buffer
+	if err := p.templates.ExecuteTemplate(&page, name, data); err != nil {
+		http.Error(w, "the page cannot be made: "+string(clean(err.Error())), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(page.Bytes()) // the viewer may be gone
+}
+
+// frame is what all pages have.
+type frame struct {
+	Title   text
+	Root    text // leads from the page to the overview
+	Up      bool // the page is not the overview
+	ReadAt  moment
+	Version text
+}
+
+func newFrame(s State, title text, root text) frame {
+	return frame{Title: title, Root: root, Up: root != "", ReadAt: momentOf(s.Now, s.Now), Version: clean(s.Version)}
+}

@@ -1,0 +1,311 @@
+package statuspage_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/html"
+
+	"cis490/internal/activity"
+	"cis490/internal/datadir"
+	"cis490/internal/episode"
+	"cis490/internal/fixture"
+	"cis490/internal/fleet"
+	"cis490/internal/hosts"
+	"cis490/internal/receiver"
+	"cis490/internal/statuspage"
+	"cis490/internal/wire"
+)
+
+var now = time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
+
+// sample is a receiver with hosts of each kind.
+func sample() statuspage.State {
+	hours, stored := 20.0, int64(7)
+	key := func(host, name string) episode.Key { return episode.Key{Host: episode.Name(host), Name: episode.Name(name)} }
+	report := func(held int64, age time.Duration) *hosts.Report {
+		return &hosts.Report{
+			Report: wire.Report{
+				Version: "1.4", Interval: 300, Waiting: 3, WaitingBytes: 1 << 20, OldestWaiting: now.Add(-time.Hour),
+				Held: map[string]int64{"conflict": held}, Disk: wire.DiskSpace{FreeBytes: 1 << 30, SizeBytes: 4 << 30}, LastError: "connection refused",
+			},
+			ReceivedAt: now.Add(-age), Stored: &stored, ChangedAt: now.Add(-20 * 24 * time.Hour), FullInHours: &hours,
+		}
+	}
+	host := func(name string, state datadir.HostState, r *hosts.Report, problems ...fleet.Problem) hosts.Host {
+		return hosts.Host{Host: datadir.Host{Host: episode.Name(name), State: state, Stored: true}, Report: r, Problems: problems}
+	}
+	s := statuspage.State{Now: now, Version: "1.4", CertEnds: now.AddDate(1, 0, 0), Receiver: receiver.Status{FreeBytes: 1 << 40, MinFree: 1 << 30, FullInHours: &hours}}
+	s.Hosts = []hosts.Host{
+		host("lab-01", datadir.HostActive, report(0, time.Minute)),
+		host("lab-02", datadir.HostActive, report(2, time.Minute), fleet.Problem{Kind: "held", Severity: fleet.Warning, Text: "2 held (2 conflict): see 'shipper held' there"}),
+		host("lab-03", datadir.HostActive, nil, fleet.Problem{Kind: "silent", Severity: fleet.Critical, Text: "has not reported for 3 h"}),
+		host("lab-04", datadir.HostDisabled, nil),
+	}
+	var days activity.HostSummary
+	days.Days[13], days.Days[11] = activity.Count{Archives: 4, Bytes: 400}, activity.Count{Archives: 1, Bytes: 100}
+	days.Recent = []activity.Arrival{{Key: key("lab-01", "run-9"), At: now.Add(-time.Minute), Size: 2048, Repaired: true}}
+	s.Arrivals = activity.Summary{Total: days.Days, Recent: days.Recent, Hosts: map[episode.Name]activity.HostSummary{"lab-01": days}}
+	s.Conflicts = []activity.Conflict{
+		{Key: key("lab-02", "run-7"), First: now.Add(-time.Hour), Last: now.Add(-time.Hour), Times: 2},
+		{Key: key("lab-01", "solved"), First: now.Add(-time.Hour), Last: now.Add(-time.Hour), Times: 1}, // lab-01 has reported since
+	}
+	return s
+}
+
+// get requests a page.
+func get(t testing.TB, s statuspage.State, path string) (*httptest.ResponseRecorder, *html.Node) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	statuspage.New(func() statuspage.State { return s }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	tree, err := html.Parse(strings.NewReader(w.Body.String()))
+	fixture.Must(t, err)
+	return w, tree
+}
+
+// textOf returns the text of a page, with single spaces.
+func textOf(n *html.Node) string {
+	var b strings.Builder
+	for c := range n.Descendants() {
+		if c.Type == html.TextNode {
+			b.WriteString(c.Data + " ")
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+func mustSay(t *testing.T, page *html.Node, texts ...string) {
+	t.Helper()
+	said := textOf(page)
+	for _, text := range texts {
+		if !strings.Contains(said, text) {
+			t.Errorf("%q is missing in\n%s", text, said)
+		}
+	}
+}
+
+// TestOverviewShowsEachHost: its state in words, and those with the worst problems first.
+func TestOverviewShowsEachHost(t *testing.T) {
+	w, page := get(t, sample(), "/")
+	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" {
+		t.Errorf("status %d, %v", w.Code, w.Header())
+	}
+	mustSay(t, page,
+		"3 active hosts, 1 critical, 1 with a warning",
+		"lab-03 \u25a0 critical has not reported for 3 h", "lab-02 \u25b2 warning 2 held", "lab-01 \u25cf ok 2026-11-30 07:59 60 s ago 3 0", "lab-04 \u25cb disabled",
+		"lab-02 / run-7 refused 2 times, last 2026-11-30 07:00 60 min ago shipper held shipper retry --keep-both run-7",
+		"5 archives, 500 B in 14 days", "lab-01 / run-9 2.0 KiB repaired", "full in about 20 h")
+	if said := textOf(page); strings.Contains(said, "solved") || strings.Index(said, "lab-03") > strings.Index(said, "lab-01") {
+		t.Errorf("it says\n%s", said)
+	}
+	if !strings.Contains(w.Body.String(), `aria-label="Arrivals by day, today last: 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4"`) {
+		t.Error("the graph of lab-01 does not say its numbers")
+	}
+}
+
+func TestHostPageShowsWhatToDo(t *testing.T) {
+	_, page := get(t, sample(), "/hosts/lab-03")
+	mustSay(t, page, "has not reported for 3 h On the host, begin with: systemctl status cis490-shipper", "A host is silent")
+	_, page = get(t, sample(), "/hosts/lab-02")
+	mustSay(t, page, "conflict 2", "shipper retry --keep-both run-7", "connection refused", "1.0 GiB free of 4.0 GiB", "7 archives")
+	_, page = get(t, sample(), "/hosts/lab-04")
+	mustSay(t, page, "receiver hosts enable lab-04")
+}
+
+// TestProblemsOfTheReceiverAreFirst: an error of one directory does not hide the rest.
+func TestProblemsOfTheReceiverAreFirst(t *testing.T) {
+	s := sample()
+	s.Refusal, s.Unread = errors.New("no space"), []error{errors.New("open reports: permission denied")}
+	_, page := get(t, s, "/")
+	mustSay(t, page, "critical: CIS490 receiver", "no uploads are accepted: no space not all could be read: open reports: permission denied", "lab-01")
+}
+
+func TestOtherPagesAreNotFound(t *testing.T) {
+	for path, want := range map[string]int{
+		"/hosts/lab-01": 200, "/static/style.css": 200, "/static/page.js": 200, "/static/icon.svg": 200,
+		"/hosts/lab-99": 404, "/hosts/": 404, "/hosts": 404, "/hosts/%2e%2e": 404, "/hosts/a/b": 404, "/hosts/%3Cscript%3E": 404, "/x": 404, "/a/b/c": 404,
+		"/static/": 404, "/static/x": 404, "/static/..%2ftemplates%2fhost.html": 404, "/templates/host.html": 404,
+	} {
+		w, _ := get(t, sample(), path)
+		if w.Code != want {
+			t.Errorf("%s: status %d, want %d", path, w.Code, want)
+		}
+		if got := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; ") || strings.Contains(got, "unsafe") {
+			t.Errorf("%s: policy %q", path, got)
+		}
+		if strings.Contains(w.Body.String(), "<script>") {
+			t.Errorf("%s: a script in\n%s", path, w.Body)
+		}
+	}
+}
+
+// hostile are texts that would do something if they were not shown as text.
+var hostile = []string{
+	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='alert(1)`, `</main></body>`, "javascript:alert(1)", `{{.}}`,
+	"\u202egnp.exe\u2066", "\u0430dmin", "\x00\x1b[31m\r\n", "\xff\xfe", `'; rm -rf / #`, "$(reboot)`reboot`", "../../x", "//evil.example/", strings.Repeat("<b>", 5000),
+}
+
+// fill sets each value that v has to text, and each number to one that is not zero.
+func fill(v reflect.Value, text string) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(text)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(12345)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), text)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(v.Index(i), text)
+		}
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, text)
+		fill(value, text)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.Interface:
+		v.Set(reflect.ValueOf(errors.New(text)))
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(now))
+			return
+		}
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				fill(v.Field(i), text)
+			}
+		}
+	}
+}
+
+// stateOf returns a state whose every text is the same, except for the name of one host.
+func stateOf(text string) statuspage.State {
+	var s statuspage.State
+	fill(reflect.ValueOf(&s).Elem(), text)
+	s.Hosts[0].Host.Host = "lab-01"
+	s.Hosts[0].State = datadir.HostActive
+	s.Hosts[0].Report.Silent = false
+	s.Conflicts[1].Key.Host = "lab-01"
+	s.Arrivals.Hosts["lab-01"] = s.Arrivals.Hosts[episode.Name(text)]
+	return s
+}
+
+// structure returns the elements of a page with the names of their attributes, and checks the links.
+func structure(t *testing.T, page *html.Node) (all []string) {
+	t.Helper()
+	link := regexp.MustCompile(`^((\.\./|\./)?(static/[a-z.]+|hosts/[^/?#]*)?|#main)$`)
+	for n := range page.Descendants() {
+		switch n.Type {
+		case html.ElementNode:
+			element := n.Data
+			for _, a := range n.Attr {
+				element += " " + a.Key
+				if (a.Key == "href" || a.Key == "src") && !link.MatchString(a.Val) {
+					t.Errorf("a link leads to %q", a.Val)
+				}
+			}
+			all = append(all, element)
+		case html.CommentNode:
+			all = append(all, "comment")
+		}
+	}
+	return all
+}
+
+// TestHostileTextIsNeverMarkup: whatever files and hosts say, the elements and attributes of a page are
+// those of its template.
+func TestHostileTextIsNeverMarkup(t *testing.T) {
+	for _, path := range []string{"/", "/hosts/lab-01"} {
+		w, page := get(t, stateOf("x"), path)
+		if w.Code != http.StatusOK {
+			t.Fatalf("%s: status %d", path, w.Code)
+		}
+		want := structure(t, page)
+		if len(want) < 100 {
+			t.Fatalf("%s has %d elements only", path, len(want))
+		}
+		for _, text := range hostile {
+			w, page := get(t, stateOf(text), path)
+			if got := structure(t, page); !slices.Equal(got, want) {
+				t.Errorf("%s, %.40q: %d elements, want %d", path, text, len(got), len(want))
+			}
+			if i := strings.IndexFunc(w.Body.String(), func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') }); i >= 0 {
+				t.Errorf("%s, %.40q: %q is not printable ASCII", path, text, w.Body.String()[max(0, i-20):i+20])
+			}
+			if strings.Contains(textOf(page), "ZgotmplZ") {
+				t.Errorf("%s, %.40q: a template puts text where it can do something", path, text)
+			}
+		}
+	}
+}
+
+// TestCommandsAreQuoted: names need no quotes, and the page does not depend on that.
+func TestCommandsAreQuoted(t *testing.T) {
+	s := sample()
+	s.Conflicts[0].Key.Name = "run'; reboot #"
+	_, page := get(t, s, "/")
+	mustSay(t, page, `shipper retry --keep-both 'run'\''; reboot #'`)
+}
+
+// TestEachKindOfProblemHasAdvice: and the sections that it names exist.
+func TestEachKindOfProblemHasAdvice(t *testing.T) {
+	source := fixture.ReadFile(t, "../fleet/problem.go") + fixture.ReadFile(t, "../hosts/hosts.go")
+	kinds := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\badd\("([a-z]+)"|Kind: "([a-z]+)"|Problem\{\{"([a-z]+)"`).FindAllStringSubmatch(source, -1) {
+		kinds[m[1]+m[2]+m[3]] = true
+	}
+	if len(kinds) < 10 {
+		t.Fatalf("found only %v", kinds)
+	}
+	operations := fixture.ReadFile(t, "../../docs/operations.md")
+	for kind := range kinds {
+		s := sample()
+		s.Hosts[0].Problems = []fleet.Problem{{Kind: kind, Text: "x"}}
+		_, page := get(t, s, "/hosts/lab-01")
+		said := textOf(page)
+		if !strings.Contains(said, "begin with:") {
+			t.Errorf("no advice on %q", kind)
+		}
+		for _, m := range regexp.MustCompile(`More: "([^"]+)"`).FindAllStringSubmatch(said, -1) {
+			if !strings.Contains(operations, "\n## "+m[1]+"\n") && !strings.Contains(operations, "\n## "+m[1]+" (") {
+				t.Errorf("%q: docs/operations.md has no section %q", kind, m[1])
+			}
+		}
+	}
+	templates, err := os.ReadDir("templates")
+	fixture.Must(t, err)
+	for _, e := range templates {
+		if text := fixture.ReadFile(t, "templates/"+e.Name()); regexp.MustCompile(`(?i) style=| on[a-z]+=|<style|https?:`).MatchString(text) {
+			t.Errorf("%s has what the policy forbids", e.Name())
+		}
+	}
+}
+
+// TestAPageHasBoundedSize: a thousand hosts are more than a viewer looks at.
+func TestAPageHasBoundedSize(t *testing.T) {
+	s := sample()
+	for i := range 4096 {
+		h := s.Hosts[0]
+		h.Host.Host = episode.Name(fmt.Sprintf("fleet-%04d", i))
+		s.Hosts = append(s.Hosts, h)
+	}
+	w, page := get(t, s, "/")
+	mustSay(t, page, "And 3100 more", "lab-03")
+	if n := w.Body.Len(); n > 3<<20 {
+		t.Errorf("the page has %d bytes", n)
+	}
+}
