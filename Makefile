@@ -14,7 +14,7 @@ MINUTES   ?= 10
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab race readers demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ lab: ## Run the slow labs: kills, cut connections, proxies, hostile hosts (5 min
 
 readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
 	@scripts/readers.sh
+
+page: ## Check the status page in Chromium with axe-core; screenshots in bin/page
+	@scripts/page.sh
 
 demo: build ## Run both daemons on loopback, ship an episode and compare what arrived
 	@scripts/demo.sh

@@ -2,6 +2,7 @@ package statuspage
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -121,8 +122,8 @@ func reported(r hosts.Report, s State) []fact {
 		{Name: "Undelivered", Text: sayf("%d", r.Undelivered)},
 		{Name: "Delivered, still there", Text: sayf("%d", r.Shipped)},
 		{Name: "Last error", Text: clean(r.LastError), At: momentOf(r.LastErrorAt, now)},
-		{Name: "Clock", Text: sayf("%+.1f s", r.ClockSkew)},
-		{Name: "Certificate until", At: dateOf(r.CertificateEnds, now), More: "as it says"},
+		{Name: "Clock", Text: clock(r.ClockSkew)},
+		{Name: "Certificate until", At: dateOf(r.CertificateEnds, now), More: "by the report"},
 	}
 	for i, f := range facts {
 		if f.At == (moment{}) {
@@ -140,6 +141,18 @@ func reported(r hosts.Report, s State) []fact {
 	}
 	facts = append(facts, disk(r)...)
 	return slices.DeleteFunc(facts, func(f fact) bool { return f.Text == "" && f.At == moment{} })
+}
+
+// clock says how far the clock of a host is from the receiver's.
+func clock(skew float64) text {
+	switch tenths := math.Round(math.Abs(skew) * 10); {
+	case tenths == 0:
+		return "right"
+	case skew < 0:
+		return sayf("%.1f s behind", tenths/10)
+	default:
+		return sayf("%.1f s ahead", tenths/10)
+	}
 }
 
 func interval(seconds int64) text {

@@ -124,6 +124,13 @@ type frame struct {
 	Version text
 }
 
+// readAt describes the time of a reading. Viewers see by its seconds that the page is refreshed.
+func readAt(now time.Time) moment {
+	m := momentOf(now, now)
+	m.Text = text(now.UTC().Format(time.DateTime))
+	return m
+}
+
 func newFrame(s State, title text, root text) frame {
-	return frame{Title: title, Root: root, Up: root != "", ReadAt: momentOf(s.Now, s.Now), Version: clean(s.Version)}
+	return frame{Title: title, Root: root, Up: root != "", ReadAt: readAt(s.Now), Version: clean(s.Version)}
 }
