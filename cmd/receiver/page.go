@@ -17,7 +17,7 @@ import (
 	"cis490/internal/statuspage"
 )
 
-// facts are what the directories of a receiver say of it and of its hosts at one moment.
+// facts describe a receiver and its hosts as its directories are at one moment.
 type facts struct {
 	at        time.Time
 	status    receiver.Status

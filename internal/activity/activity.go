@@ -1,9 +1,9 @@
 // Package activity has what a receiver has done lately, for the people who look at its status page: which
 // archives arrived, and which uploads were refused because their name is taken.
 //
-// [Arrivals] follows the index when somebody asks, so that nothing waits for it, and a receiver at whose
-// page nobody looks does nothing. [Conflicts] is told by the receiver, because a refusal leaves no trace
-// on the disk.
+// [Arrivals] reads the index for a viewer, so that no upload waits for it, and a receiver whose page has no
+// viewers does nothing. [Conflicts] is told by the receiver, because a refusal leaves no trace on the
+// disk.
 //
 // Invariant: memory is bounded, however many rows there are and whatever hosts send, and nothing
 // depends on what is here.

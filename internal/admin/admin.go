@@ -29,7 +29,7 @@ import (
 
 // Limits of the listener.
 const (
-	maxConns       = 64 // a browser keeps up to six open
+	maxConns       = 16
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 30 * time.Second // until the response is written
 	healthTimeout  = 10 * time.Second

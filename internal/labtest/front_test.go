@@ -40,7 +40,7 @@ func forEachProxy(t *testing.T, test func(t *testing.T, l *labtest.Lab, h *labte
 			requireProxy(t, kind)
 			l, h := newLab(t, labtest.Set("proxy.socket", `"proxy.sock"`))
 			l.Host("lab-02")
-			f := &frontProxy{kind: kind, lab: l, config: configSnippet(t, kind)}
+			f := &frontProxy{kind: kind, lab: l, config: configSnippet(t, "proxy.md", kind)}
 			for i := 0; i+1 < len(worse); i += 2 {
 				f.config = strings.ReplaceAll(f.config, worse[i], worse[i+1])
 			}
@@ -71,14 +71,14 @@ func requireProxy(t *testing.T, name string) string {
 	return ""
 }
 
-// configSnippet returns the configuration of a proxy in docs/proxy.md.
-func configSnippet(t *testing.T, kind string) string {
+// configSnippet returns the configuration of a proxy in a page of docs.
+func configSnippet(t *testing.T, page, kind string) string {
 	t.Helper()
 	language := map[string]string{"nginx": "nginx", "caddy": "caddyfile"}[kind]
-	_, rest, _ := strings.Cut(fixture.ReadFile(t, "../../docs/proxy.md"), "```"+language+"\n")
+	_, rest, _ := strings.Cut(fixture.ReadFile(t, "../../docs/"+page), "```"+language+"\n")
 	text, _, found := strings.Cut(rest, "```")
 	if !found {
-		t.Fatalf("docs/proxy.md has no configuration of %s", kind)
+		t.Fatalf("docs/%s has no configuration of %s", page, kind)
 	}
 	return text
 }
@@ -182,13 +182,19 @@ func (f *frontProxy) isEnded() bool {
 // isAnswering reports whether something with the lab's certificate listens.
 func (f *frontProxy) isAnswering(t *testing.T) bool {
 	t.Helper()
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, f.lab.Path("pki", "ca.crt"))))
-	c, err := tls.Dial("tcp", f.addr, &tls.Config{RootCAs: roots})
+	c, err := tls.Dial("tcp", f.addr, &tls.Config{RootCAs: f.roots(t)})
 	if err == nil {
 		c.Close()
 	}
 	return err == nil
+}
+
+// roots returns the CA of the lab's receiver.
+func (f *frontProxy) roots(t *testing.T) *x509.CertPool {
+	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(fixture.ReadFile(t, f.lab.Path("pki", "ca.crt"))))
+	return roots
 }
 
 // url returns an address behind the proxy.

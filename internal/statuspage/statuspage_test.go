@@ -31,7 +31,9 @@ var now = time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
 // sample is a receiver with hosts of each kind.
 func sample() statuspage.State {
 	hours, stored := 20.0, int64(7)
-	key := func(host, name string) episode.Key { return episode.Key{Host: episode.Name(host), Name: episode.Name(name)} }
+	key := func(host, name string) episode.Key {
+		return episode.Key{Host: episode.Name(host), Name: episode.Name(name)}
+	}
 	report := func(held int64, age time.Duration) *hosts.Report {
 		return &hosts.Report{
 			Report: wire.Report{

@@ -66,7 +66,6 @@ func momentOf(t, now time.Time) moment {
 	return m
 }
 
-
 func size(bytes int64) text {
 	if bytes == durable.UnknownSpace || bytes < 0 {
 		return "unknown"
