@@ -336,3 +336,31 @@ func TestHangingDiskHoldsOneQuestion(t *testing.T) {
 		close(release)
 	})
 }
+
+// TestPagesAreServedByTheSameRules: a daemon's own pages hide no metrics, and only who may read those can
+// read them.
+func TestPagesAreServedByTheSameRules(t *testing.T) {
+	d, _, _ := daemon()
+	d.Pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "page "+r.URL.Path) })
+	h := admin.Default("127.0.0.1:9490").Handler(d)
+	for _, c := range []struct {
+		method, host, path string
+		status             int
+		text               string
+	}{
+		{"GET", "localhost", "/", 200, "page /"},
+		{"GET", "localhost", "/hosts/lab-01", 200, "page /hosts/lab-01"},
+		{"GET", "localhost", "/metrics", 200, "m 1"},
+		{"GET", "localhost", "/healthz", 200, "ok"},
+		{"POST", "localhost", "/", 405, "GET"},
+		{"GET", "evil.example", "/", 421, "localhost"},
+	} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(c.method, c.path, nil)
+		r.Host = c.host
+		h.ServeHTTP(w, r)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.text) {
+			t.Errorf("%s %s at %s: %d %q", c.method, c.path, c.host, w.Code, w.Body)
+		}
+	}
+}

@@ -15,8 +15,10 @@ import (
 // TestStatusPageBehindAProxy runs the configurations of docs/status-page.md: with the password it shows the
 // page, without it nothing.
 func TestStatusPageBehindAProxy(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"nginx", "caddy"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			program := requireProxy(t, kind)
 			l, _ := newLab(t, labtest.Set("admin.listen", `"127.0.0.1:0"`))
 			_, admin, _ := strings.Cut(l.Process().WaitLine(t, "serving metrics"), "address=")

@@ -18,7 +18,8 @@ const maxRows = 1000
 type overview struct {
 	frame
 	Verdict   mark
-	Summary   text
+	Hosted    text   // how many hosts there are, and how they are
+	Pending   text   // what they have not delivered
 	Problems  []text // of the receiver
 	Hosts     []hostRow
 	MoreHosts int
@@ -68,11 +69,12 @@ type fact struct {
 
 func newOverview(s State) overview {
 	page := overview{
-		frame: newFrame(s, "CIS490 receiver", ""), Summary: summarize(s),
+		frame: newFrame(s, "CIS490 receiver", ""),
 		Graph: newGraph(s.Arrivals.Total, s.Now, largeDay, largeHeight), Partial: momentOf(s.Arrivals.Since, s.Now),
 		Arrivals: newArrivals(s.Arrivals.Recent, s.Now), Conflicts: newConflicts(s, "", ""),
 		Capacity: capacity(s), Checks: checks(s), About: about(s),
 	}
+	page.Hosted, page.Pending = summarize(s)
 	worst := fleet.OK
 	for _, h := range s.Hosts {
 		page.Hosts = append(page.Hosts, newHostRow(s, h))
@@ -118,16 +120,17 @@ func (p *overview) sortHosts() {
 	}
 }
 
-func summarize(s State) text {
+// summarize counts the hosts, and what waits there.
+func summarize(s State) (hosted, pending text) {
 	sum := hosts.Summarize(s.Hosts)
-	said := plural(int64(sum.Active), "active host", "active hosts")
+	hosted = plural(int64(sum.Active), "active host", "active hosts")
 	if sum.Critical > 0 {
-		said += sayf(", %d critical", sum.Critical)
+		hosted += sayf(", %d critical", sum.Critical)
 	}
 	if sum.Warning > 0 {
-		said += ", " + plural(int64(sum.Warning), "with a warning", "with warnings")
+		hosted += ", " + plural(int64(sum.Warning), "with a warning", "with warnings")
 	}
-	return said + sayf("; %d episodes waiting and %d held there", sum.Waiting, sum.Held)
+	return hosted, plural(sum.Waiting, "episode waits", "episodes wait") + sayf(" and %d are held there", sum.Held)
 }
 
 func newHostRow(s State, h hosts.Host) hostRow {

@@ -102,7 +102,7 @@ func TestOverviewShowsEachHost(t *testing.T) {
 		t.Errorf("status %d, %v", w.Code, w.Header())
 	}
 	mustSay(t, page,
-		"3 active hosts, 1 critical, 1 with a warning",
+		"3 active hosts, 1 critical, 1 with a warning ; 6 episodes wait and 2 are held there",
 		"lab-03 \u25a0 critical has not reported for 3 h", "lab-02 \u25b2 warning 2 held", "lab-01 \u25cf ok 2026-11-30 07:59 60 s ago 3 0", "lab-04 \u25cb disabled",
 		"lab-02 / run-7 refused 2 times, last 2026-11-30 07:00 60 min ago shipper held shipper retry --keep-both run-7",
 		"5 archives, 500 B in 14 days", "lab-01 / run-9 2.0 KiB repaired", "full in about 20 h")

@@ -5,7 +5,7 @@
   const timeout = 30000;
   const news = document.getElementById("news");
   const bar = document.getElementById("refresh");
-  const verdict = () => document.querySelector("main .verdict")?.textContent.trim() ?? "";
+  const verdict = () => [...document.querySelectorAll("main .verdict > *")].map((e) => e.textContent.trim()).join(" ");
   let paused = false;
   let busy = false;
   let last = Date.now(); // when it was refreshed, or tried
