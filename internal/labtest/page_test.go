@@ -46,10 +46,10 @@ func pageLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 		fixture.Must(t, os.MkdirAll(l.Path("data", "episodes", host), 0o750))
 	}
 	l.Receiver("--config", l.Path("receiver.toml"), "hosts", "disable", "lab-03").MustExit(t, 0)
+	l.Start()
 	record := l.Path("data", "reports", "lab-04.report") // of a daemon that reports every five minutes
 	fixture.WriteFile(t, record, strings.Replace(fixture.ReadFile(t, record), `"unfinished":`, `"interval_seconds":300,"unfinished":`, 1))
-	ageRecord(t, l, "lab-04", 5*time.Hour)
-	l.Start()
+	ageRecord(t, l, "lab-04", 5*time.Hour) // and the start of the receiver, before which no host could report
 	ageRecord(t, l, "lab-01", time.Minute) // so that it may report again
 	h.Once().MustExit(t, 3)
 	return l, h

@@ -60,6 +60,7 @@ async function looks() {
         for (const v of found.violations) fail(what, v.id, v.help, v.nodes.slice(0, 3).map((n) => n.html + " " + n.failureSummary).join("\n"));
         check(found.passes.length > 10, what, "axe-core tried only", found.passes.length, "rules");
         await page.screenshot({ path: path.join(shots, what + ".png"), fullPage: true });
+        await page.screenshot({ path: path.join(shots, what + "-top.png"), clip: { x: 0, y: 0, width, height: 1600 }, captureBeyondViewport: true });
         await page.close();
       }
     }
