@@ -145,6 +145,7 @@ var slowTests = []string{
 	"TestShipperFollowsTheNameOfItsFolder",
 	"TestShippersFoldersMustBeOnOneMount",
 	"TestStartSyncsTheParentsOfFoldersThatAKilledProcessMade",
+	"TestStatusPageBehindAProxy",
 	"TestStatusSaysThatTheReceiverIsAway",
 	"TestStoreThatReplacesAnotherIsFollowed",
 	"TestSwapsUnderTheShipperNeverLeadOutside",
