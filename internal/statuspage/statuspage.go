@@ -51,24 +51,32 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect
 //go:embed templates static
 var files embed.FS
 
+// Limits of pages. A disk that hangs must not hold every connection of the listener, which metrics and
+// health need too.
+const (
+	maxViews = 4 // pages that are being made
+	maxWait  = 10 * time.Second
+)
+
 // pages serves the pages.
 type pages struct {
 	read      func() State
+	views     chan struct{} // has a value for each page that is being made
 	templates *template.Template
 }
 
 // New returns a handler of the pages, for GET and HEAD. It calls read for each page, so that read must
 // limit its cost.
 func New(read func() State) http.Handler {
-	p := &pages{read, template.Must(template.ParseFS(files, "templates/*.html"))}
+	p := &pages{read, make(chan struct{}, maxViews), template.Must(template.ParseFS(files, "templates/*.html"))}
 	static, err := fs.Sub(files, "static")
 	if err != nil {
 		panic(err) // the program was built without them
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/{file}", http.StripPrefix("/static", http.FileServerFS(static)))
-	mux.HandleFunc("GET /hosts/{host}", p.serveHost)
-	mux.HandleFunc("GET /{$}", p.serveOverview)
+	mux.HandleFunc("GET /hosts/{host}", p.limitViews(p.serveHost))
+	mux.HandleFunc("GET /{$}", p.limitViews(p.serveOverview))
 	mux.HandleFunc("/", p.serveNotFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -78,6 +86,22 @@ func New(read func() State) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// limitViews lets requests wait for their turn, and refuses those for which it does not come.
+func (p *pages) limitViews(serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		tooLong := time.NewTimer(maxWait)
+		defer tooLong.Stop()
+		select {
+		case p.views <- struct{}{}:
+			defer func() { <-p.views }()
+			serve(w, r)
+		case <-tooLong.C:
+			http.Error(w, "the directories of the receiver cannot be read in time: does its disk answer?", http.StatusServiceUnavailable)
+		case <-r.Context().Done():
+		}
+	}
 }
 
 func (p *pages) serveOverview(w http.ResponseWriter, _ *http.Request) {

@@ -10,7 +10,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/html"
@@ -295,6 +298,37 @@ func TestEachKindOfProblemHasAdvice(t *testing.T) {
 			t.Errorf("%s has what the policy forbids", e.Name())
 		}
 	}
+}
+
+// TestHangingDiskHoldsFewViewers: the listener has few connections, and metrics and health need some.
+func TestHangingDiskHoldsFewViewers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, reading := make(chan struct{}), atomic.Int64{}
+		h := statuspage.New(func() statuspage.State { reading.Add(1); <-release; return sample() })
+		var viewers sync.WaitGroup
+		var refused, shown atomic.Int64
+		for range 10 {
+			viewers.Go(func() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+				switch w.Code {
+				case http.StatusServiceUnavailable:
+					refused.Add(1)
+				case http.StatusOK:
+					shown.Add(1)
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		if reading.Load() != 4 || refused.Load() != 6 {
+			t.Errorf("%d viewers wait for the disk, and %d were refused", reading.Load(), refused.Load())
+		}
+		close(release)
+		viewers.Wait()
+		if shown.Load() != 4 {
+			t.Errorf("%d pages were shown", shown.Load())
+		}
+	})
 }
 
 // TestAPageHasBoundedSize: a thousand hosts are more than a viewer looks at.
