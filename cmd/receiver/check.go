@@ -131,15 +131,12 @@ func examineHost(cfg receiver.Config, f *checkFacts, folder bool) {
 	f.ExamineSecrets(string(cfg.TLS.KeyFile))
 	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
-	f.NoteParent("admin.listen", cfg.Admin.SocketPath())
 	st, err := receiver.InspectStatus(cfg, time.Now())
 	if errors.Is(err, durable.ErrFault) {
 		f.AddError(err)
 	}
 	f.AddError(f.describePort(st.Running, st.RunningUnknown))
-	if st.Running == "" && !st.RunningUnknown {
-		f.ProbeAdmin(cfg.Admin)
-	}
+	f.ExamineAdmin(cfg.Admin, st.Running != "" || st.RunningUnknown)
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
 		f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 		if free.TotalInodes > 0 {
@@ -190,6 +187,7 @@ func printFacts(to io.Writer, paint terminal.Painter, f checkFacts) error {
 	rows := []cli.TableRow{
 		{Name: "config", Lines: []string{f.Config}},
 		{Name: "listen", Lines: []string{listen, f.Port}},
+		f.MetricsRow(),
 	}
 	for _, folder := range f.Folders {
 		rows = append(rows, cli.FolderRow("data", folder))

@@ -163,11 +163,8 @@ func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
 	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
 	f.NoteParent("metrics_file", string(cfg.MetricsFile))
-	f.NoteParent("admin.listen", cfg.Admin.SocketPath())
+	f.ExamineAdmin(cfg.Admin, usable && mayRun(cfg))
 	if usable {
-		if !mayRun(cfg) {
-			f.ProbeAdmin(cfg.Admin)
-		}
 		_, err := uplink.AdoptedBy(cfg.DirsConfig())
 		f.AddError(errors.Join(startError(checkMoves(cfg), file), err))
 	}
@@ -215,7 +212,7 @@ func checkMoves(cfg shipper.Config) error {
 }
 
 func printFacts(to io.Writer, paint terminal.Painter, f checkFacts) error {
-	rows := []cli.TableRow{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}}
+	rows := []cli.TableRow{{Name: "config", Lines: []string{f.Config}}, {Name: "receiver", Lines: []string{f.Receiver}}, f.MetricsRow()}
 	for i, name := range []string{"episodes", "outbox", "shipped"} {
 		rows = append(rows, cli.FolderRow(name, f.Folders[i]))
 	}

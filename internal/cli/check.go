@@ -16,6 +16,7 @@ import (
 	"cis490/internal/admin"
 	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/printable"
 	"cis490/internal/serviceuser"
 )
 
@@ -25,6 +26,8 @@ type CheckReport struct {
 	Secrets []serviceuser.Secret `json:"secrets"`
 	Space   *Space               `json:"space,omitempty"`
 	Notes   []string             `json:"notes,omitempty"`
+	// AdminListen is where metrics are served. It is empty if they are not.
+	AdminListen string `json:"admin_listen,omitempty"`
 
 	// Lenient makes notes of faults with which a daemon starts.
 	Lenient bool `json:"-"`
@@ -70,11 +73,21 @@ func (k *CheckReport) AddWarning(err error) {
 	}
 }
 
-// ProbeAdmin tries the address of the admin listener of a daemon that does not run.
-func (k *CheckReport) ProbeAdmin(c admin.Config) {
+// ExamineAdmin records where metrics are served, and tries that address unless a daemon may run.
+func (k *CheckReport) ExamineAdmin(c admin.Config, mayRun bool) {
+	k.AdminListen = c.Listen.String()
+	k.NoteParent("admin.listen", c.SocketPath())
+	if mayRun {
+		return
+	}
 	note, err := c.Probe()
 	k.AddNote(note)
 	k.AddError(AdminError(err))
+}
+
+// MetricsRow returns the row of a table with the address of the metrics.
+func (k *CheckReport) MetricsRow() TableRow {
+	return TableRow{Name: "metrics", Lines: []string{cmp.Or(printable.Text(k.AdminListen), "not served")}}
 }
 
 // AdminError gives an error of the admin listener its exit code.

@@ -120,7 +120,7 @@ func (w *manWriter) paragraphs(text, between string) {
 	}
 }
 
-var codeInText = regexp.MustCompile("\\\\\\(ga(.*?)\\\\\\(ga")
+var codeInText = regexp.MustCompile(`\\\(ga(.*?)\\\(ga`)
 
 // roff escapes what has a meaning in roff, or that it would show as another character.
 func roff(text string) string { return roffEscapes.Replace(text) }
