@@ -81,15 +81,10 @@ func (s *factSource) readRows(now time.Time) error {
 
 // newPageState returns what the pages show of the directories. The caller adds what only the daemon knows.
 func newPageState(read facts, arrived arrivals) statuspage.State {
-	state := statuspage.State{
-		Now: read.at, Version: cli.Version(), Receiver: read.status, Hosts: read.hosts, Arrivals: arrived.Summary,
+	return statuspage.State{
+		Now: time.Now(), ReadAt: read.at, Version: cli.Version(), Receiver: read.status, ReceiverErr: read.statusErr,
+		Hosts: read.hosts, HostsErr: read.hostsErr, Arrivals: arrived.Summary, ArrivalsErr: arrived.err,
 	}
-	for _, err := range []error{read.statusErr, read.hostsErr, arrived.err} {
-		if err != nil {
-			state.Unread = append(state.Unread, err)
-		}
-	}
-	return state
 }
 
 // newPages returns the pages of a receiver.

@@ -8,7 +8,6 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
-	"cis490/internal/printable"
 	"cis490/internal/shipper"
 	"cis490/internal/suggestion"
 )
@@ -24,9 +23,9 @@ func heldEpisodes(cfg shipper.Config) cli.NameDir {
 // retiredEpisodes is the shipped directory as one that names retired episodes, as 'resend' takes them.
 func retiredEpisodes(cfg shipper.Config) cli.NameDir {
 	return cli.NameDir{Path: string(cfg.ShippedDir), Name: func(entry string) (string, bool) {
-		stem, _, _ := strings.Cut(entry, "~")
-		_, err := episode.ParseName(stem)
-		return entry, err == nil && printable.IsPlain(entry)
+		// A shell inserts what it completes without quotes, so the whole of it must be harmless.
+		_, err := episode.ParseName(strings.ReplaceAll(entry, "~", "-"))
+		return entry, err == nil
 	}}
 }
 

@@ -3,6 +3,7 @@ package activity
 import (
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"cis490/internal/episode"
@@ -36,7 +37,7 @@ type hostArrivals struct {
 // Read reads what was appended to an index of some size since the last call. The first call reads the
 // last two weeks, from the end. Another process may append meanwhile.
 func (a *Arrivals) Read(r io.ReaderAt, size int64, now time.Time) error {
-	if a.hosts == nil || size < a.end || size-a.end > maxRead { // an index that became shorter is another one
+	if a.hosts == nil || size < a.end || size-a.end > maxRead || !endsLine(r, a.end) { // another index, or one that was cut
 		*a = Arrivals{hosts: make(map[episode.Name]*hostArrivals)}
 		return a.readBackward(r, size, now)
 	}
@@ -48,6 +49,16 @@ func (a *Arrivals) Read(r io.ReaderAt, size int64, now time.Time) error {
 		a.addRow(row.Row, now, prepend)
 	}
 	return nil
+}
+
+// endsLine reports whether a line ends at an offset.
+func endsLine(r io.ReaderAt, offset int64) bool {
+	if offset == 0 {
+		return true
+	}
+	var b [1]byte
+	n, _ := r.ReadAt(b[:], offset-1)
+	return n == 1 && b[0] == '\n'
 }
 
 // readBackward reads rows from the end, until those of the last two weeks are read.
@@ -90,6 +101,12 @@ func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arri
 	}
 	a.total.add(day, row.Size)
 	h := a.hosts[row.Key.Host]
+	if h == nil && len(a.hosts) == maxHosts {
+		maps.DeleteFunc(a.hosts, func(_ episode.Name, h *hostArrivals) bool {
+			counts := h.days.until(today)
+			return Sum(counts[:]) == Count{}
+		})
+	}
 	if h == nil && len(a.hosts) < maxHosts {
 		h = new(hostArrivals)
 		a.hosts[row.Key.Host] = h

@@ -23,7 +23,8 @@ type Conflicts struct {
 	list []Conflict // guarded by mu; the last one first
 }
 
-// Add remembers a refusal. The oldest one is forgotten if there are too many.
+// Add remembers a refusal. If there are too many, the oldest one of the host that has most is forgotten, so
+// that no host can have those of others forgotten.
 func (c *Conflicts) Add(key episode.Key, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -33,7 +34,27 @@ func (c *Conflicts) Add(key episode.Key, now time.Time) {
 		c.list = slices.Delete(c.list, i, i+1)
 	}
 	c.list = slices.Insert(c.list, 0, added)
-	c.list = c.list[:min(len(c.list), maxConflicts)]
+	if len(c.list) > maxConflicts {
+		c.forgetOne()
+	}
+}
+
+// forgetOne forgets a refusal. The caller must hold c.mu.
+func (c *Conflicts) forgetOne() {
+	counts := make(map[episode.Name]int)
+	var most episode.Name
+	for _, old := range c.list {
+		host := old.Key.Host
+		if counts[host]++; counts[host] > counts[most] {
+			most = host
+		}
+	}
+	for i := len(c.list) - 1; i >= 0; i-- {
+		if c.list[i].Key.Host == most {
+			c.list = slices.Delete(c.list, i, i+1)
+			return
+		}
+	}
 }
 
 // keptBoth is between the name of an episode and a part of its sha256 in the name under which

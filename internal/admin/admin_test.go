@@ -245,24 +245,28 @@ func TestPageOfAnotherSiteCausesNoScrape(t *testing.T) {
 	d, _, _ := daemon()
 	h := admin.Default("127.0.0.1:9490").Handler(d)
 	for _, c := range []struct {
-		site, mode string
-		status     int
+		site, mode, dest, path string
+		status                 int
 	}{
-		{"", "", 200},
-		{"none", "navigate", 200},
-		{"same-origin", "cors", 200},
-		{"cross-site", "no-cors", 403},
-		{"same-site", "cors", 403},
-		{"cross-site", "navigate", 200}, // a link
+		{"", "", "", "/metrics", 200},
+		{"none", "navigate", "document", "/metrics", 200},
+		{"same-origin", "cors", "empty", "/metrics", 200},
+		{"cross-site", "no-cors", "empty", "/metrics", 403},
+		{"same-site", "cors", "empty", "/metrics", 403},
+		{"cross-site", "navigate", "iframe", "/metrics", 403},
+		{"cross-site", "navigate", "document", "/metrics", 403},
+		{"cross-site", "navigate", "iframe", "/", 403},
+		{"cross-site", "navigate", "document", "/", 200}, // a link
 	} {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r := httptest.NewRequest(http.MethodGet, c.path, nil)
 		r.Host = "localhost"
-		r.Header.Set("Sec-Fetch-Site", c.site)
-		r.Header.Set("Sec-Fetch-Mode", c.mode)
+		for field, value := range map[string]string{"Sec-Fetch-Site": c.site, "Sec-Fetch-Mode": c.mode, "Sec-Fetch-Dest": c.dest} {
+			r.Header.Set(field, value)
+		}
 		h.ServeHTTP(w, r)
 		if w.Code != c.status {
-			t.Errorf("%s, %s: %d, want %d", c.site, c.mode, w.Code, c.status)
+			t.Errorf("%+v: %d", c, w.Code)
 		}
 	}
 }

@@ -89,10 +89,11 @@ func (a Address) isNamedBy(requested string) bool {
 }
 
 // isOfAnotherSite reports whether a page of another site makes the request. A link on such a page may lead
-// here.
+// to a page here, in a window of its own, but not to the metrics.
 func isOfAnotherSite(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
-	return (site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") != "navigate"
+	follows := r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" && r.URL.Path != "/metrics"
+	return (site == "cross-site" || site == "same-site") && !follows
 }
 
 // hostOf returns a Host without its port and brackets.

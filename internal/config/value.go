@@ -66,7 +66,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // parseDuration parses weeks of 7 days, days of 24 hours, and then what time.ParseDuration parses.
 func parseDuration(s string) (time.Duration, error) {
-	if positive, negative := strings.CutPrefix(s, "-"); negative {
+	if positive, negative := strings.CutPrefix(s, "-"); negative && !strings.HasPrefix(positive, "-") {
 		read, err := parseDuration(positive)
 		return -read, err
 	}

@@ -81,7 +81,12 @@ func plainString(s string, limit int) slog.Value {
 }
 
 // textOf returns a value as slog.TextHandler shows it.
-func textOf(v any) string {
+func textOf(v any) (text string) {
+	defer func() { // slog does so for its own calls: a nil pointer must not end a daemon
+		if r := recover(); r != nil {
+			text = fmt.Sprintf("!PANIC: %v", r)
+		}
+	}()
 	switch v := v.(type) {
 	case encoding.TextMarshaler:
 		text, err := v.MarshalText()

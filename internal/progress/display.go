@@ -114,6 +114,9 @@ func (d *Display) run(poll func() Status) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.active = false
+			if !d.inForeground() {
+				return
+			}
 			d.terminal.Write(d.erase()) // an error of the terminal is not one of the command
 			return
 		}
@@ -136,9 +139,20 @@ func (d *Display) draw(rows []string, now time.Time) {
 	if !d.active || d.midLine || d.shown == len(rows) && slices.Equal(d.rows, rows) {
 		return
 	}
+	if !d.inForeground() { // the terminal is another program's, and so is the line above the cursor
+		d.shown = 0
+		return
+	}
 	text := d.erase()
 	d.rows = rows
 	d.terminal.Write(d.appendRows(text, now)) // an error of the terminal is not one of the command
+}
+
+// inForeground reports whether the terminal belongs to the processes of this job. A shell takes it back
+// after ^Z and for a job in the background. A terminal that is not the controlling one has no jobs.
+func (d *Display) inForeground() bool {
+	group, err := unix.IoctlGetInt(int(d.terminal.Fd()), unix.TIOCGPGRP)
+	return err != nil || group == 0 || group == unix.Getpgrp()
 }
 
 // erase returns what removes the rows from the terminal. The cursor may be anywhere on the line
@@ -173,6 +187,10 @@ func (l lineWriter) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.active || len(p) == 0 {
+		return l.w.Write(p)
+	}
+	if !d.inForeground() {
+		d.shown = 0
 		return l.w.Write(p)
 	}
 	text := append(d.erase(), p...)

@@ -54,11 +54,11 @@ func (s *Shipper) sendEntry(ctx context.Context, name episode.Name, w *work, sen
 		return "", err
 	}
 	sent()
-	s.outcomes.deliveredBytes.Add(entry.Size)
 	w.delivered.Store(true)
 	if err := s.retireEpisode(ctx, name, entry, receipt); err != nil {
-		return "", &deliveredError{err, receipt.Digest}
+		return "", &deliveredError{err, receipt.Digest} // it is sent again, and counted then
 	}
+	s.outcomes.deliveredBytes.Add(entry.Size)
 	s.log.Info("shipped", "episode", name, "sha256", entry.Digest, "bytes", entry.Size,
 		"status", string(receipt.Status), "took", time.Since(start).Round(time.Millisecond))
 	return receipt.Status, nil

@@ -1,6 +1,10 @@
 package statuspage
 
-import "cis490/internal/fleet"
+import (
+	"strings"
+
+	"cis490/internal/fleet"
+)
 
 // advice says what to do about a problem of a host.
 type advice struct {
@@ -9,11 +13,11 @@ type advice struct {
 	Section  text   // of docs/operations.md; empty if none has more
 }
 
-// adviceOn returns what to do about a kind of problem.
-func adviceOn(kind, host string) advice {
+// adviceOn returns what to do about a problem of a host.
+func adviceOn(p fleet.Problem, host string) advice {
 	there := func(section text, commands ...text) advice { return advice{commands, true, section} }
 	here := func(section text, commands ...text) advice { return advice{commands, false, section} }
-	switch kind {
+	switch p.Kind {
 	case "silent":
 		return there("A host is silent", "systemctl status cis490-shipper", "shipper --ping")
 	case "held":
@@ -27,13 +31,16 @@ func adviceOn(kind, host string) advice {
 	case "inodes":
 		return there("A disk has no free inodes", "df -i")
 	case "clock":
-		return there("", "timedatectl")
+		if strings.Contains(p.Text, "from the future") { // by this clock
+			return here("A clock is wrong", "timedatectl")
+		}
+		return there("A clock is wrong", "timedatectl")
 	case "cloned":
-		return here("", command("receiver hosts disable %s", host))
+		return here("Revoke or disable a host", command("receiver hosts disable %s", host))
 	case "certificate":
 		return here("Certificates and keys", command("receiver invite %s --again", host))
 	case "report":
-		return here("", "receiver check")
+		return here("", "journalctl -u cis490-receiver -n 50")
 	}
 	return advice{}
 }
@@ -49,7 +56,7 @@ type problem struct {
 func newProblems(list []fleet.Problem, host string) []problem {
 	all := make([]problem, len(list))
 	for i, p := range list {
-		all[i] = problem{severityMark(p.Severity), clean(p.Kind), clean(p.Text), adviceOn(p.Kind, host)}
+		all[i] = problem{severityMark(p.Severity), clean(p.Kind), clean(p.Text), adviceOn(p, host)}
 	}
 	return all
 }

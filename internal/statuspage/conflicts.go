@@ -9,7 +9,8 @@ import (
 // conflicts are the episodes whose name is taken.
 type conflicts struct {
 	List []conflict
-	// Unnamed are hosts that hold episodes for it which this receiver has not refused since its start.
+	// Unnamed are hosts that hold more episodes for it than List has of them: this receiver has not refused
+	// them since its start, or has forgotten.
 	Unnamed []unnamed
 }
 
@@ -27,8 +28,7 @@ type unnamed struct {
 }
 
 // newConflicts returns the conflicts of a host, or of all if host is empty, for a page from which root leads
-// to the overview. One is solved if its host has
-// reported since, and holds none.
+// to the overview. Those of a host are solved if it has reported since, and holds none.
 func newConflicts(s State, host string, root text) conflicts {
 	held, since := make(map[string]int64), make(map[string]time.Time)
 	for _, h := range s.Hosts {
@@ -37,13 +37,13 @@ func newConflicts(s State, host string, root text) conflicts {
 		}
 	}
 	var all conflicts
-	named := make(map[string]bool)
+	named := make(map[string]int64)
 	for _, c := range s.Conflicts {
 		name := string(c.Key.Host)
 		if host != "" && name != host || since[name].After(c.Last) && held[name] == 0 {
 			continue
 		}
-		named[name] = true
+		named[name]++
 		all.List = append(all.List, conflict{
 			Host: clean(name), URL: hostURL(root, name), Episode: clean(string(c.Key.Name)), Last: momentOf(c.Last, s.Now), Times: c.Times,
 			Commands: []text{"shipper held", command("shipper retry --keep-both %s", string(c.Key.Name))},
@@ -51,7 +51,7 @@ func newConflicts(s State, host string, root text) conflicts {
 	}
 	for _, h := range s.Hosts {
 		name := string(h.Name())
-		if n := held[name]; n > 0 && !named[name] && (host == "" || host == name) {
+		if n := held[name] - named[name]; n > 0 && (host == "" || host == name) {
 			all.Unnamed = append(all.Unnamed, unnamed{clean(name), hostURL(root, name), n})
 		}
 	}

@@ -26,6 +26,7 @@ type hostPage struct {
 	Held         []heldReason
 	Certificates []certificate
 	Arrivals     []arrival
+	NoArrival    text // what to say if there are none
 	Conflicts    conflicts
 }
 
@@ -50,6 +51,7 @@ func newHostPage(s State, h hosts.Host) hostPage {
 		Report: contacts(h, s.Now), Certificates: newCertificates(h.Certificates, s.Now),
 		Arrivals: newArrivals(arrivals.Recent, s.Now), Conflicts: newConflicts(s, string(h.Name()), "../"),
 	}
+	page.NoArrival = noArrival(s, arrivals.Days)
 	page.Note, page.NoteCommand = whyNotServed(h, s.Now)
 	if r := h.Report; r != nil {
 		page.Report = append(page.Report, reported(*r, s)...)

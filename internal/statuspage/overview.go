@@ -26,6 +26,8 @@ type overview struct {
 	Graph     graph
 	Partial   moment // since when arrivals are counted; empty if all are
 	Arrivals  []arrival
+	NoHosts   text // what to say if there are none
+	NoArrival text // the same
 	Conflicts conflicts
 	Capacity  []fact
 	Checks    []fact
@@ -75,6 +77,10 @@ func newOverview(s State) overview {
 		Capacity: capacity(s), Checks: checks(s), About: about(s),
 	}
 	page.Hosted, page.Pending = summarize(s)
+	page.NoArrival = noArrival(s, s.Arrivals.Total)
+	if s.HostsErr != nil {
+		page.NoHosts = notRead
+	}
 	worst := fleet.OK
 	for _, h := range s.Hosts {
 		page.Hosts = append(page.Hosts, newHostRow(s, h))
@@ -86,8 +92,10 @@ func newOverview(s State) overview {
 	for _, p := range s.Receiver.Problems {
 		page.Problems = append(page.Problems, clean(p))
 	}
-	for _, err := range s.Unread {
-		page.Problems = append(page.Problems, sayf("not all could be read: %v", err))
+	for _, err := range []error{s.ReceiverErr, s.HostsErr, s.ArrivalsErr} {
+		if err != nil {
+			page.Problems = append(page.Problems, sayf("not all could be read: %v", err))
+		}
 	}
 	if s.Refusal != nil {
 		page.Problems = slices.Insert(page.Problems, 0, sayf("no uploads are accepted: %v", s.Refusal))
@@ -95,7 +103,7 @@ func newOverview(s State) overview {
 	if len(page.Problems) > 0 {
 		worst = fleet.Critical
 	}
-	for _, f := range slices.Concat(page.Capacity, page.Checks) {
+	for _, f := range slices.Concat(page.Capacity, page.Checks, page.About) {
 		for _, severity := range []fleet.Severity{fleet.Warning, fleet.Critical} {
 			if f.Mark.Shape == text(severity.String()) {
 				worst = max(worst, severity)
@@ -137,7 +145,7 @@ func newHostRow(s State, h hosts.Host) hostRow {
 	row := hostRow{Name: clean(string(h.Name())), URL: hostURL("", string(h.Name())), Mark: hostMark(h), Certificate: certificateEnd(h, s.Now)}
 	arrivals := s.Arrivals.Hosts[h.Name()]
 	row.Graph = newGraph(arrivals.Days, s.Now, smallDay, smallHeight)
-	row.Last, row.NoLast = lastArrival(h, arrivals, s.Now)
+	row.Last, row.NoLast = lastArrival(s, h, arrivals)
 	const maxProblems = 2
 	for i, p := range h.Problems {
 		if i == maxProblems {
@@ -164,29 +172,39 @@ func diskSpace(r hosts.Report) text {
 	return sayf("%s free of %s", size(r.Disk.FreeBytes), size(r.Disk.SizeBytes))
 }
 
+// notRead stands for what is not known because of an error, which the page shows too.
+const notRead text = "could not be read"
+
 // lastArrival returns when the last archive of a host arrived, or what is known instead.
-func lastArrival(h hosts.Host, a activity.HostSummary, now time.Time) (moment, text) {
+func lastArrival(s State, h hosts.Host, a activity.HostSummary) (moment, text) {
 	switch {
 	case len(a.Recent) > 0:
-		return momentOf(a.Recent[0].At, now), ""
-	case h.Report != nil && !h.Report.ChangedAt.IsZero() && h.Report.Stored != nil && *h.Report.Stored > 0:
-		return momentOf(h.Report.ChangedAt, now), ""
-	case h.Stored:
-		return moment{}, sayf("more than %d days ago", activity.Days)
+		return momentOf(a.Recent[0].At, s.Now), ""
+	case !h.Stored:
+		return moment{}, "never"
+	case s.ArrivalsErr != nil || !s.Arrivals.Since.IsZero() || activity.Sum(a.Days[:]).Archives > 0: // of a backfill, say
+		return moment{}, "unknown"
 	}
-	return moment{}, "never"
+	return moment{}, sayf("more than %d days ago", activity.Days)
 }
 
-// certificateEnd returns when the certificate ends that gives access for longest, or else the last one.
+// noArrival says what an empty list of arrivals means.
+func noArrival(s State, counts [activity.Days]activity.Count) text {
+	switch {
+	case s.ArrivalsErr != nil:
+		return notRead
+	case activity.Sum(counts[:]).Archives > 0:
+		return "None is listed: these archives were found by 'receiver index backfill'."
+	}
+	return sayf("Nothing arrived in the last %d days.", activity.Days)
+}
+
+// certificateEnd returns when the last certificate of a host expires, or has expired.
 func certificateEnd(h hosts.Host, now time.Time) moment {
-	last := h.BestCertificate()
-	if last == nil && len(h.Certificates) > 0 {
-		last = &h.Certificates[0]
+	if last := h.LastCertificate(); last != nil {
+		return dateOf(last.NotAfter, now)
 	}
-	if last == nil {
-		return moment{}
-	}
-	return dateOf(last.NotAfter, now)
+	return moment{}
 }
 
 // dateOf is momentOf for a time of which the day is enough.
@@ -209,6 +227,9 @@ func newArrivals(list []activity.Arrival, now time.Time) []arrival {
 
 // capacity says for how long the receiver's disk has space.
 func capacity(s State) []fact {
+	if s.ReceiverErr != nil {
+		return []fact{{Name: "Free space", Text: notRead}}
+	}
 	st := s.Receiver
 	space := fact{Name: "Free space", Mark: severityMark(fleet.OK), Text: sayf("%s free, %s kept free", size(st.FreeBytes), size(st.MinFree))}
 	if st.FreeBytes != durable.UnknownSpace && st.FreeBytes < st.MinFree {
@@ -220,9 +241,11 @@ func capacity(s State) []fact {
 		full.Text, full.More = "it does not fill", "or too little is known: free space is noted once per hour"
 	}
 	total := activity.Sum(s.Arrivals.Total[:])
-	facts := []fact{space, full, {
-		Name: "Arrived", Text: describeCount(total), More: sayf("in %d days, %s per day", activity.Days, size(total.Bytes/activity.Days)),
-	}}
+	arrived := fact{Name: "Arrived", Text: describeCount(total), More: sayf("in %d days", activity.Days)}
+	if s.ArrivalsErr != nil {
+		arrived = fact{Name: "Arrived", Text: notRead}
+	}
+	facts := []fact{space, full, arrived}
 	if st.FreeInodes != nil {
 		inodes := fact{Name: "Free inodes", Mark: severityMark(fleet.OK), Text: sayf("%d free, %d kept free", *st.FreeInodes, st.MinFreeInodes)}
 		if *st.FreeInodes < st.MinFreeInodes {
@@ -235,6 +258,9 @@ func capacity(s State) []fact {
 
 // checks says what the scrub has found, and what is in quarantine.
 func checks(s State) []fact {
+	if s.ReceiverErr != nil {
+		return []fact{{Name: "Scrub", Text: notRead}, {Name: "Quarantine", Text: notRead}}
+	}
 	p := s.Receiver.Scrub
 	read := sayf("%d archives, %s read", p.Objects, size(max(p.Bytes, 0)))
 	scrub := fact{Name: "Scrub", Mark: severityMark(fleet.OK), Text: "not started"}
@@ -260,8 +286,11 @@ func checks(s State) []fact {
 	case p.Unreadable+p.Undecodable > 0:
 		found.Mark = severityMark(fleet.Warning)
 	}
-	if found.Mark.Word != "ok" {
+	switch {
+	case p.Damaged+p.Missing > 0:
 		found.More = `"An archive is corrupt" in docs/operations.md`
+	case p.Unreadable+p.Undecodable > 0:
+		found.More = `"An archive that cannot be decoded" in docs/operations.md`
 	}
 	quarantine := fact{Name: "Quarantine", Mark: severityMark(fleet.OK), Text: plural(int64(s.Receiver.Quarantined), "file", "files")}
 	if s.Receiver.Quarantined > 0 {
@@ -269,10 +298,41 @@ func checks(s State) []fact {
 		quarantine.More = `"An archive is corrupt" in docs/operations.md`
 	}
 	facts := []fact{scrub, verified, found, quarantine}
+	for _, part := range []struct {
+		n    int64
+		what string
+	}{
+		{p.HostsUnreadable, "hosts have a directory that cannot be listed"},
+		{p.HostsUnfinished, "hosts sent archives faster than they could be listed"},
+		{p.NotOpened, "archives could not be opened"},
+	} {
+		if part.n > 0 {
+			facts = append(facts, fact{Name: "Not read", Mark: severityMark(fleet.Warning), Text: sayf("%d %s", part.n, part.what)})
+		}
+	}
 	if t := s.Receiver.TornTails; t.Count > 0 {
 		facts = append(facts, fact{Name: "Index", Mark: severityMark(fleet.OK), Text: plural(int64(t.Count), "torn tail was cut off and saved", "torn tails were cut off and saved"), More: sayf("the last one as %s", t.Last)})
 	}
 	return facts
+}
+
+// Times before the end of the receiver's certificate from which that is a problem, as for the alerts.
+const (
+	endsSoon     = 30 * 24 * time.Hour
+	endsVerySoon = 7 * 24 * time.Hour
+)
+
+// certificateMark judges the certificate of the receiver, without which no host can send anything.
+func certificateMark(s State) mark {
+	switch left := s.CertEnds.Sub(s.Now); {
+	case s.CertEnds.IsZero():
+		return mark{}
+	case left < endsVerySoon:
+		return severityMark(fleet.Critical)
+	case left < endsSoon:
+		return severityMark(fleet.Warning)
+	}
+	return severityMark(fleet.OK)
 }
 
 // about says which receiver this is.
@@ -281,7 +341,7 @@ func about(s State) []fact {
 	facts := []fact{
 		{Name: "Version", Text: clean(s.Version)},
 		{Name: "Process", Text: clean(st.Running)},
-		{Name: "Certificate until", At: dateOf(s.CertEnds, s.Now)},
+		{Name: "Certificate until", Mark: certificateMark(s), At: dateOf(s.CertEnds, s.Now)},
 		{Name: "Data directory", Text: clean(st.DataDir)},
 		{Name: "Disk", Text: clean(st.Disk)},
 	}

@@ -30,7 +30,8 @@ import (
 
 // State is what the pages show.
 type State struct {
-	Now     time.Time // when it was read
+	Now     time.Time
+	ReadAt  time.Time // when Receiver and Hosts were read
 	Version string
 	// Refusal says why no upload would be taken. It is nil if one would.
 	Refusal  error
@@ -40,8 +41,8 @@ type State struct {
 	Hosts     []hosts.Host
 	Arrivals  activity.Summary
 	Conflicts []activity.Conflict
-	// Unread says what could not be read. The rest is shown.
-	Unread []error
+	// Why Receiver, Hosts or Arrivals could not be read, or not all of it.
+	ReceiverErr, HostsErr, ArrivalsErr error
 }
 
 // policy is the Content-Security-Policy of the pages.
@@ -75,8 +76,8 @@ func New(read func() State) http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/{file}", http.StripPrefix("/static", http.FileServerFS(static)))
-	mux.HandleFunc("GET /hosts/{host}", p.limitViews(p.serveHost))
-	mux.HandleFunc("GET /{$}", p.limitViews(p.serveOverview))
+	mux.HandleFunc("GET /hosts/{host}", p.limitViews(p.hostPage))
+	mux.HandleFunc("GET /{$}", p.limitViews(p.overviewPage))
 	mux.HandleFunc("/", p.serveNotFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -88,15 +89,23 @@ func New(read func() State) http.Handler {
 	})
 }
 
-// limitViews lets requests wait for their turn, and refuses those for which it does not come.
-func (p *pages) limitViews(serve http.HandlerFunc) http.HandlerFunc {
+// page is a page before it is written.
+type page struct {
+	status int
+	name   string // of its template
+	data   any
+}
+
+// limitViews lets requests wait for their turn, and refuses those for which it does not come. A viewer
+// who reads slowly does not keep the turn.
+func (p *pages) limitViews(makePage func(*http.Request) page) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		tooLong := time.NewTimer(maxWait)
 		defer tooLong.Stop()
 		select {
 		case p.views <- struct{}{}:
-			defer func() { <-p.views }()
-			serve(w, r)
+			text, made, err := p.render(r, makePage)
+			writePage(w, made.status, text, err)
 		case <-tooLong.C:
 			http.Error(w, "the directories of the receiver cannot be read in time: does its disk answer?", http.StatusServiceUnavailable)
 		case <-r.Context().Done():
@@ -104,39 +113,57 @@ func (p *pages) limitViews(serve http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func (p *pages) serveOverview(w http.ResponseWriter, _ *http.Request) {
-	p.write(w, http.StatusOK, "overview.html", newOverview(p.read()))
+// render makes a page, and ends the turn.
+func (p *pages) render(r *http.Request, makePage func(*http.Request) page) (text []byte, made page, err error) {
+	defer func() { <-p.views }()
+	made = makePage(r)
+	text, err = p.execute(made)
+	return text, made, err
 }
 
-func (p *pages) serveHost(w http.ResponseWriter, r *http.Request) {
+func (p *pages) overviewPage(*http.Request) page {
+	return page{http.StatusOK, "overview.html", newOverview(p.read())}
+}
+
+func (p *pages) hostPage(r *http.Request) page {
 	name, err := episode.ParseName(r.PathValue("host"))
 	if err == nil {
 		state := p.read()
 		for _, h := range state.Hosts {
 			if h.Name() == name {
-				p.write(w, http.StatusOK, "host.html", newHostPage(state, h))
-				return
+				return page{http.StatusOK, "host.html", newHostPage(state, h)}
 			}
 		}
 	}
-	p.serveNotFound(w, r)
+	return notFoundPage(r)
 }
 
 func (p *pages) serveNotFound(w http.ResponseWriter, r *http.Request) {
-	up := strings.Repeat("../", max(0, strings.Count(r.URL.EscapedPath(), "/")-1))
-	p.write(w, http.StatusNotFound, "notfound.html", frame{Title: "Not found", Root: cmp.Or(text(up), "./"), Up: true})
+	made := notFoundPage(r)
+	text, err := p.execute(made)
+	writePage(w, made.status, text, err)
 }
 
-// write writes a page when it is complete, so that none is cut off by an error.
-func (p *pages) write(w http.ResponseWriter, status int, name string, data any) {
-	var page bytes.Buffer
-	if err := p.templates.ExecuteTemplate(&page, name, data); err != nil {
+func notFoundPage(r *http.Request) page {
+	up := strings.Repeat("../", max(0, strings.Count(r.URL.EscapedPath(), "/")-1))
+	return page{http.StatusNotFound, "notfound.html", frame{Title: "Not found", Root: cmp.Or(text(up), "./"), Up: true}}
+}
+
+// execute returns a whole page, so that none is cut off by an error.
+func (p *pages) execute(made page) ([]byte, error) {
+	var b bytes.Buffer
+	err := p.templates.ExecuteTemplate(&b, made.name, made.data)
+	return b.Bytes(), err
+}
+
+func writePage(w http.ResponseWriter, status int, page []byte, err error) {
+	if err != nil {
 		http.Error(w, "the page cannot be made: "+string(clean(err.Error())), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(page.Bytes()) // the viewer may be gone
+	_, _ = w.Write(page) // the viewer may be gone
 }
 
 // frame is what all pages have.
@@ -156,5 +183,5 @@ func readAt(now time.Time) moment {
 }
 
 func newFrame(s State, title text, root text) frame {
-	return frame{Title: title, Root: root, Up: root != "", ReadAt: readAt(s.Now), Version: clean(s.Version)}
+	return frame{Title: title, Root: root, Up: root != "", ReadAt: readAt(s.ReadAt), Version: clean(s.Version)}
 }

@@ -129,9 +129,32 @@ func TestHostPageShowsWhatToDo(t *testing.T) {
 // TestProblemsOfTheReceiverAreFirst: an error of one directory does not hide the rest.
 func TestProblemsOfTheReceiverAreFirst(t *testing.T) {
 	s := sample()
-	s.Refusal, s.Unread = errors.New("no space"), []error{errors.New("open reports: permission denied")}
+	s.Refusal, s.HostsErr = errors.New("no space"), errors.New("open reports: permission denied")
 	_, page := get(t, s, "/")
 	mustSay(t, page, "critical: CIS490 receiver", "no uploads are accepted: no space not all could be read: open reports: permission denied", "lab-01")
+}
+
+// TestWhatCouldNotBeReadIsNotShownAsGood: a missing count is no zero.
+func TestWhatCouldNotBeReadIsNotShownAsGood(t *testing.T) {
+	s := sample()
+	s.Receiver, s.ReceiverErr = receiver.Status{}, errors.New("lock: permission denied")
+	s.Hosts, s.HostsErr = nil, errors.New("open reports: permission denied")
+	s.Arrivals, s.ArrivalsErr = activity.Summary{}, errors.New("read index.jsonl: input/output error")
+	_, page := get(t, s, "/")
+	mustSay(t, page, "critical: CIS490 receiver", "Free space could not be read", "Scrub could not be read", "Quarantine could not be read")
+	for _, never := range []string{"No host has joined", "Nothing arrived", "0 corrupt", "0 files", "0 B free"} {
+		if strings.Contains(textOf(page), never) {
+			t.Errorf("the page has %q", never)
+		}
+	}
+}
+
+// TestReceiversCertificateIsJudged: without it no host can send anything.
+func TestReceiversCertificateIsJudged(t *testing.T) {
+	s := sample()
+	s.Hosts, s.CertEnds = nil, s.Now.Add(6*24*time.Hour)
+	_, page := get(t, s, "/")
+	mustSay(t, page, "critical: CIS490 receiver")
 }
 
 func TestOtherPagesAreNotFound(t *testing.T) {

@@ -30,9 +30,6 @@ var sequences = [...]string{Good: "\x1b[32m", Fair: "\x1b[33m", Bad: "\x1b[31m",
 
 const reset = "\x1b[0m"
 
-// Overhead is the maximum number of bytes that a colour adds to a text.
-const Overhead = len("\x1b[32m" + reset)
-
 // Painter colours text. The zero value leaves it as it is.
 type Painter struct{ on bool }
 

@@ -66,14 +66,3 @@ func TestPaintFirstWordsKeepsTheTable(t *testing.T) {
 		t.Errorf("without colours: got %q", got)
 	}
 }
-
-func TestOverheadIsThatOfAColour(t *testing.T) {
-	tty := openTerminal(t)
-	t.Setenv("NO_COLOR", "")
-	t.Setenv("TERM", "xterm")
-	for c := terminal.Plain; c <= terminal.Faint; c++ {
-		if n := len(terminal.NewPainter(tty).Paint("x", c)) - 1; n > terminal.Overhead {
-			t.Errorf("colour %d adds %d bytes, more than %d", c, n, terminal.Overhead)
-		}
-	}
-}

@@ -9,7 +9,6 @@
   let paused = false;
   let busy = false;
   let last = Date.now(); // when it was refreshed, or tried
-  let failure = "";
 
   // A screen reader reads this aloud, so it is only for what is new.
   const announce = (text) => { if (news.textContent !== text) news.textContent = text; };
@@ -23,12 +22,11 @@
       if (!answer.ok) throw new Error("the answer is " + answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (!page.querySelector("main") || !page.getElementById("read-at")) throw new Error("the answer is another page");
-      if (isSelected()) return; // it would be lost; the next time will do
-      show(page);
+      const keep = paused || isSelected(); // a selection would be lost; the next time will do
+      if (!keep) show(page);
       announce(verdict() !== before ? "Changed: " + verdict() : "");
-      failure = "";
     } catch (err) {
-      failure = err instanceof Error ? err.message : String(err);
+      const failure = err instanceof Error ? err.message : String(err);
       announce("Not refreshed since " + document.getElementById("read-at").textContent + " UTC: " + failure + ". Trying again.");
     } finally {
       busy = false;
@@ -74,7 +72,7 @@
   button.addEventListener("click", () => {
     paused = !paused;
     label();
-    if (!paused) refresh();
+    if (!paused && !busy) refresh();
   });
   label();
   bar.append(button);
