@@ -141,9 +141,10 @@ func TestFactsFitATerminal(t *testing.T) {
 		Disk:        "no file system UUID and no boot ID: a restart voids what was read back",
 		listenFacts: &listenFacts{Address: "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:8443", From: socketUnit, Port: "in use, perhaps by a receiver: only root and the receiver's user can tell"},
 		CheckReport: &cli.CheckReport{
-			Folders: []serviceuser.Folder{{Path: "/var/lib/cis490", Exists: true, Owner: "cis490:cis490-lab", Mode: "2750"}},
-			Secrets: []serviceuser.Secret{{Path: pki[1], Owner: "root:cis490", Mode: "0640"}},
-			Space:   &cli.Space{FreeBytes: 1 << 40, MinFree: 256 << 20, FreeInodes: &free, MinFreeInodes: 1024},
+			AdminListen: "127.0.0.1:9490",
+			Folders:     []serviceuser.Folder{{Path: "/var/lib/cis490", Exists: true, Owner: "cis490:cis490-lab", Mode: "2750"}},
+			Secrets:     []serviceuser.Secret{{Path: pki[1], Owner: "root:cis490", Mode: "0640"}},
+			Space:       &cli.Space{FreeBytes: 1 << 40, MinFree: 256 << 20, FreeInodes: &free, MinFreeInodes: 1024},
 		},
 	}
 	var out bytes.Buffer

@@ -110,8 +110,9 @@ func backfillCommand(o *options) *cobra.Command {
 the receiver runs. If root runs it, it becomes the user that owns the directory
 of the index, so that the receiver can write the index afterwards. An archive
 that is corrupt or cannot be decoded is reported on stderr and gets no row; the
-others are processed, and the exit code is then 1. On a terminal it shows its
-progress.`,
+others are processed. On a terminal it shows its progress.
+
+Exit codes: 1 an archive got no row, or it failed.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index backfill --dry-run
   receiver index backfill --host lab-01
@@ -198,8 +199,9 @@ func verifyCommand(o *options) *cobra.Command {
 		Short: "Compare the index with the stored archives",
 		Long: `Verify checks that each row has an archive and each archive a row, and that they
 agree. It changes nothing and can run while the receiver runs. It prints a line
-for each finding, and exits with 1 if there is one. On a terminal it shows its
-progress.`,
+for each finding. On a terminal it shows its progress.
+
+Exit codes: 1 there are findings, or it failed.`,
 		Args: cobra.NoArgs,
 		Example: `  receiver index verify
   receiver index verify --deep --json

@@ -33,11 +33,13 @@ runs as the receiver's user or root, also while the receiver runs, and changes
 nothing: the receiver quarantines a corrupt archive when its own scrub or the
 host finds it. While no receiver runs, --quarantine does that here. An archive
 that matches its sha256 but cannot be decoded stays. To continue an interrupted
-scrub, use --older-than. It exits with 1 if it finds a problem.
+scrub, use --older-than.
 
 The hosts take turns, so that none delays the others. An archive that decodes
 to more than 128 times its size is decoded once and reported as "expanding".
-Afterwards only its bytes are read. On a terminal scrub shows its progress.`,
+Afterwards only its bytes are read. On a terminal scrub shows its progress.
+
+Exit codes: 1 it found a problem, or failed.`,
 		Example: `  receiver scrub --rate 50MiB
   receiver scrub --older-than 24h --json | jq -c 'select(.finding)'
   systemctl stop cis490-receiver && receiver scrub --quarantine`,

@@ -30,8 +30,9 @@ episode only if the receiver has verified its copy since it was stored (run
 'shipper verify' first, or wait for the receiver's scrub), and only if the
 episode is unchanged since it was shipped. Episodes that cannot be deleted are
 listed with the reason and do not change the exit code. Prune also completes an
-interrupted deletion, without any policy. It exits with 5 while another process
-deletes. On a terminal it shows its progress.`,
+interrupted deletion, without any policy. On a terminal it shows its progress.
+
+Exit codes: 5 another process deletes.`,
 		Example: `  shipper prune --dry-run
   shipper verify && shipper prune --max-age 30d`,
 		Args: cobra.NoArgs,

@@ -28,8 +28,9 @@ With --accept, an episode that changed after it was packed is retired as it is
 now, once the receiver confirms again that it has the packed archive.
 With --keep-both, an episode that is held for a conflict or a change is packed
 again and sent under a new name, EPISODE.conflict-SHA8. The receiver keeps its
-copy; nothing is replaced. Retry exits with 4 if it must ask the receiver and
-cannot reach it.`,
+copy; nothing is replaced.
+
+Exit codes: 4 the receiver must be asked and cannot be reached.`,
 		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --keep-both run-7",
 		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: cli.CompleteNames(false, o.find(heldEpisodes)),
 		RunE: func(c *cobra.Command, args []string) error {

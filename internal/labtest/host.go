@@ -1,6 +1,7 @@
 package labtest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -330,11 +331,17 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
-	// The configuration that joining wrote has the default address of metrics, one port for all labs.
-	if config := h.Path("lab-host.toml"); h.settings == nil && !strings.Contains(fixture.ReadFile(h.t, config), "[admin]") {
-		fixture.WriteFile(h.t, config, fixture.ReadFile(h.t, config)+"\n[admin]\nlisten = \"\"\n")
-	}
+	h.serveNoMetrics()
 	return StartProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
+}
+
+// serveNoMetrics changes a configuration that joining wrote, if there is one: it has the default address of
+// metrics, which is one port for all labs.
+func (h *Host) serveNoMetrics() {
+	path := h.Path("lab-host.toml")
+	if text, err := os.ReadFile(path); h.settings == nil && err == nil && !bytes.Contains(text, []byte("[admin]")) {
+		fixture.WriteFile(h.t, path, string(text)+"\n[admin]\nlisten = \"\"\n")
+	}
 }
 
 // Kill kills a shipper of this host.
