@@ -221,7 +221,7 @@ func TestConflictIsKeptUnderASecondName(t *testing.T) {
 	first := l.RowOf(t, h.Name, "run-1")
 	h.Episode("run-1", labtest.File{Name: "meta.json", Body: `{"a":1}`})
 	h.Once().Must(t, 3, labtest.Tally{Scanned: 1, Conflicts: 1})
-	held := h.Run("held")
+	held := h.Run("held", "--full")
 	held.MustExit(t, 3)
 	mustContain(t, "held", held.Stdout, first.SHA256)
 	h.Run("retry", "--beside", "run-1").MustExit(t, 0)
