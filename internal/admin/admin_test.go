@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -321,9 +322,10 @@ func TestItsFailureDoesNotEndTheDaemon(t *testing.T) {
 // TestHangingDiskHoldsOneQuestion: however often clients ask whether the daemon is ready.
 func TestHangingDiskHoldsOneQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked, release := 0, make(chan struct{})
+		var asked atomic.Int64
+		release := make(chan struct{})
 		d, _, _ := daemon()
-		d.Ready = func(context.Context) error { asked++; <-release; return nil }
+		d.Ready = func(context.Context) error { asked.Add(1); <-release; return nil }
 		h := admin.Default("127.0.0.1:9490").Handler(d)
 		for range 5 {
 			w := httptest.NewRecorder()
@@ -334,8 +336,8 @@ func TestHangingDiskHoldsOneQuestion(t *testing.T) {
 				t.Errorf("status %d", w.Code)
 			}
 		}
-		if asked != 1 {
-			t.Errorf("%d questions wait", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d questions wait", n)
 		}
 		close(release)
 	})
