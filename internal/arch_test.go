@@ -76,7 +76,7 @@ var importRules = map[string]importRule{
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
 	"internal/snapshot": {"", "shares readings, whatever is read"},
-	"internal/metrics":  {"snapshot wire", "makes metrics of facts, whichever they are; both programs serve those of a report"},
+	"internal/metrics":  {"wire", "makes metrics of facts, whichever they are; both programs serve those of a report"},
 	"internal/admin":    {"config printable unixsocket", "serves metrics, health and pages of any daemon: what they are is told to it"},
 	"internal/activity": {"episode index", "what happened at a receiver lately, for people: it judges nothing"},
 
@@ -90,7 +90,7 @@ var importRules = map[string]importRule{
 
 	// The programs wire things up.
 	"internal/cli": {"admin config durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
 	"cmd/receiver": {"activity admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},

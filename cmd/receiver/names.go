@@ -82,9 +82,12 @@ const maxCompletedCertificates = 500
 // completion.
 func findIssued(c *cobra.Command, _ []string, _ string) []string {
 	dir := c.Flag("dir").Value.String()
+	if dir == "" {
+		return nil
+	}
 	entry := func(name string) (string, bool) { return name, true }
 	records := cli.FindNames("", cli.NameDir{Path: filepath.Join(dir, pki.IssuedDir), Name: entry}, cli.NameDir{Path: recordsFor(dir), Name: entry})
-	if dir == "" || len(records) > maxCompletedCertificates {
+	if len(records) > maxCompletedCertificates {
 		return nil
 	}
 	list, _ := revocation.ListIssued(dir, time.Now(), recordsFor(dir)) // it has what can be read

@@ -12,6 +12,8 @@ import (
 	"cis490/internal/metrics"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
+	"cis490/internal/snapshot"
+	"cis490/internal/wire"
 )
 
 // Metrics of the shipper. docs/metrics.md lists them.
@@ -47,8 +49,9 @@ func newDaemonAdmin(s *shipper.Shipper, cfg shipper.Config, certificate func() t
 		to.Count(metricDeliveredBytes, float64(n.DeliveredBytes))
 	})
 	reporter := shipper.NewReporter(cfg, cli.Version())
+	var shared snapshot.Shared[reading]
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return readState(context.Background(), to, reporter)
+		return setState(to, shared.Latest(func() reading { return readState(context.Background(), reporter) }))
 	}}
 	err := errors.Join(reg.Register(live), reg.Register(state))
 	return admin.Daemon{Name: "shipper", Metrics: metrics.Handler(reg, log), Alive: s.IsAlive, Ready: s.Ready}, err
@@ -57,16 +60,27 @@ func newDaemonAdmin(s *shipper.Shipper, cfg shipper.Config, certificate func() t
 // stateTimeout bounds how long the directories are read for a scrape.
 const stateTimeout = 15 * time.Second
 
-// readState reads what the directories state.
-func readState(ctx context.Context, to *metrics.Reading, reporter *shipper.Reporter) error {
+// reading is the state of the directories, and why the rest could not be read.
+type reading struct {
+	wire.Report
+	err error
+}
+
+func readState(ctx context.Context, reporter *shipper.Reporter) reading {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
 	r, err := reporter.Report(ctx, time.Now(), 0, time.Time{})
+	return reading{r, err}
+}
+
+// setState sets the metrics of the directories. The disk is known even if there are too many episodes to
+// count them in time.
+func setState(to *metrics.Reading, r reading) error {
 	metricsReport.SetDisk(to, r.Disk)
-	if err == nil {
-		metricsReport.SetCounts(to, r)
+	if r.err == nil {
+		metricsReport.SetCounts(to, r.Report)
 	}
-	return err
+	return r.err
 }
 
 // passResult is the result of a single pass for metrics.
@@ -97,7 +111,7 @@ func writePassMetrics(ctx context.Context, cfg shipper.Config, p passResult, log
 		}
 	})
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return readState(ctx, to, shipper.NewReporter(cfg, cli.Version()))
+		return setState(to, readState(ctx, shipper.NewReporter(cfg, cli.Version())))
 	}}
 	err := errors.Join(reg.Register(live), reg.Register(state))
 	var text []byte

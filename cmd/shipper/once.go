@@ -29,9 +29,8 @@ func runOnce(c *cobra.Command, o *options) error {
 	}
 	display := cli.NewDisplay(c)
 	log := logging.NewAbove(display.Above(c.ErrOrStderr()), o.verbose, cfg.LogFormat)
-	result.certificate = creds.NotAfter()
 	err = runPass(c, o, &pass{cfg, client, creds, log, display}, &result.tally)
-	result.code = cli.ExitCodeOf(err)
+	result.code, result.certificate = cli.ExitCodeOf(err), creds.NotAfter() // which the pass may have renewed
 	writePassMetrics(c.Context(), cfg, result, log)
 	return err
 }
@@ -43,7 +42,7 @@ type pass struct {
 	creds  *credentials.Client
 	log    *slog.Logger
 
-	display *progress.Display
+	display *progress.Display // of transfers, on a terminal
 }
 
 func runPass(c *cobra.Command, o *options, p *pass, tally *shipper.Tally) error {

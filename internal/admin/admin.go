@@ -5,13 +5,13 @@
 //	/readyz    200 while it can do its job, else 503 and why
 //	/          what the daemon shows to people, or a list of the above
 //
-// Anyone who can connect can read. By default that is whoever runs programs on this machine, so
-// nothing served here may be secret, and no request changes anything.
+// Everyone who can connect can read everything. By default, that is each user of this machine, so
+// nothing served here may be secret. No request changes anything.
 //
-// Invariant: what is served here costs the daemon's work little. Connections, requests and the time of
-// each are bounded in total, and its failure does not end the daemon. A page in a browser on this
-// machine can neither read anything nor cause a scrape: a Host that does not name this listener is
-// refused, and so are requests that a page of another site makes.
+// Invariant: this listener never keeps the daemon from its work. Its connections and the time of each
+// request are limited, and its failure does not end the daemon. A web page that is open on this
+// machine can neither read anything nor cause a scrape: requests are refused if their Host does not
+// name this listener, or if a page of another site makes them.
 package admin
 
 import (
@@ -55,7 +55,7 @@ func Listen(c Config, log *slog.Logger) (net.Listener, error) {
 	}
 	ln, err := listen(c.Listen)
 	if err == nil {
-		log.Info("serving metrics", "address", c.Listen.network()+ln.Addr().String())
+		log.Info("serving metrics", "address", c.Listen.logPrefix()+ln.Addr().String())
 		return ln, nil
 	}
 	if !c.Listen.named {
@@ -68,7 +68,7 @@ func Listen(c Config, log *slog.Logger) (net.Listener, error) {
 // Probe tries the address of c, for a check while the daemon does not run. It returns an error if a
 // start would fail, and a note if it would warn.
 func (c Config) Probe() (note string, err error) {
-	if c.Listen.text == "" || c.Listen.path() != "" {
+	if c.Listen.text == "" || c.Listen.socketPath() != "" {
 		return "", nil
 	}
 	ln, err := listen(c.Listen)
@@ -82,10 +82,10 @@ func (c Config) Probe() (note string, err error) {
 }
 
 // SocketPath returns the path of the Unix socket of c, or "".
-func (c Config) SocketPath() string { return c.Listen.path() }
+func (c Config) SocketPath() string { return c.Listen.socketPath() }
 
 func listen(a Address) (net.Listener, error) {
-	if path := a.path(); path != "" {
+	if path := a.socketPath(); path != "" {
 		return unixsocket.Listen(path, socketMode)
 	}
 	var lc net.ListenConfig
@@ -93,16 +93,16 @@ func listen(a Address) (net.Listener, error) {
 	return lc.Listen(context.Background(), "tcp", a.text)
 }
 
-// network returns the prefix of an address in the log.
-func (a Address) network() string {
-	if a.path() != "" {
+// logPrefix returns what precedes the address of a listener in the log.
+func (a Address) logPrefix() string {
+	if a.socketPath() != "" {
 		return unixPrefix
 	}
 	return ""
 }
 
-// Serve serves d from ln until ctx ends. Without a listener it returns at once. Its failure is logged: it
-// must not end the daemon.
+// Serve serves d from ln until ctx ends. Without a listener it returns at once. It logs a failure and
+// returns nil then, because uploads matter more than metrics.
 func (c Config) Serve(ctx context.Context, ln net.Listener, d Daemon, log *slog.Logger) error {
 	if ln == nil {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"cis490/internal/admin"
 	"cis490/internal/config"
@@ -203,7 +204,7 @@ func TestHealthIsSaidByStatus(t *testing.T) {
 	check("/healthz", 200, "ok")
 	check("/readyz", 200, "ok")
 	*alive, *ready = false, errors.New("the disk is full")
-	check("/healthz", 503, "not answered within 10s")
+	check("/healthz", 503, "makes no progress")
 	check("/readyz", 503, "the disk is full")
 }
 
@@ -297,6 +298,58 @@ func TestOpenRequestsDoNotDelayTheEnd(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
+}
+
+// pipeListener accepts connections of a bubble.
+type pipeListener struct{ conns chan net.Conn }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	conn, open := <-l.conns
+	if !open {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+func (l pipeListener) Close() error   { return nil }
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSilentConnectionsAreFewAndShort: 16 at a time, for five seconds.
+func TestSilentConnectionsAreFewAndShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := pipeListener{make(chan net.Conn)}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		d, _, _ := daemon()
+		go func() { ended <- admin.Default("127.0.0.1:1").Serve(ctx, ln, d, slog.New(slog.DiscardHandler)) }()
+		accepted := 0
+		connect := func() {
+			for range 32 {
+				client, server := net.Pipe()
+				synctest.Wait()
+				select {
+				case ln.conns <- server:
+					t.Cleanup(func() { client.Close() })
+					accepted++
+				default:
+					client.Close()
+					server.Close()
+					return
+				}
+			}
+		}
+		if connect(); accepted != 16 {
+			t.Errorf("%d connections were accepted", accepted)
+		}
+		time.Sleep(6 * time.Second)
+		if connect(); accepted != 32 {
+			t.Errorf("%d connections were accepted after the first ones timed out", accepted)
+		}
+		stop()
+		close(ln.conns)
+		if err := <-ended; err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	})
 }
 
 // failingListener cannot accept.

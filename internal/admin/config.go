@@ -33,7 +33,7 @@ func Default(listen string) Config { return Config{Listen: Address{text: listen}
 // UnmarshalText parses an address of a configuration file.
 func (a *Address) UnmarshalText(text []byte) error {
 	parsed := Address{text: string(text), named: true}
-	if err := parsed.check(); err != nil {
+	if err := parsed.validate(); err != nil {
 		return err
 	}
 	*a = parsed
@@ -42,8 +42,8 @@ func (a *Address) UnmarshalText(text []byte) error {
 
 func (a Address) String() string { return a.text }
 
-// path returns the path of a Unix socket, or "".
-func (a Address) path() string {
+// socketPath returns the path of a Unix socket, or "".
+func (a Address) socketPath() string {
 	path, _ := strings.CutPrefix(a.text, unixPrefix)
 	if path == a.text {
 		return ""
@@ -53,7 +53,7 @@ func (a Address) path() string {
 
 const unixPrefix = "unix:"
 
-func (a Address) check() error {
+func (a Address) validate() error {
 	if a.text == "" {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (a Address) check() error {
 
 // isLocal reports whether only programs on this machine can connect.
 func (a Address) isLocal() bool {
-	if a.text == "" || a.path() != "" {
+	if a.text == "" || a.socketPath() != "" {
 		return true
 	}
 	host, _, _ := net.SplitHostPort(a.text)
@@ -108,7 +108,7 @@ func (e *ListenError) Error() string {
 	switch {
 	case errors.Is(e.Err, syscall.EADDRINUSE):
 		hint = "another program listens there: " + hint
-	case errors.Is(e.Err, syscall.EACCES):
+	case errors.Is(e.Err, syscall.EACCES) && e.Address.socketPath() == "":
 		hint = "only root can use ports below 1024: " + hint
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
 		hint = "no interface has that address: " + hint

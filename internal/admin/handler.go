@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -17,32 +18,14 @@ import (
 // Handler serves d to requests that name this listener.
 func (c Config) Handler(d Daemon) http.Handler {
 	mux := http.NewServeMux()
-	var ready singleflight.Group // on a disk that hangs, one question waits, and not one for each request
 	mux.Handle("/metrics", d.Metrics)
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-		defer cancel()
+	mux.HandleFunc("/healthz", serveAnswer(func(ctx context.Context) error {
 		if !d.Alive(ctx) {
-			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("the %s has not answered within %v: a slow disk, or see its log", d.Name, healthTimeout))
-			return
+			return fmt.Errorf("the %s makes no progress: see its log", d.Name)
 		}
-		writeText(w, http.StatusOK, "ok")
-	})
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
-		defer cancel()
-		answer := ready.DoChan("", func() (any, error) { return nil, d.Ready(context.WithoutCancel(ctx)) })
-		select {
-		case is := <-answer:
-			if is.Err != nil {
-				writeText(w, http.StatusServiceUnavailable, is.Err.Error())
-				return
-			}
-			writeText(w, http.StatusOK, "ok")
-		case <-ctx.Done():
-			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("the %s has not answered within %v", d.Name, healthTimeout))
-		}
-	})
+		return nil
+	}))
+	mux.HandleFunc("/readyz", serveAnswer(d.Ready))
 	if d.Pages != nil {
 		mux.Handle("/", d.Pages)
 	} else {
@@ -70,6 +53,29 @@ func (c Config) Handler(d Daemon) http.Handler {
 	})
 }
 
+// serveAnswer serves what ask returns. If a disk hangs, one call of ask waits for it, and not one for each
+// request.
+func serveAnswer(ask func(context.Context) error) http.HandlerFunc {
+	var asked singleflight.Group
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer := asked.DoChan("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), healthTimeout)
+			defer cancel()
+			return nil, ask(ctx)
+		})
+		select {
+		case is := <-answer:
+			if is.Err != nil {
+				writeText(w, http.StatusServiceUnavailable, is.Err.Error())
+				return
+			}
+			writeText(w, http.StatusOK, "ok")
+		case <-time.After(healthTimeout):
+			writeText(w, http.StatusServiceUnavailable, fmt.Sprintf("no answer within %v: does the disk respond?", healthTimeout))
+		}
+	}
+}
+
 // isNamedBy reports whether the Host of a request names this listener. A page in a browser can make
 // the browser connect to any address, but only with the name of its own site.
 func (a Address) isNamedBy(requested string) bool {
@@ -77,7 +83,7 @@ func (a Address) isNamedBy(requested string) bool {
 	if isLoopback(host) {
 		return true
 	}
-	if a.path() != "" {
+	if a.socketPath() != "" {
 		return false
 	}
 	configured, _, _ := net.SplitHostPort(a.text)

@@ -1,7 +1,7 @@
 // Package metrics makes metrics for Prometheus of facts that other packages read from the disk.
 //
-// Counters of what a daemon does belong to the daemon. A [State] is for what the directories say: it is
-// read for a scrape, but not so often that it takes more than a twentieth of the time ([snapshot.Shared]).
+// Counters of what a daemon does belong to the daemon. [Live] is for what it has in memory, and [State] for
+// what its directories contain. Callers limit how often they read those, with [snapshot.Shared].
 //
 // Invariant: a label has few values. Hosts may be one, and words from a closed list; never an
 // episode, nor text that a host sends.
@@ -12,14 +12,13 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/expfmt"
-
-	"cis490/internal/snapshot"
 )
 
 // maxScrapes is the maximum number of scrapes whose responses are in memory.
@@ -121,31 +120,33 @@ func (r *Reading) Count(d *prometheus.Desc, value float64, labels ...string) {
 	r.metrics = append(r.metrics, prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...))
 }
 
-// State is a [prometheus.Collector] of a state that is read when it is scraped.
+// State is a [prometheus.Collector] of a state that can fail to be read.
 type State struct {
+	// Read sets what it could read, and returns why it could not read the rest.
 	Read func(*Reading) error
 	// Success is the description of a gauge that is 1 if Read returned no error.
 	Success *prometheus.Desc
 	Log     *slog.Logger
 
-	shared  snapshot.Shared[[]prometheus.Metric]
-	failure string // of the last reading; only gather uses it
+	mu      sync.Mutex
+	failure string // of the last call of Read; guarded by mu
 }
 
 // Describe describes nothing: which metrics there are depends on the state.
 func (s *State) Describe(chan<- *prometheus.Desc) {}
 
-// Collect reads the state, unless it was read a moment ago.
+// Collect collects the metrics. It logs each failure once.
 func (s *State) Collect(to chan<- prometheus.Metric) {
-	for _, m := range s.shared.Latest(s.gather) {
-		to <- m
-	}
+	Live(func(r *Reading) {
+		err := s.Read(r)
+		r.SetBool(s.Success, err == nil)
+		s.logFailure(err)
+	}).Collect(to)
 }
 
-// gather reads the state. [snapshot.Shared] calls it once at a time.
-func (s *State) gather() []prometheus.Metric {
-	var r Reading
-	err := s.Read(&r)
+func (s *State) logFailure(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	failure := ""
 	if err != nil {
 		failure = err.Error()
@@ -154,6 +155,4 @@ func (s *State) gather() []prometheus.Metric {
 		s.Log.Warn("state for metrics not read", "err", err)
 	}
 	s.failure = failure
-	r.SetBool(s.Success, err == nil)
-	return r.metrics
 }
