@@ -17,9 +17,11 @@ package admin
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -68,7 +70,14 @@ func Listen(c Config, log *slog.Logger) (net.Listener, error) {
 // Probe tries the address of c, for a check while the daemon does not run. It returns an error if a
 // start would fail, and a note if it would warn.
 func (c Config) Probe() (note string, err error) {
-	if c.Listen.text == "" || c.Listen.socketPath() != "" {
+	if c.Listen.text == "" {
+		return "", nil
+	}
+	if path := c.Listen.socketPath(); path != "" {
+		info, err := os.Lstat(path) // it is not opened: its directory may be made at the start
+		if err == nil && info.Mode().Type() != fs.ModeSocket {
+			return "", &ListenError{c.Listen, fmt.Errorf("%s is not a socket", path)}
+		}
 		return "", nil
 	}
 	ln, err := listen(c.Listen)

@@ -104,6 +104,14 @@ func TestOnlyANamedAddressMustBeUsable(t *testing.T) {
 		t.Errorf("probe: %v", err)
 	}
 
+	file := filepath.Join(t.TempDir(), "file")
+	fixture.WriteFile(t, file, "mine")
+	socket, err := load(t, "127.0.0.1:1", "[admin]\nlisten = \"unix:"+file+"\"\n")
+	fixture.Must(t, err)
+	if _, err := socket.Probe(); !errors.As(err, &refused) || !strings.Contains(err.Error(), "is not a socket") {
+		t.Errorf("probe of a file: %v", err)
+	}
+
 	none, err := load(t, addr, "[admin]\nlisten = \"\"\n")
 	fixture.Must(t, err)
 	if ln, err := admin.Listen(none, log); ln != nil || err != nil {

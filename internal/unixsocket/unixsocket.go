@@ -17,7 +17,7 @@ import (
 )
 
 // Listen opens a socket with the given mode. It removes a socket on which no process listens any more. If
-// one does, the error wraps EADDRINUSE.
+// one does, the error wraps EADDRINUSE. Anything else at the path is an error, and stays.
 //
 // The users who connect may be able to write to the directory. So the socket is removed and changed
 // relative to the open directory, and only if it is a socket.
@@ -29,7 +29,10 @@ func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 	dir := durable.NewDir(f)
 	defer dir.Close()
 	name := filepath.Base(path)
-	if st, err := dir.Lstat(name); err == nil && st.IsSocket() {
+	if st, err := dir.Lstat(name); err == nil {
+		if !st.IsSocket() {
+			return nil, fmt.Errorf("%s is not a socket: remove it", path)
+		}
 		if isInUse(path) {
 			return nil, &fs.PathError{Op: "listen", Path: path, Err: unix.EADDRINUSE}
 		}

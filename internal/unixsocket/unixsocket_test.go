@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -43,4 +44,19 @@ func TestSocketThatIsInUseIsLeft(t *testing.T) {
 	again, err := unixsocket.Listen(path, 0o660)
 	fixture.Must(t, err)
 	fixture.Must(t, again.Close())
+}
+
+// TestOtherFilesAreLeft: a mistake in a configuration must not cost a file.
+func TestOtherFilesAreLeft(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sock") // the path of a socket must be short
+	fixture.Must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "file")
+	fixture.WriteFile(t, path, "mine")
+	if _, err := unixsocket.Listen(path, 0o660); err == nil || !strings.Contains(err.Error(), "is not a socket: remove it") {
+		t.Errorf("got %v", err)
+	}
+	if got := fixture.ReadFile(t, path); got != "mine" {
+		t.Errorf("the file has %q", got)
+	}
 }
