@@ -2,8 +2,11 @@ package activity_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,9 +104,100 @@ func TestAnIndexThatWasReplacedIsReadAgain(t *testing.T) {
 		t.Errorf("with the rest: %v", s.Recent)
 	}
 	f.text = nil
+	for range 3 { // it is longer, and no line ends where the other index did
+		f.add(row("lab-2", strings.Repeat("x", 99), time.Hour))
+	}
+	if s := f.read(t, &a, now); len(s.Recent) != 3 || len(s.Hosts) != 1 {
+		t.Errorf("after it was replaced by a longer one: %+v", s)
+	}
+	f.text = nil
 	f.add(row("lab-2", "other", time.Hour))
 	if s := f.read(t, &a, now); len(s.Recent) != 1 || len(s.Hosts) != 1 || s.Total[activity.Days-1].Archives != 1 {
 		t.Errorf("after it was replaced: %+v", s)
+	}
+}
+
+// TestARowOfTomorrowCountsAsOfToday: the clock was a little ahead when it was written.
+func TestARowOfTomorrowCountsAsOfToday(t *testing.T) {
+	var f file
+	f.add(row("lab-1", "ahead", -20*time.Hour))
+	if s := f.read(t, new(activity.Arrivals), now); s.Total[activity.Days-1].Archives != 1 || len(s.Recent) != 1 {
+		t.Errorf("today: %v, recent: %v", s.Total, s.Recent)
+	}
+}
+
+// TestABackfillHidesNoArrival: the rows that it appends are of old files.
+func TestABackfillHidesNoArrival(t *testing.T) {
+	var f file
+	f.add(row("lab-1", "run-1", time.Hour))
+	for i := range 2000 {
+		found := row("lab-1", fmt.Sprintf("found-%d", i), 30*day)
+		found.Backfilled = true
+		f.add(found)
+	}
+	if s := f.read(t, new(activity.Arrivals), now); len(s.Recent) != 1 {
+		t.Errorf("recent: %v", s.Recent)
+	}
+}
+
+// meteredReader counts the bytes that are read, up to a limit at which reading fails.
+type meteredReader struct {
+	r           *bytes.Reader
+	read, limit int
+}
+
+func (m *meteredReader) ReadAt(p []byte, off int64) (int, error) {
+	if m.read >= m.limit {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := m.r.ReadAt(p, off)
+	m.read += n
+	return n, err
+}
+
+// TestOldRowsAreNotRead, except for as many as a wrong clock may have written.
+func TestOldRowsAreNotRead(t *testing.T) {
+	var f file
+	for i := range 20_000 {
+		f.add(row("lab-1", fmt.Sprintf("old-%d", i), 30*day))
+	}
+	f.add(row("lab-1", "run-1", time.Hour))
+	m := &meteredReader{r: bytes.NewReader(f.text), limit: 1 << 30}
+	fixture.Must(t, new(activity.Arrivals).Read(m, int64(len(f.text)), now))
+	if m.read > len(f.text)/2 {
+		t.Errorf("%d of %d bytes were read", m.read, len(f.text))
+	}
+}
+
+// TestAReadErrorHidesNothing: the next reading begins again.
+func TestAReadErrorHidesNothing(t *testing.T) {
+	var f file
+	for i := range 20_000 {
+		f.add(row("lab-1", fmt.Sprintf("run-%d", i), time.Hour))
+	}
+	var a activity.Arrivals
+	m := &meteredReader{r: bytes.NewReader(f.text), limit: len(f.text) / 2}
+	if err := a.Read(m, int64(len(f.text)), now); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v", err)
+	}
+	if s := f.read(t, &a, now); s.Total[activity.Days-1].Archives != 20_000 {
+		t.Errorf("after the error: %v", s.Total)
+	}
+}
+
+// TestASummaryStaysAsItIs while further rows are read: pages are made of it.
+func TestASummaryStaysAsItIs(t *testing.T) {
+	var f file
+	var a activity.Arrivals
+	for i := range 30 {
+		f.add(row("lab-1", fmt.Sprintf("run-%d", i), time.Hour))
+		f.read(t, &a, now)
+	}
+	s := f.read(t, &a, now)
+	f.add(row("lab-1", "run-30", time.Minute))
+	f.read(t, &a, now)
+	if s.Recent[0].Key.Name != "run-29" || s.Hosts["lab-1"].Recent[0].Key.Name != "run-29" {
+		t.Errorf("it has become %v", s)
 	}
 }
 
@@ -113,7 +207,9 @@ func TestArrivalsTakeBoundedMemory(t *testing.T) {
 	for i := range 300_000 {
 		f.add(row(fmt.Sprintf("lab-%d", i%5000), fmt.Sprintf("%s-%d", strings.Repeat("x", 60), i), time.Duration(300_000-i)*time.Second))
 	}
-	s := f.read(t, new(activity.Arrivals), now)
+	var a activity.Arrivals
+	fixture.Must(t, a.Read(strings.NewReader(""), 0, now)) // what is appended is as long as a whole index
+	s := f.read(t, &a, now)
 	n := activity.Sum(s.Total[:]).Archives
 	if s.Since.IsZero() || n < 200_000 || n > 299_000 || len(s.Hosts) != 4096 {
 		t.Errorf("%d of 300000 arrivals of %d hosts since %v, of %d bytes", n, len(s.Hosts), s.Since, len(f.text))
@@ -140,6 +236,54 @@ func TestConflictsAreFew(t *testing.T) {
 	c.Resolve(row("lab-1", "run-20.conflict-1234abcd", 0).Key)
 	if list := c.List(); len(list) != 49 || list[0].Key == key(20) {
 		t.Errorf("it is still there: %v", list[0])
+	}
+}
+
+// TestNoHostHidesTheConflictsOfOthers, however many it has.
+func TestNoHostHidesTheConflictsOfOthers(t *testing.T) {
+	var c activity.Conflicts
+	other := row("lab-2", "run-1", 0).Key
+	c.Add(other, now)
+	for i := range 60 {
+		c.Add(row("lab-1", fmt.Sprintf("run-%d", i), 0).Key, now)
+	}
+	list := c.List()
+	if len(list) != 50 || list[49].Key != other || list[0].Key.Name != "run-59" {
+		t.Errorf("%d: %v", len(list), list)
+	}
+	c.Add(row("lab-1", "run-60", 0).Key, now)
+	if list[0].Key.Name != "run-59" {
+		t.Errorf("a list that was returned has become %v", list)
+	}
+}
+
+// TestConflictOfASecondNameIsResolvedByItsThird: the episode was sent as run.conflict-1, which was taken too.
+func TestConflictOfASecondNameIsResolvedByItsThird(t *testing.T) {
+	var c activity.Conflicts
+	c.Add(row("lab-1", "run.conflict-1", 0).Key, now)
+	c.Resolve(row("lab-1", "run.conflict-1.conflict-2", 0).Key)
+	if list := c.List(); len(list) != 0 {
+		t.Errorf("it is still there: %v", list)
+	}
+}
+
+// TestConflictsAreAddedConcurrently is for the race detector.
+func TestConflictsAreAddedConcurrently(t *testing.T) {
+	var c activity.Conflicts
+	key := row("lab-1", "run-1", 0).Key
+	var requests sync.WaitGroup
+	for range 4 {
+		requests.Go(func() {
+			for range 100 {
+				c.Add(key, now)
+				c.Resolve(row("lab-1", "other.conflict-1", 0).Key)
+				c.List()
+			}
+		})
+	}
+	requests.Wait()
+	if list := c.List(); len(list) != 1 || list[0].Times != 400 {
+		t.Errorf("got %v", list)
 	}
 }
 

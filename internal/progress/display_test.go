@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/fixture"
 )
 
@@ -75,6 +77,9 @@ func TestStopLeavesNothing(t *testing.T) {
 	term.WaitFor(t, "the echo", func(screen string) bool { return strings.HasSuffix(screen, "ab\n") })
 	d.Stop()
 	d.Stop()
+	d.mu.Lock()
+	d.drawnAt = time.Time{} // rows would be due
+	d.mu.Unlock()
 	fmt.Fprintln(d.Above(term.File), "shipper: interrupted")
 	term.WaitFor(t, "only the error", func(screen string) bool { return screen == "shipper: interrupted\n" })
 }
@@ -139,8 +144,40 @@ func TestNothingIsShownWithoutATerminal(t *testing.T) {
 	if d.Above(w) != w {
 		t.Error("a pipe beside a terminal gets the control sequences of the terminal")
 	}
+	if other := fixture.NewTerminal(t, 80, 24); d.Above(other.File) != other.File {
+		t.Error("another terminal gets the control sequences of this one")
+	}
 	if !d.Visible() || d.Above(term.File) == term.File {
 		t.Error("a terminal does not count as one")
+	}
+}
+
+// A terminal that was stopped by ^S, or a line that is dead, must not keep a command from ending.
+func TestStopDoesNotWaitForAStoppedTerminal(t *testing.T) {
+	term := fixture.NewTerminal(t, 80, 24)
+	d := started(t, term, twoTransfers)
+	flow := func(action int) { fixture.Must(t, unix.IoctlSetInt(int(term.File.Fd()), unix.TCXONC, action)) }
+	flow(unix.TCOOFF)
+	ended := make(chan struct{})
+	go func() { d.Stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Error("it waits")
+	}
+	flow(unix.TCOON)
+	<-d.ended
+}
+
+// What cannot be written is an error for the writer, as without a display.
+func TestErrorOfTheTerminalIsReturned(t *testing.T) {
+	term := fixture.NewTerminal(t, 80, 24)
+	d := started(t, term, twoTransfers)
+	broken, err := os.Open(os.DevNull)
+	fixture.Must(t, err)
+	defer broken.Close()
+	if _, err := fmt.Fprintln(lineWriter{d, broken}, "a line"); err == nil {
+		t.Error("there was no error")
 	}
 }
 

@@ -92,6 +92,32 @@ func TestFourTransfersHaveRowsAndTheRestIsCounted(t *testing.T) {
 	}
 }
 
+// Counts of different moments, as an item is added while its directory is counted, must not end the command.
+func TestCountsMayExceedTheirTotals(t *testing.T) {
+	for done, want := range map[int64]string{5: "episodes 5/4  [########################]  100%", -1: "episodes -1/4  [........................]  0%"} {
+		if got := at(80, 24, Status{What: "episodes", Items: done, TotalItems: 4}); got[0] != want {
+			t.Errorf("got %q, want %q", got[0], want)
+		}
+	}
+}
+
+// The rest of what was begun earlier takes as long as what was done since.
+func TestTimeLeftIsOfWhatWasDoneSinceTheStart(t *testing.T) {
+	then := Status{What: "episodes", Items: 60, TotalItems: 100}
+	got := at(80, 24, Status{What: "episodes", Items: 50, TotalItems: 100}, then)
+	if !strings.HasSuffix(got[0], "  4s left") {
+		t.Errorf("got %q", got[0])
+	}
+	l, now := layout{}, time.Now()
+	l.rows(Status{What: "episodes", TotalItems: 100}, now, 80, 24)
+	if got := l.rows(then, now.Add(minSpan/2), 80, 24); strings.Contains(got[0], "left") {
+		t.Errorf("too early: %q", got[0])
+	}
+	if got := divide(1<<62, 1e-6); got != 1000*24*time.Hour {
+		t.Errorf("an eternity: got %v", got)
+	}
+}
+
 // Names come from malware.
 func TestHostileNameIsPrintableAndClipped(t *testing.T) {
 	for _, name := range []string{"esc\x1b[2J", "a\nb\rc", "\xff\u202e", strings.Repeat("x", 1000), strings.Repeat("\x1b", 1000)} {
