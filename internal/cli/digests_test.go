@@ -14,6 +14,9 @@ func TestOnlyGivenDigestsAreShortened(t *testing.T) {
 	if got, want := cli.ShortenDigests(text, false, known), name+": its sha256 is "+known.String()[:12]; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	if got := cli.ShortDigest("abc", false); got != "abc" { // of a file that another wrote
+		t.Errorf("got %q, want abc", got)
+	}
 	if got := cli.ShortenDigests(text, true, known); got != text {
 		t.Errorf("with --full: got %q, want %q", got, text)
 	}

@@ -26,6 +26,8 @@ func generate(t *testing.T, what string) map[string][]byte {
 	sub.Flags().String("max-age", "7d", "since `DURATION` ago")
 	sub.Flags().String("secret", "", "hidden")
 	sub.Flags().Lookup("secret").Hidden = true
+	sub.Flags().String("former", "", "deprecated")
+	sub.Flags().Lookup("former").Deprecated = "use --max-age"
 	root.AddCommand(sub, cli.GenerateCommand(cli.Manual{Config: "prog.toml", Files: []cli.ManFile{{Path: "prog.conf", Text: "settings"}}}))
 	root.SetArgs([]string{"generate", what, dir})
 	fixture.Must(t, root.Execute())
@@ -87,7 +89,7 @@ func TestManPagesHaveAllSections(t *testing.T) {
 		at = max(at, next)
 	}
 	for _, want := range []string{
-		`\fIprog.conf\fR`, ".TP\n\\fB0\\fR\nall shown\n", ".TP\n\\fB3\\fR\nsome, or many, are held\n", ".TP\n\\fB74\\fR\nfault\n", // the command's own, and the program's
+		`\fIprog.conf\fR`, ".TP\n\\fB0\\fR\nall shown\n.TP\n\\fB1\\fR\nfailed\n.TP\n\\fB3\\fR\nsome, or many, are held\n.TP\n\\fB74\\fR\nfault\n", // the command's own, and the program's
 		"\\fB\\-\\-max\\-age\\fR \\fIDURATION\\fR\nsince DURATION ago (default: 7d)\n", ".EX\n  prog held \\-\\-max\\-age 1d | jq \\(aq.x\\(aq\n\\&.dots\n.EE\n",
 		"\\&.dots begin a line, and \\(aqquotes\\(aq\n.PP\nA \\e is shown.\n", "\\fB\\%prog.toml\\fR(5)",
 	} {
@@ -95,8 +97,8 @@ func TestManPagesHaveAllSections(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, page)
 		}
 	}
-	if strings.Contains(page, "Exit codes") || strings.Contains(page, "secret") {
-		t.Errorf("exit codes in the description, or a hidden flag:\n%s", page)
+	if strings.Contains(page, "Exit codes") || strings.Contains(page, "secret") || strings.Contains(page, "former") {
+		t.Errorf("exit codes in the description, or a hidden or deprecated flag:\n%s", page)
 	}
 }
 

@@ -236,7 +236,7 @@ func TestDurationsMayHaveDays(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"7d": 7 * 24 * time.Hour, "1d12h": 36 * time.Hour, "0d": 0, "1d1ns": 24*time.Hour + 1, "36h": 36 * time.Hour,
 		"2w": 14 * 24 * time.Hour, "1w2d3h": 9*24*time.Hour + 3*time.Hour, "1w30m": 7*24*time.Hour + 30*time.Minute, "15250w": 15250 * 7 * 24 * time.Hour,
-		"w": -1, "-1w": -1, "1d1w": -1, "1w1w": -1, "15251w": -1, "65535w": -1, "15250w99999d": -1, "1w-1d": -1, "1.5w": -1,
+		"w": -1, "-1w": -1, "1d1w": -1, "1w1w": -1, "15251w": -1, "65535w": -1, "15250w99999d": -1, "15250w106751d2562047h": -1, "1w-1d": -1, "1.5w": -1,
 		"d": -1, "-1d": -1, "--1s": -1, "--1d": -1, "1.5d": -1, "1d-1h": -1, "1h1d": -1, "1d1d": -1, "99999999d": -1, "65535d2000000h": -1, "1days": -1,
 	} {
 		var got config.Duration

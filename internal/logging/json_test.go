@@ -20,6 +20,15 @@ func newJSON(b *bytes.Buffer, form logging.Form) *slog.Logger {
 	return slog.New(logging.NewHandler(b, slog.LevelDebug, logging.Style{Form: form, Format: logging.JSON}))
 }
 
+// panics is a value whose text ends a program that asks for it, as a nil pointer may.
+type panics struct{}
+
+func (panics) MarshalText() ([]byte, error) { panic("no value") }
+
+type unmarshalable struct{}
+
+func (unmarshalable) MarshalText() ([]byte, error) { return nil, errors.New("no text") }
+
 func TestJSONHasTheAttributesOfText(t *testing.T) {
 	var b bytes.Buffer
 	log := newJSON(&b, logging.ForJournal)
@@ -46,7 +55,9 @@ func TestJSONHasTheAttributesOfText(t *testing.T) {
 		{func() { write(slog.LevelDebug, "m", "err", errors.New("open \"run\x1b[31m\"")) }, `<7>{"level":"DEBUG","msg":"m","err":"open \"run\\x1b[31m\""}`},
 		{func() { write(slog.LevelInfo, "m\n\"", "k", "\u202e\xff\u00e9") }, `<6>{"level":"INFO","msg":"m\\n\"","k":"\\u202e\\xff\\u00e9"}`},
 		{func() { write(slog.LevelInfo, "m", "msg", "forged", "level", "DEBUG", "time", "never") }, `<6>{"level":"INFO","msg":"m","msg_":"forged","level_":"DEBUG","time_":"never"}`},
-		{func() { write(slog.LevelInfo, "m", slog.Group("g\u00e9", "a", 1)) }, `<6>{"level":"INFO","msg":"m","g\u00e9":{"a":1}}`},
+		{func() { write(slog.LevelInfo, "m", slog.Group("g\u00e9", "a", 1, "msg", 2)) }, `<6>{"level":"INFO","msg":"m","g\u00e9":{"a":1,"msg":2}}`},
+		{func() { write(slog.LevelInfo, "m", "k", panics{}) }, `<6>{"level":"INFO","msg":"m","k":"!PANIC: no value"}`},
+		{func() { write(slog.LevelInfo, "m", "k", unmarshalable{}) }, `<6>{"level":"INFO","msg":"m","k":"!ERROR:no text"}`},
 		{func() { write(slog.LevelInfo, "m", "any", struct{ S string }{"x\x1b"}) }, `<6>{"level":"INFO","msg":"m","any":"{S:x\\x1b}"}`},
 	} {
 		b.Reset()
@@ -75,6 +86,13 @@ func TestLongJSONIsStillAnObject(t *testing.T) {
 		}
 		if got["level"] != "ERROR" || got["episode"] != "run-7" || got["n"] != 5.0 || !strings.HasSuffix(got["err"].(string), "...") {
 			t.Errorf("%d: got %.300s", size, line)
+		}
+	}
+	for size := logging.MaxLine - 100; size <= logging.MaxLine; size++ { // one byte too many is too many
+		var b bytes.Buffer
+		newJSON(&b, logging.ForFile).Info(strings.Repeat("x", size))
+		if b.Len() > logging.MaxLine || !json.Valid(b.Bytes()) {
+			t.Errorf("a message of %d bytes: %d bytes", size, b.Len())
 		}
 	}
 	var b bytes.Buffer // more attributes than fit in any case
