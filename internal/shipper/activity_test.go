@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
@@ -50,10 +51,14 @@ func TestActivityShowsTransfersAndBytes(t *testing.T) {
 // What is not sent now does not stay in the totals.
 func TestActivityForgetsWhatIsNotSent(t *testing.T) {
 	l := newLab(t)
+	l.cfg.Senders = 1 // the others wait in the queue, from which they are dropped
 	l.finishEpisodes("run-1", "run-2", "run-3")
 	l.receiver.before = func(context.Context, wire.Upload) error { return wire.Refuse(wire.Full, "no space") }
 	s := l.openShipper()
 	defer s.Close()
+	for _, name := range []episode.Name{"run-1", "run-2", "run-3"} {
+		fixture.Must(l, s.PackOnly(name))
+	}
 	_, err := s.RunOnce(l.Context())
 	fixture.Must(l, unlessUnreachable(err))
 	if a := s.Activity(); a.PackedBytes != 0 || a.SentBytes != 0 || len(a.Transfers) != 0 || !a.AllPacked {

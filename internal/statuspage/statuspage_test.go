@@ -152,9 +152,162 @@ func TestWhatCouldNotBeReadIsNotShownAsGood(t *testing.T) {
 // TestReceiversCertificateIsJudged: without it no host can send anything.
 func TestReceiversCertificateIsJudged(t *testing.T) {
 	s := sample()
-	s.Hosts, s.CertEnds = nil, s.Now.Add(6*24*time.Hour)
+	s.Hosts, s.Receiver.FullInHours = nil, nil
+	for days, want := range map[int]string{6: "critical: CIS490 receiver", 29: "warning: CIS490 receiver", 31: ""} {
+		s.CertEnds = s.Now.AddDate(0, 0, days)
+		_, page := get(t, s, "/")
+		mustSay(t, page, want)
+		if said := textOf(page); want == "" && !strings.HasPrefix(said, "CIS490 receiver") {
+			t.Errorf("%d days before its end: %.60s", days, said)
+		}
+	}
+}
+
+// TestStorageOfTheReceiverIsJudged: what needs an operator is in the title, which a browser shows in its tab.
+func TestStorageOfTheReceiverIsJudged(t *testing.T) {
+	hours, inodes := func(h float64) *float64 { return &h }, int64(5)
+	for what, c := range map[string]struct {
+		change func(*receiver.Status)
+		want   string
+	}{
+		"nothing":     {func(*receiver.Status) {}, ""},
+		"full":        {func(st *receiver.Status) { st.FreeBytes = st.MinFree - 1 }, "critical"},
+		"inodes":      {func(st *receiver.Status) { st.FreeInodes, st.MinFreeInodes = &inodes, 6 }, "critical"},
+		"full soon":   {func(st *receiver.Status) { st.FullInHours = hours(fleet.FullVerySoon.Hours() - 1) }, "critical"},
+		"full later":  {func(st *receiver.Status) { st.FullInHours = hours(fleet.FullSoon.Hours() - 1) }, "warning"},
+		"corrupt":     {func(st *receiver.Status) { st.Scrub.Damaged = 1 }, "critical"},
+		"missing":     {func(st *receiver.Status) { st.Scrub.Missing = 1 }, "critical"},
+		"unreadable":  {func(st *receiver.Status) { st.Scrub.Unreadable = 1 }, "warning"},
+		"undecodable": {func(st *receiver.Status) { st.Scrub.Undecodable = 1 }, "warning"},
+		"quarantine":  {func(st *receiver.Status) { st.Quarantined = 1 }, "warning"},
+		"not listed":  {func(st *receiver.Status) { st.Scrub.HostsUnreadable = 1 }, "warning"},
+	} {
+		s := sample()
+		s.Hosts, s.Receiver.FullInHours, s.Receiver.ScrubRate = nil, nil, 1
+		c.change(&s.Receiver)
+		_, page := get(t, s, "/")
+		title, _, _ := strings.Cut(textOf(page), "CIS490 receiver")
+		if strings.Trim(title, ": ") != c.want {
+			t.Errorf("%s: the title begins with %q, want %q", what, title, c.want)
+		}
+	}
+}
+
+// TestHostsThatAreNotServedAreNoProblem: an operator disabled them.
+func TestHostsThatAreNotServedAreNoProblem(t *testing.T) {
+	s := sample()
+	s.Receiver.FullInHours = nil
+	s.Hosts = s.Hosts[3:]
+	s.Hosts[0].Problems = []fleet.Problem{{Kind: "silent", Severity: fleet.Critical, Text: "x"}}
 	_, page := get(t, s, "/")
-	mustSay(t, page, "critical: CIS490 receiver")
+	if said := textOf(page); strings.HasPrefix(said, "critical") {
+		t.Errorf("got %.60s", said)
+	}
+}
+
+// TestSilentHostsCountsAreUnknown: what it reported is not what waits there now.
+func TestSilentHostsCountsAreUnknown(t *testing.T) {
+	s := sample()
+	s.Hosts = s.Hosts[1:2]
+	s.Hosts[0].Report.Silent = true
+	s.Conflicts = nil
+	_, page := get(t, s, "/")
+	mustSay(t, page, "unknown unknown", "0 episodes wait and 0 are held there", "None is known.")
+	_, page = get(t, s, "/hosts/lab-02")
+	mustSay(t, page, "may not be so any more")
+}
+
+// TestDiskOfAHostIsJudged: below its minimum it packs nothing.
+func TestDiskOfAHostIsJudged(t *testing.T) {
+	s := sample()
+	s.Hosts[0].Report.FullInHours, s.Hosts[0].Report.Disk.MinFree = nil, 2<<30
+	_, page := get(t, s, "/hosts/lab-01")
+	mustSay(t, page, "Disk \u25a0 critical 1.0 GiB free of 4.0 GiB")
+}
+
+// TestLastArrivalIsUnknownIfTheIndexWasNotRead, or not all of it: it is not long ago.
+func TestLastArrivalIsUnknownIfTheIndexWasNotRead(t *testing.T) {
+	for want, change := range map[string]func(*statuspage.State){
+		"more than 14 days ago": func(*statuspage.State) {},
+		"unknown":               func(s *statuspage.State) { s.ArrivalsErr = errors.New("input/output error") },
+		"unknown ":              func(s *statuspage.State) { s.Arrivals.Since = now.Add(-time.Hour) },
+	} {
+		s := sample()
+		s.Hosts = s.Hosts[1:2]
+		change(&s)
+		_, page := get(t, s, "/")
+		mustSay(t, page, "see 'shipper held' there "+want)
+	}
+}
+
+// TestConflictStaysUntilAReportSolvesIt: an older report knows nothing of it. Those that only a report knows
+// are counted.
+func TestConflictStaysUntilAReportSolvesIt(t *testing.T) {
+	s := sample()
+	s.Conflicts[1].Last = now // lab-01 reported a minute ago
+	_, page := get(t, s, "/")
+	mustSay(t, page, "lab-01 / solved refused", "lab-02 holds 1 more for a conflict") // of two, one is named
+	_, page = get(t, s, "/hosts/lab-01")
+	mustSay(t, page, "lab-01 / solved refused")
+	if said := textOf(page); strings.Contains(said, "lab-02") {
+		t.Errorf("the page of lab-01 has conflicts of lab-02:\n%s", said)
+	}
+}
+
+// TestPanicKeepsNoTurn: a page that cannot be made must not take the turn of the others for ever.
+func TestPanicKeepsNoTurn(t *testing.T) {
+	fail := true
+	h := statuspage.New(func() statuspage.State {
+		if fail {
+			panic("a bug")
+		}
+		return sample()
+	})
+	view := func() (code int) {
+		defer func() { _ = recover() }() // as net/http does
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		return w.Code
+	}
+	for range 10 {
+		view()
+	}
+	fail = false
+	if code := view(); code != http.StatusOK {
+		t.Errorf("status %d", code)
+	}
+}
+
+// slowViewer reads nothing until it is released.
+type slowViewer struct {
+	*httptest.ResponseRecorder
+	release <-chan struct{}
+}
+
+func (v slowViewer) Write(p []byte) (int, error) {
+	<-v.release
+	return v.ResponseRecorder.Write(p)
+}
+
+// TestSlowViewersKeepNoTurn: the page is made before it is sent.
+func TestSlowViewersKeepNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, release := statuspage.New(sample), make(chan struct{})
+		var viewers sync.WaitGroup
+		for range 10 {
+			viewers.Go(func() {
+				h.ServeHTTP(slowViewer{httptest.NewRecorder(), release}, httptest.NewRequest(http.MethodGet, "/", nil))
+			})
+		}
+		synctest.Wait()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != http.StatusOK {
+			t.Errorf("status %d", w.Code)
+		}
+		close(release)
+		viewers.Wait()
+	})
 }
 
 func TestOtherPagesAreNotFound(t *testing.T) {
@@ -169,6 +322,9 @@ func TestOtherPagesAreNotFound(t *testing.T) {
 		}
 		if got := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; ") || strings.Contains(got, "unsafe") {
 			t.Errorf("%s: policy %q", path, got)
+		}
+		if got := w.Header().Get("Referrer-Policy"); got != "no-referrer" {
+			t.Errorf("%s: referrer policy %q", path, got)
 		}
 		if strings.Contains(w.Body.String(), "<script>") {
 			t.Errorf("%s: a script in\n%s", path, w.Body)
