@@ -33,8 +33,8 @@ type alertRule struct {
 	Annotations map[string]string
 }
 
-// byHost reports whether the rule has the severity that the receiver gives to a problem of a host.
-func (r alertRule) byHost() bool {
+// hasHostSeverity reports whether the rule has the severity that the receiver gives to a problem of a host.
+func (r alertRule) hasHostSeverity() bool {
 	return r.Labels["severity"] == "{{ $labels.severity }}" && strings.HasPrefix(r.Expr, "cis490_host_problem{")
 }
 
@@ -54,9 +54,9 @@ func readRules(t *testing.T) (rules []alertRule) {
 }
 
 // TestAlertsAndDashboardUseMetricsThatExist: an alert on a metric, a label or a value that was renamed
-// never fires, and a panel of it stays empty.
+// never fires, and a panel stays empty.
 func TestAlertsAndDashboardUseMetricsThatExist(t *testing.T) {
-	c := queryChecker{defined: definedMetrics(t), said: stringLiterals(t)}
+	c := queryChecker{defined: definedMetrics(t), texts: stringLiterals(t)}
 	for _, file := range []string{rulesFile, ruleTestsFile, dashboardFile} {
 		var content any
 		fixture.Must(t, yaml.Unmarshal([]byte(readFile(t, file)), &content)) // JSON is YAML too
@@ -73,7 +73,7 @@ func TestAlertsAndDashboardUseMetricsThatExist(t *testing.T) {
 // queryChecker checks queries against the source of the programs.
 type queryChecker struct {
 	defined map[string]metric
-	said    map[string]bool // all string literals of the programs
+	texts   map[string]bool // all string literals of the programs
 }
 
 // Labels that Prometheus adds, and those of a metric of its own.
@@ -96,12 +96,12 @@ func (c queryChecker) check(t *testing.T, file, text string) int {
 	t.Helper()
 	names := metricName.FindAllString(text, -1)
 	for _, name := range names {
-		if _, found := c.find(name); !found {
+		if _, found := c.lookUp(name); !found {
 			t.Errorf("%s uses %s, which does not exist", file, name)
 		}
 	}
 	for _, m := range selector.FindAllStringSubmatch(text, -1) {
-		d, _ := c.find(m[1])
+		d, _ := c.lookUp(m[1])
 		for _, match := range matcher.FindAllStringSubmatch(m[2], -1) {
 			label, value := match[1], match[2]
 			if !slices.Contains(slices.Concat(d.labels, addedLabels), label) {
@@ -128,13 +128,13 @@ func (c queryChecker) check(t *testing.T, file, text string) int {
 func (c queryChecker) checkValue(t *testing.T, file, label, value string) {
 	t.Helper()
 	for word := range strings.SplitSeq(value, "|") {
-		if !c.said[word] && !madeUp[word] {
-			t.Errorf("%s: no program says %q as the %s of anything", file, word, label)
+		if !c.texts[word] && !madeUp[word] {
+			t.Errorf("%s: no program uses %q as a %s", file, word, label)
 		}
 	}
 }
 
-func (c queryChecker) find(name string) (metric, bool) {
+func (c queryChecker) lookUp(name string) (metric, bool) {
 	d, found := c.defined[name]
 	if !found {
 		d, found = c.defined[suffix.ReplaceAllString(name, "")]
@@ -188,11 +188,11 @@ func stringLiterals(t *testing.T) map[string]bool {
 	return found
 }
 
-// TestEveryAlertSaysWhatToDo: whoever is called at night gets a sentence and a section of the
+// TestEveryAlertSaysWhatToDo: an operator who is paged needs a summary and a section of the
 // documentation.
 func TestEveryAlertSaysWhatToDo(t *testing.T) {
 	for _, r := range readRules(t) {
-		if s := r.Labels["severity"]; s != "warning" && s != "critical" && !r.byHost() {
+		if s := r.Labels["severity"]; s != "warning" && s != "critical" && !r.hasHostSeverity() {
 			t.Errorf("%s: severity %q", r.Alert, s)
 		}
 		for _, name := range []string{"summary", "description"} {
@@ -207,8 +207,8 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// TestAlertsHaveTheThresholdsOfChecks: what the daemons do not judge in a metric is judged here as by
-// 'receiver status --check' and 'shipper status --check'.
+// TestAlertsHaveTheThresholdsOfChecks: alerts that have thresholds must agree with 'receiver status --check'
+// and 'shipper status --check'.
 func TestAlertsHaveTheThresholdsOfChecks(t *testing.T) {
 	var all strings.Builder
 	for _, r := range readRules(t) {
@@ -226,8 +226,8 @@ func TestAlertsHaveTheThresholdsOfChecks(t *testing.T) {
 	}
 }
 
-// TestEveryAlertIsTested: promtool runs the tests, see labtest. Each alert must fire in them, with each
-// severity, and not before its time.
+// TestEveryAlertIsTested checks that in the tests, which labtest runs with promtool, each alert fires with
+// each severity, and not too early.
 func TestEveryAlertIsTested(t *testing.T) {
 	var file struct {
 		Tests []struct {
@@ -261,7 +261,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// TestDocsListEveryAlert: the table of the page is that of the rules, in their order.
+// TestDocsListEveryAlert: the table in the page has the rules, in their order.
 func TestDocsListEveryAlert(t *testing.T) {
 	row := regexp.MustCompile("(?m)^\\| `(CIS490\\w+)` \\| (.*?) \\| (.*?) \\| .+ \\| \\[.*\\]\\((.*)\\) \\|$")
 	var documented, want []string
@@ -270,7 +270,7 @@ func TestDocsListEveryAlert(t *testing.T) {
 	}
 	for _, r := range readRules(t) {
 		severity, after := r.Labels["severity"], r.For
-		if r.byHost() {
+		if r.hasHostSeverity() {
 			severity = "its own"
 		}
 		if after == "" {
@@ -283,7 +283,7 @@ func TestDocsListEveryAlert(t *testing.T) {
 	}
 }
 
-// TestDashboardFitsAnyGrafana: a dashboard that names a data source of its author shows nothing
+// TestDashboardFitsAnyGrafana: a dashboard that names its author's data source shows nothing
 // elsewhere, and panels that overlap cannot be read.
 func TestDashboardFitsAnyGrafana(t *testing.T) {
 	type source struct{ UID string }
@@ -315,7 +315,7 @@ func TestDashboardFitsAnyGrafana(t *testing.T) {
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
 			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
 				if other := cells[[2]int{x, y}]; other != "" || x >= 24 {
-					t.Fatalf("%s is where %s is, or beside the page", p.Title, other)
+					t.Fatalf("%s overlaps %s, or exceeds the width of the page", p.Title, other)
 				}
 				cells[[2]int{x, y}] = p.Title
 			}
