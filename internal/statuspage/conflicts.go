@@ -9,12 +9,12 @@ import (
 // conflicts are the episodes whose name is taken.
 type conflicts struct {
 	List []conflict
-	// Unnamed are hosts that hold more episodes for it than List has of them: this receiver has not refused
-	// them since its start, or has forgotten.
+	// Unnamed are hosts that hold more episodes for a conflict than List has: the others were refused before
+	// the receiver started, or were dropped from its list.
 	Unnamed []unnamed
 }
 
-// conflict is an episode that was refused, with the commands that solve it.
+// conflict is an episode that was refused, with the commands that resolve the conflict.
 type conflict struct {
 	Host, URL, Episode text
 	Last               moment
@@ -27,8 +27,8 @@ type unnamed struct {
 	Held      int64
 }
 
-// newConflicts returns the conflicts of a host, or of all if host is empty, for a page from which root leads
-// to the overview. Those of a host are solved if it has reported since, and holds none.
+// newConflicts returns the conflicts of a host, or of all hosts if host is empty. The link root leads from
+// the page to the overview. Conflicts are resolved if their host has reported since, and holds none.
 func newConflicts(s State, host string, root text) conflicts {
 	held, since := make(map[string]int64), make(map[string]time.Time)
 	for _, h := range s.Hosts {
@@ -46,7 +46,7 @@ func newConflicts(s State, host string, root text) conflicts {
 		named[name]++
 		all.List = append(all.List, conflict{
 			Host: clean(name), URL: hostURL(root, name), Episode: clean(string(c.Key.Name)), Last: momentOf(c.Last, s.Now), Times: c.Times,
-			Commands: []text{"shipper held", command("shipper retry --keep-both %s", string(c.Key.Name))},
+			Commands: []text{"shipper held", commandLine("shipper retry --keep-both %s", string(c.Key.Name))},
 		})
 	}
 	for _, h := range s.Hosts {

@@ -8,7 +8,7 @@ import (
 	"cis490/internal/activity"
 )
 
-// graph is the number of arrivals by day, as bars.
+// graph is a bar chart of arrivals by day.
 type graph struct {
 	Width, Height int
 	Path          text // of the bars that are not empty
@@ -51,5 +51,5 @@ func newGraph(counts [activity.Days]activity.Count, now time.Time, dayWidth, hei
 }
 
 func describeCount(c activity.Count) text {
-	return plural(c.Archives, "archive", "archives") + ", " + size(c.Bytes)
+	return plural(c.Archives, "archive", "archives") + ", " + formatSize(c.Bytes)
 }

@@ -11,22 +11,22 @@ import (
 	"cis490/internal/hosts"
 )
 
-// maxRows is the maximum number of hosts on the overview: a page of more would be of no use.
+// maxRows is the maximum number of hosts on the overview: a longer page would be of no use.
 const maxRows = 1000
 
 // overview is the page of all hosts.
 type overview struct {
 	frame
 	Verdict   mark
-	Hosted    text   // how many hosts there are, and how they are
+	Hosted    text   // how many hosts are active, and how many have problems
 	Pending   text   // what they have not delivered
 	Problems  []text // of the receiver
 	Hosts     []hostRow
 	MoreHosts int
 	Graph     graph
-	Partial   moment // since when arrivals are counted; empty if all are
+	Partial   moment // when the counted arrivals begin; empty if all are counted
 	Arrivals  []arrival
-	NoHosts   text // what to say if there are none
+	NoHosts   text // shown if there are none
 	NoArrival text // the same
 	Conflicts conflicts
 	Capacity  []fact
@@ -34,15 +34,15 @@ type overview struct {
 	About     []fact
 }
 
-// hostRow is a host at a glance.
+// hostRow is the summary of a host.
 type hostRow struct {
 	Name, URL text
 	Mark      mark
 	Problems  []text // the worst ones
-	More      int    // other ones
+	More      int    // the number of others
 
-	Last          moment // arrival
-	NoLast        text   // if that is not known
+	Last          moment // the last arrival
+	NoLast        text   // shown if that is not known
 	Waiting, Held text   // empty if they are unknown
 	Graph         graph
 	Disk          text
@@ -74,7 +74,7 @@ func newOverview(s State) overview {
 		frame: newFrame(s, "CIS490 receiver", ""),
 		Graph: newGraph(s.Arrivals.Total, s.Now, largeDay, largeHeight), Partial: momentOf(s.Arrivals.Since, s.Now),
 		Arrivals: newArrivals(s.Arrivals.Recent, s.Now), Conflicts: newConflicts(s, "", ""),
-		Capacity: capacity(s), Checks: checks(s), About: about(s),
+		Capacity: capacityFacts(s), Checks: checkFacts(s), About: aboutFacts(s),
 	}
 	page.Hosted, page.Pending = summarize(s)
 	page.NoArrival = noArrival(s, s.Arrivals.Total)
@@ -94,11 +94,11 @@ func newOverview(s State) overview {
 	}
 	for _, err := range []error{s.ReceiverErr, s.HostsErr, s.ArrivalsErr} {
 		if err != nil {
-			page.Problems = append(page.Problems, sayf("not all could be read: %v", err))
+			page.Problems = append(page.Problems, textf("some of the state could not be read: %v", err))
 		}
 	}
 	if s.Refusal != nil {
-		page.Problems = slices.Insert(page.Problems, 0, sayf("no uploads are accepted: %v", s.Refusal))
+		page.Problems = slices.Insert(page.Problems, 0, textf("no uploads are accepted: %v", s.Refusal))
 	}
 	if len(page.Problems) > 0 {
 		worst = fleet.Critical
@@ -117,10 +117,10 @@ func newOverview(s State) overview {
 	return page
 }
 
-// sortHosts sorts the hosts, those with the worst problems first, and leaves out those that are too many.
+// sortHosts sorts the hosts, those with the worst problems first, and keeps at most maxRows.
 func (p *overview) sortHosts() {
 	order := []text{"critical", "warning", "ok", "off"}
-	slices.SortStableFunc(p.Hosts, func(a, b hostRow) int { // they are sorted by name
+	slices.SortStableFunc(p.Hosts, func(a, b hostRow) int { // they are already sorted by name
 		return slices.Index(order, a.Mark.Shape) - slices.Index(order, b.Mark.Shape)
 	})
 	if p.MoreHosts = len(p.Hosts) - maxRows; p.MoreHosts > 0 {
@@ -128,17 +128,17 @@ func (p *overview) sortHosts() {
 	}
 }
 
-// summarize counts the hosts, and what waits there.
+// summarize counts the hosts, and what they have not delivered.
 func summarize(s State) (hosted, pending text) {
 	sum := hosts.Summarize(s.Hosts)
 	hosted = plural(int64(sum.Active), "active host", "active hosts")
 	if sum.Critical > 0 {
-		hosted += sayf(", %d critical", sum.Critical)
+		hosted += textf(", %d critical", sum.Critical)
 	}
 	if sum.Warning > 0 {
 		hosted += ", " + plural(int64(sum.Warning), "with a warning", "with warnings")
 	}
-	return hosted, plural(sum.Waiting, "episode waits", "episodes wait") + sayf(" and %d are held there", sum.Held)
+	return hosted, plural(sum.Waiting, "episode", "episodes") + textf(" waiting and %d held on the hosts", sum.Held)
 }
 
 func newHostRow(s State, h hosts.Host) hostRow {
@@ -156,10 +156,10 @@ func newHostRow(s State, h hosts.Host) hostRow {
 	}
 	if r := h.Report; r != nil {
 		row.Disk = diskSpace(*r)
-		said, severity := forecast(r.FullInHours)
-		row.Full, row.FullMark = said, severityMark(severity)
+		fullIn, severity := describeForecast(r.FullInHours)
+		row.Full, row.FullMark = fullIn, severityMark(severity)
 		if !r.Silent {
-			row.Waiting, row.Held = sayf("%d", r.Waiting), sayf("%d", r.HeldTotal())
+			row.Waiting, row.Held = textf("%d", r.Waiting), textf("%d", r.HeldTotal())
 		}
 	}
 	return row
@@ -169,10 +169,10 @@ func diskSpace(r hosts.Report) text {
 	if r.Disk.SizeBytes <= 0 {
 		return ""
 	}
-	return sayf("%s free of %s", size(r.Disk.FreeBytes), size(r.Disk.SizeBytes))
+	return textf("%s free of %s", formatSize(r.Disk.FreeBytes), formatSize(r.Disk.SizeBytes))
 }
 
-// notRead stands for what is not known because of an error, which the page shows too.
+// notRead replaces what is not known because of an error. The page also shows the error.
 const notRead text = "could not be read"
 
 // lastArrival returns when the last archive of a host arrived, or what is known instead.
@@ -182,10 +182,10 @@ func lastArrival(s State, h hosts.Host, a activity.HostSummary) (moment, text) {
 		return momentOf(a.Recent[0].At, s.Now), ""
 	case !h.Stored:
 		return moment{}, "never"
-	case s.ArrivalsErr != nil || !s.Arrivals.Since.IsZero() || activity.Sum(a.Days[:]).Archives > 0: // of a backfill, say
+	case s.ArrivalsErr != nil || !s.Arrivals.Since.IsZero() || activity.Sum(a.Days[:]).Archives > 0: // such as backfilled ones
 		return moment{}, "unknown"
 	}
-	return moment{}, sayf("more than %d days ago", activity.Days)
+	return moment{}, textf("more than %d days ago", activity.Days)
 }
 
 // noArrival says what an empty list of arrivals means.
@@ -194,9 +194,9 @@ func noArrival(s State, counts [activity.Days]activity.Count) text {
 	case s.ArrivalsErr != nil:
 		return notRead
 	case activity.Sum(counts[:]).Archives > 0:
-		return "None is listed: these archives were found by 'receiver index backfill'."
+		return "None to list: these archives were indexed by 'receiver index backfill'."
 	}
-	return sayf("Nothing arrived in the last %d days.", activity.Days)
+	return textf("Nothing arrived in the last %d days.", activity.Days)
 }
 
 // certificateEnd returns when the last certificate of a host expires, or has expired.
@@ -207,7 +207,7 @@ func certificateEnd(h hosts.Host, now time.Time) moment {
 	return moment{}
 }
 
-// dateOf is momentOf for a time of which the day is enough.
+// dateOf is [momentOf] with the date only in its text.
 func dateOf(t, now time.Time) moment {
 	m := momentOf(t, now)
 	if m.ISO != "" {
@@ -220,34 +220,34 @@ func newArrivals(list []activity.Arrival, now time.Time) []arrival {
 	all := make([]arrival, len(list))
 	for i, a := range list {
 		host := string(a.Key.Host)
-		all[i] = arrival{momentOf(a.At, now), clean(host), hostURL("", host), clean(string(a.Key.Name)), size(a.Size), a.Repaired}
+		all[i] = arrival{momentOf(a.At, now), clean(host), hostURL("", host), clean(string(a.Key.Name)), formatSize(a.Size), a.Repaired}
 	}
 	return all
 }
 
-// capacity says for how long the receiver's disk has space.
-func capacity(s State) []fact {
+// capacityFacts returns the free space of the receiver's disk, and how long it lasts.
+func capacityFacts(s State) []fact {
 	if s.ReceiverErr != nil {
 		return []fact{{Name: "Free space", Text: notRead}}
 	}
 	st := s.Receiver
-	space := fact{Name: "Free space", Mark: severityMark(fleet.OK), Text: sayf("%s free, %s kept free", size(st.FreeBytes), size(st.MinFree))}
+	space := fact{Name: "Free space", Mark: severityMark(fleet.OK), Text: textf("%s free, %s kept free", formatSize(st.FreeBytes), formatSize(st.MinFree))}
 	if st.FreeBytes != durable.UnknownSpace && st.FreeBytes < st.MinFree {
 		space.Mark = severityMark(fleet.Critical)
 	}
-	said, severity := forecast(st.FullInHours)
-	full := fact{Name: "Forecast", Mark: severityMark(severity), Text: said, More: "at the rate of the last day or week"}
-	if said == "" {
-		full.Text, full.More = "it does not fill", "or too little is known: free space is noted once per hour"
+	fullIn, severity := describeForecast(st.FullInHours)
+	full := fact{Name: "Forecast", Mark: severityMark(severity), Text: fullIn, More: "at the rate of the last day or week"}
+	if fullIn == "" {
+		full.Text, full.More = "not filling", "or not enough data yet: free space is recorded once per hour"
 	}
 	total := activity.Sum(s.Arrivals.Total[:])
-	arrived := fact{Name: "Arrived", Text: describeCount(total), More: sayf("in %d days", activity.Days)}
+	arrived := fact{Name: "Arrived", Text: describeCount(total), More: textf("in %d days", activity.Days)}
 	if s.ArrivalsErr != nil {
 		arrived = fact{Name: "Arrived", Text: notRead}
 	}
 	facts := []fact{space, full, arrived}
 	if st.FreeInodes != nil {
-		inodes := fact{Name: "Free inodes", Mark: severityMark(fleet.OK), Text: sayf("%d free, %d kept free", *st.FreeInodes, st.MinFreeInodes)}
+		inodes := fact{Name: "Free inodes", Mark: severityMark(fleet.OK), Text: textf("%d free, %d kept free", *st.FreeInodes, st.MinFreeInodes)}
 		if *st.FreeInodes < st.MinFreeInodes {
 			inodes.Mark = severityMark(fleet.Critical)
 		}
@@ -256,13 +256,13 @@ func capacity(s State) []fact {
 	return facts
 }
 
-// checks says what the scrub has found, and what is in quarantine.
-func checks(s State) []fact {
+// checkFacts returns what the scrub has found, and what is in quarantine.
+func checkFacts(s State) []fact {
 	if s.ReceiverErr != nil {
 		return []fact{{Name: "Scrub", Text: notRead}, {Name: "Quarantine", Text: notRead}}
 	}
 	p := s.Receiver.Scrub
-	read := sayf("%d archives, %s read", p.Objects, size(max(p.Bytes, 0)))
+	read := textf("%d archives, %s read", p.Objects, formatSize(max(p.Bytes, 0)))
 	scrub := fact{Name: "Scrub", Mark: severityMark(fleet.OK), Text: "not started"}
 	switch {
 	case s.Receiver.ScrubRate == 0:
@@ -272,14 +272,14 @@ func checks(s State) []fact {
 	case !p.Started.IsZero():
 		scrub.Text, scrub.At, scrub.More = "in progress since", momentOf(p.Started, s.Now), read
 		if p.Host != "" {
-			scrub.More += sayf(", the last one %s/%s", p.Host, p.Episode)
+			scrub.More += textf(", last %s/%s", p.Host, p.Episode)
 		}
 	}
 	verified := fact{Name: "All verified", Text: "not yet"}
 	if !p.WholeSince.IsZero() {
 		verified.Text, verified.At = "since", momentOf(p.WholeSince, s.Now)
 	}
-	found := fact{Name: "Found", Mark: severityMark(fleet.OK), Text: sayf("%d corrupt, %d missing, %d unreadable, %d undecodable", p.Damaged, p.Missing, p.Unreadable, p.Undecodable)}
+	found := fact{Name: "Found", Mark: severityMark(fleet.OK), Text: textf("%d corrupt, %d missing, %d unreadable, %d undecodable", p.Damaged, p.Missing, p.Unreadable, p.Undecodable)}
 	switch {
 	case p.Damaged+p.Missing > 0:
 		found.Mark = severityMark(fleet.Critical)
@@ -307,16 +307,16 @@ func checks(s State) []fact {
 		{p.NotOpened, "archives could not be opened"},
 	} {
 		if part.n > 0 {
-			facts = append(facts, fact{Name: "Not read", Mark: severityMark(fleet.Warning), Text: sayf("%d %s", part.n, part.what)})
+			facts = append(facts, fact{Name: "Not read", Mark: severityMark(fleet.Warning), Text: textf("%d %s", part.n, part.what)})
 		}
 	}
 	if t := s.Receiver.TornTails; t.Count > 0 {
-		facts = append(facts, fact{Name: "Index", Mark: severityMark(fleet.OK), Text: plural(int64(t.Count), "torn tail was cut off and saved", "torn tails were cut off and saved"), More: sayf("the last one as %s", t.Last)})
+		facts = append(facts, fact{Name: "Index", Mark: severityMark(fleet.OK), Text: plural(int64(t.Count), "torn tail was cut off and saved", "torn tails were cut off and saved"), More: textf("the last one as %s", t.Last)})
 	}
 	return facts
 }
 
-// Times before the end of the receiver's certificate from which that is a problem, as for the alerts.
+// The receiver's certificate is a problem from these times before its expiry on, as in the alerts.
 const (
 	endsSoon     = 30 * 24 * time.Hour
 	endsVerySoon = 7 * 24 * time.Hour
@@ -335,8 +335,8 @@ func certificateMark(s State) mark {
 	return severityMark(fleet.OK)
 }
 
-// about says which receiver this is.
-func about(s State) []fact {
+// aboutFacts identifies the receiver.
+func aboutFacts(s State) []fact {
 	st := s.Receiver
 	facts := []fact{
 		{Name: "Version", Text: clean(s.Version)},
@@ -349,7 +349,7 @@ func about(s State) []fact {
 		facts = append(facts, fact{Name: "Store", Text: clean(fmt.Sprint(st.Store.ID))})
 	}
 	if st.DisabledHosts != nil && *st.DisabledHosts > 0 {
-		facts = append(facts, fact{Name: "Disabled hosts", Text: sayf("%d", *st.DisabledHosts)})
+		facts = append(facts, fact{Name: "Disabled hosts", Text: textf("%d", *st.DisabledHosts)})
 	}
 	return slices.DeleteFunc(facts, func(f fact) bool { return f.Text == "" && f.At == moment{} })
 }

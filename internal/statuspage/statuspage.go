@@ -1,15 +1,15 @@
 // Package statuspage shows the state of a receiver and its hosts in a browser.
 //
 //	/              all hosts, what arrived, conflicts, storage
-//	/hosts/NAME    everything that is known of a host
-//	/static/...    the style sheet, the script and the icon, which are in the program
+//	/hosts/NAME    everything that is known about a host
+//	/static/...    the style sheet, the script and the icon, which are embedded
 //
 // The pages work without the script, which replaces their contents every 15 s. Their links are relative,
 // so that a proxy may serve them below any path.
 //
-// Invariant: nothing that a host or a file says can become markup, a link of its own or a script. What the
-// templates show is [text], which is printable ASCII and which html/template escapes; and the policy of
-// the pages allows only this package's style sheet and script.
+// Invariant: no text from a host or a file can become markup, a link or a script. Templates show only
+// [text], which is printable ASCII and which html/template escapes. The Content-Security-Policy allows only
+// this package's style sheet and script.
 package statuspage
 
 import (
@@ -33,7 +33,7 @@ type State struct {
 	Now     time.Time
 	ReadAt  time.Time // when Receiver and Hosts were read
 	Version string
-	// Refusal says why no upload would be taken. It is nil if one would.
+	// Refusal is the reason why uploads are refused, or nil.
 	Refusal  error
 	CertEnds time.Time // of the receiver's certificate
 
@@ -41,7 +41,7 @@ type State struct {
 	Hosts     []hosts.Host
 	Arrivals  activity.Summary
 	Conflicts []activity.Conflict
-	// Why Receiver, Hosts or Arrivals could not be read, or not all of it.
+	// Why Receiver, Hosts or Arrivals could not be read completely.
 	ReceiverErr, HostsErr, ArrivalsErr error
 }
 
@@ -52,22 +52,22 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect
 //go:embed templates static
 var files embed.FS
 
-// Limits of pages. A disk that hangs must not hold every connection of the listener, which metrics and
-// health need too.
+// Limits on pages. A disk that hangs must not tie up every connection of the listener, because metrics and
+// health need some.
 const (
-	maxViews = 4 // pages that are being made
+	maxViews = 4 // pages that are rendered at once
 	maxWait  = 10 * time.Second
 )
 
 // pages serves the pages.
 type pages struct {
 	read      func() State
-	views     chan struct{} // has a value for each page that is being made
+	views     chan struct{} // has a value for each page that is being rendered
 	templates *template.Template
 }
 
-// New returns a handler of the pages, for GET and HEAD. It calls read for each page, so that read must
-// limit its cost.
+// New returns a handler of the pages, for GET and HEAD. It calls read for each page, so read must limit its
+// own cost.
 func New(read func() State) http.Handler {
 	p := &pages{read, make(chan struct{}, maxViews), template.Must(template.ParseFS(files, "templates/*.html"))}
 	static, err := fs.Sub(files, "static")
@@ -89,31 +89,31 @@ func New(read func() State) http.Handler {
 	})
 }
 
-// page is a page before it is written.
+// page is a page before it is rendered.
 type page struct {
 	status int
 	name   string // of its template
 	data   any
 }
 
-// limitViews lets requests wait for their turn, and refuses those for which it does not come. A viewer
-// who reads slowly does not keep the turn.
+// limitViews limits how many pages are rendered at once. A request waits up to maxWait for a slot, and is
+// then refused. The slot is released before the page is written, so that a slow viewer does not hold it.
 func (p *pages) limitViews(makePage func(*http.Request) page) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		tooLong := time.NewTimer(maxWait)
-		defer tooLong.Stop()
+		timeout := time.NewTimer(maxWait)
+		defer timeout.Stop()
 		select {
 		case p.views <- struct{}{}:
 			text, made, err := p.render(r, makePage)
 			writePage(w, made.status, text, err)
-		case <-tooLong.C:
-			http.Error(w, "the directories of the receiver cannot be read in time: does its disk answer?", http.StatusServiceUnavailable)
+		case <-timeout.C:
+			http.Error(w, "the receiver's directories could not be read in time: check its disk", http.StatusServiceUnavailable)
 		case <-r.Context().Done():
 		}
 	}
 }
 
-// render makes a page, and ends the turn.
+// render renders a page, and releases its slot.
 func (p *pages) render(r *http.Request, makePage func(*http.Request) page) (text []byte, made page, err error) {
 	defer func() { <-p.views }()
 	made = makePage(r)
@@ -149,7 +149,7 @@ func notFoundPage(r *http.Request) page {
 	return page{http.StatusNotFound, "notfound.html", frame{Title: "Not found", Root: cmp.Or(text(up), "./"), Up: true}}
 }
 
-// execute returns a whole page, so that none is cut off by an error.
+// execute renders a page completely before any of it is written, so that no error cuts it off.
 func (p *pages) execute(made page) ([]byte, error) {
 	var b bytes.Buffer
 	err := p.templates.ExecuteTemplate(&b, made.name, made.data)
@@ -158,24 +158,24 @@ func (p *pages) execute(made page) ([]byte, error) {
 
 func writePage(w http.ResponseWriter, status int, page []byte, err error) {
 	if err != nil {
-		http.Error(w, "the page cannot be made: "+string(clean(err.Error())), http.StatusInternalServerError)
+		http.Error(w, "the page cannot be rendered: "+string(clean(err.Error())), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(page) // the viewer may be gone
+	_, _ = w.Write(page) // the viewer may have disconnected
 }
 
-// frame is what all pages have.
+// frame is the data that all pages have.
 type frame struct {
 	Title   text
-	Root    text // leads from the page to the overview
+	Root    text // the link from the page to the overview
 	Up      bool // the page is not the overview
 	ReadAt  moment
 	Version text
 }
 
-// readAt describes the time of a reading. Viewers see by its seconds that the page is refreshed.
+// readAt describes the time of a reading. Its seconds show viewers that the page is refreshed.
 func readAt(now time.Time) moment {
 	m := momentOf(now, now)
 	m.Text = text(now.UTC().Format(time.DateTime))

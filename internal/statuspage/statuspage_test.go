@@ -62,13 +62,13 @@ func sample() statuspage.State {
 	s.Arrivals = activity.Summary{Total: days.Days, Recent: days.Recent, Hosts: map[episode.Name]activity.HostSummary{"lab-01": days}}
 	s.Conflicts = []activity.Conflict{
 		{Key: key("lab-02", "run-7"), First: now.Add(-time.Hour), Last: now.Add(-time.Hour), Times: 2},
-		{Key: key("lab-01", "solved"), First: now.Add(-time.Hour), Last: now.Add(-time.Hour), Times: 1}, // lab-01 has reported since
+		{Key: key("lab-01", "solved"), First: now.Add(-time.Hour), Last: now.Add(-time.Hour), Times: 1}, // lab-01 has reported since, and holds none
 	}
 	return s
 }
 
-// get requests a page.
-func get(t testing.TB, s statuspage.State, path string) (*httptest.ResponseRecorder, *html.Node) {
+// getPage requests a page.
+func getPage(t testing.TB, s statuspage.State, path string) (*httptest.ResponseRecorder, *html.Node) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	statuspage.New(func() statuspage.State { return s }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -88,29 +88,29 @@ func textOf(n *html.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-func mustSay(t *testing.T, page *html.Node, texts ...string) {
+func mustShow(t *testing.T, page *html.Node, texts ...string) {
 	t.Helper()
-	said := textOf(page)
+	shown := textOf(page)
 	for _, text := range texts {
-		if !strings.Contains(said, text) {
-			t.Errorf("%q is missing in\n%s", text, said)
+		if !strings.Contains(shown, text) {
+			t.Errorf("%q is missing in\n%s", text, shown)
 		}
 	}
 }
 
 // TestOverviewShowsEachHost: its state in words, and those with the worst problems first.
 func TestOverviewShowsEachHost(t *testing.T) {
-	w, page := get(t, sample(), "/")
+	w, page := getPage(t, sample(), "/")
 	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" {
 		t.Errorf("status %d, %v", w.Code, w.Header())
 	}
-	mustSay(t, page,
-		"3 active hosts, 1 critical, 1 with a warning ; 6 episodes wait and 2 are held there",
+	mustShow(t, page,
+		"3 active hosts, 1 critical, 1 with a warning ; 6 episodes waiting and 2 held on the hosts",
 		"lab-03 \u25a0 critical has not reported for 3 h", "lab-02 \u25b2 warning 2 held", "lab-01 \u25cf ok 2026-11-30 07:59 60 s ago 3 0", "lab-04 \u25cb disabled",
 		"lab-02 / run-7 refused 2 times, last 2026-11-30 07:00 60 min ago shipper held shipper retry --keep-both run-7",
 		"5 archives, 500 B in 14 days", "lab-01 / run-9 2.0 KiB repaired", "full in about 20 h")
-	if said := textOf(page); strings.Contains(said, "solved") || strings.Index(said, "lab-03") > strings.Index(said, "lab-01") {
-		t.Errorf("it says\n%s", said)
+	if shown := textOf(page); strings.Contains(shown, "solved") || strings.Index(shown, "lab-03") > strings.Index(shown, "lab-01") {
+		t.Errorf("it says\n%s", shown)
 	}
 	if !strings.Contains(w.Body.String(), `aria-label="Arrivals by day, today last: 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4"`) {
 		t.Error("the graph of lab-01 does not say its numbers")
@@ -118,30 +118,30 @@ func TestOverviewShowsEachHost(t *testing.T) {
 }
 
 func TestHostPageShowsWhatToDo(t *testing.T) {
-	_, page := get(t, sample(), "/hosts/lab-03")
-	mustSay(t, page, "has not reported for 3 h On the host, begin with: systemctl status cis490-shipper", "A host is silent")
-	_, page = get(t, sample(), "/hosts/lab-02")
-	mustSay(t, page, "conflict 2", "shipper retry --keep-both run-7", "connection refused", "1.0 GiB free of 4.0 GiB", "7 archives")
-	_, page = get(t, sample(), "/hosts/lab-04")
-	mustSay(t, page, "receiver hosts enable lab-04")
+	_, page := getPage(t, sample(), "/hosts/lab-03")
+	mustShow(t, page, "has not reported for 3 h On the host, begin with: systemctl status cis490-shipper", "A host is silent")
+	_, page = getPage(t, sample(), "/hosts/lab-02")
+	mustShow(t, page, "conflict 2", "shipper retry --keep-both run-7", "connection refused", "1.0 GiB free of 4.0 GiB", "7 archives")
+	_, page = getPage(t, sample(), "/hosts/lab-04")
+	mustShow(t, page, "receiver hosts enable lab-04")
 }
 
 // TestProblemsOfTheReceiverAreFirst: an error of one directory does not hide the rest.
 func TestProblemsOfTheReceiverAreFirst(t *testing.T) {
 	s := sample()
 	s.Refusal, s.HostsErr = errors.New("no space"), errors.New("open reports: permission denied")
-	_, page := get(t, s, "/")
-	mustSay(t, page, "critical: CIS490 receiver", "no uploads are accepted: no space not all could be read: open reports: permission denied", "lab-01")
+	_, page := getPage(t, s, "/")
+	mustShow(t, page, "critical: CIS490 receiver", "no uploads are accepted: no space some of the state could not be read: open reports: permission denied", "lab-01")
 }
 
-// TestWhatCouldNotBeReadIsNotShownAsGood: a missing count is no zero.
+// TestWhatCouldNotBeReadIsNotShownAsGood: an unknown count must not be shown as zero.
 func TestWhatCouldNotBeReadIsNotShownAsGood(t *testing.T) {
 	s := sample()
 	s.Receiver, s.ReceiverErr = receiver.Status{}, errors.New("lock: permission denied")
 	s.Hosts, s.HostsErr = nil, errors.New("open reports: permission denied")
 	s.Arrivals, s.ArrivalsErr = activity.Summary{}, errors.New("read index.jsonl: input/output error")
-	_, page := get(t, s, "/")
-	mustSay(t, page, "critical: CIS490 receiver", "Free space could not be read", "Scrub could not be read", "Quarantine could not be read")
+	_, page := getPage(t, s, "/")
+	mustShow(t, page, "critical: CIS490 receiver", "Free space could not be read", "Scrub could not be read", "Quarantine could not be read")
 	for _, never := range []string{"No host has joined", "Nothing arrived", "0 corrupt", "0 files", "0 B free"} {
 		if strings.Contains(textOf(page), never) {
 			t.Errorf("the page has %q", never)
@@ -155,10 +155,10 @@ func TestReceiversCertificateIsJudged(t *testing.T) {
 	s.Hosts, s.Receiver.FullInHours = nil, nil
 	for days, want := range map[int]string{6: "critical: CIS490 receiver", 29: "warning: CIS490 receiver", 31: ""} {
 		s.CertEnds = s.Now.AddDate(0, 0, days)
-		_, page := get(t, s, "/")
-		mustSay(t, page, want)
-		if said := textOf(page); want == "" && !strings.HasPrefix(said, "CIS490 receiver") {
-			t.Errorf("%d days before its end: %.60s", days, said)
+		_, page := getPage(t, s, "/")
+		mustShow(t, page, want)
+		if shown := textOf(page); want == "" && !strings.HasPrefix(shown, "CIS490 receiver") {
+			t.Errorf("%d days before its end: %.60s", days, shown)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func TestStorageOfTheReceiverIsJudged(t *testing.T) {
 		s := sample()
 		s.Hosts, s.Receiver.FullInHours, s.Receiver.ScrubRate = nil, nil, 1
 		c.change(&s.Receiver)
-		_, page := get(t, s, "/")
+		_, page := getPage(t, s, "/")
 		title, _, _ := strings.Cut(textOf(page), "CIS490 receiver")
 		if strings.Trim(title, ": ") != c.want {
 			t.Errorf("%s: the title begins with %q, want %q", what, title, c.want)
@@ -199,9 +199,9 @@ func TestHostsThatAreNotServedAreNoProblem(t *testing.T) {
 	s.Receiver.FullInHours = nil
 	s.Hosts = s.Hosts[3:]
 	s.Hosts[0].Problems = []fleet.Problem{{Kind: "silent", Severity: fleet.Critical, Text: "x"}}
-	_, page := get(t, s, "/")
-	if said := textOf(page); strings.HasPrefix(said, "critical") {
-		t.Errorf("got %.60s", said)
+	_, page := getPage(t, s, "/")
+	if shown := textOf(page); strings.HasPrefix(shown, "critical") {
+		t.Errorf("got %.60s", shown)
 	}
 }
 
@@ -211,18 +211,18 @@ func TestSilentHostsCountsAreUnknown(t *testing.T) {
 	s.Hosts = s.Hosts[1:2]
 	s.Hosts[0].Report.Silent = true
 	s.Conflicts = nil
-	_, page := get(t, s, "/")
-	mustSay(t, page, "unknown unknown", "0 episodes wait and 0 are held there", "None is known.")
-	_, page = get(t, s, "/hosts/lab-02")
-	mustSay(t, page, "may not be so any more")
+	_, page := getPage(t, s, "/")
+	mustShow(t, page, "unknown unknown", "0 episodes waiting and 0 held on the hosts", "No known conflicts.")
+	_, page = getPage(t, s, "/hosts/lab-02")
+	mustShow(t, page, "may be outdated")
 }
 
 // TestDiskOfAHostIsJudged: below its minimum it packs nothing.
 func TestDiskOfAHostIsJudged(t *testing.T) {
 	s := sample()
 	s.Hosts[0].Report.FullInHours, s.Hosts[0].Report.Disk.MinFree = nil, 2<<30
-	_, page := get(t, s, "/hosts/lab-01")
-	mustSay(t, page, "Disk \u25a0 critical 1.0 GiB free of 4.0 GiB")
+	_, page := getPage(t, s, "/hosts/lab-01")
+	mustShow(t, page, "Disk \u25a0 critical 1.0 GiB free of 4.0 GiB")
 }
 
 // TestLastArrivalIsUnknownIfTheIndexWasNotRead, or not all of it: it is not long ago.
@@ -235,8 +235,8 @@ func TestLastArrivalIsUnknownIfTheIndexWasNotRead(t *testing.T) {
 		s := sample()
 		s.Hosts = s.Hosts[1:2]
 		change(&s)
-		_, page := get(t, s, "/")
-		mustSay(t, page, "see 'shipper held' there "+want)
+		_, page := getPage(t, s, "/")
+		mustShow(t, page, "see 'shipper held' there "+want)
 	}
 }
 
@@ -245,12 +245,12 @@ func TestLastArrivalIsUnknownIfTheIndexWasNotRead(t *testing.T) {
 func TestConflictStaysUntilAReportSolvesIt(t *testing.T) {
 	s := sample()
 	s.Conflicts[1].Last = now // lab-01 reported a minute ago
-	_, page := get(t, s, "/")
-	mustSay(t, page, "lab-01 / solved refused", "lab-02 holds 1 more for a conflict") // of two, one is named
-	_, page = get(t, s, "/hosts/lab-01")
-	mustSay(t, page, "lab-01 / solved refused")
-	if said := textOf(page); strings.Contains(said, "lab-02") {
-		t.Errorf("the page of lab-01 has conflicts of lab-02:\n%s", said)
+	_, page := getPage(t, s, "/")
+	mustShow(t, page, "lab-01 / solved refused", "lab-02 reports 1 more held for a conflict") // of two, one is named
+	_, page = getPage(t, s, "/hosts/lab-01")
+	mustShow(t, page, "lab-01 / solved refused")
+	if shown := textOf(page); strings.Contains(shown, "lab-02") {
+		t.Errorf("the page of lab-01 has conflicts of lab-02:\n%s", shown)
 	}
 }
 
@@ -316,7 +316,7 @@ func TestOtherPagesAreNotFound(t *testing.T) {
 		"/hosts/lab-99": 404, "/hosts/": 404, "/hosts": 404, "/hosts/%2e%2e": 404, "/hosts/a/b": 404, "/hosts/%3Cscript%3E": 404, "/x": 404, "/a/b/c": 404,
 		"/static/": 404, "/static/x": 404, "/static/..%2ftemplates%2fhost.html": 404, "/templates/host.html": 404,
 	} {
-		w, _ := get(t, sample(), path)
+		w, _ := getPage(t, sample(), path)
 		if w.Code != want {
 			t.Errorf("%s: status %d, want %d", path, w.Code, want)
 		}
@@ -338,7 +338,7 @@ var hostile = []string{
 	"\u202egnp.exe\u2066", "\u0430dmin", "\x00\x1b[31m\r\n", "\xff\xfe", `'; rm -rf / #`, "$(reboot)`reboot`", "../../x", "//evil.example/", strings.Repeat("<b>", 5000),
 }
 
-// fill sets each value that v has to text, and each number to one that is not zero.
+// fill sets each string in v to text, and each number to one that is not zero.
 func fill(v reflect.Value, text string) {
 	switch v.Kind() {
 	case reflect.String:
@@ -376,7 +376,7 @@ func fill(v reflect.Value, text string) {
 	}
 }
 
-// stateOf returns a state whose every text is the same, except for the name of one host.
+// stateOf returns a state in which every text is the same, except for the name of one host.
 func stateOf(text string) statuspage.State {
 	var s statuspage.State
 	fill(reflect.ValueOf(&s).Elem(), text)
@@ -414,7 +414,7 @@ func structure(t *testing.T, page *html.Node) (all []string) {
 // those of its template.
 func TestHostileTextIsNeverMarkup(t *testing.T) {
 	for _, path := range []string{"/", "/hosts/lab-01"} {
-		w, page := get(t, stateOf("x"), path)
+		w, page := getPage(t, stateOf("x"), path)
 		if w.Code != http.StatusOK {
 			t.Fatalf("%s: status %d", path, w.Code)
 		}
@@ -423,7 +423,7 @@ func TestHostileTextIsNeverMarkup(t *testing.T) {
 			t.Fatalf("%s has %d elements only", path, len(want))
 		}
 		for _, text := range hostile {
-			w, page := get(t, stateOf(text), path)
+			w, page := getPage(t, stateOf(text), path)
 			if got := structure(t, page); !slices.Equal(got, want) {
 				t.Errorf("%s, %.40q: %d elements, want %d", path, text, len(got), len(want))
 			}
@@ -441,8 +441,8 @@ func TestHostileTextIsNeverMarkup(t *testing.T) {
 func TestCommandsAreQuoted(t *testing.T) {
 	s := sample()
 	s.Conflicts[0].Key.Name = "run'; reboot #"
-	_, page := get(t, s, "/")
-	mustSay(t, page, `shipper retry --keep-both 'run'\''; reboot #'`)
+	_, page := getPage(t, s, "/")
+	mustShow(t, page, `shipper retry --keep-both 'run'\''; reboot #'`)
 }
 
 // TestEachKindOfProblemHasAdvice: and the sections that it names exist.
@@ -459,12 +459,12 @@ func TestEachKindOfProblemHasAdvice(t *testing.T) {
 	for kind := range kinds {
 		s := sample()
 		s.Hosts[0].Problems = []fleet.Problem{{Kind: kind, Text: "x"}}
-		_, page := get(t, s, "/hosts/lab-01")
-		said := textOf(page)
-		if !strings.Contains(said, "begin with:") {
+		_, page := getPage(t, s, "/hosts/lab-01")
+		shown := textOf(page)
+		if !strings.Contains(shown, "begin with:") {
 			t.Errorf("no advice on %q", kind)
 		}
-		for _, m := range regexp.MustCompile(`More: "([^"]+)"`).FindAllStringSubmatch(said, -1) {
+		for _, m := range regexp.MustCompile(`More: "([^"]+)"`).FindAllStringSubmatch(shown, -1) {
 			if !strings.Contains(operations, "\n## "+m[1]+"\n") && !strings.Contains(operations, "\n## "+m[1]+" (") {
 				t.Errorf("%q: docs/operations.md has no section %q", kind, m[1])
 			}
@@ -510,7 +510,7 @@ func TestHangingDiskHoldsFewViewers(t *testing.T) {
 	})
 }
 
-// TestAPageHasBoundedSize: a thousand hosts are more than a viewer looks at.
+// TestAPageHasBoundedSize: no viewer looks at more than a thousand hosts.
 func TestAPageHasBoundedSize(t *testing.T) {
 	s := sample()
 	for i := range 4096 {
@@ -518,8 +518,8 @@ func TestAPageHasBoundedSize(t *testing.T) {
 		h.Host.Host = episode.Name(fmt.Sprintf("fleet-%04d", i))
 		s.Hosts = append(s.Hosts, h)
 	}
-	w, page := get(t, s, "/")
-	mustSay(t, page, "And 3100 more", "lab-03")
+	w, page := getPage(t, s, "/")
+	mustShow(t, page, "And 3100 more", "lab-03")
 	if n := w.Body.Len(); n > 3<<20 {
 		t.Errorf("the page has %d bytes", n)
 	}

@@ -15,14 +15,14 @@ import (
 	"cis490/internal/printable"
 )
 
-// text is printable ASCII. Whatever a template shows has this type, is a number, or is made of both.
+// text is printable ASCII. Everything that a template shows is text, a number, or composed of both.
 type text string
 
-// clean makes text of what a file, a host or an error says.
+// clean converts an untrusted string to text.
 func clean(s string) text { return text(printable.Text(s)) }
 
-// sayf formats text. Its arguments need not be clean.
-func sayf(format string, args ...any) text { return clean(fmt.Sprintf(format, args...)) }
+// textf formats text. Its arguments may be untrusted.
+func textf(format string, args ...any) text { return clean(fmt.Sprintf(format, args...)) }
 
 // mark is a state as a word and a shape: see the template "mark".
 type mark struct {
@@ -51,7 +51,7 @@ type moment struct {
 	Ago  text
 }
 
-// momentOf describes t as it is seen at now.
+// momentOf describes t, and how far it is from now.
 func momentOf(t, now time.Time) moment {
 	if t.IsZero() {
 		return moment{}
@@ -66,27 +66,27 @@ func momentOf(t, now time.Time) moment {
 	return m
 }
 
-func size(bytes int64) text {
+func formatSize(bytes int64) text {
 	if bytes == durable.UnknownSpace || bytes < 0 {
 		return "unknown"
 	}
 	return text(humanize.IBytes(uint64(bytes)))
 }
 
-// forecast says when a disk is full, and how soon that is.
-func forecast(hours *float64) (text, fleet.Severity) {
+// describeForecast returns when a disk will be full, and how severe that is.
+func describeForecast(hours *float64) (text, fleet.Severity) {
 	if hours == nil {
 		return "", fleet.OK
 	}
 	left := time.Duration(*hours * float64(time.Hour))
-	said := text("full in about " + fleet.FormatTime(left))
+	fullIn := text("full in about " + fleet.FormatTime(left))
 	switch {
 	case left < fleet.FullVerySoon:
-		return said, fleet.Critical
+		return fullIn, fleet.Critical
 	case left < fleet.FullSoon:
-		return said, fleet.Warning
+		return fullIn, fleet.Warning
 	}
-	return said, fleet.OK
+	return fullIn, fleet.OK
 }
 
 // plural returns a number with a noun.
@@ -97,7 +97,7 @@ func plural(n int64, one, many string) text {
 	return text(fmt.Sprintf("%d %s", n, many))
 }
 
-// shellWord returns s as one word of a shell. Names need no quotes: this does not depend on it.
+// shellWord returns s as one word of a shell. Valid names need no quotes, but this does not rely on it.
 func shellWord(s string) text {
 	plain := func(r rune) bool {
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r)
@@ -108,8 +108,8 @@ func shellWord(s string) text {
 	return clean("'" + strings.ReplaceAll(s, "'", `'\''`) + "'")
 }
 
-// hostURL returns the address of a host's page, from a page from which root leads to the overview.
+// hostURL returns the link to a host's page. The link root leads from the present page to the overview.
 func hostURL(root text, host string) text { return root + "hosts/" + clean(url.PathEscape(host)) }
 
-// command returns a command line for an episode or a host.
-func command(format, name string) text { return sayf(format, shellWord(name)) }
+// commandLine returns a command for an episode or a host.
+func commandLine(format, name string) text { return textf(format, shellWord(name)) }

@@ -1,5 +1,5 @@
 // Checks the status page in a browser: node check.mjs BASE HOST DIRECTORY. It prints "arrive" when an archive
-// should arrive, and what is wrong on stderr. Screenshots go to DIRECTORY.
+// should arrive, and failures on stderr. Screenshots go to DIRECTORY.
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -9,7 +9,7 @@ const require = createRequire(path.join(process.env.CIS490_PAGE, "x.js"));
 const { default: puppeteer } = await import(pathToFileURL(require.resolve("puppeteer-core")));
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const [base, host, shots] = process.argv.slice(2);
-const patience = { timeout: 120_000, polling: 200 };
+const waitOptions = { timeout: 120_000, polling: 200 };
 
 let failures = 0;
 const fail = (...what) => { failures++; console.error("FAIL", ...what); };
@@ -20,7 +20,7 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"], // root has no sandbox
 });
 
-// open opens a page, and says what no page may do: an error, a violation of the policy, another origin.
+// open opens a page, and reports what no page may do: cause an error, violate the policy, use another origin.
 async function open(url, { width = 1280, scheme = "light", script = true, quiet = false } = {}) {
   const page = await browser.newPage();
   page.setDefaultTimeout(120_000);
@@ -107,7 +107,7 @@ async function keyboard() {
   console.error("keyboard: done");
 }
 
-// due lets the script believe that it is time for the next refresh.
+// due moves the page's clock so that the next refresh is due.
 const due = (page) => page.evaluate(() => { const now = Date.now; Date.now = () => now() + 20_000; });
 
 async function refreshes() {
@@ -132,11 +132,11 @@ async function refreshes() {
   page.offline = true; // errors are expected
   await page.setOfflineMode(true);
   await due(page);
-  await page.waitForFunction(() => document.getElementById("news").textContent.startsWith("Not refreshed since"), patience);
+  await page.waitForFunction(() => document.getElementById("news").textContent.startsWith("Not refreshed since"), waitOptions);
   await page.screenshot({ path: path.join(shots, "overview-offline.png") });
   await page.setOfflineMode(false);
   await due(page);
-  await page.waitForFunction(() => document.getElementById("news").textContent === "", patience);
+  await page.waitForFunction(() => document.getElementById("news").textContent === "", waitOptions);
   page.offline = false;
 
   let requests = 0;
@@ -144,10 +144,10 @@ async function refreshes() {
   await page.click("#refresh button");
   check((await page.$eval("#refresh button", (b) => b.textContent)) === "Resume refreshing", "the button does not say what it does");
   await due(page);
-  await new Promise((done) => setTimeout(done, 3000)); // three looks at the clock
+  await new Promise((done) => setTimeout(done, 3000)); // the script looks at the clock every second
   check(requests === 0, "it refreshes while it is paused");
   await page.click("#refresh button");
-  await page.waitForFunction(() => document.querySelector("#refresh button").textContent === "Pause refreshing", patience);
+  await page.waitForFunction(() => document.querySelector("#refresh button").textContent === "Pause refreshing", waitOptions);
   await page.waitForNetworkIdle();
   requests = 0;
   await page.evaluate(() => Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true }));

@@ -1,4 +1,4 @@
-// Replaces the contents of the page by those of now, every 15 s while the page is visible.
+// Replaces the contents of the page by current ones, every 15 s while the page is visible.
 "use strict";
 (() => {
   const interval = 15000;
@@ -8,7 +8,7 @@
   const verdict = () => [...document.querySelectorAll("main .verdict > *")].map((e) => e.textContent.trim()).join(" ");
   let paused = false;
   let busy = false;
-  let last = Date.now(); // when it was refreshed, or tried
+  let last = Date.now(); // the last refresh or attempt
 
   // A screen reader reads this aloud, so it is only for what is new.
   const announce = (text) => { if (news.textContent !== text) news.textContent = text; };
@@ -18,11 +18,11 @@
     last = Date.now();
     const before = verdict();
     try {
-      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(timeout) });
-      if (!answer.ok) throw new Error("the answer is " + answer.status);
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (!page.querySelector("main") || !page.getElementById("read-at")) throw new Error("the answer is another page");
-      const keep = paused || isSelected(); // a selection would be lost; the next time will do
+      const response = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(timeout) });
+      if (!response.ok) throw new Error("status " + response.status);
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      if (!page.querySelector("main") || !page.getElementById("read-at")) throw new Error("the response is a different page");
+      const keep = paused || isSelected(); // replacing the page would lose a selection
       if (!keep) show(page);
       announce(verdict() !== before ? "Changed: " + verdict() : "");
     } catch (err) {
@@ -45,7 +45,7 @@
     const next = document.adoptNode(page.querySelector("main"));
     const focused = links(old).indexOf(document.activeElement);
     const href = focused < 0 ? null : document.activeElement.getAttribute("href");
-    // The same link may be there more than once: the one in the same section is meant.
+    // The page may have the same link more than once: prefer the one in the same section.
     const section = focused < 0 ? null : document.activeElement.closest("section")?.getAttribute("aria-labelledby");
     const wasMain = document.activeElement === old;
     const [x, y] = [window.scrollX, window.scrollY];
@@ -65,7 +65,7 @@
   const isDue = () => !paused && !busy && document.visibilityState === "visible" && Date.now() - last >= interval;
   const check = () => { if (isDue()) refresh(); };
 
-  if (!document.getElementById("read-at")) return; // not a page of a state
+  if (!document.getElementById("read-at")) return; // not a status page
   const button = document.createElement("button");
   button.type = "button";
   const label = () => { button.textContent = paused ? "Resume refreshing" : "Pause refreshing"; };
