@@ -76,13 +76,13 @@ var importRules = map[string]importRule{
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
 	"internal/snapshot": {"", "shares readings, whatever is read"},
-	"internal/metrics":  {"wire", "makes metrics of facts, whichever they are; both programs serve those of a report"},
-	"internal/admin":    {"config printable unixsocket", "serves metrics, health and pages of any daemon: what they are is told to it"},
-	"internal/activity": {"episode index", "what happened at a receiver lately, for people: it judges nothing"},
+	"internal/metrics":  {"wire", "turns any facts into metrics; both programs serve those of a report"},
+	"internal/admin":    {"config printable unixsocket", "serves metrics, health and pages of any daemon, which passes them in"},
+	"internal/activity": {"episode index", "recent events at a receiver, for people: it judges nothing"},
 
-	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know of a host, for the commands and the metrics: the daemon's requests do not need it"},
+	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know about a host, for the commands and the metrics: the daemon's requests do not need it"},
 
-	"internal/statuspage": {"activity datadir durable episode fleet hosts printable receiver", "shows what the commands know of a receiver and its hosts: it reads no file, and changes nothing"},
+	"internal/statuspage": {"activity datadir durable episode fleet hosts printable receiver", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
@@ -125,13 +125,13 @@ var owners = map[string]string{
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
 	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/scripttest",
-	"github.com/spf13/pflag":            "internal/cli", // whose flags cobra's are
+	"github.com/spf13/pflag":            "internal/cli", // the flags of cobra are pflag's
 	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/progress internal/statuspage",
 	"golang.org/x/term":                 "internal/cli internal/logging internal/progress internal/terminal",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",
 
-	// The client library that Prometheus documents; receiver counts with it what it does.
+	// The client library that Prometheus documents; receiver counts its requests with it.
 	"github.com/prometheus/client_golang": "internal/labtest internal/metrics internal/receiver cmd/receiver",
 	"github.com/prometheus/common":        "internal/metrics", // the encoder of client_golang, for a file
 	"golang.org/x/net":                    "internal/admin",   // netutil.LimitListener

@@ -86,14 +86,14 @@ func TestDocsListEveryMetric(t *testing.T) {
 			continue
 		}
 		if help != d.help {
-			t.Errorf("docs/metrics.md: %s: %q, and the source says %q", name, help, d.help)
+			t.Errorf("docs/metrics.md: %s: %q, but the source has %q", name, help, d.help)
 		}
 		var quoted []string
 		for _, label := range d.labels {
 			quoted = append(quoted, fmt.Sprintf("`%s`", label))
 		}
 		if d.labels != nil && labels != strings.Join(quoted, ", ") {
-			t.Errorf("docs/metrics.md: %s has labels %s, and the source %s", name, labels, strings.Join(quoted, ", "))
+			t.Errorf("docs/metrics.md: %s has labels %s, but the source has %s", name, labels, strings.Join(quoted, ", "))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(defined)) {

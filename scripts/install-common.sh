@@ -241,7 +241,7 @@ make_docs() {
   if [ "$(binary_for "$1")" != "$(uname -m)" ]; then return 1; fi # it cannot run here
   local date
   date=$(stat -c %Y "$1")
-  # An older program, which is uninstalled, makes no page about the configuration.
+  # An older program that is being uninstalled cannot generate the page about the configuration.
   SOURCE_DATE_EPOCH=$date "$1" generate man "$work/man" --example "$source_dir/etc/$role_example" 2>/dev/null ||
     SOURCE_DATE_EPOCH=$date "$1" generate man "$work/man" || return
   "$1" generate completion "$work/completion"

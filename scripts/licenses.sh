@@ -45,7 +45,7 @@ inner() {
   done
 }
 
-# Debian installs Go's licence beside the tree that GOROOT names: then it is missing here.
+# Debian installs Go's licence beside the tree that GOROOT names, so it may be missing here.
 terms "go ($(go env GOVERSION))" "$(go env GOROOT)" || true
 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}}@{{.Version}} {{.Dir}} {{$.Dir}}{{end}}{{end}}' "$1" |
   while read -r module top dir; do

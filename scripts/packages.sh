@@ -39,7 +39,7 @@ role() {
       enabled='cis490-receiver.socket cis490-receiver.service'
       units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
       conf=(receiver.toml)
-      examples=(etc/prometheus etc/grafana) # the receiver's metrics have all hosts
+      examples=(etc/prometheus etc/grafana) # the receiver's metrics cover all hosts
       ;;
   esac
 }

@@ -208,12 +208,12 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 	return err
 }
 
-// noteUnknown notes that a host may be misspelled: nothing is known of it.
+// noteUnknown prints a note if nothing is known about a host, because its name may be misspelled.
 func noteUnknown(c *cobra.Command, cfg receiver.Config, h datadir.HostChange) {
 	dirs := hostDirs(cfg)
-	unexpected := h.Changed != (h.State == datadir.HostActive) // disabled or removed now, or enabled and was not disabled
+	unexpected := h.Changed != (h.State == datadir.HostActive) // just disabled or removed, or enabled without having been disabled
 	if !h.Known && unexpected && !slices.Contains(cli.FindNames(string(h.Host), dirs...), string(h.Host)) {
-		cli.Note(c, "host %s has stored nothing here yet; %s", h.Host, questionHost(string(h.Host), dirs))
+		cli.Note(c, "host %s has stored nothing here yet; %s", h.Host, suggestHost(string(h.Host), dirs))
 	}
 }
 
@@ -268,7 +268,7 @@ func showHosts(w io.Writer, paint terminal.Painter, cfg receiver.Config, asJSON 
 	return printRotation(w, list)
 }
 
-// hostColors are those of the states of a host.
+// hostColors are the colours of the states of a host.
 var hostColors = map[string]terminal.Color{
 	string(datadir.HostActive): terminal.Good, string(datadir.HostDisabled): terminal.Fair, string(datadir.HostRemoved): terminal.Faint,
 	string(hosts.Expired): terminal.Bad, string(hosts.Revoked): terminal.Bad,

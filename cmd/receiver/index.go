@@ -88,7 +88,7 @@ func noteUnknownHost(c *cobra.Command, episodes, host string) {
 		return
 	}
 	if _, err := os.Lstat(filepath.Join(episodes, host)); errors.Is(err, fs.ErrNotExist) {
-		cli.Note(c, "host %s has stored nothing here yet; %s", host, questionHost(host, storedHosts(episodes)))
+		cli.Note(c, "host %s has stored nothing here yet; %s", host, suggestHost(host, storedHosts(episodes)))
 	}
 }
 
@@ -134,7 +134,7 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	display := cli.NewDisplay(c)
 	defer display.Stop()
 	program, stderr := c.Root().Name(), display.Above(c.ErrOrStderr())
-	startCount(display, &opts, "adding rows")
+	startProgress(display, &opts, "adding rows")
 	opts.Bad = func(err error) {
 		text := err.Error()
 		if differ, ok := errors.AsType[*fsck.DigestError](err); ok {
@@ -164,8 +164,8 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	return nil
 }
 
-// startCount shows how far a command is that works with opts.
-func startCount(display *progress.Display, opts *fsck.Options, what string) {
+// startProgress shows the progress of a command that uses opts.
+func startProgress(display *progress.Display, opts *fsck.Options, what string) {
 	var count progress.Counter
 	opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.AddItem, count.SetTotal
 	display.Start(func() progress.Status { return count.Status(what) })
@@ -231,7 +231,7 @@ func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	if opts.Deep {
 		what = "reading archives"
 	}
-	startCount(display, &opts, what)
+	startProgress(display, &opts, what)
 	var expanding expandingNotes
 	opts.Expanding = expanding.addArchive
 	out := bufio.NewWriter(display.Above(c.OutOrStdout()))

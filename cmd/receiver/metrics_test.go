@@ -26,7 +26,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// newFleet makes the directories of a receiver with hosts that joined and report.
+// newFleet creates the directories of a receiver with hosts that have joined and report.
 func newFleet(t testing.TB, hosts int) receiver.Config {
 	t.Helper()
 	dir := t.TempDir()
@@ -95,7 +95,7 @@ func TestEachHostIsInTheMetrics(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape is what a scrape of a receiver with 100 hosts takes.
+// BenchmarkScrape measures a scrape of a receiver with 100 hosts.
 func BenchmarkScrape(b *testing.B) {
 	cfg := newFleet(b, 100)
 	b.ReportAllocs()
@@ -132,8 +132,8 @@ func TestPageHasWhatTheDirectoriesSay(t *testing.T) {
 	}
 }
 
-// BenchmarkPage is what the overview of a receiver with 100 hosts and 10,000 arrivals takes: with the
-// directories read for it, and for one more viewer of the same reading.
+// BenchmarkPage measures the overview of a receiver with 100 hosts and 10,000 arrivals: with a reading of
+// the directories, and for one more viewer of the same reading.
 func BenchmarkPage(b *testing.B) {
 	cfg := newFleet(b, 100)
 	_, file := cfg.Paths()

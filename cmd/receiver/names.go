@@ -19,8 +19,8 @@ import (
 	"cis490/internal/suggestion"
 )
 
-// hostDirs are the directories that name the hosts of a receiver: those of archives, and the records
-// of contacts.
+// hostDirs returns the directories whose entries name the hosts of a receiver: archives, and records of
+// contacts.
 func hostDirs(cfg receiver.Config) []cli.NameDir {
 	episodes, _ := cfg.Paths()
 	return append(storedHosts(episodes), cli.NameDir{Path: filepath.Join(string(cfg.IdentityDir), pki.HostsDir), Name: func(entry string) (string, bool) {
@@ -29,7 +29,7 @@ func hostDirs(cfg receiver.Config) []cli.NameDir {
 	}})
 }
 
-// storedHosts is the directory of archives as one that names hosts.
+// storedHosts returns the directory of archives, whose entries name hosts.
 func storedHosts(episodes string) []cli.NameDir {
 	return []cli.NameDir{{Path: episodes, Name: func(entry string) (string, bool) { return entry, isName(entry) }}}
 }
@@ -39,12 +39,12 @@ func isName(text string) bool {
 	return err == nil
 }
 
-// questionHost asks whether another host is meant than one that is not known.
-func questionHost(host string, dirs []cli.NameDir) string {
+// suggestHost returns a question that suggests the host that was meant by an unknown name.
+func suggestHost(host string, dirs []cli.NameDir) string {
 	return cmp.Or(suggestion.Question(host, cli.FindNames("", dirs...)), "is the name right?")
 }
 
-// findHosts returns where to find the hosts for a completion.
+// findHosts returns the directories that name the hosts, for a completion.
 func (o *options) findHosts(*cobra.Command, []string) []cli.NameDir {
 	cfg, err := receiver.LoadConfig(o.config)
 	if err != nil {

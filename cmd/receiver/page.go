@@ -17,7 +17,7 @@ import (
 	"cis490/internal/statuspage"
 )
 
-// facts describe a receiver and its hosts as its directories are at one moment.
+// facts are the state of a receiver and its hosts, read from its directories at one moment.
 type facts struct {
 	at        time.Time
 	status    receiver.Status
@@ -33,13 +33,13 @@ func readFacts(cfg receiver.Config, now time.Time) facts {
 	return f
 }
 
-// factSource reads the directories of a receiver, for all who ask at one time. What arrived is read for
-// the pages only: it takes memory that a receiver without viewers needs not.
+// factSource shares readings of a receiver's directories among scrapes and viewers. Arrivals are read only
+// for the pages, because they take memory that a receiver without viewers does not need.
 type factSource struct {
 	cfg      receiver.Config
 	facts    snapshot.Shared[facts]
 	arrivals snapshot.Shared[arrivals]
-	rows     activity.Arrivals // only used by readArrivals, once at a time
+	rows     activity.Arrivals // used only by readArrivals, which does not run concurrently
 }
 
 type arrivals struct {

@@ -151,7 +151,7 @@ type rotationReport struct {
 	Service   string `json:"service,omitempty"` // reloaded or restarted; empty if that is to be done
 }
 
-// serviceLine tells an operator what was done to the service.
+// serviceLine returns a line for the operator about what was done to the service.
 func serviceLine(action string) string {
 	if action == "" {
 		return "next     reload the receiver: send it SIGHUP"
@@ -161,7 +161,7 @@ func serviceLine(action string) string {
 
 // useRotated updates the identity directory, and reloads the service. It returns "reloaded" or
 // "restarted", or "" if no service is managed here.
-func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (did string, err error) {
+func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (outcome string, err error) {
 	identity := string(cfg.IdentityDir)
 	give := func() error {
 		return serviceuser.GiveDir(stateOf(cfg), identity, pki.IdentityLayout(invite.Layout()...))
@@ -181,11 +181,11 @@ func useRotated(c *cobra.Command, o *options, cfg receiver.Config, dir string) (
 	if os.Geteuid() != 0 || o.config != receiver.DefaultConfigFile || !systemd.IsRunning() {
 		return "", nil
 	}
-	action, did := "try-reload-or-restart", "reloaded"
+	action, outcome := "try-reload-or-restart", "reloaded"
 	if errors.Is(serr, pki.ErrNoIssuing) || !changed { // a reload does not let hosts join if none could at the start
-		action, did = "try-restart", "restarted"
+		action, outcome = "try-restart", "restarted"
 	}
-	return did, systemd.Control(c.Context(), action, serviceUnit)
+	return outcome, systemd.Control(c.Context(), action, serviceUnit)
 }
 
 func finishRotation(c *cobra.Command, o *options, cfg receiver.Config, dir string, force bool) error {

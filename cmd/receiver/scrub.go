@@ -88,7 +88,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON 
 		}
 		printed = errors.Join(printed, err)
 	}
-	if display.Visible() { // or the store is not listed for it
+	if display.Visible() { // otherwise the store need not be listed for a total
 		var count progress.Counter
 		opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.SetItems, count.SetTotal
 		display.Start(func() progress.Status { return count.Status("reading archives") })

@@ -127,7 +127,7 @@ func runSetup(c *cobra.Command, o *options, dir, listen string, init ca.InitOpti
 	return finishSetup(c, o, report, next)
 }
 
-// setupReport is what setup prints as JSON. What was not created existed.
+// setupReport is what setup prints as JSON. What was not created already existed.
 type setupReport struct {
 	Config          string      `json:"config"`
 	ConfigCreated   bool        `json:"config_created"`

@@ -185,7 +185,7 @@ func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 	}
 }
 
-// mayRun reports whether a shipper runs, or may run.
+// mayRun reports whether a shipper is running, or may be.
 func mayRun(cfg shipper.Config) bool {
 	dirs, err := hostdir.Open(cfg.DirsConfig())
 	if err != nil {

@@ -61,8 +61,8 @@ func listHeld(to io.Writer, st shipper.Status) error {
 	return nil
 }
 
-// printHeld shows all that needs operator action, for 'held' and for 'status'; with full, with whole
-// digests.
+// printHeld shows everything that needs operator action, for 'held' and for 'status'. If full is set,
+// digests are whole.
 func printHeld(to io.Writer, paint terminal.Painter, st shipper.Status, full bool, now time.Time) error {
 	var err error
 	line := func(format string, args ...any) {

@@ -30,7 +30,7 @@ type options struct {
 	config  string
 	json    bool
 	verbose bool
-	full    bool // of the commands that print digests for people
+	full    bool // print whole digests
 
 	missing []string // directories that the start has to make
 }
@@ -115,7 +115,7 @@ shipper runs, 74 storage fault.`,
 			return runDaemon(c, &o)
 		},
 	}
-	root.Flags().BoolVar(&once, "once", false, "process all pending episodes once, show progress, exit")
+	root.Flags().BoolVar(&once, "once", false, "process pending episodes once, show progress and exit")
 	root.Flags().BoolVar(&ping, "ping", false, "test the connection without uploading")
 	root.MarkFlagsMutuallyExclusive("once", "ping")
 	flags := root.PersistentFlags()

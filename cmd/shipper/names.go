@@ -12,7 +12,7 @@ import (
 	"cis490/internal/suggestion"
 )
 
-// heldEpisodes is the outbox as a directory that names held episodes.
+// heldEpisodes returns the outbox, whose entries name held episodes.
 func heldEpisodes(cfg shipper.Config) cli.NameDir {
 	return cli.NameDir{Path: string(cfg.OutboxDir), Name: func(entry string) (string, bool) {
 		name, held := outbox.CutHeld(entry)
@@ -20,17 +20,17 @@ func heldEpisodes(cfg shipper.Config) cli.NameDir {
 	}}
 }
 
-// retiredEpisodes is the shipped directory as one that names retired episodes, as 'resend' takes them.
+// retiredEpisodes returns the shipped directory, whose entries name retired episodes as 'resend' does.
 func retiredEpisodes(cfg shipper.Config) cli.NameDir {
 	return cli.NameDir{Path: string(cfg.ShippedDir), Name: func(entry string) (string, bool) {
-		// A shell inserts what it completes without quotes, so the whole of it must be harmless.
+		// A shell inserts completions without quotes, so the whole name must be harmless.
 		_, err := episode.ParseName(strings.ReplaceAll(entry, "~", "-"))
 		return entry, err == nil
 	}}
 }
 
-// find returns where to find names for a completion.
-func (o *options) find(dir func(shipper.Config) cli.NameDir) func(*cobra.Command, []string) []cli.NameDir {
+// findNames returns a function that returns the directory with the names for a completion.
+func (o *options) findNames(dir func(shipper.Config) cli.NameDir) func(*cobra.Command, []string) []cli.NameDir {
 	return func(*cobra.Command, []string) []cli.NameDir {
 		cfg, err := shipper.LoadConfig(o.config)
 		if err != nil {
@@ -40,8 +40,8 @@ func (o *options) find(dir func(shipper.Config) cli.NameDir) func(*cobra.Command
 	}
 }
 
-// questionName asks in parentheses whether one of a directory's names is meant by another, or returns "".
-func questionName(name string, dir cli.NameDir) string {
+// suggestName returns, in parentheses, a question that suggests the name in dir that was meant, or "".
+func suggestName(name string, dir cli.NameDir) string {
 	question := suggestion.Question(name, cli.FindNames("", dir))
 	if question == "" {
 		return ""

@@ -35,7 +35,7 @@ func runOnce(c *cobra.Command, o *options) error {
 	return err
 }
 
-// pass is what a pass needs.
+// pass is what a single pass needs.
 type pass struct {
 	cfg    shipper.Config
 	client *wire.Client
@@ -108,7 +108,7 @@ func unreachableError(cfg shipper.Config, err error) error {
 	return &cli.ExitError{Code: cli.Unreachable, Err: err}
 }
 
-// activityStatus returns what a pass shows of a shipper.
+// activityStatus returns the progress of a pass.
 func activityStatus(s *shipper.Shipper) progress.Status {
 	a := s.Activity()
 	status := progress.Status{

@@ -32,7 +32,7 @@ copy; nothing is replaced.
 
 Exit codes: 4 the receiver must be asked and cannot be reached.`,
 		Example: "  shipper retry run-7\n  shipper retry --accept run-7\n  shipper retry --keep-both run-7",
-		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: cli.CompleteNames(false, o.find(heldEpisodes)),
+		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: cli.CompleteNames(false, o.findNames(heldEpisodes)),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, up, err := o.openToAsk(c, keepBoth)
 			if err != nil {
@@ -70,7 +70,7 @@ func releaseEpisode(ctx context.Context, cfg shipper.Config, client uplink.Inven
 		err = shipped.ReleaseHold(cfg.DirsConfig(), name, accept)
 	}
 	if _, unreachable := errors.AsType[*uplink.UnreachableError](err); !unreachable && errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s is not held%s: see 'shipper status'", name, questionName(string(name), heldEpisodes(cfg)))
+		err = fmt.Errorf("%s is not held%s: see 'shipper status'", name, suggestName(string(name), heldEpisodes(cfg)))
 	}
 	return as, auditError(cfg, err)
 }

@@ -148,7 +148,7 @@ where the shipper packs and sends them as if they were new. The receiver accepts
 only what it has lost. An episode whose name is in use is refused. Resend can
 run while the shipper runs.`,
 		Example: "  shipper resend run-7 run-8\n  shipper resend --json run-7 | jq -r 'select(.again).episode_id'",
-		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: cli.CompleteNames(false, o.find(retiredEpisodes)),
+		Args:    cobra.MinimumNArgs(1), ValidArgsFunction: cli.CompleteNames(false, o.findNames(retiredEpisodes)),
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := o.openAsUser(c)
 			if err != nil {
@@ -158,7 +158,7 @@ run while the shipper runs.`,
 			for _, dir := range args {
 				err := shipped.ResendRetired(cfg.DirsConfig(), dir)
 				if errors.Is(err, fs.ErrNotExist) {
-					err = fmt.Errorf("%s is not in %s%s", asciiText(dir), cfg.ShippedDir, questionName(dir, retiredEpisodes(cfg)))
+					err = fmt.Errorf("%s is not in %s%s", asciiText(dir), cfg.ShippedDir, suggestName(dir, retiredEpisodes(cfg)))
 				}
 				errs = append(errs, err, o.printMoved(c, retriedEpisode{Episode: dir, Again: err == nil}, err, "sent again"))
 			}

@@ -1,12 +1,12 @@
-// Package activity has what a receiver has done lately, for the people who look at its status page: which
-// archives arrived, and which uploads were refused because their name is taken.
+// Package activity tracks what a receiver has done recently, for its status page: which archives arrived,
+// and which uploads were refused because their name is taken.
 //
-// [Arrivals] reads the index for a viewer, so that no upload waits for it, and a receiver whose page has no
-// viewers does nothing. [Conflicts] is told by the receiver, because a refusal leaves no trace on the
-// disk.
+// [Arrivals] reads the index when someone views the page: no upload waits for it, and a receiver without
+// viewers does no work for it. The receiver reports refusals to [Conflicts], because they leave no trace on
+// the disk.
 //
-// Invariant: memory is bounded, however many rows there are and whatever hosts send, and nothing
-// depends on what is here.
+// Invariant: memory is bounded, whatever the number of rows and whatever hosts send. The receiver bases no
+// decision on this data.
 package activity
 
 import (
@@ -15,10 +15,10 @@ import (
 	"cis490/internal/episode"
 )
 
-// Days is the number of days, in UTC, of which arrivals are counted. The last one is today.
+// Days is the number of UTC days for which arrivals are counted, including today.
 const Days = 14
 
-// Limits of what is kept.
+// Limits on what is kept in memory.
 const (
 	maxHosts      = 4096
 	maxRecent     = 20 // arrivals of all hosts
@@ -26,7 +26,7 @@ const (
 	maxConflicts  = 50
 )
 
-// Arrival is one archive that was stored.
+// Arrival is one stored archive.
 type Arrival struct {
 	Key      episode.Key
 	At       time.Time
@@ -34,13 +34,13 @@ type Arrival struct {
 	Repaired bool // it replaced one that was corrupt or missing
 }
 
-// Count is a number of archives, and their bytes.
+// Count is a number of archives and their total size.
 type Count struct{ Archives, Bytes int64 }
 
-// addOne counts an archive.
+// addOne adds an archive.
 func (c *Count) addOne(size int64) { c.Archives, c.Bytes = c.Archives+1, c.Bytes+size }
 
-// Sum returns the total of some counts.
+// Sum adds up counts.
 func Sum(counts []Count) (total Count) {
 	for _, c := range counts {
 		total.Archives, total.Bytes = total.Archives+c.Archives, total.Bytes+c.Bytes

@@ -10,19 +10,20 @@ import (
 	"cis490/internal/index"
 )
 
-// Limits of reading the index.
+// Limits on reading the index.
 const (
-	// maxRead is how much of the index is read at most: a row has about 250 bytes.
+	// maxRead is the maximum number of bytes of the index to read. A row has about 250 bytes.
 	maxRead = 64 << 20
-	// enoughOld is how many rows from before the first day end the reading. The clock may have been
-	// wrong for a while: a Raspberry Pi without a battery starts in the past.
-	enoughOld = 1024
+	// maxOldRows is the number of consecutive rows from before the first day after which reading stops.
+	// It is large because the clock may have been wrong for a while: a Raspberry Pi without a battery
+	// starts in the past.
+	maxOldRows = 1024
 )
 
 // Arrivals counts the rows of an index by host and day. Its zero value has read nothing. It is not safe
 // for concurrent use.
 type Arrivals struct {
-	end    int64 // of the index that was read
+	end    int64 // offset up to which the index was read
 	since  time.Time
 	total  days
 	recent []Arrival
@@ -34,10 +35,10 @@ type hostArrivals struct {
 	recent []Arrival
 }
 
-// Read reads what was appended to an index of some size since the last call. The first call reads the
-// last two weeks, from the end. Another process may append meanwhile.
+// Read reads what was appended to the index, whose size is given, since the last call. The first call
+// reads the last two weeks, backward from the end. Another process may append to the index during the call.
 func (a *Arrivals) Read(r io.ReaderAt, size int64, now time.Time) error {
-	if a.hosts == nil || size < a.end || size-a.end > maxRead || !endsLine(r, a.end) { // another index, or one that was cut
+	if a.hosts == nil || size < a.end || size-a.end > maxRead || !endsLine(r, a.end) { // the index was replaced or truncated
 		*a = Arrivals{hosts: make(map[episode.Name]*hostArrivals)}
 		return a.readBackward(r, size, now)
 	}
@@ -61,23 +62,23 @@ func endsLine(r io.ReaderAt, offset int64) bool {
 	return n == 1 && b[0] == '\n'
 }
 
-// readBackward reads rows from the end, until those of the last two weeks are read.
+// readBackward reads rows from the end until it has passed the last two weeks.
 func (a *Arrivals) readBackward(r io.ReaderAt, size int64, now time.Time) error {
 	first, to, old := dayOf(now)-Days+1, max(0, size-maxRead), 0
 	last := index.PlacedRow{Start: size}
 	for row, err := range index.RowsBackward(r, size, to) {
 		if err != nil {
-			a.hosts = nil // it begins again
+			a.hosts = nil // the next call starts over
 			return fmt.Errorf("read arrivals: %w", err)
 		}
 		a.end, last = max(a.end, row.End), row
 		if old++; dayOf(row.ReceivedAt) >= first {
 			old = 0
 		}
-		if row.Backfilled { // its time is that of a file, and says nothing of its place
+		if row.Backfilled { // its time is a file's, and unrelated to its position in the index
 			old = 0
 		}
-		if old > enoughOld {
+		if old > maxOldRows {
 			return nil
 		}
 		a.addRow(row.Row, now, appendLast)
@@ -88,8 +89,8 @@ func (a *Arrivals) readBackward(r io.ReaderAt, size int64, now time.Time) error 
 	return nil
 }
 
-// addRow counts a row. A row of tomorrow counts as of today: its time is not before that of the row
-// before it.
+// addRow counts a row. A row dated tomorrow counts for today: no row is dated before the preceding one, so
+// it may be ahead of the clock.
 func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arrival, int) []Arrival) {
 	today := dayOf(now)
 	day := dayOf(row.ReceivedAt)
@@ -103,7 +104,7 @@ func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arri
 	h := a.hosts[row.Key.Host]
 	if h == nil && len(a.hosts) == maxHosts {
 		maps.DeleteFunc(a.hosts, func(_ episode.Name, h *hostArrivals) bool {
-			counts := h.days.until(today)
+			counts := h.days.lastCounts(today)
 			return Sum(counts[:]) == Count{}
 		})
 	}
@@ -115,7 +116,7 @@ func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arri
 		h.days.add(day, row.Size)
 	}
 	if row.Backfilled {
-		return // it arrived some time ago
+		return // it arrived at an unknown earlier time
 	}
 	arrival := Arrival{row.Key, row.ReceivedAt, row.Size, row.Repaired}
 	a.recent = add(a.recent, arrival, maxRecent)
@@ -124,7 +125,7 @@ func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arri
 	}
 }
 
-// appendLast adds an arrival that is before all others, if there is space.
+// appendLast appends an arrival that is older than all others, unless the list is full.
 func appendLast(list []Arrival, a Arrival, limit int) []Arrival {
 	if len(list) == limit {
 		return list
@@ -132,40 +133,41 @@ func appendLast(list []Arrival, a Arrival, limit int) []Arrival {
 	return append(list, a)
 }
 
-// prepend adds an arrival that is after all others, in a list of its own: readers may have the former one.
+// prepend returns a new list that begins with an arrival that is newer than all others. Readers may still
+// hold the old list.
 func prepend(list []Arrival, a Arrival, limit int) []Arrival {
 	return append([]Arrival{a}, list[:min(len(list), limit-1)]...)
 }
 
 // Summary is what arrived in the last [Days] days.
 type Summary struct {
-	// Since is when the first arrival was that is counted, if the index has more rows than are read.
+	// Since is the time of the first counted arrival if the index is too long to be read completely.
 	// Otherwise it is zero.
 	Since  time.Time
-	Total  [Days]Count // the last one is of today
-	Recent []Arrival   // of all hosts, the last one first
+	Total  [Days]Count // today is last
+	Recent []Arrival   // of all hosts, newest first
 	Hosts  map[episode.Name]HostSummary
 }
 
-// HostSummary is what arrived of one host.
+// HostSummary is what arrived from one host.
 type HostSummary struct {
 	Days   [Days]Count
-	Recent []Arrival // the last one first
+	Recent []Arrival // newest first
 }
 
-// Summary returns what has arrived.
+// Summary returns what has arrived in the last [Days] days.
 func (a *Arrivals) Summary(now time.Time) Summary {
-	s := Summary{Total: a.total.until(dayOf(now)), Recent: a.recent, Hosts: make(map[episode.Name]HostSummary, len(a.hosts))}
+	s := Summary{Total: a.total.lastCounts(dayOf(now)), Recent: a.recent, Hosts: make(map[episode.Name]HostSummary, len(a.hosts))}
 	if dayOf(a.since) > dayOf(now)-Days {
 		s.Since = a.since
 	}
 	for name, h := range a.hosts {
-		s.Hosts[name] = HostSummary{h.days.until(dayOf(now)), h.recent}
+		s.Hosts[name] = HostSummary{h.days.lastCounts(dayOf(now)), h.recent}
 	}
 	return s
 }
 
-// days has counts by day, each at the place that is the day modulo its length.
+// days is a ring buffer of counts: the index of a day is its number modulo the length.
 type days [Days + 2]struct {
 	day int64
 	Count
@@ -181,8 +183,8 @@ func (d *days) add(day, size int64) {
 	}
 }
 
-// until returns the counts of the last days.
-func (d *days) until(today int64) (counts [Days]Count) {
+// lastCounts returns the counts of the last [Days] days.
+func (d *days) lastCounts(today int64) (counts [Days]Count) {
 	for i := range counts {
 		day := today - int64(Days-1-i)
 		if at := d[day%int64(len(d))]; at.day == day {
@@ -192,5 +194,5 @@ func (d *days) until(today int64) (counts [Days]Count) {
 	return counts
 }
 
-// dayOf returns the number of a day since 1970, in UTC. Times before that count as of that day.
+// dayOf returns the number of UTC days since 1970-01-01. Earlier times count as that day.
 func dayOf(t time.Time) int64 { return max(0, t.Unix()/(24*60*60)) }

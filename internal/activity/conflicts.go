@@ -16,31 +16,31 @@ type Conflict struct {
 	Times       int
 }
 
-// Conflicts remembers the last refusals for a name that is taken, one per name. Its zero value has none.
+// Conflicts keeps the latest refusals of uploads whose name is taken, one per name. Its zero value is empty.
 // It is safe for concurrent use.
 type Conflicts struct {
 	mu   sync.Mutex
-	list []Conflict // guarded by mu; the last one first
+	list []Conflict // guarded by mu; newest first
 }
 
-// Add remembers a refusal. If there are too many, the oldest one of the host that has most is forgotten, so
-// that no host can have those of others forgotten.
+// Add records a refusal. If the list is full, it drops the oldest refusal of the host that has the most, so
+// that no host can push out those of others.
 func (c *Conflicts) Add(key episode.Key, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	added := Conflict{key, now, now, 1}
-	if i := c.find(key); i >= 0 {
+	if i := c.indexOf(key); i >= 0 {
 		added.First, added.Times = c.list[i].First, c.list[i].Times+1
 		c.list = slices.Delete(c.list, i, i+1)
 	}
 	c.list = slices.Insert(c.list, 0, added)
 	if len(c.list) > maxConflicts {
-		c.forgetOne()
+		c.dropOldest()
 	}
 }
 
-// forgetOne forgets a refusal. The caller must hold c.mu.
-func (c *Conflicts) forgetOne() {
+// dropOldest drops the oldest refusal of the host that has the most. The caller must hold c.mu.
+func (c *Conflicts) dropOldest() {
 	counts := make(map[episode.Name]int)
 	var most episode.Name
 	for _, old := range c.list {
@@ -57,30 +57,30 @@ func (c *Conflicts) forgetOne() {
 	}
 }
 
-// keptBoth is between the name of an episode and a part of its sha256 in the name under which
+// keepBothInfix separates the name of an episode from a part of its sha256 in the name under which
 // 'shipper retry --keep-both' sends it.
-const keptBoth = ".conflict-"
+const keepBothInfix = ".conflict-"
 
-// Resolve forgets the refusal of an episode that was sent under its second name, which key has.
+// Resolve drops the refusal of an episode that has arrived under its second name, which is in key.
 func (c *Conflicts) Resolve(key episode.Key) {
-	i := strings.LastIndex(string(key.Name), keptBoth)
+	i := strings.LastIndex(string(key.Name), keepBothInfix)
 	if i < 0 {
 		return
 	}
 	key.Name = key.Name[:i]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := c.find(key); i >= 0 {
+	if i := c.indexOf(key); i >= 0 {
 		c.list = slices.Delete(c.list, i, i+1)
 	}
 }
 
-// find returns the place of an episode, or -1. The caller must hold c.mu.
-func (c *Conflicts) find(key episode.Key) int {
+// indexOf returns the position of an episode in the list, or -1. The caller must hold c.mu.
+func (c *Conflicts) indexOf(key episode.Key) int {
 	return slices.IndexFunc(c.list, func(old Conflict) bool { return old.Key == key })
 }
 
-// List returns the refusals, the last one first.
+// List returns the refusals, newest first.
 func (c *Conflicts) List() []Conflict {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -73,7 +73,7 @@ func (k *CheckReport) AddWarning(err error) {
 	}
 }
 
-// ExamineAdmin records where metrics are served, and tries that address unless a daemon may run.
+// ExamineAdmin records where metrics are served, and tries that address unless a daemon may be running.
 func (k *CheckReport) ExamineAdmin(c admin.Config, mayRun bool) {
 	k.AdminListen = c.Listen.String()
 	k.NoteParent("admin.listen", c.SocketPath())

@@ -11,33 +11,33 @@ import (
 	"cis490/internal/durable"
 )
 
-// Bounds of a completion: a user waits for it, and can read no more.
+// Limits on a completion: a user waits for it, and cannot read more names.
 const (
 	maxCompletions    = 200    // names
-	maxScannedEntries = 20_000 // of all directories
+	maxScannedEntries = 20_000 // in all directories together
 	maxCompletionTime = 100 * time.Millisecond
-	entriesPerCheck   = 1000 // of the time
+	entriesPerCheck   = 1000 // between two checks of the time
 )
 
-// NameDir is a directory whose entries have the names of hosts or episodes.
+// NameDir is a directory whose entries name hosts or episodes.
 type NameDir struct {
 	Path string
-	// Name returns the name in that of an entry, or false if it has none.
+	// Name returns the host or episode that an entry names, or false if it names none.
 	Name func(entry string) (name string, ok bool)
 }
 
-// FindNames returns names that begin with a prefix, sorted: those of the first 20,000 entries. It
-// changes nothing, and leaves out what it cannot read.
+// FindNames returns the sorted names that begin with prefix, among the first 20,000 entries. It
+// changes nothing, and skips what it cannot read.
 func FindNames(prefix string, dirs ...NameDir) []string {
 	return scanNames(prefix, maxScannedEntries, 0, dirs)
 }
 
-// scanNames is [FindNames] with a maximum number of entries, and of results unless it is 0, in
-// which case time is no bound either.
+// scanNames is [FindNames] with a maximum number of entries and of results. If results is 0, neither
+// results nor time are limited.
 func scanNames(prefix string, entries, results int, dirs []NameDir) []string {
 	var names []string
 	begun, scanned := time.Now(), 0
-	late := func() bool {
+	limitReached := func() bool {
 		return scanned >= entries || results > 0 && scanned%entriesPerCheck == 0 && time.Since(begun) > maxCompletionTime
 	}
 	for _, d := range dirs {
@@ -52,7 +52,7 @@ func scanNames(prefix string, entries, results int, dirs []NameDir) []string {
 			if name, ok := d.Name(e.Name()); ok && strings.HasPrefix(name, prefix) {
 				names = append(names, name)
 			}
-			if scanned++; late() {
+			if scanned++; limitReached() {
 				break
 			}
 		}
@@ -66,16 +66,16 @@ func scanNames(prefix string, entries, results int, dirs []NameDir) []string {
 	return names
 }
 
-// CompleteNames makes the shell complete arguments with names of the directories that find returns.
-// As root, only this process stays root: it reads nothing but names. With one, there is only one
-// argument.
+// CompleteNames makes the shell complete arguments with the names in the directories that find
+// returns. If root runs the completion, it stays root, because it only reads names. If one is set,
+// only the first argument is completed.
 func CompleteNames(one bool, find func(c *cobra.Command, args []string) []NameDir) cobra.CompletionFunc {
 	return CompleteFrom(one, func(c *cobra.Command, args []string, prefix string) []string {
 		return scanNames(prefix, maxScannedEntries, maxCompletions, find(c, args))
 	})
 }
 
-// CompleteFrom is [CompleteNames] for names from elsewhere.
+// CompleteFrom is [CompleteNames] with a function that returns the names themselves.
 func CompleteFrom(one bool, find func(c *cobra.Command, args []string, prefix string) []string) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if one && len(args) > 0 {
@@ -107,7 +107,7 @@ func registerFlag(c *cobra.Command, flag string, complete cobra.CompletionFunc) 
 	}
 }
 
-// limitFileCompletion makes the shell offer files and directories only where a command takes some:
+// limitFileCompletion makes the shell offer files and directories only where a command takes them:
 // for flags whose value is a FILE, a DIR or the directory OUT. Hidden commands are left alone.
 func limitFileCompletion(c *cobra.Command) {
 	for _, sub := range c.Commands() {

@@ -21,11 +21,11 @@ func FormatAgo(at, now time.Time) string {
 	return humanize.RelTime(at, now, "ago", "")
 }
 
-// DescribeHolder describes the process that holds the lock of a daemon, for a status. If none does,
-// that has the given colour.
-func DescribeHolder(paint terminal.Painter, none terminal.Color, holder string, unknown bool, daemon string) string {
+// DescribeHolder describes the process that holds the lock of a daemon, for a status. If no process
+// does, the text has the colour noneColor.
+func DescribeHolder(paint terminal.Painter, noneColor terminal.Color, holder string, unknown bool, daemon string) string {
 	if unknown {
 		return "unknown: only root and the " + daemon + "'s user can read the lock"
 	}
-	return cmp.Or(holder, paint.Paint("no", none))
+	return cmp.Or(holder, paint.Paint("no", noneColor))
 }

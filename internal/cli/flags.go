@@ -42,7 +42,7 @@ func AliasFlag(c *cobra.Command, former, name string) {
 	c.Flags().AddFlag(&alias)
 }
 
-// suggestFlag adds to the error of an unknown flag which one was likely meant.
+// suggestFlag adds the flag that was probably meant to the error about an unknown flag.
 func suggestFlag(c *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	if !ok || unknown.GetSpecifiedShortnames() != "" {

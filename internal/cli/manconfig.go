@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// writeConfigPage writes the page about the configuration, made from the example of a package: its
-// comments are the text, and its values the defaults.
+// writeConfigPage generates the page about the configuration from the example in a package: the
+// comments become the text, and the values are the defaults.
 func (m Manual) writeConfigPage(root *cobra.Command, example, dir string) error {
 	text, err := os.ReadFile(example)
 	if err != nil {
@@ -23,21 +23,21 @@ func (m Manual) writeConfigPage(root *cobra.Command, example, dir string) error 
 	}
 	about, rest, _ := strings.Cut(parts[0].text, "\n\n")
 	w := manWriter{manual: m, program: root.Name()}
-	if err := w.begin(m.Config, "5", strings.TrimSuffix(strings.ToLower(about[:1])+about[1:], ".")); err != nil {
+	if err := w.writeHeader(m.Config, "5", strings.TrimSuffix(strings.ToLower(about[:1])+about[1:], ".")); err != nil {
 		return err
 	}
-	w.section("DESCRIPTION")
-	w.line(roff("This page is made from " + filepath.Base(example) + "."))
+	w.startSection("DESCRIPTION")
+	w.writeLine(escapeRoff("This page is generated from " + filepath.Base(example) + "."))
 	w.WriteString(".PP\n")
-	w.paragraphs(rest, ".PP")
-	w.section("KEYS")
+	w.writeParagraphs(rest, ".PP")
+	w.startSection("KEYS")
 	for _, p := range parts[1:] {
 		w.writePart(p)
 	}
-	w.section("FILES")
-	w.item("\\fI"+roff("/etc/cis490/"+m.Config)+"\\fR", "the default configuration of "+root.Name()+"; --config names another")
-	w.section("SEE ALSO")
-	w.line(manLink(root.Name(), "1") + ",\n" + manLink(root.Name()+"-check", "1"))
+	w.startSection("FILES")
+	w.writeItem("\\fI"+escapeRoff("/etc/cis490/"+m.Config)+"\\fR", "the default configuration of "+root.Name()+"; --config names another")
+	w.startSection("SEE ALSO")
+	w.writeLine(manLink(root.Name(), "1") + ",\n" + manLink(root.Name()+"-check", "1"))
 	return os.WriteFile(filepath.Join(dir, m.Config+".5"), []byte(w.String()), 0o644)
 }
 
@@ -45,22 +45,22 @@ func (m Manual) writeConfigPage(root *cobra.Command, example, dir string) error 
 func (w *manWriter) writePart(p examplePart) {
 	switch {
 	case p.table != "":
-		w.WriteString(".SS " + roff("["+p.table+"]") + "\n")
+		w.WriteString(".SS " + escapeRoff("["+p.table+"]") + "\n")
 	case p.keys == nil:
 		w.WriteString(".PP\n")
-		w.paragraphs(p.text, ".PP")
+		w.writeParagraphs(p.text, ".PP")
 	default:
 		macro := ".TP"
 		for _, key := range p.keys {
 			w.WriteString(macro + "\n")
-			w.line("\\fB" + roff(key.name) + "\\fR = " + roff(key.value))
-			macro = ".TQ" // the text is that of all keys
+			w.writeLine("\\fB" + escapeRoff(key.name) + "\\fR = " + escapeRoff(key.value))
+			macro = ".TQ" // the keys share one text
 		}
-		w.paragraphs(p.text, ".IP")
+		w.writeParagraphs(p.text, ".IP")
 	}
 }
 
-// examplePart is the name of a table, a comment, or keys and the comment above them.
+// examplePart is the name of a table, a comment, or keys with the comment above them.
 type examplePart struct {
 	table string
 	text  string // paragraphs, separated by empty lines
@@ -72,16 +72,16 @@ type exampleKey struct{ name, value string }
 
 var (
 	exampleTable = regexp.MustCompile(`^\[([a-z0-9_.]+)\]$`)
-	exampleLine  = regexp.MustCompile(`^#?([a-z0-9_]+) = (.+)$`) // a default that a file should not name is a comment
+	exampleLine  = regexp.MustCompile(`^#?([a-z0-9_]+) = (.+)$`) // a default that files should not repeat is a comment
 )
 
-// parseExample returns the parts of an example in order. It is not a parser of TOML: an example has
-// a key per line, and whole lines of comments.
+// parseExample returns the parts of an example in order. It parses only what the examples use of
+// TOML: one key per line, and comments on lines of their own.
 func parseExample(text string) []examplePart {
 	var parts []examplePart
 	var p examplePart
 	var lines []string
-	end := func() {
+	endPart := func() {
 		p.text = strings.Join(lines, "\n")
 		if p.text != "" || p.keys != nil {
 			parts = append(parts, p)
@@ -90,19 +90,19 @@ func parseExample(text string) []examplePart {
 	}
 	for line := range strings.SplitSeq(text, "\n") {
 		if table := exampleTable.FindStringSubmatch(line); table != nil {
-			end()
+			endPart()
 			parts = append(parts, examplePart{table: table[1]})
 		} else if key := exampleLine.FindStringSubmatch(line); key != nil {
 			p.keys = append(p.keys, exampleKey{key[1], key[2]})
 		} else if comment, ok := strings.CutPrefix(line, "#"); ok {
 			if p.keys != nil {
-				end()
+				endPart()
 			}
 			lines = append(lines, strings.TrimPrefix(comment, " "))
 		} else {
-			end()
+			endPart()
 		}
 	}
-	end()
+	endPart()
 	return parts
 }

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/terminal"
 )
 
-// Note prints what an operator should know and what is not an error, on stderr.
+// Note prints a message on stderr that an operator should read, but that is not an error.
 func Note(c *cobra.Command, format string, args ...any) {
 	word := terminal.NewPainter(c.ErrOrStderr()).Paint("note", terminal.Fair)
 	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {

@@ -75,7 +75,7 @@ func CountDisabled(dir string) (int, error) {
 	return len(list), err
 }
 
-// DisabledHosts returns the hosts that are disabled and were not removed, sorted.
+// DisabledHosts returns the sorted names of the hosts that are disabled but not removed.
 func DisabledHosts(dir string) ([]episode.Name, error) {
 	data, err := durable.Open(dir)
 	if err != nil {

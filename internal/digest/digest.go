@@ -3,7 +3,7 @@
 //
 // Invariant: a digest has one text form, 64 lower-case hex digits, in JSON, logs, file attributes
 // and on the command line. Only package wire uses another one, where RFC 9530 requires it. Commands
-// show people its first digits, unless asked for all.
+// print its first digits for people, unless --full is given.
 package digest
 
 import (

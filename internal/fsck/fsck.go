@@ -27,7 +27,7 @@ var ErrNoEpisodes = errors.New("no episodes dir")
 // errCorrupt says that a stored file was read, and its bytes are wrong.
 var errCorrupt = errors.New("is damaged")
 
-// DigestError says that a stored file has other bytes than expected.
+// DigestError reports that a stored file does not have the expected digest.
 type DigestError struct {
 	Got, Want digest.Digest
 	text      string
@@ -35,7 +35,7 @@ type DigestError struct {
 
 func (e *DigestError) Error() string { return errCorrupt.Error() + ": " + e.text }
 
-// Unwrap returns what all errors of damaged files wrap.
+// Unwrap returns the error that all errors about damaged files wrap.
 func (e *DigestError) Unwrap() error { return errCorrupt }
 
 // Options say what [Backfill] and [Verify] work on.
@@ -65,8 +65,8 @@ type Options struct {
 	Notify func(index.TailNotice)
 	// Progress, unless nil, is called with the number of bytes of each read of an archive.
 	Progress func(bytes int)
-	// Total, unless nil, is called once it is known how many archives are checked, or get a row,
-	// and how many bytes of them are read: when the last batch is listed.
+	// Total, unless nil, is called once the last batch is listed, with the number of archives that
+	// are checked or get a row, and the number of bytes that are read of them.
 	Total func(archives, bytes int64)
 	// Checked, unless nil, is called after each of those archives.
 	Checked func()

@@ -38,7 +38,7 @@ type Finding struct {
 	Episode episode.Name `json:"episode_id,omitempty"`
 	Line    int64        `json:"line,omitempty"` // of the index, counted from 1
 	Detail  string       `json:"detail"`
-	// Digests are those in Detail.
+	// Digests are the digests that Detail contains.
 	Digests []digest.Digest `json:"-"`
 }
 

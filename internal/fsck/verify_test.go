@@ -52,7 +52,7 @@ func newLabWith(t *testing.T, n int) (*lab, []index.Row) {
 	return l, rows
 }
 
-// What is announced is what is checked and read, in batches too.
+// The total matches what is checked and read, also in batches.
 func TestTotalIsWhatIsChecked(t *testing.T) {
 	l, _ := newLabWith(t, 5)
 	for _, batch := range []int{0, 1, 2, 5} {

@@ -26,7 +26,7 @@ type walk struct {
 	opts             Options
 	unlistable       map[episode.Name]bool // hosts whose directory cannot be listed: each is reported once
 	partiallyDecoded int64                 // archives that were not decoded to their end
-	lastBatch        bool                  // nothing follows the present batch
+	lastBatch        bool                  // the current batch is the last one
 	archives, bytes  int64                 // see [walk.countTotal]
 }
 
@@ -79,13 +79,13 @@ func (w *walk) allBatches(ctx context.Context, report func(error)) iter.Seq2[bat
 	}
 }
 
-// countTotal counts an archive that is checked or gets a row.
+// countTotal adds an archive that is checked or gets a row to the total.
 func (w *walk) countTotal(o store.Object) {
 	w.archives++
 	w.bytes += o.Size
 }
 
-// reportTotal reports the total, once the archives of the present batch are counted.
+// reportTotal reports the total, if the current batch is the last one.
 func (w *walk) reportTotal(read bool) {
 	if !w.lastBatch || w.opts.Total == nil {
 		return

@@ -1,7 +1,7 @@
-// Package hosts lists the hosts of a receiver: what is known of each from the store, certificates,
+// Package hosts lists the hosts of a receiver: what is known about each from the store, certificates,
 // contacts, invitations and reports, and what is wrong with it.
 //
-// It reads files only, and so works beside a receiver and without one. Nothing here changes anything.
+// It only reads files, so it works whether or not a receiver is running.
 package hosts
 
 import (
@@ -31,7 +31,7 @@ const (
 	Revoked datadir.HostState = "revoked" // and at least one of them was revoked, replaced or retired
 )
 
-// Host is what the receiver knows of a host.
+// Host is what the receiver knows about a host.
 type Host struct {
 	datadir.Host
 	Certificates []Certificate   `json:"certificates,omitempty"` // the last to expire first
@@ -54,7 +54,7 @@ type Certificate struct {
 	notBefore time.Time // zero if not known
 }
 
-// Report is the last report of a host, and what follows from it.
+// Report is the last report of a host, and conclusions from it.
 type Report struct {
 	wire.Report
 	ReceivedAt time.Time `json:"received_at"`
@@ -63,12 +63,12 @@ type Report struct {
 	// had changed last. Stored is nil if they were not counted.
 	Stored      *int64    `json:"stored_archives,omitempty"`
 	ChangedAt   time.Time `json:"archives_changed_at,omitzero"`
-	Undelivered int64     `json:"undelivered"` // finished there and not stored here, those held included
-	// FullInHours is when the host's disk is full, at the rate of the last day or week. It is nil if
-	// it does not fill.
+	Undelivered int64     `json:"undelivered"` // finished on the host and not stored here, including those held
+	// FullInHours is the time until the host's disk is full, at the rate of the last day or week. It
+	// is nil if the disk does not fill.
 	FullInHours *float64 `json:"full_in_hours,omitempty"`
 
-	Silent bool `json:"-"` // what it says may not be so any more
+	Silent bool `json:"-"` // the report may be outdated
 }
 
 // Rotation is the progress of a host in a rotation of the CAs.
@@ -87,9 +87,9 @@ type Sources struct {
 	IdentityDir string // empty: there is none
 }
 
-// List returns all hosts that the data directory, the certificates on record, the records of
-// contacts or an invitation name, sorted by name, and the moment at which they were judged. Its
-// error is of those that cannot be read: the list has the others.
+// List returns all hosts that are named in the data directory, in certificates on record, in records
+// of contacts or in invitations, sorted by name. It also returns the moment at which they were
+// judged. Its error is about hosts that cannot be read: the list has the others.
 func List(src Sources, now time.Time) ([]Host, fleet.Moment, error) {
 	known, err := datadir.ListHosts(src.DataDir)
 	all := make(map[episode.Name]Host)
@@ -165,7 +165,7 @@ func addReports(src Sources, all map[episode.Name]Host, now time.Time) (fleet.Mo
 	at := fleet.Moment{Now: now}
 	data, err := durable.Open(src.DataDir)
 	if err != nil {
-		return at, nil // what lists the hosts says so
+		return at, nil // datadir.ListHosts reports it
 	}
 	defer data.Close()
 	if _, state, err := datadir.Holder(data); err == nil {
@@ -227,15 +227,15 @@ func (h Host) withProblems(at fleet.Moment) Host {
 	return h
 }
 
-// Parts of the life of a certificate from which its end is a problem. Certificates renew themselves at
-// half of it.
+// A certificate is a problem once less than this part of its lifetime is left. Certificates renew
+// themselves at half of it.
 const (
 	endsSoon     = 12 // a twelfth: 30 days of a year
 	endsVerySoon = 52 // a week of a year
 )
 
-// certificateProblems returns what is wrong with the certificate that gives access for longest. Of one
-// that was issued elsewhere, only its end is known.
+// certificateProblems returns what is wrong with the certificate that gives access for longest. If it
+// was issued elsewhere, only its expiry is known.
 func (h Host) certificateProblems(now time.Time) []fleet.Problem {
 	problem := func(s fleet.Severity, format string, args ...any) []fleet.Problem {
 		return []fleet.Problem{{Kind: "certificate", Severity: s, Text: fmt.Sprintf(format, args...)}}
@@ -248,9 +248,9 @@ func (h Host) certificateProblems(now time.Time) []fleet.Problem {
 			return nil
 		}
 		if left < life/endsVerySoon {
-			return problem(fleet.Critical, "its certificate expires on %s", date(c.NotAfter))
+			return problem(fleet.Critical, "its certificate expires on %s", formatDate(c.NotAfter))
 		}
-		return problem(fleet.Warning, "its certificate expires on %s", date(c.NotAfter))
+		return problem(fleet.Warning, "its certificate expires on %s", formatDate(c.NotAfter))
 	case h.State == Expired:
 		return problem(fleet.Critical, "its certificate has expired: 'receiver invite %s --again', or remove the host", h.Name())
 	}
@@ -302,9 +302,9 @@ func (h Host) KnownBy() string {
 	case h.State == datadir.HostRemoved:
 		return "it was removed"
 	case h.joined != nil:
-		return "it joined on " + date(*h.joined)
+		return "it joined on " + formatDate(*h.joined)
 	case h.LastContact != nil:
-		return "its last contact was on " + date(*h.LastContact)
+		return "its last contact was on " + formatDate(*h.LastContact)
 	case h.Stored:
 		return "it has stored archives"
 	case len(h.Certificates) > 0:
@@ -345,7 +345,7 @@ func (h Host) WorstByKind() map[string]fleet.Severity {
 	return worst
 }
 
-// IsValid reports whether the certificate gives access, or will.
+// IsValid reports whether the certificate gives access, now or later.
 func (c Certificate) IsValid() bool { return c.State == pki.Valid || c.State == pki.NotYetValid }
 
-func date(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+func formatDate(t time.Time) string { return t.UTC().Format(time.DateOnly) }

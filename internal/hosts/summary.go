@@ -41,5 +41,5 @@ func Summarize(hosts []Host) (s Summary) {
 	return s
 }
 
-// IsServed reports whether the receiver serves the host, or should: its certificate may have expired.
+// IsServed reports whether the host has access, or would have it if its certificate had not expired.
 func (h Host) IsServed() bool { return h.State == datadir.HostActive || h.State == Expired }

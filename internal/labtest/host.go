@@ -331,13 +331,13 @@ func (h *Host) Daemon(args ...string) *Process {
 // Launch starts the shipper and waits for nothing.
 func (h *Host) Launch(args ...string) *Process {
 	h.t.Helper()
-	h.serveNoMetrics()
+	h.disableMetrics()
 	return StartProgram(h.t, "shipper "+h.Name, h.lab.daemonCommand(h.shipperCommand(args))...)
 }
 
-// serveNoMetrics changes a configuration that joining wrote, if there is one: it has the default address of
-// metrics, which is one port for all labs.
-func (h *Host) serveNoMetrics() {
+// disableMetrics disables metrics in a configuration that joining wrote, if there is one: their default
+// address is one port for all labs.
+func (h *Host) disableMetrics() {
 	path := h.Path("lab-host.toml")
 	if text, err := os.ReadFile(path); h.settings == nil && err == nil && !bytes.Contains(text, []byte("[admin]")) {
 		fixture.WriteFile(h.t, path, string(text)+"\n[admin]\nlisten = \"\"\n")

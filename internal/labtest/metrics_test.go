@@ -149,7 +149,7 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 		}
 	}
 
-	// A conflict is held, which is a result of the daemon too.
+	// The daemon holds an episode for a conflict, and counts that as a result.
 	putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/run-3", []byte("other bytes"))
 	h.Episode("run-3")
 	h.Episode("run-4")
@@ -185,7 +185,7 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 	}
 }
 
-// TestReadyMeansThatAnUploadIsTaken asks both daemons through sockets.
+// TestReadyMeansThatAnUploadIsTaken queries both daemons through sockets.
 func TestReadyMeansThatAnUploadIsTaken(t *testing.T) {
 	dir, err := os.MkdirTemp("", "admin") // the path of a socket must be short
 	fixture.Must(t, err)
@@ -215,15 +215,15 @@ func TestReadyMeansThatAnUploadIsTaken(t *testing.T) {
 	}
 	waitForMetrics(t, l.Process(), series{"cis490_receiver_ready": 0})
 	h.Episode("run-1")
-	labtest.Eventually(t, "the shipper is told", func() bool {
+	labtest.Eventually(t, "the shipper notices", func() bool {
 		status, body = adminPage(t, p, "/readyz")
 		return status == http.StatusServiceUnavailable
 	})
 	mustContain(t, "the shipper's /readyz", body, "the receiver accepts nothing")
 }
 
-// TestPassWritesMetrics: --once has no listener, so that node_exporter reads a file. A file that cannot be
-// written costs a line in the log.
+// TestPassWritesMetrics: --once has no listener, so it writes a file for node_exporter. If it cannot write the
+// file, it only logs that.
 func TestPassWritesMetrics(t *testing.T) {
 	l, h := newLab(t)
 	h.Set("metrics_file", `"cis490.prom"`)
@@ -240,7 +240,7 @@ func TestPassWritesMetrics(t *testing.T) {
 		`cis490_shipper_waiting_episodes`:                       0,
 	})
 	if strings.Contains(text, "go_goroutines") {
-		t.Error("it has metrics that node_exporter has itself")
+		t.Error("it has metrics that node_exporter serves itself")
 	}
 
 	l.Stop()
@@ -251,7 +251,7 @@ func TestPassWritesMetrics(t *testing.T) {
 
 	h.Set("metrics_file", `"nowhere/cis490.prom"`)
 	mustContain(t, "the log", h.Once().MustExit(t, 4).Stderr, "metrics not written", "metrics_file")
-	// Whoever can write to the directory cannot have another file changed.
+	// Links that another user puts into a shared directory must not redirect the write.
 	fixture.Must(t, os.Mkdir(h.Path("shared"), 0o777))
 	fixture.WriteFile(t, h.Path("secret"), "mine")
 	fixture.Must(t, os.Chmod(h.Path("secret"), 0o600))

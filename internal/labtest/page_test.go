@@ -16,8 +16,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// pageLab is a receiver whose status page has something of everything: arrivals of two weeks, a conflict,
-// hosts that are silent, disabled and never reported, a name as long as names can be.
+// pageLab returns a receiver whose status page has content of every kind: two weeks of arrivals, a conflict, a
+// name of the maximum length, and hosts that are silent, are disabled or have never reported.
 func pageLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	l, h := newLab(t, labtest.Set("admin.listen", `"127.0.0.1:0"`))
 	h.Set("report_interval", `"5m"`)
@@ -55,7 +55,7 @@ func pageLab(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	return l, h
 }
 
-// TestStatusPageInABrowser looks at the pages in Chromium: with axe-core, by keyboard, without a script.
+// TestStatusPageInABrowser checks the pages in Chromium: with axe-core, by keyboard, without the script.
 func TestStatusPageInABrowser(t *testing.T) {
 	if os.Getenv("CIS490_PAGE") == "" {
 		t.Skip("a browser is started by `make page`")

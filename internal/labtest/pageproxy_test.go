@@ -12,8 +12,8 @@ import (
 	"cis490/internal/labtest"
 )
 
-// TestStatusPageBehindAProxy runs the configurations of docs/status-page.md: with the password it shows the
-// page, without it nothing.
+// TestStatusPageBehindAProxy runs the configurations in docs/status-page.md: only the right password shows
+// the page.
 func TestStatusPageBehindAProxy(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"nginx", "caddy"} {

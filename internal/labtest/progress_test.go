@@ -33,7 +33,7 @@ func exitCode(t *testing.T, cmd *exec.Cmd) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// wantLines checks that each line on a screen, except empty ones, begins as one of some.
+// wantLines checks that each line on a screen, except empty ones, has one of the given beginnings.
 func wantLines(t *testing.T, screen string, begins ...string) {
 	t.Helper()
 	for line := range strings.Lines(screen) {
@@ -48,7 +48,7 @@ func wantLines(t *testing.T, screen string, begins ...string) {
 	}
 }
 
-// slowHost returns a host whose pass takes a while.
+// slowHost returns a host on which a pass takes a while.
 func slowHost(t *testing.T) (*labtest.Lab, *labtest.Host) {
 	t.Helper()
 	l := labtest.New(t)
@@ -96,7 +96,7 @@ func TestPassShowsTransfersAndEndsClean(t *testing.T) {
 	}
 }
 
-// A command that reads archives shows how many, and SIGTERM leaves nothing of that.
+// A command that reads archives shows its progress, and removes it on SIGTERM.
 func TestScrubShowsProgressAndEndsClean(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)

@@ -62,7 +62,7 @@ func TestPromtoolAcceptsRulesAndTheirTests(t *testing.T) {
 // prometheus is a Prometheus that scrapes the daemons of a lab every second.
 type prometheus struct {
 	addr               string
-	receiver, shippers *labtest.Proxy  // a daemon has another port after each start
+	receiver, shippers *labtest.Proxy  // a daemon has a different port after each start
 	answered           map[string]bool // queries of the dashboard that had a result
 }
 
@@ -92,8 +92,8 @@ scrape_configs:
 	return p
 }
 
-// get decodes the data of an answer of the API.
-func (p *prometheus) get(t *testing.T, path string, query url.Values, to any) {
+// getData decodes the data of a response of the API.
+func (p *prometheus) getData(t *testing.T, path string, query url.Values, to any) {
 	t.Helper()
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
@@ -118,7 +118,7 @@ func (p *prometheus) waitForTargets(t *testing.T) {
 		var targets struct {
 			Active []struct{ Health string } `json:"activeTargets"`
 		}
-		p.get(t, "targets", nil, &targets)
+		p.getData(t, "targets", nil, &targets)
 		return len(targets.Active) == 2 && targets.Active[0].Health == "up" && targets.Active[1].Health == "up"
 	})
 	since := time.Now()
@@ -131,7 +131,7 @@ func (p *prometheus) waitForTargets(t *testing.T) {
 				}
 			}
 		}
-		p.get(t, "rules", nil, &rules)
+		p.getData(t, "rules", nil, &rules)
 		all, evaluated := strings.Count(fixture.ReadFile(t, alertRules), "- alert: "), 0
 		for _, g := range rules.Groups {
 			for _, r := range g.Rules {
@@ -144,8 +144,8 @@ func (p *prometheus) waitForTargets(t *testing.T) {
 	})
 }
 
-// alerts returns which alerts fire, as "name severity instance". How fast this machine commits is not the
-// matter of the lab.
+// alerts returns which alerts fire, as "name severity instance". It leaves out CIS490CommitsSlow, which depends
+// on how fast this machine is.
 func (p *prometheus) alerts(t *testing.T) []string {
 	t.Helper()
 	var list struct {
@@ -154,7 +154,7 @@ func (p *prometheus) alerts(t *testing.T) []string {
 			State  string
 		}
 	}
-	p.get(t, "alerts", nil, &list)
+	p.getData(t, "alerts", nil, &list)
 	fires := []string{}
 	for _, a := range list.Alerts {
 		if name := a.Labels["alertname"]; a.State == "firing" && name != "CIS490CommitsSlow" {
@@ -196,7 +196,7 @@ func (p *prometheus) askDashboard(t *testing.T) {
 	for _, panel := range d.Panels {
 		for _, target := range panel.Targets {
 			var answer struct{ Result []json.RawMessage }
-			p.get(t, "query", url.Values{"query": {variables.Replace(target.Expr)}}, &answer)
+			p.getData(t, "query", url.Values{"query": {variables.Replace(target.Expr)}}, &answer)
 			id := panel.Title + " " + target.RefID
 			p.answered[id] = p.answered[id] || len(answer.Result) > 0
 		}
@@ -254,12 +254,12 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 	p.waitForTargets(t)
 	p.waitForAlerts(t)
 
-	// An episode is held: the receiver has other bytes of its name.
+	// An episode is held: the receiver has other bytes under its name.
 	shipper.Stop(t)
 	conflict := func(bytes string) { putArchive(t, l, h.Client(t), "/v1/episodes/lab-01/run-2", []byte(bytes)) }
 	conflict("other bytes")
 	h.Episode("run-2")
-	ageRecord(t, l, "lab-01", time.Minute) // reports are that far apart
+	ageRecord(t, l, "lab-01", time.Minute) // reports must be that far apart
 	h.Once().MustExit(t, 3)
 	ageRecord(t, l, "lab-01", time.Minute)
 	shipper = h.Daemon()
@@ -268,12 +268,12 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 	p.waitForAlerts(t, hostHeld, shipperHeld)
 	conflict("the second that is refused") // a rate needs two
 
-	// A host falls silent. What it reported before may not be so any more.
+	// A host falls silent. Its last report no longer counts.
 	shipper.Stop(t)
 	ageRecord(t, l, "lab-01", time.Hour)
 	p.waitForAlerts(t, hostSilent)
 
-	// Its certificate ends, and the receiver's.
+	// Its certificate is about to expire, and the receiver's too.
 	ageCertificate(t, l, h, 5*day)
 	l.Receiver("pki", "renew", "--dir", l.Path("pki"), "--days", "20").MustExit(t, 0)
 	receiver.Signal(t, syscall.SIGHUP)
@@ -285,7 +285,7 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 	damageArchive(t, l, h, "run-1")
 	p.waitForAlerts(t, damaged, quarantine, hostHeld, shipperHeld, hostCertificate, receiverEnds, shipperEnds)
 
-	// The receiver's disk is full, and then it does not run.
+	// The receiver's disk is full, and then the receiver is stopped.
 	shipper.Stop(t)
 	l.Set("min_free", `"1PiB"`)
 	l.Restart()
@@ -294,7 +294,7 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 	l.Stop()
 	p.waitForAlerts(t, receiverDown)
 
-	// These need the samples of hours, or what the lab does not have.
+	// These need samples of several hours, or conditions that the lab does not have.
 	maps.DeleteFunc(p.answered, func(id string, answered bool) bool {
 		return answered || slices.Contains([]string{"Receiver full in A", "Disks that fill A", "Disks that fill B", "Age of the oldest waiting episode A"}, id)
 	})
@@ -304,7 +304,7 @@ func TestAlertsFireInARealPrometheus(t *testing.T) {
 }
 
 // damageArchive damages a stored archive, which a scrub finds, and which the receiver quarantines when its
-// host asks. The daemon's own scrub begins minutes after its start, so that its result is written here.
+// host asks. The daemon's own scrub begins minutes after its start, so this writes its result.
 func damageArchive(t *testing.T, l *labtest.Lab, h *labtest.Host, name string) {
 	t.Helper()
 	flipByte(t, l.Archive(h.Name, name))

@@ -73,7 +73,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// formatLine returns the line of an event, without its end.
+// formatLine returns the line of an event, without its newline.
 func (h *handler) formatLine(ctx context.Context, r slog.Record) (string, error) {
 	if h.style.Format == JSON {
 		return h.formatJSON(ctx, r)
@@ -95,8 +95,8 @@ func (h *handler) formatLine(ctx context.Context, r slog.Record) (string, error)
 	return begin + text, nil
 }
 
-// formatAttrs returns what a handler of slog writes for the attributes, below an empty message. No
-// lock is held, because a value's text method may log.
+// formatAttrs returns what a handler of slog writes for an empty message and the attributes. No lock
+// is held, because a value's text method may log.
 func (h *handler) formatAttrs(ctx context.Context, r slog.Record, newHandler func(io.Writer) slog.Handler) (string, error) {
 	var b bytes.Buffer
 	text := newHandler(&b)
@@ -111,7 +111,7 @@ func (h *handler) formatAttrs(ctx context.Context, r slog.Record, newHandler fun
 	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
-// formatHead returns how a line begins, and the word for its level, if the form has one.
+// formatHead returns the beginning of a line, and the name of its level if the form shows it.
 func (h *handler) formatHead(r slog.Record) (begin, level string) {
 	switch {
 	case h.style.Form == ForJournal:

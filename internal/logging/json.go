@@ -14,12 +14,12 @@ import (
 	"cis490/internal/printable"
 )
 
-// valueLimits are the maximum numbers of bytes of a value and of the message. The next one is tried
-// if an object is longer than [MaxLine].
+// valueLimits are maximum lengths of a value and of the message, in bytes. If an object is longer
+// than [MaxLine], the next limit is tried.
 var valueLimits = [...]int{MaxLine, 4 << 10, 512, 64}
 
-// formatJSON returns an event as one JSON object, after the level for journald if that reads it.
-// Strings are printable ASCII even once they are decoded. What does not fit ends in "...", as in
+// formatJSON returns an event as one JSON object, preceded by the level for journald if journald
+// reads it. Strings are printable ASCII even after decoding. What does not fit ends in "...", as in
 // text.
 func (h *handler) formatJSON(ctx context.Context, r slog.Record) (string, error) {
 	prefix := ""
@@ -52,10 +52,10 @@ func jsonHead(r slog.Record, limit int) string {
 	return head + `"level":"` + r.Level.String() + `","msg":` + strconv.Quote(printable.Clip(printable.Text(r.Message), limit))
 }
 
-// plainAttr returns an attribute whose value is a number, true or false, or a string as in text.
+// plainAttr returns an attribute whose value is a number, a bool, or a string as in text.
 func plainAttr(groups []string, a slog.Attr, limit int) slog.Attr {
 	if a.Equal(slog.Attr{}) {
-		return a // a handler leaves it out
+		return a // handlers of slog skip it
 	}
 	switch v := a.Value; v.Kind() {
 	case slog.KindBool, slog.KindInt64, slog.KindUint64, slog.KindFloat64:
@@ -63,14 +63,14 @@ func plainAttr(groups []string, a slog.Attr, limit int) slog.Attr {
 		a.Value = slog.StringValue(v.Time().UTC().Format(timeFormat))
 	case slog.KindAny:
 		if _, own := v.Any().(slog.Level); own && len(groups) == 0 && a.Key == slog.LevelKey {
-			return a // of the record: see formatAttrs
+			return a // the record's own: see formatAttrs
 		}
 		a.Value = plainString(textOf(v.Any()), limit)
 	default:
 		a.Value = plainString(v.String(), limit)
 	}
 	if len(groups) == 0 && slices.Contains([]string{slog.TimeKey, slog.LevelKey, slog.MessageKey}, a.Key) && a.Value.String() != "" {
-		a.Key += "_" // or it would replace that of the record
+		a.Key += "_" // or it would replace the record's own attribute
 	}
 	a.Key = printable.Clip(printable.Text(a.Key), limit)
 	return a
@@ -82,7 +82,7 @@ func plainString(s string, limit int) slog.Value {
 
 // textOf returns a value as slog.TextHandler shows it.
 func textOf(v any) (text string) {
-	defer func() { // slog does so for its own calls: a nil pointer must not end a daemon
+	defer func() { // as slog does for its own calls: a nil pointer must not end a daemon
 		if r := recover(); r != nil {
 			text = fmt.Sprintf("!PANIC: %v", r)
 		}
@@ -100,7 +100,7 @@ func textOf(v any) (text string) {
 	return fmt.Sprintf("%+v", v)
 }
 
-// escapeJSON escapes what JSON permits and what is not printable ASCII: names of groups.
+// escapeJSON escapes what JSON permits but is not printable ASCII. Only names of groups need it.
 func escapeJSON(s string) string {
 	if !strings.ContainsFunc(s, isUnprintable) {
 		return s

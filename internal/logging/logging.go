@@ -79,7 +79,7 @@ func styleOf(f *os.File, format Format) Style {
 }
 
 // Form is how a log line begins. The rest of the line is the same in all forms. An object of [JSON]
-// has the time in all forms, and <4> before it in the journal.
+// always has the time, and in the journal a priority such as <4> precedes it.
 type Form int
 
 // The forms of a log line.

@@ -27,7 +27,7 @@ type Queue struct {
 	closed  bool
 }
 
-// NewQueue returns a queue that writes to w. The style is that of its own lines.
+// NewQueue returns a queue that writes to w. The style is for the lines that the queue adds.
 func NewQueue(w io.Writer, style Style) *Queue {
 	q := &Queue{w: w, style: style, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
@@ -56,7 +56,7 @@ func (q *Queue) reportDropped() {
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0)
 	r.Add("dropped", q.dropped)
 	h := handler{style: q.style}
-	if line, err := h.formatLine(context.Background(), r); err == nil { // a number can be formatted
+	if line, err := h.formatLine(context.Background(), r); err == nil { // never fails: a number can be formatted
 		q.addLine([]byte(line + "\n"))
 	}
 	q.dropped = 0

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/term"
 )
 
-// interval is the time between two refreshes.
-const interval = 200 * time.Millisecond
+// refreshInterval is the time between two refreshes.
+const refreshInterval = 200 * time.Millisecond
 
-// minRedraw is the least time after which rows are written again because a line was written above
-// them, in the same write. In a flood of lines they appear with each refresh.
+// minRedraw is the minimum time between two redraws of the rows with lines that are written above them.
+// During a flood of lines, only refreshes draw the rows.
 const minRedraw = 20 * time.Millisecond
 
 // stopTimeout bounds how long [Display.Stop] waits for a terminal that does not accept output.
@@ -30,7 +30,7 @@ type Display struct {
 
 	mu      sync.Mutex // guards the fields below, and is held during each write to the terminal
 	active  bool
-	midLine bool      // the last line above is unfinished, so that no rows may follow
+	midLine bool      // the last line above is unfinished, so no rows may follow
 	rows    []string  // as last drawn
 	shown   int       // how many rows are on the terminal now, directly above the cursor
 	drawnAt time.Time // when rows were last written
@@ -50,8 +50,8 @@ func NewDisplay(w io.Writer) *Display {
 // Visible reports whether the display shows anything.
 func (d *Display) Visible() bool { return d.terminal != nil }
 
-// Above returns a writer to w whose lines are printed above the rows of progress if w is the same
-// terminal. Otherwise it returns w.
+// Above returns a writer that prints lines above the rows of progress if w is the same terminal.
+// Otherwise it returns w.
 func (d *Display) Above(w io.Writer) io.Writer {
 	if !d.IsOn(w) {
 		return w
@@ -71,7 +71,7 @@ func (d *Display) IsOn(w io.Writer) bool {
 }
 
 // Start shows what poll returns until [Display.Stop] is called. The display calls poll a few times
-// per second from a goroutine of its own. It must be called once at most.
+// per second from a goroutine of its own. Start must be called at most once.
 func (d *Display) Start(poll func() Status) {
 	if d.terminal == nil {
 		return
@@ -83,8 +83,8 @@ func (d *Display) Start(poll func() Status) {
 	go d.run(poll)
 }
 
-// Stop removes the rows. Later lines are printed as without a display. It may be called again, and
-// without a Start.
+// Stop removes the rows. Later lines are printed as without a display. It may be called more than
+// once, and without Start.
 func (d *Display) Stop() {
 	if d.stop == nil {
 		return
@@ -103,7 +103,7 @@ func (d *Display) Stop() {
 func (d *Display) run(poll func() Status) {
 	defer close(d.ended)
 	var l layout
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(refreshInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -117,7 +117,7 @@ func (d *Display) run(poll func() Status) {
 			if !d.inForeground() {
 				return
 			}
-			d.terminal.Write(d.erase()) // an error of the terminal is not one of the command
+			d.terminal.Write(d.erase()) // an error of the terminal must not fail the command
 			return
 		}
 	}
@@ -139,23 +139,23 @@ func (d *Display) draw(rows []string, now time.Time) {
 	if !d.active || d.midLine || d.shown == len(rows) && slices.Equal(d.rows, rows) {
 		return
 	}
-	if !d.inForeground() { // the terminal is another program's, and so is the line above the cursor
+	if !d.inForeground() { // another program has the terminal, and may have written above the cursor
 		d.shown = 0
 		return
 	}
 	text := d.erase()
 	d.rows = rows
-	d.terminal.Write(d.appendRows(text, now)) // an error of the terminal is not one of the command
+	d.terminal.Write(d.appendRows(text, now)) // an error of the terminal must not fail the command
 }
 
-// inForeground reports whether the terminal belongs to the processes of this job. A shell takes it back
-// after ^Z and for a job in the background. A terminal that is not the controlling one has no jobs.
+// inForeground reports whether this process is in the foreground job of the terminal. After ^Z, or if this
+// is a background job, it is not. A terminal that is not the controlling one has no jobs.
 func (d *Display) inForeground() bool {
 	group, err := unix.IoctlGetInt(int(d.terminal.Fd()), unix.TIOCGPGRP)
 	return err != nil || group == 0 || group == unix.Getpgrp()
 }
 
-// erase returns what removes the rows from the terminal. The cursor may be anywhere on the line
+// erase returns the control sequence that removes the rows from the terminal. The cursor may be anywhere on the line
 // below them, because the terminal echoes what is typed, such as ^C. The caller must hold d.mu.
 func (d *Display) erase() []byte {
 	if d.shown == 0 {

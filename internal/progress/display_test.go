@@ -15,8 +15,8 @@ import (
 	"cis490/internal/fixture"
 )
 
-// started returns a display that runs on a terminal, with rows on the screen.
-func started(t *testing.T, term *fixture.Terminal, poll func() Status) *Display {
+// startDisplay returns a display that runs on a terminal, with rows on the screen.
+func startDisplay(t *testing.T, term *fixture.Terminal, poll func() Status) *Display {
 	t.Helper()
 	t.Setenv("TERM", "xterm")
 	d := NewDisplay(term.File)
@@ -39,7 +39,7 @@ const twoRows = `episodes 1/4  [######..................]  25%
 
 func TestLinesStayWholeAboveTheRows(t *testing.T) {
 	term := fixture.NewTerminal(t, 80, 24)
-	d := started(t, term, twoTransfers)
+	d := startDisplay(t, term, twoTransfers)
 	var writers sync.WaitGroup
 	want := map[string]bool{}
 	for w := range 4 {
@@ -72,7 +72,7 @@ func TestLinesStayWholeAboveTheRows(t *testing.T) {
 // What is typed is echoed below the rows.
 func TestStopLeavesNothing(t *testing.T) {
 	term := fixture.NewTerminal(t, 80, 24)
-	d := started(t, term, twoTransfers)
+	d := startDisplay(t, term, twoTransfers)
 	term.Type(t, "ab")
 	term.WaitFor(t, "the echo", func(screen string) bool { return strings.HasSuffix(screen, "ab\n") })
 	d.Stop()
@@ -87,7 +87,7 @@ func TestStopLeavesNothing(t *testing.T) {
 // A line that is written in parts is not torn by the rows.
 func TestUnfinishedLineHidesTheRows(t *testing.T) {
 	term := fixture.NewTerminal(t, 80, 24)
-	d := started(t, term, twoTransfers)
+	d := startDisplay(t, term, twoTransfers)
 	out := d.Above(term.File)
 	io.WriteString(out, "half a ")
 	d.draw([]string{"other rows"}, time.Now())
@@ -98,7 +98,7 @@ func TestUnfinishedLineHidesTheRows(t *testing.T) {
 
 func TestRowsFollowTheWidth(t *testing.T) {
 	term := fixture.NewTerminal(t, 40, 24)
-	started(t, term, twoTransfers)
+	startDisplay(t, term, twoTransfers)
 	term.WaitFor(t, "narrow rows", func(screen string) bool {
 		return strings.HasPrefix(screen, "episodes 1/4  [####..............]  25%\n")
 	})
@@ -110,7 +110,7 @@ func TestRowsFollowTheWidth(t *testing.T) {
 	})
 }
 
-// A serial console states no size.
+// A serial console reports no size.
 func TestUnknownSizeCountsAs80Columns(t *testing.T) {
 	term := fixture.NewTerminal(t, 0, 0)
 	t.Setenv("TERM", "linux")
@@ -155,7 +155,7 @@ func TestNothingIsShownWithoutATerminal(t *testing.T) {
 // A terminal that was stopped by ^S, or a line that is dead, must not keep a command from ending.
 func TestStopDoesNotWaitForAStoppedTerminal(t *testing.T) {
 	term := fixture.NewTerminal(t, 80, 24)
-	d := started(t, term, twoTransfers)
+	d := startDisplay(t, term, twoTransfers)
 	flow := func(action int) { fixture.Must(t, unix.IoctlSetInt(int(term.File.Fd()), unix.TCXONC, action)) }
 	flow(unix.TCOOFF)
 	ended := make(chan struct{})
@@ -172,7 +172,7 @@ func TestStopDoesNotWaitForAStoppedTerminal(t *testing.T) {
 // What cannot be written is an error for the writer, as without a display.
 func TestErrorOfTheTerminalIsReturned(t *testing.T) {
 	term := fixture.NewTerminal(t, 80, 24)
-	d := started(t, term, twoTransfers)
+	d := startDisplay(t, term, twoTransfers)
 	broken, err := os.Open(os.DevNull)
 	fixture.Must(t, err)
 	defer broken.Close()
@@ -185,13 +185,13 @@ func TestErrorOfTheTerminalIsReturned(t *testing.T) {
 func TestRowsAreNotDrawnForEachLineOfAFlood(t *testing.T) {
 	term := fixture.NewTerminal(t, 80, 24)
 	begun := time.Now()
-	d := started(t, term, twoTransfers)
+	d := startDisplay(t, term, twoTransfers)
 	for i := range 5000 {
 		fmt.Fprintln(d.Above(term.File), "line", i)
 	}
 	d.Stop()
 	elapsed := time.Since(begun)
-	most := int(elapsed/minRedraw) + int(elapsed/interval) + 2
+	most := int(elapsed/minRedraw) + int(elapsed/refreshInterval) + 2
 	term.WaitFor(t, "the last line", func(screen string) bool { return strings.HasSuffix(screen, "line 4999\n") })
 	if n := strings.Count(term.Output(), "episodes 1/4"); n > most {
 		t.Errorf("the rows were drawn %d times, want at most %d", n, most)

@@ -13,10 +13,10 @@ import (
 // maxTransfers is the maximum number of transfers that have a row.
 const maxTransfers = 4
 
-// layout makes rows of snapshots. It keeps what it needs for the rates.
+// layout turns snapshots into rows. It keeps earlier counts to compute rates.
 type layout struct {
 	began     time.Time
-	first     int64 // items that were done at the beginning
+	first     int64 // items done at the first snapshot
 	total     meter
 	transfers map[string]*meter
 }
@@ -50,7 +50,8 @@ func (l *layout) rows(s Status, now time.Time, width, height int) []string {
 	return rows[:max(1, min(len(rows), height-1))]
 }
 
-// totalRow returns the row for the whole. What does not fit is left out, the least important first.
+// totalRow returns the row for the whole command. If it does not fit, the least important parts are left
+// out first.
 func (l *layout) totalRow(s Status, now time.Time, width int) string {
 	done, total := s.Items, s.TotalItems
 	if s.TotalBytes > 0 && !s.Growing {
@@ -67,7 +68,7 @@ func (l *layout) totalRow(s Status, now time.Time, width int) string {
 		{text: rateText(l.total.rate()), rank: 4},
 		{text: leftText(l.timeLeft(s, now)), rank: 2},
 	}
-	row := fit(parts, width)
+	row := fitParts(parts, width)
 	if space := width - len(row) - len("  []"); total > 0 && space >= minBar {
 		bar := barText(done, total, min(space, maxBar))
 		head, tail, _ := strings.Cut(row, "  ")
@@ -80,26 +81,26 @@ func (l *layout) totalRow(s Status, now time.Time, width int) string {
 func (l *layout) timeLeft(s Status, now time.Time) time.Duration {
 	left := time.Duration(0)
 	if s.TotalBytes > 0 {
-		left = divide(s.TotalBytes-s.Bytes, l.total.rate())
+		left = timeFor(s.TotalBytes-s.Bytes, l.total.rate())
 	}
 	if elapsed := now.Sub(l.began); s.TotalItems > 0 && (s.TotalBytes == 0 || s.Growing) && elapsed >= minSpan {
 		rate := float64(s.Items-l.first) / elapsed.Seconds()
-		left = max(left, divide(s.TotalItems-s.Items, rate))
+		left = max(left, timeFor(s.TotalItems-s.Items, rate))
 	}
 	return left
 }
 
-// divide returns the time for n at a rate per second, or 0 if it is unknown.
-func divide(n int64, rate float64) time.Duration {
-	const most = 1000 * 24 * time.Hour
+// timeFor returns how long n takes at a rate per second, or 0 if that is unknown.
+func timeFor(n int64, rate float64) time.Duration {
+	const maxTime = 1000 * 24 * time.Hour
 	if n <= 0 || rate <= 0 {
 		return 0
 	}
-	return time.Duration(min(float64(n)/rate, most.Seconds()) * float64(time.Second))
+	return time.Duration(min(float64(n)/rate, maxTime.Seconds()) * float64(time.Second))
 }
 
-// transferRow returns the row of a transfer, among names of at most longest bytes. A name that does
-// not fit is clipped.
+// transferRow returns the row of a transfer. The longest name of all rows has longest bytes: names are
+// padded to that, or clipped if there is not enough space.
 func transferRow(t Transfer, rate float64, longest, width int) string {
 	parts := []part{
 		{text: fmt.Sprintf("%-7s", t.State)},
@@ -107,34 +108,34 @@ func transferRow(t Transfer, rate float64, longest, width int) string {
 		{text: rateText(rate), rank: 2},
 	}
 	const indent, minName = "  ", 12
-	right := fit(parts, max(0, width-len(indent)-min(longest, minName)-2))
+	right := fitParts(parts, max(0, width-len(indent)-min(longest, minName)-2))
 	space := min(longest, max(0, width-len(indent)-2-len(right)))
 	return clip(fmt.Sprintf("%s%-*s  %s", indent, space, clip(printable.Text(t.Name), space), right), width)
 }
 
-// part is a piece of a row. Of the parts that do not fit, those of the highest rank go first.
+// part is a piece of a row. If a row does not fit, the parts with the highest rank are left out first.
 type part struct {
 	text string
-	rank int // 0 stays
+	rank int // 0 is never left out
 }
 
-// fit returns the parts that fit into width, in their order.
-func fit(parts []part, width int) string {
-	for most := len(parts); ; most-- {
+// fitParts joins the parts that fit into width, in order.
+func fitParts(parts []part, width int) string {
+	for maxRank := len(parts); ; maxRank-- {
 		var words []string
 		for _, p := range parts {
-			if p.text != "" && p.rank <= most {
+			if p.text != "" && p.rank <= maxRank {
 				words = append(words, p.text)
 			}
 		}
 		row := strings.Join(words, "  ")
-		if len(row) <= width || most == 0 {
+		if len(row) <= width || maxRank == 0 {
 			return clip(row, width)
 		}
 	}
 }
 
-// clip returns the first width bytes of s, with dots in place of the last ones if there are more.
+// clip shortens s to width bytes, and ends it in dots if something is cut off.
 func clip(s string, width int) string {
 	const dots = "..."
 	switch {
@@ -152,13 +153,13 @@ const (
 	maxBar = 24
 )
 
-// barText returns a bar of a width.
+// barText returns a bar with width characters between its brackets.
 func barText(done, total int64, width int) string {
 	n := width * percentOf(done, total) / 100
 	return "[" + strings.Repeat("#", n) + strings.Repeat(".", width-n) + "]"
 }
 
-// percentOf returns how much of total is done. Both may be of different moments.
+// percentOf returns the percentage of total that is done. The two may not be counted at the same moment.
 func percentOf(done, total int64) int {
 	return int(100 * (float64(min(max(done, 0), total)) / float64(total)))
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// at returns rows for the last of some snapshots, one second apart.
-func at(width, height int, snapshots ...Status) []string {
+// rowsAfter returns the rows for the last of several snapshots, which are one second apart.
+func rowsAfter(width, height int, snapshots ...Status) []string {
 	var l layout
 	var rows []string
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -38,7 +38,7 @@ func TestRowShowsBytesRateAndTimeLeft(t *testing.T) {
 		{4, "rea"},
 		{1, ""},
 	} {
-		got := at(c.width, 24, first, then)
+		got := rowsAfter(c.width, 24, first, then)
 		if len(got) != 1 || got[0] != c.want {
 			t.Errorf("%d columns: got %q, want %q", c.width, got, c.want)
 		}
@@ -46,11 +46,11 @@ func TestRowShowsBytesRateAndTimeLeft(t *testing.T) {
 }
 
 func TestUnknownTotalShowsCountAndRate(t *testing.T) {
-	got := at(80, 24, Status{What: "comparing"}, Status{What: "comparing", Items: 3, Bytes: 5 * mib, Moved: 5 * mib})
+	got := rowsAfter(80, 24, Status{What: "comparing"}, Status{What: "comparing", Items: 3, Bytes: 5 * mib, Moved: 5 * mib})
 	if want := "comparing 3  5.0 MiB  5.0 MiB/s"; got[0] != want {
 		t.Errorf("got %q, want %q", got[0], want)
 	}
-	got = at(80, 24, Status{What: "episodes", TotalItems: 40}, Status{What: "episodes", Items: 10, TotalItems: 40})
+	got = rowsAfter(80, 24, Status{What: "episodes", TotalItems: 40}, Status{What: "episodes", Items: 10, TotalItems: 40})
 	if want := "episodes 10/40  [######..................]  25%  3s left"; got[0] != want {
 		t.Errorf("got %q, want %q", got[0], want)
 	}
@@ -58,7 +58,7 @@ func TestUnknownTotalShowsCountAndRate(t *testing.T) {
 
 // A total that grows must not promise an early end: the slower of bytes and items counts.
 func TestGrowingTotalCountsItems(t *testing.T) {
-	got := at(100, 24,
+	got := rowsAfter(100, 24,
 		Status{What: "episodes", TotalItems: 100, TotalBytes: 20 * mib, Growing: true},
 		Status{What: "episodes", Items: 10, TotalItems: 100, Bytes: 10 * mib, TotalBytes: 20 * mib, Moved: 10 * mib, Growing: true})
 	if want := "episodes 10/100  [##......................]  10%  10 MiB/20 MiB  10 MiB/s  9s left"; got[0] != want {
@@ -77,7 +77,7 @@ func TestFourTransfersHaveRowsAndTheRestIsCounted(t *testing.T) {
 		transfer.Moved = 0
 		before.Transfers = append(before.Transfers, transfer)
 	}
-	got := strings.Join(at(80, 24, before, s), "\n")
+	got := strings.Join(rowsAfter(80, 24, before, s), "\n")
 	want := `episodes 0/9  [........................]  0%
   run-0  sending  1.0 MiB/4.0 MiB  1.0 MiB/s
   run-1  sending  1.0 MiB/4.0 MiB  1.0 MiB/s
@@ -87,7 +87,7 @@ func TestFourTransfersHaveRowsAndTheRestIsCounted(t *testing.T) {
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := at(80, 4, before, s); len(got) != 3 {
+	if got := rowsAfter(80, 4, before, s); len(got) != 3 {
 		t.Errorf("a terminal of 4 lines has %d rows, want 3", len(got))
 	}
 }
@@ -95,16 +95,16 @@ func TestFourTransfersHaveRowsAndTheRestIsCounted(t *testing.T) {
 // Counts of different moments, as an item is added while its directory is counted, must not end the command.
 func TestCountsMayExceedTheirTotals(t *testing.T) {
 	for done, want := range map[int64]string{5: "episodes 5/4  [########################]  100%", -1: "episodes -1/4  [........................]  0%"} {
-		if got := at(80, 24, Status{What: "episodes", Items: done, TotalItems: 4}); got[0] != want {
+		if got := rowsAfter(80, 24, Status{What: "episodes", Items: done, TotalItems: 4}); got[0] != want {
 			t.Errorf("got %q, want %q", got[0], want)
 		}
 	}
 }
 
 // The rest of what was begun earlier takes as long as what was done since.
-func TestTimeLeftIsOfWhatWasDoneSinceTheStart(t *testing.T) {
+func TestTimeLeftComesFromWhatWasDoneSinceTheStart(t *testing.T) {
 	then := Status{What: "episodes", Items: 60, TotalItems: 100}
-	got := at(80, 24, Status{What: "episodes", Items: 50, TotalItems: 100}, then)
+	got := rowsAfter(80, 24, Status{What: "episodes", Items: 50, TotalItems: 100}, then)
 	if !strings.HasSuffix(got[0], "  4s left") {
 		t.Errorf("got %q", got[0])
 	}
@@ -113,7 +113,7 @@ func TestTimeLeftIsOfWhatWasDoneSinceTheStart(t *testing.T) {
 	if got := l.rows(then, now.Add(minSpan/2), 80, 24); strings.Contains(got[0], "left") {
 		t.Errorf("too early: %q", got[0])
 	}
-	if got := divide(1<<62, 1e-6); got != 1000*24*time.Hour {
+	if got := timeFor(1<<62, 1e-6); got != 1000*24*time.Hour {
 		t.Errorf("an eternity: got %v", got)
 	}
 }
@@ -123,7 +123,7 @@ func TestHostileNameIsPrintableAndClipped(t *testing.T) {
 	for _, name := range []string{"esc\x1b[2J", "a\nb\rc", "\xff\u202e", strings.Repeat("x", 1000), strings.Repeat("\x1b", 1000)} {
 		s := Status{What: "episodes", TotalItems: 1, Transfers: []Transfer{{Name: name, State: "packing", Bytes: 5 * mib}}}
 		for _, width := range []int{1, 2, 3, 10, 20, 40, 80, 200} {
-			for _, row := range at(width, 24, s, s) {
+			for _, row := range rowsAfter(width, 24, s, s) {
 				if len(row) >= width && row != "" {
 					t.Errorf("%q at %d columns: %d bytes in %q", name, width, len(row), row)
 				}
@@ -135,7 +135,7 @@ func TestHostileNameIsPrintableAndClipped(t *testing.T) {
 	}
 }
 
-// The rate is of the last seconds, and what a resumed upload skips is not part of it.
+// The rate covers the last seconds, without what a resumed upload skips.
 func TestRateIsOfTheLastSeconds(t *testing.T) {
 	var m meter
 	now := time.Now()

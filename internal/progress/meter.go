@@ -2,7 +2,7 @@ package progress
 
 import "time"
 
-// A rate is the average over the last rateWindow, and unknown before minSpan.
+// A rate is the average over the last rateWindow. It is unknown until samples span minSpan.
 const (
 	rateWindow = 10 * time.Second
 	minSpan    = time.Second
@@ -18,7 +18,7 @@ type sample struct {
 	n  int64
 }
 
-// add records that the count is n. A smaller one than before begins again.
+// add records that the count is n. If it is smaller than before, measuring starts over.
 func (m *meter) add(now time.Time, n int64) {
 	if last := len(m.samples) - 1; last >= 0 && n < m.samples[last].n {
 		m.samples = m.samples[:0]

@@ -1,6 +1,6 @@
-// Package progress shows on a terminal how far a command is: one line for the whole, and one for
-// each of the first active transfers. A command polls nothing and waits for nothing: the [Display]
-// polls a snapshot a few times per second.
+// Package progress shows the progress of a command on a terminal: one line for the whole, and one for
+// each of the first active transfers. The command never waits for it: the [Display] polls a snapshot
+// a few times per second.
 //
 // Invariant: the rows of progress are the last lines on the terminal, and other lines are printed
 // whole above them. Without a terminal nothing is shown. Names are printable ASCII, and no row is
@@ -9,26 +9,26 @@ package progress
 
 import "sync/atomic"
 
-// Status is a snapshot of how far a command is. Zero totals are unknown.
+// Status is a snapshot of the progress of a command. A total of 0 is unknown.
 type Status struct {
 	What       string // what is counted, such as "reading archives"
-	Items      int64  // that are done
+	Items      int64  // done so far
 	TotalItems int64
-	Bytes      int64 // that are done
+	Bytes      int64 // done so far
 	TotalBytes int64
 	// Moved is the number of bytes that were read or sent since the start. Unlike Bytes, it
 	// does not jump when an interrupted upload resumes.
 	Moved int64
-	// Growing reports that TotalBytes has only a part of the items so far.
+	// Growing means that TotalBytes does not include all items yet.
 	Growing   bool
-	Transfers []Transfer // that are active, in the order of their starts
+	Transfers []Transfer // the active ones, in the order of their starts
 }
 
 // Transfer is a part of the work that has a row of its own.
 type Transfer struct {
 	Name  string
 	State string // such as "sending"
-	Bytes int64  // that are done
+	Bytes int64  // done so far
 	Size  int64  // 0 if unknown
 	Moved int64  // see [Status]
 }
@@ -47,7 +47,7 @@ func (c *Counter) SetItems(n int64) { c.items.Store(n) }
 // AddBytes counts n bytes that were read.
 func (c *Counter) AddBytes(n int) { c.bytes.Add(int64(n)) }
 
-// SetTotal sets what there is to do in total. 0 is unknown.
+// SetTotal sets the totals. 0 means unknown.
 func (c *Counter) SetTotal(items, bytes int64) {
 	c.totalItems.Store(items)
 	c.totalBytes.Store(bytes)

@@ -29,7 +29,7 @@ type Config struct {
 	// IdentityDir has the issuing CA, invitations, and what is known of hosts. Its default is
 	// that of [pki.IdentityDir]. Empty means that no host can join, and nothing is recorded.
 	IdentityDir config.Path `toml:"identity_dir"`
-	// LogFormat is that of the daemon.
+	// LogFormat is the format of the daemon's log.
 	LogFormat logging.Format `toml:"log_format"`
 	TLS       TLSConfig      `toml:"tls"`
 	Auth      AuthConfig     `toml:"auth"`

@@ -8,8 +8,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestConflictsAreRememberedForTheStatusPage: until the episode arrives under its second name. A repetition
-// of what is stored is none.
+// TestConflictsAreRememberedForTheStatusPage: until the episode arrives under its second name. Sending the
+// stored archive again is not a conflict.
 func TestConflictsAreRememberedForTheStatusPage(t *testing.T) {
 	l := newLab(t, nil)
 	k, content, other := key("h", "run-7"), fixture.Noise(100, 1), fixture.Noise(100, 2)

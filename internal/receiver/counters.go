@@ -39,7 +39,7 @@ func (r *Receiver) newCounters() *counters {
 		}),
 	}
 	for _, kind := range wire.RequestKinds() {
-		c.requests.WithLabelValues(kind, "ok") // from 0 on, so that the first one is a rate
+		c.requests.WithLabelValues(kind, "ok") // starts at 0, so that the first request shows in a rate
 	}
 	c.all = []prometheus.Collector{
 		c.requests, c.stored, c.storedBytes, c.commits,

@@ -53,7 +53,7 @@ func conflictError(stored digest.Digest) error {
 
 // findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
-// has a row. It takes the lock of the key for all of that. A conflict is remembered for the
+// has a row. It takes the lock of the key for all of that. It records conflicts for the
 // status page.
 func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	found, err := r.lookUpStored(ctx, u)

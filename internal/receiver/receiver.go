@@ -267,10 +267,10 @@ func (r *Receiver) HostExpiries() map[episode.Name]time.Time {
 	return expiries
 }
 
-// Conflicts returns the episodes that were refused lately because their name is taken, the last one first.
+// Conflicts returns the episodes that were refused recently because their name is taken, newest first.
 func (r *Receiver) Conflicts() []activity.Conflict { return r.conflicts.List() }
 
-// Ready returns why an upload would be refused now, whoever sends it, or nil.
+// Ready returns why the receiver currently refuses uploads from all hosts, or nil if it accepts them.
 func (r *Receiver) Ready(context.Context) error {
 	if cause := context.Cause(r.baseCtx); cause != nil {
 		return cause

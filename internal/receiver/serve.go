@@ -216,7 +216,7 @@ func (h *handshakeLog) Write(p []byte) (int, error) {
 const proxyMode = 0o660
 
 // ListenProxy opens the socket for a proxy, or returns nil if none is configured. The lock of the data
-// directory keeps other receivers from it.
+// directory prevents two receivers from using one socket.
 func (r *Receiver) ListenProxy() (net.Listener, error) {
 	if r.cfg.Proxy.Socket == "" {
 		return nil, nil

@@ -148,8 +148,8 @@ func (r *revocations) signerOf(cert *x509.Certificate) int {
 	return slices.IndexFunc(r.cas, func(ca revocationCA) bool { return cert.CheckSignatureFrom(ca.cert) == nil })
 }
 
-// has reports whether the list of the CA that signed a certificate has it. Few lists have the serial
-// number, and only then the signature must be verified.
+// has reports whether the list of the CA that signed a certificate has it. Verifying a signature is slow,
+// so it does that only if the list has the serial number.
 func (r *revocations) has(cert *x509.Certificate) bool {
 	return slices.ContainsFunc(r.cas, func(ca revocationCA) bool {
 		return isRevoked(ca.list, cert.SerialNumber) && cert.CheckSignatureFrom(ca.cert) == nil

@@ -33,8 +33,8 @@ func CheckManual(t *testing.T, root *cobra.Command, example string) map[string]s
 		if missing != nil {
 			continue
 		}
-		if said, err := exec.Command(groff, "-man", "-ww", "-z", "-Tutf8", path).CombinedOutput(); err != nil || len(said) > 0 {
-			t.Errorf("%s: %v: %s", e.Name(), err, said)
+		if output, err := exec.Command(groff, "-man", "-ww", "-z", "-Tutf8", path).CombinedOutput(); err != nil || len(output) > 0 {
+			t.Errorf("%s: %v: %s", e.Name(), err, output)
 		}
 	}
 	return pages

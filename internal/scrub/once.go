@@ -21,7 +21,7 @@ type Options struct {
 	Quarantine bool
 	Found      func(Finding)
 	Progress   func(bytes int) // unless nil, is called with the number of bytes of each read
-	// Checked, unless nil, is called now and then with the number of archives verified so far.
+	// Checked, unless nil, is called repeatedly with the number of archives verified so far.
 	Checked func(archives int64)
 	// Total, unless nil, is called during the pass, once the archives to verify are counted.
 	Total func(archives, bytes int64)
@@ -67,9 +67,9 @@ func RunOnce(ctx context.Context, data *durable.Dir, indexFile string, o Options
 	return p.progress, err
 }
 
-// countWork counts beside the pass what it verifies: stating the files of a large store takes a
-// while, but only a fraction of the time to read them. stop must be called before the store is
-// closed.
+// countWork counts what the pass verifies while the pass runs: a stat of each file of a large store
+// takes a while, but only a fraction of the time to read them. stop must be called before the store
+// is closed.
 func (p *scrubPass) countWork(ctx context.Context, total func(archives, bytes int64)) (stop func()) {
 	if total == nil {
 		return func() {}
@@ -79,7 +79,7 @@ func (p *scrubPass) countWork(ctx context.Context, total func(archives, bytes in
 	go func() {
 		defer close(ended)
 		if archives, bytes, err := p.measureWork(ctx); err == nil {
-			total(archives, bytes) // without it, the rate is shown alone
+			total(archives, bytes) // without a total, only the rate is shown
 		}
 	}()
 	return func() { cancel(); <-ended }

@@ -88,7 +88,7 @@ func TestScrubSkipsWhatWasVerifiedRecently(t *testing.T) {
 	}
 }
 
-// What is counted beside the pass is what the pass reads.
+// The total that is counted during the pass matches what the pass reads.
 func TestTotalIsWhatThePassReads(t *testing.T) {
 	s, data, _ := newIndexedStore(t, "a", "b", "c")
 	v := scrub.Verifier{Store: s.Reader}

@@ -41,8 +41,8 @@ type PruneOptions struct {
 	Rate      int64       // bytes of files read per second, to compare them; 0 is unlimited
 	Holder    string      // the text that the next process that wants to delete reads
 	OnRead    func(n int) // unless nil, is called with each number of bytes read, if Rate is 0
-	// OnTotal, unless nil, is called with the number of episodes that the policy selects, if only
-	// their age counts: otherwise it depends on the space that each of them frees.
+	// OnTotal, unless nil, is called with the number of episodes that the policy selects, if it
+	// depends only on their age. Otherwise it is unknown how much space each deletion frees.
 	OnTotal func(episodes int)
 	// MinUnchanged is for how long no file of an episode must have changed before it is
 	// deleted; zero is 3 s.

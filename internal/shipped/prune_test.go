@@ -208,13 +208,13 @@ func TestTheNoteOfAnIncompleteEpisodeStays(t *testing.T) {
 	}
 }
 
-// What is announced for the display is how many results follow.
+// The announced total is the number of results that follow.
 func TestTotalIsTheNumberOfResults(t *testing.T) {
 	l := newLab(t)
 	l.setMaxAge("24h")
 	for i, name := range []episode.Name{"run-1", "run-2", "run-3"} {
 		l.finishEpisode(name)
-		l.deliver(name, time.Duration(50-i*22)*time.Hour) // run-3 is of today
+		l.deliver(name, time.Duration(50-i*22)*time.Hour) // run-3 is from today
 	}
 	verified, pruned := 0, 0
 	l.verify(shipped.VerifyOptions{OnTotal: func(n int) { verified = n }})

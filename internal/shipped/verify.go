@@ -30,8 +30,8 @@ type VerifyOptions struct {
 	Deep bool
 	// OnRead, unless nil, is called with each number of bytes that are read of episodes.
 	OnRead func(n int)
-	// OnTotal, unless nil, is called at the beginning with the number of entries in the
-	// shipped directory, which is the number of results unless others work beside this.
+	// OnTotal, unless nil, is called at the beginning with the number of entries in the shipped
+	// directory. That is the number of results, unless other processes change the directory.
 	OnTotal func(entries int)
 	// OnResult is called with each episode.
 	OnResult func(VerifyResult) error

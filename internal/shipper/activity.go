@@ -9,37 +9,37 @@ import (
 	"cis490/internal/episode"
 )
 
-// Activity is what a shipper does at one moment.
+// Activity is what a shipper is doing at one moment.
 type Activity struct {
 	Tally Tally
-	// SentBytes is the size of the archives that were delivered since the start, and of the parts
-	// sent of others. PackedBytes is the size of those archives, and of the packed ones that are
-	// queued: it grows while episodes are packed.
+	// SentBytes is the size of the archives that were delivered since the start, plus what was sent
+	// of others. PackedBytes is the size of those archives, plus the packed ones that are queued: it
+	// grows while episodes are packed.
 	SentBytes, PackedBytes int64
 	// ReadBytes is the number of bytes that were read to be sent. Unlike SentBytes, it does not
 	// jump when an upload resumes.
 	ReadBytes int64
-	// AllPacked reports that no scanned episode has yet to be packed.
+	// AllPacked means that no scanned episode is left to pack.
 	AllPacked bool
-	// Transfers are what the workers do, in the order of their starts.
+	// Transfers are the episodes that workers process, in the order of their starts.
 	Transfers []Transfer
 }
 
-// Transfer is an episode with a worker.
+// Transfer is an episode that a worker processes.
 type Transfer struct {
 	Episode   episode.Name
 	Stage     Stage // Pack or Send
-	Bytes     int64 // of the archive: that are written, or sent
+	Bytes     int64 // of the archive that are written, or sent
 	Size      int64 // of the archive; 0 while it is packed
 	Moved     int64 // bytes that were written, or read to be sent
 	startedAt time.Time
 	delivered bool
 }
 
-// Activity returns what the shipper does now. It may be called at any time, and the work does not
-// wait for it.
+// Activity returns what the shipper is doing now. It may be called at any time, and does not delay the
+// work.
 func (s *Shipper) Activity() Activity {
-	a := Activity{Tally: s.Tally(), Transfers: s.work.list(), ReadBytes: s.readBytes.Load()}
+	a := Activity{Tally: s.Tally(), Transfers: s.work.listTransfers(), ReadBytes: s.readBytes.Load()}
 	a.SentBytes = s.outcomes.deliveredBytes.Load()
 	a.PackedBytes = a.SentBytes + s.toSendBytes.Load()
 	a.AllPacked = int64(a.Tally.Scanned-a.Tally.ResultCount()) <= s.toSendCount.Load()
@@ -51,12 +51,12 @@ func (s *Shipper) Activity() Activity {
 			a.SentBytes += t.Bytes
 		}
 	}
-	a.SentBytes = min(a.SentBytes, a.PackedBytes) // they are not of the same moment
+	a.SentBytes = min(a.SentBytes, a.PackedBytes) // the two are not read at the same moment
 	return a
 }
 
-// list returns the work of all workers.
-func (t *workTracker) list() []Transfer {
+// listTransfers returns the work of all workers.
+func (t *workTracker) listTransfers() []Transfer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := make([]Transfer, 0, len(t.active))
@@ -69,7 +69,7 @@ func (t *workTracker) list() []Transfer {
 	return all
 }
 
-// countToSend counts an archive that is queued (1), or no longer queued or being sent (-1).
+// countToSend adds (1) or removes (-1) an archive that is queued or being sent.
 func (s *Shipper) countToSend(sign int64, c candidate) {
 	s.toSendCount.Add(sign)
 	s.toSendBytes.Add(sign * c.size)

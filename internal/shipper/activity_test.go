@@ -10,7 +10,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// What a pass shows of itself: the episodes with a worker, and their bytes.
+// The activity of a pass has the episodes that workers process, and their bytes.
 func TestActivityShowsTransfersAndBytes(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Packers, l.cfg.Senders = 1, 2
@@ -48,7 +48,7 @@ func TestActivityShowsTransfersAndBytes(t *testing.T) {
 	}
 }
 
-// What is not sent now does not stay in the totals.
+// Episodes that are not sent in this pass do not stay in the totals.
 func TestActivityForgetsWhatIsNotSent(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Senders = 1 // the others wait in the queue, from which they are dropped
@@ -66,7 +66,7 @@ func TestActivityForgetsWhatIsNotSent(t *testing.T) {
 	}
 }
 
-// The daemon never asks; what it pays for the answer is this, per 64 KiB that are sent.
+// A daemon never calls Activity. This is what recording costs it, per 64 KiB that are sent.
 func BenchmarkRecordingOfASentPiece(b *testing.B) {
 	record := shipper.RecordPiece()
 	for b.Loop() {

@@ -63,7 +63,7 @@ type Config struct {
 	// MetricsFile is where a single pass writes metrics, for the textfile collector of node_exporter.
 	// Empty disables it.
 	MetricsFile config.Path `toml:"metrics_file"`
-	// LogFormat is that of the daemon and of the commands.
+	// LogFormat is the format of the logs of the daemon and of the commands.
 	LogFormat logging.Format `toml:"log_format"`
 	Admin     admin.Config   `toml:"admin"`
 }
@@ -214,7 +214,7 @@ func (c Config) validate() []error {
 		errs = append(errs, config.InvalidValue("limits", "must be above 0"))
 	}
 	if c.MetricsFile != "" && filepath.Ext(string(c.MetricsFile)) != ".prom" {
-		errs = append(errs, config.InvalidValue("metrics_file", "must end in .prom: node_exporter reads no other files, and this one is replaced"))
+		errs = append(errs, config.InvalidValue("metrics_file", "must end in .prom: node_exporter reads only such files, and the shipper replaces the file"))
 	}
 	return append(errs, c.Admin.Validate()...)
 }

@@ -170,7 +170,7 @@ func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, res
 // ReportUnshippable reports an entry that cannot even be held.
 func (s *Shipper) ReportUnshippable(err error) { (&dispatcher{Shipper: s}).reportUnshippable(err) }
 
-// RecordPiece returns what each read of an archive that is sent costs beside the reading.
+// RecordPiece returns a function that records n bytes, as each read of an archive that is sent does.
 func RecordPiece() func(n int) {
 	s, w, position := &Shipper{}, (&workTracker{}).startWork("run-1", Send), int64(0)
 	return func(n int) {

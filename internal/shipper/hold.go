@@ -41,7 +41,7 @@ func (d *dispatcher) holdEpisode(r workResult, reason outbox.Reason, now time.Ti
 		d.held++
 	}
 	d.scheduleHeldRetry(r, reason, now)
-	if known { // it was tried again
+	if known { // this was another attempt
 		d.outcomes.failed.Add(1)
 	} else {
 		d.outcomes.held.Add(1)

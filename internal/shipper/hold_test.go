@@ -19,7 +19,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestOutcomesCountAttemptsAndNotScans: a held episode is found by every scan, for as long as it is held.
+// TestOutcomesCountAttemptsAndNotScans: every scan finds a held episode again.
 func TestOutcomesCountAttemptsAndNotScans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t)

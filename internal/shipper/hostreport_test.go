@@ -107,7 +107,7 @@ func TestChangesAreSignalled(t *testing.T) {
 	})
 }
 
-// TestReasonsOfReportsAreInTheProtocol: a reason that the protocol does not have counts as another.
+// TestReasonsOfReportsAreInTheProtocol: a reason that the protocol does not have would count as "other".
 func TestReasonsOfReportsAreInTheProtocol(t *testing.T) {
 	listed := wire.Report{}.HeldByReason()
 	for _, reason := range []outbox.Reason{outbox.Unpackable, outbox.Refused, outbox.Conflict, outbox.Changed, outbox.Stuck, outbox.Unreadable} {

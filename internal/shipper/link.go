@@ -59,14 +59,14 @@ type receiverLink struct {
 	hint      string // what to do about err
 }
 
-// LinkStatus is what a running shipper knows of the receiver.
+// LinkStatus is what a running shipper knows about the receiver.
 type LinkStatus struct {
 	Up         bool      // uploads are sent
 	AnsweredAt time.Time // when the receiver last accepted something; zero if it has not
 	Err        error     // why it is not up
 }
 
-// LinkStatus returns what the shipper knows of the receiver now.
+// LinkStatus returns what the shipper now knows about the receiver.
 func (s *Shipper) LinkStatus() LinkStatus {
 	if l := s.link.Load(); l != nil {
 		return *l
@@ -74,7 +74,7 @@ func (s *Shipper) LinkStatus() LinkStatus {
 	return LinkStatus{}
 }
 
-// publishLink makes the link known to other goroutines.
+// publishLink publishes the state of the link to other goroutines.
 func (d *dispatcher) publishLink() {
 	l := LinkStatus{Up: d.link.state == linkUp, AnsweredAt: d.link.heardAt, Err: d.link.err}
 	if known := d.Shipper.link.Load(); known == nil || *known != l {

@@ -24,12 +24,12 @@ var (
 var errLarge = errors.New("is large")
 
 // packEpisode packs a finished episode into the outbox, once, and returns the size of the archive.
-// It commits the archive only if the tree was the same before and after. It calls wrote with the
-// number of bytes of each write and of all, and packed before it waits for the disk.
+// It commits the archive only if the tree was the same before and after. It calls onWrite after
+// each write with its size and that of all writes, and packed before it waits for the disk.
 //
 // An episode that turns out to be large is not packed: its size and errLarge are returned. For one
 // that has changed too recently the error is a [*settling.UnsettledError].
-func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidate, wrote func(n int, total int64), packed func()) (int64, error) {
+func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidate, onWrite func(n int, total int64), packed func()) (int64, error) {
 	start, name := time.Now(), c.name
 	if err := s.dirs.CheckPaths(); err != nil {
 		return 0, err
@@ -51,7 +51,7 @@ func (s *Shipper) packEpisode(ctx context.Context, p *archive.Packer, c candidat
 		return 0, err
 	}
 	stream := s.startStreaming(ctx, name, draft, before)
-	sealed, size, err := s.writeArchive(ctx, p, tree, before, &spaceLimitedWriter{draft: draft, wrote: wrote, stream: stream})
+	sealed, size, err := s.writeArchive(ctx, p, tree, before, &spaceLimitedWriter{draft: draft, onWrite: onWrite, stream: stream})
 	if stream.stopSending(); err != nil {
 		stream.discardUpload(ctx)
 	}
@@ -108,7 +108,7 @@ type spaceLimitedWriter struct {
 	maxOutbox  int64
 	written    int64                    // bytes
 	untilCheck int64                    // bytes until the free space is checked again
-	wrote      func(n int, total int64) // is called after each write
+	onWrite    func(n int, total int64) // is called after each write
 	stream     *streamingUpload         // or nil
 }
 
@@ -132,7 +132,7 @@ func (w *spaceLimitedWriter) Write(p []byte) (int, error) {
 	w.untilCheck -= int64(len(p))
 	w.written += int64(len(p))
 	n, err := w.draft.Write(p)
-	w.wrote(n, w.written)
+	w.onWrite(n, w.written)
 	w.stream.addPacked(n)
 	return n, err
 }

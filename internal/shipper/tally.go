@@ -46,8 +46,8 @@ func (s *Shipper) Tally() Tally {
 	return s.tally.tally
 }
 
-// Outcomes counts how attempts with an episode have ended since the start. Unlike a [Tally], which has a
-// result of each scanned episode, it does not count an episode that is not tried.
+// Outcomes counts the results of attempts with episodes since the start. Unlike a [Tally], which has a
+// result for each scanned episode, it does not count episodes that were not tried.
 type Outcomes struct {
 	Shipped, AlreadyPresent, Failed, Held int64
 	DeliveredBytes                        int64 // of archives with a receipt

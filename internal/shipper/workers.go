@@ -89,7 +89,7 @@ func sendOrDone[T any](ctx context.Context, to chan<- T, v T) bool {
 // not answer the upload, and does not answer the query about it.
 const stuckAfter = 20 * time.Minute
 
-// work is what a worker does with one episode.
+// work is the processing of one episode by a worker.
 type work struct {
 	name      episode.Name
 	stage     Stage
@@ -99,27 +99,27 @@ type work struct {
 	size         atomic.Int64 // of the archive; 0 while it is unknown
 	position     atomic.Int64 // bytes of the archive that are written or sent
 	moved        atomic.Int64 // bytes that were written or read to be sent, repetitions included
-	delivered    atomic.Bool  // what was sent is counted in the outcomes
+	delivered    atomic.Bool  // the receiver has confirmed the archive
 }
 
-// beat records progress. A worker without any is stuck.
+// beat records progress. A worker that makes none for stuckAfter is stuck.
 func (w *work) beat() { w.lastProgress.Store(int64(time.Since(w.startedAt))) }
 
-// advance records that n bytes of the archive were processed, which end at a position.
+// advance records that n bytes of the archive, which end at position, were processed.
 func (w *work) advance(n int, position int64) {
 	w.moved.Add(int64(n))
-	if position > w.position.Load() { // a request that is repeated begins before it
+	if position > w.position.Load() { // a repeated request starts at an earlier position
 		w.position.Store(position)
 	}
 }
 
-// recordWrite records a write to an archive of total bytes.
+// recordWrite records a write of n bytes to an archive, which now has total bytes.
 func (w *work) recordWrite(n int, total int64) {
 	w.beat()
 	w.advance(n, total)
 }
 
-// workTracker has the work of all workers.
+// workTracker tracks the work of all workers.
 type workTracker struct {
 	mu     sync.Mutex
 	active map[*work]struct{} // guarded by mu

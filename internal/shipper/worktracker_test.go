@@ -43,7 +43,7 @@ func TestTransfersAreInTheOrderOfTheirStarts(t *testing.T) {
 		work.startWork("a", Send)
 		time.Sleep(time.Second)
 		work.startWork("0", Pack)
-		if list := work.list(); list[0].Episode != "a" || list[1].Episode != "b" || list[2].Episode != "0" {
+		if list := work.listTransfers(); list[0].Episode != "a" || list[1].Episode != "b" || list[2].Episode != "0" {
 			t.Errorf("got %v", list)
 		}
 	})

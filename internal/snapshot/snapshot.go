@@ -1,7 +1,7 @@
-// Package snapshot shares the readings of a state among those that ask for it: scrapes of metrics, and
-// viewers of a page.
+// Package snapshot shares the readings of a state among all requests for it: scrapes of metrics, and
+// views of a page.
 //
-// Invariant: however many ask, and however often, reading takes at most a twentieth of the time.
+// Invariant: reading takes at most a twentieth of the time, whatever the number of requests.
 package snapshot
 
 import (
@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// MinAge is for how long at least a reading is the latest one.
+// MinAge is the minimum time for which a reading is reused.
 const MinAge = time.Second
 
-// readShare says that reading takes at most this part of the time.
+// readShare limits reading to this part of the time: one in 20.
 const readShare = 20
 
 // Shared is the latest reading of a state. Its zero value has none. It is safe for concurrent use.
 type Shared[T any] struct {
-	mu    sync.Mutex
-	last  T         // guarded by mu
-	fresh time.Time // guarded by mu; until then last is returned
+	mu         sync.Mutex
+	last       T         // guarded by mu
+	freshUntil time.Time // guarded by mu; until then last is returned
 }
 
-// Latest returns the last reading, or calls read for another one if it is time for that. Whoever asks
-// meanwhile waits for it.
+// Latest returns the last reading while it is fresh, and then calls read for a new one. Concurrent calls
+// wait for that.
 func (s *Shared[T]) Latest(read func() T) T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	begun := time.Now() // its monotonic part counts: no change of the clock matters
-	if begun.Before(s.fresh) {
+	begun := time.Now() // monotonic, so changes of the clock do not matter
+	if begun.Before(s.freshUntil) {
 		return s.last
 	}
 	s.last = read()
-	s.fresh = time.Now().Add(max(MinAge, readShare*time.Since(begun)))
+	s.freshUntil = time.Now().Add(max(MinAge, readShare*time.Since(begun)))
 	return s.last
 }

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/snapshot"
 )
 
-// TestManyViewersShareOneReading: at one moment, and one after the other.
+// TestManyViewersShareOneReading: at the same time, and one after the other.
 func TestManyViewersShareOneReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var shared snapshot.Shared[int]

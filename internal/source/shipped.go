@@ -55,7 +55,7 @@ func (s *Source) AllRetired() iter.Seq2[Retired, error] {
 	}
 }
 
-// CountRetiredDirs returns how many directories the shipped directory has. It opens none of them.
+// CountRetiredDirs returns the number of directories in the shipped directory, without opening them.
 func (s *Source) CountRetiredDirs() (int, error) {
 	n := 0
 	for e, err := range s.shipped.Names() {

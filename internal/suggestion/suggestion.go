@@ -1,6 +1,6 @@
 // Package suggestion finds what a user likely meant by a name that does not exist.
 //
-// Invariant: the time for it is bounded, however long the name is: it may be from an untrusted file.
+// Invariant: the time is bounded, whatever the length of the name, which may be from an untrusted file.
 package suggestion
 
 import (
@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// maxLength bounds the names that are compared, in bytes. A longer one differs entirely.
+// maxLength is the maximum length of a name, in bytes. A longer one counts as entirely different.
 const maxLength = 128
 
 // maxNames is the maximum number of suggestions.
 const maxNames = 3
 
-// Of returns the known names that word likely stands for, the nearest first: those that differ in
-// case, or in as little as one letter in four. In short names one letter may differ: lab-02 is
-// not a misspelled lab-10.
+// Of returns the known names that were likely meant by word, the nearest first. They may differ from
+// it in case and in one letter in four, and short names in one letter: lab-02 is not a misspelled
+// lab-10.
 func Of(word string, known []string) []string {
 	type candidate struct {
 		name     string
@@ -40,7 +40,7 @@ func Of(word string, known []string) []string {
 	return names
 }
 
-// Question returns "did you mean A, B or C?" with the names that word likely stands for, or "".
+// Question returns "did you mean A, B or C?" with the names that were likely meant by word, or "".
 func Question(word string, known []string) string {
 	names := Of(word, known)
 	switch n := len(names); n {

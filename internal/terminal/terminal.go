@@ -1,4 +1,4 @@
-// Package terminal colours words of state for people at a terminal.
+// Package terminal colours status words for people at a terminal.
 //
 // Invariant: a colour only repeats what a word says, and anything but a terminal gets the plain
 // text. Only constants of this package are control sequences: untrusted text must be escaped (see
@@ -25,7 +25,7 @@ const (
 	Faint       // seldom of interest
 )
 
-// sequences are those of ECMA-48 that begin a colour.
+// sequences are the control sequences of ECMA-48 that begin a colour.
 var sequences = [...]string{Good: "\x1b[32m", Fair: "\x1b[33m", Bad: "\x1b[31m", Faint: "\x1b[2m"}
 
 const reset = "\x1b[0m"
@@ -34,8 +34,8 @@ const reset = "\x1b[0m"
 type Painter struct{ on bool }
 
 // NewPainter returns a painter for what is written to w. It colours if w is a terminal and the
-// environment does not object: NO_COLOR (see no-color.org) is empty, and TERM names a terminal that
-// is not "dumb".
+// environment allows it: NO_COLOR (see no-color.org) is empty, and TERM names a terminal that is not
+// "dumb".
 func NewPainter(w io.Writer) Painter {
 	kind := os.Getenv("TERM")
 	return Painter{on: IsTerminal(w) && os.Getenv("NO_COLOR") == "" && kind != "" && kind != "dumb"}
@@ -48,7 +48,7 @@ func IsTerminal(w io.Writer) bool {
 }
 
 // Paint returns text in a colour. In a table only the last cell of a row may be painted before the
-// columns are aligned, because a colour counts as text there.
+// columns are aligned, because control sequences count towards the width of a column.
 func (p Painter) Paint(text string, c Color) string {
 	if !p.on || c == Plain || text == "" {
 		return text
@@ -57,7 +57,7 @@ func (p Painter) Paint(text string, c Color) string {
 }
 
 // PaintFirstWords colours the first word of each line of an aligned table, if colors has it. The
-// first words must not be untrusted.
+// first words must be trusted.
 func (p Painter) PaintFirstWords(table string, colors map[string]Color) string {
 	if !p.on {
 		return table

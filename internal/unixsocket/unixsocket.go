@@ -1,4 +1,4 @@
-// Package unixsocket opens Unix sockets of a daemon, for programs on the same machine.
+// Package unixsocket opens the Unix sockets on which a daemon serves programs on the same machine.
 package unixsocket
 
 import (
@@ -50,7 +50,7 @@ func Listen(path string, mode fs.FileMode) (net.Listener, error) {
 	return ln, nil
 }
 
-// isInUse reports whether a process listens on a socket. One that does not answer at once is in use.
+// isInUse reports whether a process listens on a socket. One that does not answer in time is in use.
 func isInUse(path string) bool {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {

@@ -97,8 +97,8 @@ func (r Report) HeldTotal() (n int64) {
 // heldReasons are the reasons of holds that shippers report.
 var heldReasons = []string{"unfit", "refused", "conflict", "changed", "stuck", "unreadable", "invalid", "other"}
 
-// HeldByReason returns how many episodes are held by each reason. Reasons that no shipper reports
-// count as "other", so that a host cannot make up any number of them.
+// HeldByReason returns the number of held episodes for each reason. Reasons that no shipper reports
+// count as "other", so that a host cannot invent an unlimited number of them.
 func (r Report) HeldByReason() map[string]int64 {
 	held := make(map[string]int64)
 	for _, reason := range heldReasons {

@@ -151,7 +151,7 @@ func FuzzParseReport(f *testing.F) {
 	})
 }
 
-// TestReasonsOfHoldsAreFew: each reason is a time series for ever in a monitoring system.
+// TestReasonsOfHoldsAreFew: a monitoring system keeps a time series for each reason forever.
 func TestReasonsOfHoldsAreFew(t *testing.T) {
 	r := wire.Report{Held: map[string]int64{"conflict": 2, "made-up": 3, "another": 4, "other": 1}}
 	got := r.HeldByReason()

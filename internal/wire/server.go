@@ -84,8 +84,8 @@ type Handler struct {
 	Authority Authority
 	// Reports keeps what hosts report. It is nil if the receiver keeps no reports.
 	Reports Reports
-	// Observe, unless nil, is told the kind of each request and its result, for metrics: "ok", "canceled" if
-	// the sender disconnected, or the [Code] of the problem. Both are from closed lists.
+	// Observe, unless nil, is called with the kind of each request and its result, for metrics: "ok",
+	// "canceled" if the sender disconnected, or the [Code] of the problem. Both are from closed lists.
 	Observe     func(kind, result string)
 	StallLimits StallLimits
 	Limits      Limits
@@ -142,12 +142,12 @@ const (
 	kindOther     = "other"
 )
 
-// RequestKinds returns what [Handler.Observe] is told as the kind of a request.
+// RequestKinds returns the kinds of requests with which [Handler.Observe] is called.
 func RequestKinds() []string {
 	return []string{kindPing, kindInventory, kindRenew, kindReport, kindCAs, kindUpload, kindEpisode, kindOther}
 }
 
-// kindOf returns what a request is for.
+// kindOf returns the kind of a request by its path.
 func kindOf(path string) string {
 	switch {
 	case path == pingPath:

@@ -40,7 +40,7 @@ func graphs(o options, b book) error {
 		fmt.Fprintf(&out, "### %s\n\n![graph](%s)\n\n%s", g.chart.title, g.file, g.table)
 	}
 	if len(b["fleet"].Rows) > 0 {
-		fmt.Fprintf(&out, "### A fleet on which nothing happens\n\n%s", b.table("fleet", "hosts", figures("wall s", wall), figures("receiver CPU s", serverCPU), figures("receiver MiB", serverMiB)))
+		fmt.Fprintf(&out, "### An idle fleet\n\n%s", b.table("fleet", "hosts", figures("wall s", wall), figures("receiver CPU s", serverCPU), figures("receiver MiB", serverMiB)))
 	}
 	if _, err := os.Stdout.Write(out.Bytes()); err != nil || page == "" {
 		return err

@@ -196,8 +196,8 @@ func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 	return r, err
 }
 
-// fleet is a receiver with n hosts on which nothing happens: their daemons ping and report. Wall is how
-// long they were measured.
+// fleet measures a receiver with n idle hosts, whose daemons only ping and report. Wall is the length of the
+// measurement.
 func (l *lab) fleet(ctx context.Context, n int, span time.Duration) (r row, err error) {
 	if err := l.fresh(); err != nil {
 		return row{}, err
