@@ -42,9 +42,9 @@ var importRules = map[string]importRule{
 	"internal/device":     {"", "answers for an open file, whoever opened it"},
 	"internal/systemd":    {"printable", "talks to the service manager for any program"},
 	"internal/logging":    {"printable terminal", "writes one line for one event, whoever logs it"},
-	"internal/progress":   {"printable", "shows a snapshot on a terminal, whatever makes progress"},
-	"internal/suggestion": {"", "compares names, whatever they name"},
-	"internal/terminal":   {"", "colours words for people, whichever program prints them"},
+	"internal/progress":   {"printable", "shows the progress of any command on a terminal"},
+	"internal/suggestion": {"", "compares names of any kind"},
+	"internal/terminal":   {"", "colours words of any program for people"},
 	// One layer up: it hands over files that durable created.
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
@@ -75,7 +75,7 @@ var importRules = map[string]importRule{
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
-	"internal/snapshot": {"", "shares readings, whatever is read"},
+	"internal/snapshot": {"", "shares readings of any state"},
 	"internal/metrics":  {"wire", "turns any facts into metrics; both programs serve those of a report"},
 	"internal/admin":    {"config printable unixsocket", "serves metrics, health and pages of any daemon, which passes them in"},
 	"internal/activity": {"episode index", "recent events at a receiver, for people: it judges nothing"},

@@ -90,13 +90,13 @@ func findIssued(c *cobra.Command, _ []string, _ string) []string {
 	if len(records) > maxCompletedCertificates {
 		return nil
 	}
-	list, _ := revocation.ListIssued(dir, time.Now(), recordsFor(dir)) // it has what can be read
+	list, _ := revocation.ListIssued(dir, time.Now(), recordsFor(dir)) // an incomplete list is enough
 	return namesOf(list, func(i pki.Issued) episode.Name { return i.Host })
 }
 
 // invitedHosts returns the hosts with an open invitation.
 func invitedHosts(identity string) []string {
-	list, _ := invite.List(identity) // it has what can be read
+	list, _ := invite.List(identity) // an incomplete list is enough
 	list = slices.DeleteFunc(list, func(i invite.Invitation) bool { return i.State(time.Now()) != invite.Open })
 	return namesOf(list, func(i invite.Invitation) episode.Name { return i.Host })
 }

@@ -39,7 +39,7 @@ type Proxy struct {
 	burnt    func()
 }
 
-// NewProxy returns a proxy that refuses connections until it is told where they lead. It ends with the
+// NewProxy returns a proxy that refuses connections until Forward is called. It ends with the
 // test.
 func NewProxy(t testing.TB) *Proxy {
 	t.Helper()
