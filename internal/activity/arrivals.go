@@ -28,6 +28,7 @@ type Arrivals struct {
 	total  days
 	recent []Arrival
 	hosts  map[episode.Name]*hostArrivals
+	pruned int64 // the day on which hosts without arrivals were removed
 }
 
 type hostArrivals struct {
@@ -102,7 +103,8 @@ func (a *Arrivals) addRow(row index.Row, now time.Time, add func([]Arrival, Arri
 	}
 	a.total.add(day, row.Size)
 	h := a.hosts[row.Key.Host]
-	if h == nil && len(a.hosts) == maxHosts {
+	if h == nil && len(a.hosts) == maxHosts && a.pruned != today { // only the next day makes more of them removable
+		a.pruned = today
 		maps.DeleteFunc(a.hosts, func(_ episode.Name, h *hostArrivals) bool {
 			counts := h.days.lastCounts(today)
 			return Sum(counts[:]) == Count{}
