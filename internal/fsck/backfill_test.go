@@ -390,12 +390,12 @@ func peakHeap(do func(sample func(int))) uint64 {
 
 func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 50 MB")
+		t.Skip("writes 12 MB")
 	}
 	l := newLab(t, fixture.MemoryDir(t))
 	l.put(indextest.Key("lab-01", "ep-1"), l.pack("ep-1", "a"))
 	var b []byte
-	for i := range 200_000 {
+	for i := range 50_000 {
 		b = indextest.Row(i).Append(b)
 	}
 	fixture.Must(t, os.WriteFile(filepath.Join(l.data, indextest.IndexName), b, 0o644))
@@ -409,15 +409,15 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 		n := 0
 		opts.Deep = true
 		r, err := fsck.Verify(t.Context(), opts, func(fsck.Finding) {
-			if n++; n%50_000 == 0 {
+			if n++; n%10_000 == 0 {
 				sample(0)
 			}
 		})
-		if err != nil || n != 200_000 || r.Rows != 200_001 {
+		if err != nil || n != 50_000 || r.Rows != 50_001 {
 			t.Errorf("%v, %d findings, %+v", err, n, r)
 		}
 	})
-	if most > 32<<20 {
-		t.Errorf("%d bytes of heap for an index of 50 MB", most)
+	if most > 8<<20 {
+		t.Errorf("%d bytes of heap for an index of 12 MB", most)
 	}
 }

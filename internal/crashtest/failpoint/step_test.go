@@ -50,7 +50,7 @@ var kinds = []failureKind{
 var every = flag.Int("every", 0, "test every Nth case; 0 for a few cases of the main scenarios")
 
 // fewCases is what 0 means for the main scenarios.
-const fewCases = 60
+const fewCases = 200
 
 // TestEveryStepFailsOnce makes each step of each scenario fail in each way that it can. The
 // invariants of custody hold at once, and one pass of healthy programs completes the operation.

@@ -23,8 +23,8 @@ import (
 // invariants of custody.
 func TestSoakLosesNothingAndStaysFlat(t *testing.T) {
 	switch {
-	case testing.Short():
-		t.Skip("slow")
+	case *minutes == 0:
+		t.Skip("run it with make soak")
 	case !crashtest.Isolated() && os.Getenv("CI") != "":
 		t.Fatal("the faults of disks need root and loop devices")
 	}
