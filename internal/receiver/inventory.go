@@ -17,8 +17,8 @@ import (
 // maxReadbacks is how many archives are read back for their hosts at once.
 const maxReadbacks = 2
 
-// AdmitInventory waits for a slot. An inventory counts as an upload.
-func (r *Receiver) AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error) {
+// Admit waits for a slot. Inventories and probes count as uploads.
+func (r *Receiver) Admit(ctx context.Context, host episode.Name) (release func(), err error) {
 	release, err = r.uploadLimiter.Acquire(ctx, host)
 	return release, problemOf(err)
 }

@@ -87,7 +87,7 @@ func TestReadBackIsBounded(t *testing.T) {
 		return d.OpenUncached(name)
 	})
 	l.r.SetMaxWait(0)
-	release, err := l.r.AdmitInventory(t.Context(), "lab-01")
+	release, err := l.r.Admit(t.Context(), "lab-01")
 	fixture.Must(t, err)
 	done := make(chan error, 1)
 	go func() {
@@ -109,7 +109,7 @@ func TestReadBackIsBounded(t *testing.T) {
 		put <- err
 	}()
 	<-come
-	if _, err := l.r.AdmitInventory(t.Context(), "lab-01"); !errors.Is(err, wire.HostBusy) {
+	if _, err := l.r.Admit(t.Context(), "lab-01"); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("a third thing under way: %v, want HostBusy", err)
 	}
 	close(open)

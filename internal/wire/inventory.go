@@ -82,7 +82,7 @@ func (h *Handler) serveInventory(w http.ResponseWriter, r *http.Request, caller 
 	if r.ContentLength > maxInventory {
 		return Refuse(TooLarge, "an inventory has at most %d bytes", maxInventory)
 	}
-	release, err := h.Backend.AdmitInventory(r.Context(), caller.Host)
+	release, err := h.Backend.Admit(r.Context(), caller.Host)
 	if err != nil {
 		return err
 	}

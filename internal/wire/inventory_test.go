@@ -21,8 +21,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// AdmitInventory counts the inventories that are open.
-func (d *fakeBackend) AdmitInventory(_ context.Context, host episode.Name) (func(), error) {
+// Admit counts the inventories that are open.
+func (d *fakeBackend) Admit(_ context.Context, host episode.Name) (func(), error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.full != nil {

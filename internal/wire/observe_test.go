@@ -21,6 +21,7 @@ func TestEachRequestIsObservedOnce(t *testing.T) {
 		want   string
 	}{
 		{http.MethodPost, "/v1/ping", t.Context(), nil, "ping ok"},
+		{http.MethodGet, "/v1/probe", t.Context(), nil, "probe method-not-allowed"},
 		{http.MethodHead, "/v1/episodes/" + string(thisHost) + "/run-7", t.Context(), nil, "episode not-found"},
 		{http.MethodHead, "/v1/episodes/" + string(thisHost), t.Context(), nil, "episode not-found"},
 		{http.MethodHead, "/v1/episodes/" + string(thisHost) + "/run-7", canceled, context.Canceled, "episode canceled"},

@@ -48,10 +48,10 @@ type Backend interface {
 	// piece of it that is in flight.
 	UploadState(ctx context.Context, host episode.Name, id string) (Unfinished, error)
 	CancelUpload(ctx context.Context, host episode.Name, id string) error
-	// AdmitInventory waits until the host may query the inventory, or refuses. The caller must call
-	// release after it has written the response, because request and response take memory until
-	// then.
-	AdmitInventory(ctx context.Context, host episode.Name) (release func(), err error)
+	// Admit waits until the host may query the inventory or test its throughput, or refuses. The
+	// caller must call release after it has written the response, because request and response take
+	// memory until then.
+	Admit(ctx context.Context, host episode.Name) (release func(), err error)
 	// Inventory answers the host's queries in their order. With readBack there must be one query,
 	// whose archive is read from the disk first.
 	Inventory(ctx context.Context, host episode.Name, claims []InventoryQuery, readBack bool) ([]InventoryEntry, error)
@@ -136,6 +136,7 @@ const (
 	kindInventory = "inventory"
 	kindRenew     = "renew"
 	kindReport    = "report"
+	kindProbe     = "probe"
 	kindCAs       = "cas"
 	kindUpload    = "upload"  // a resumable upload
 	kindEpisode   = "episode" // an archive under its name
@@ -144,7 +145,7 @@ const (
 
 // RequestKinds returns the kinds of requests with which [Handler.Observe] is called.
 func RequestKinds() []string {
-	return []string{kindPing, kindInventory, kindRenew, kindReport, kindCAs, kindUpload, kindEpisode, kindOther}
+	return []string{kindPing, kindInventory, kindRenew, kindReport, kindProbe, kindCAs, kindUpload, kindEpisode, kindOther}
 }
 
 // kindOf returns the kind of a request by its path.
@@ -158,6 +159,8 @@ func kindOf(path string) string {
 		return kindRenew
 	case path == reportPath:
 		return kindReport
+	case path == probePath:
+		return kindProbe
 	case path == serverCAsPath:
 		return kindCAs
 	case strings.HasPrefix(path, uploadsPath):
@@ -265,6 +268,8 @@ func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Ca
 		return h.serveRenew(w, r, caller)
 	case kindReport:
 		return h.serveReport(w, r, caller)
+	case kindProbe:
+		return h.serveProbe(w, r, caller)
 	case kindCAs:
 		return h.serveServerCAs(w, r)
 	case kindUpload:

@@ -18,6 +18,7 @@
 //	POST    /v1/ping                        check the connection; writes nothing
 //	POST    /v1/inventory                   are these episodes still on the disk?
 //	POST    /v1/report                      how is the host? ([Report])
+//	POST    /v1/probe                       how fast is the connection? stores nothing
 //
 // A host without a certificate asks for one on a connection of its own: see [JoinProtocol].
 //

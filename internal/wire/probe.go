@@ -1,0 +1,85 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// probePath is where a host measures the throughput to its receiver:
+//
+//	POST /v1/probe
+//	Content-Length: 8388608
+//
+// The receiver reads the body, stores none of it, and responds with its size:
+//
+//	{"status":"ok","size_bytes":8388608}
+//
+// A probe takes the place of an upload of the host. An older receiver responds with [NotFound].
+const probePath = "/v1/probe"
+
+// MaxProbe is the maximum size of a probe in bytes.
+const MaxProbe = 16 << 20
+
+// probeResponse is the body of a response.
+type probeResponse struct {
+	Status string `json:"status"`
+	Size   int64  `json:"size_bytes"`
+}
+
+func (h *Handler) serveProbe(w http.ResponseWriter, r *http.Request, caller Caller) error {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		return Refuse(BadMethod, "use POST")
+	}
+	if err := checkBodyHeaders(r); err != nil {
+		return err
+	}
+	if r.ContentLength > MaxProbe {
+		return Refuse(TooLarge, "a probe has at most %d bytes", MaxProbe)
+	}
+	release, err := h.Backend.Admit(r.Context(), caller.Host)
+	if err != nil {
+		return err
+	}
+	defer release()
+	body := h.StallLimits.newBody(r.Context(), http.NewResponseController(w), r)
+	defer body.detach()
+	size, err := io.Copy(io.Discard, body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	writeJSON(w, http.StatusOK, probeResponse{Status: "ok", Size: size})
+	return nil
+}
+
+// Probe sends 1 to [MaxProbe] bytes, which the receiver discards, and returns how long that
+// took. A first request of one byte opens the connection, so that the time is that of the bytes. The
+// error is a [NotFound] if the receiver is too old for probes.
+func (c *Client) Probe(ctx context.Context, size int64) (time.Duration, error) {
+	if err := c.sendProbe(ctx, 1); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	err := c.sendProbe(ctx, size)
+	return time.Since(start), err
+}
+
+func (c *Client) sendProbe(ctx context.Context, size int64) error {
+	noise := rand.NewChaCha8([32]byte{}) // a tunnel may compress
+	req, err := c.newRequest(ctx, http.MethodPost, c.base.JoinPath(probePath), io.LimitReader(noise, size))
+	if err != nil {
+		return err
+	}
+	req.ContentLength = size
+	var resp probeResponse
+	status, err := c.doRequest(req, &resp, http.StatusOK)
+	if err == nil && resp.Size != size {
+		err = &UnexpectedResponseError{Status: status, Err: fmt.Errorf("response to a probe of %d bytes: %d", size, resp.Size)}
+	}
+	return err
+}
