@@ -50,6 +50,60 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 	}
 }
 
+// triedBy names what follows each section of docs/operations.md: a test, or a function of scripts/system.
+var triedBy = map[string]string{
+	"What to look at":                   "TestAdviceNamesCommandsThatExist",
+	"Monitoring":                        "TestAlertsFireInARealPrometheus",
+	"Exit codes":                        "TestStartErrorsKeepTheirCodes",
+	"A storage fault":                   "receiver_stays_down",
+	"A host is silent":                  "TestAlertsFireInARealPrometheus",
+	"An episode is held":                "TestEpisodeChangedAfterSealingIsHeldUntilAccepted",
+	"A name is taken (409)":             "TestOtherBytesUnderTheSameNameAreAConflictAndBothStay",
+	"A disk is full":                    "TestHostPacksAgainAfterAPrune",
+	"A disk has no free inodes":         "TestHostsContinueOnceTheReceiverHasInodes",
+	"The receiver accepts no uploads":   "TestReadyIsRefusedWhenAnUploadWouldBe",
+	"The receiver is slow":              "", // commands of other packages show why
+	"The scrub is late":                 "TestScrubShowsProgressAndEndsClean",
+	"The end of the index was torn":     "TestTornTailIsCutAndSaved",
+	"An archive is corrupt":             "TestStoreIsRepairedFromTheHostsCopy",
+	"An archive that cannot be decoded": "TestAnArchiveThatDoesNotDecodeIsFoundAndKept",
+	"Retired episodes that are kept":    "TestPruneDeletesOnlyWhatWasReadBack",
+	"Certificates and keys":             "reissue_credentials",
+	"A certificate expires":             "aged_certificate",
+	"Revoke or disable a host":          "disabled_host",
+	"Rotate the CAs":                    "cas_rotate",
+	"A host was reinstalled":            "installed_again",
+	"A clock is wrong":                  "TestPingShowsAWrongClock",
+	"Replace the receiver's machine":    "replaced_machine",
+	"Move the store to a new disk":      "store_moves",
+	"Back up and restore":               "TestRestoredImageIsRefusedUntilAnOperatorDecides",
+	"Restore the index":                 "TestTruncatedIndexIsAnotherStoreToItsHosts",
+	"Another store":                     "TestStoreThatReplacesAnotherIsFollowed",
+	"Directories and mounts":            "store_is_covered",
+}
+
+// TestEachSectionOfOperationsIsTried: advice that no test follows becomes wrong.
+func TestEachSectionOfOperationsIsTried(t *testing.T) {
+	var sources strings.Builder
+	for _, pattern := range []string{"*/*_test.go", "../cmd/*/*_test.go", "../scripts/system/*.sh"} {
+		for _, file := range glob(t, pattern) {
+			sources.WriteString(readFile(t, file))
+		}
+	}
+	sections := regexp.MustCompile(`(?m)^## (.+)$`).FindAllStringSubmatch(readFile(t, "../docs/operations.md"), -1)
+	for _, m := range sections {
+		name, known := triedBy[m[1]]
+		if !known {
+			t.Errorf("section %q: add to triedBy what follows it", m[1])
+		} else if name != "" && !strings.Contains(sources.String(), "func "+name+"(") && !strings.Contains(sources.String(), "\n"+name+"() {") {
+			t.Errorf("section %q: there is no %s", m[1], name)
+		}
+	}
+	if len(sections) != len(triedBy) {
+		t.Errorf("%d sections, but %d in triedBy", len(sections), len(triedBy))
+	}
+}
+
 // TestLinksOfDocsLead: each relative link leads to a file, and to a heading of it.
 func TestLinksOfDocsLead(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)]+)\)`)
