@@ -58,6 +58,7 @@ var importRules = map[string]importRule{
 	"internal/credentials": {"durable episode pki", "what a host presents and whom it trusts: which requests it makes with that is the matter of wire and the shipper"},
 	"internal/hostrecord":  {"durable episode pki", "what a receiver remembers of a host: what follows from it is decided by gate and the receiver"},
 	"internal/gate":        {"digest episode hostrecord pki printable", "says who is at the other end, not what they may send"},
+	"internal/access":      {"datadir episode gate wire", "who may send at this moment: what is sent is the receiver's matter"},
 	"internal/ca":          {"durable episode pki serviceuser", "what an operator does with a directory of CAs: its commands stay root"},
 	"internal/revocation":  {"ca episode pki printable suggestion", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
 	"internal/rotation":    {"ca durable pki revocation serviceuser", "replaces a directory of CAs by another, with its revocations"},
@@ -86,7 +87,7 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"access activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
@@ -140,7 +141,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "cmd/receiver internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 

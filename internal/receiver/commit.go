@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"cis490/internal/access"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -53,7 +54,7 @@ func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.
 // commitStaged makes a staged upload durable and visible under its name. It reports whether the
 // key has a row already. The caller must hold the lock of the key.
 func (r *Receiver) commitStaged(sender context.Context, up *store.Upload, u wire.Upload, arrived time.Time, state storedState) (repaired bool, err error) {
-	work := workContext(sender, context.WithoutCancel(sender))
+	work := access.WorkContext(sender, context.WithoutCancel(sender))
 	if state == corrupt {
 		err = r.quarantineCorrupt(work, u.Key)
 	}
@@ -63,7 +64,7 @@ func (r *Receiver) commitStaged(sender context.Context, up *store.Upload, u wire
 	if err = contextCause(work, err); err == nil {
 		// The host may have lost access since the request began. From here on it gets its
 		// receipt.
-		err = r.access.recheckRequest(sender)
+		err = r.access.Recheck(sender)
 	}
 	if err == nil {
 		err = cmp.Or(r.checkPaths(), r.store.CheckHost(u.Key.Host))

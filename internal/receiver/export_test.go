@@ -101,13 +101,11 @@ func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.QueuedCount() }
 
 // AdmittedRequests returns how many requests of admitted hosts are in flight.
 func (r *Receiver) AdmittedRequests() int {
-	r.access.mu.Lock()
-	defer r.access.mu.Unlock()
-	return len(r.access.requests)
+	return r.access.ActiveCount()
 }
 
 // ReviewRequests does what the timer of the access control does each second.
-func (r *Receiver) ReviewRequests() { r.access.reviewDue() }
+func (r *Receiver) ReviewRequests() { r.access.Review() }
 
 // PortHandler returns the handler of the TLS port.
 func (r *Receiver) PortHandler() http.Handler { return r.newServer(r.gate.IdentifyCaller).Handler }

@@ -20,7 +20,7 @@ var errFaulted = errors.New("the storage has failed or was moved, and nothing is
 // failed or was moved meanwhile, or if the host has lost access.
 func (r *Receiver) checkAnswer(ctx context.Context, err error) error {
 	err = r.checkFault(err)
-	refusal := r.access.recheckRequest(ctx)
+	refusal := r.access.Recheck(ctx)
 	if refusal == nil || errors.Is(err, refusal) {
 		return err
 	}

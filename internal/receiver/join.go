@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"cis490/internal/access"
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -109,10 +110,10 @@ func (r *Receiver) logRecordError(host episode.Name, err error) {
 
 // serveConn is for http.Server.TLSNextProto: it answers the one request of a connection.
 func (d *joinDoor) serveConn(_ *http.Server, conn *tls.Conn, _ http.Handler) {
-	if !d.receiver.access.beginHandler() {
+	if !d.receiver.access.BeginHandler() {
 		return
 	}
-	defer d.receiver.access.endHandler()
+	defer d.receiver.access.EndHandler()
 	h := wire.JoinHandler{Issue: d.issue, Log: d.receiver.log}
 	h.ServeConn(d.receiver.baseCtx, conn)
 }
@@ -148,7 +149,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 	if err != nil {
 		return nil, d.receiver.noteFault(err)
 	}
-	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {
+	if p := access.RefuseDisabled(d.receiver.access.Disabled(), used.Host); p != nil {
 		return nil, p // it asks again for a certificate that it got before
 	}
 	issuer := d.currentIssuer()
@@ -169,9 +170,9 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 // sign signs the certificate of an invited host, and records it. A host that was removed is served
 // again, with this certificate alone.
 func (d *joinDoor) sign(ctx context.Context, request gate.Request, i invite.Invitation, now time.Time) (serial string, err error) {
-	disabled := d.receiver.access.disabled.Current()
+	disabled := d.receiver.access.Disabled()
 	removed := disabled.IsRemoved(i.Host)
-	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {
+	if p := access.RefuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {
 		return "", p
 	}
 	issuer := d.currentIssuer()

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/access"
 	"cis490/internal/digest"
 	"cis490/internal/index"
 	"cis490/internal/store"
@@ -79,7 +80,7 @@ func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResul
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
 		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
-	id, work := archiveID{u.Key, u.Digest}, workContext(ctx, r.baseCtx)
+	id, work := archiveID{u.Key, u.Digest}, access.WorkContext(ctx, r.baseCtx)
 	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
 		// One per host: a few bytes of request must not occupy the disk.
 		unlockHost, lerr := r.readbackLocks.LockContext(ctx, u.Key.Host)

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/access"
 	"cis490/internal/activity"
 	"cis490/internal/admission"
 	"cis490/internal/archive"
@@ -54,8 +55,8 @@ type Receiver struct {
 
 	// What a request must pass.
 	gate          *gate.Gate
-	access        *accessControl // checks the hosts of requests in flight
-	join          *joinDoor      // nil without an identity directory
+	access        *access.Control // checks the hosts of requests in flight
+	join          *joinDoor       // nil without an identity directory
 	conns         *admission.Conns
 	requests      admission.Requests
 	uploadLimiter admission.Limiter
@@ -118,7 +119,7 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 		return nil, errors.Join(err, r.Close())
 	}
 	r.logSeparateHosts()
-	r.access = newAccessControl(gate, disabled, log)
+	r.access = access.New(gate, disabled, log)
 	if err := r.openJoin(holder); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -201,8 +202,8 @@ func (r *Receiver) logIndexNotice(n index.TailNotice) {
 func (r *Receiver) Close() error {
 	r.cancelBase(nil)
 	if r.access != nil {
-		r.access.close()
-		if !r.access.waitIdle(handlerTimeout) {
+		r.access.Close()
+		if !r.access.WaitIdle(handlerTimeout) {
 			r.log.Warn("requests did not end")
 			return nil
 		}
@@ -245,7 +246,7 @@ func (r *Receiver) Reload() error {
 	if err := r.gate.Reload(); err != nil {
 		return err
 	}
-	r.access.reviewAll()
+	r.access.ReviewAll()
 	return nil
 }
 
@@ -262,7 +263,7 @@ func (r *Receiver) HostExpiries() map[episode.Name]time.Time {
 		return nil
 	}
 	expiries := r.join.records.Expiries()
-	disabled := r.access.disabled.Current()
+	disabled := r.access.Disabled()
 	maps.DeleteFunc(expiries, func(host episode.Name, _ time.Time) bool { return disabled.Err == nil && disabled.Has(host) })
 	return expiries
 }
@@ -281,7 +282,7 @@ func (r *Receiver) Ready(context.Context) error {
 	if err := r.checkPaths(); err != nil {
 		return err
 	}
-	if disabled := r.access.disabled.Current(); disabled.Err != nil {
+	if disabled := r.access.Disabled(); disabled.Err != nil {
 		return disabled.Err
 	}
 	if now := time.Now(); now.After(r.CertNotAfter()) || now.Before(r.CertNotBefore()) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"cis490/internal/access"
 	"cis490/internal/episode"
 	"cis490/internal/gate"
 	"cis490/internal/pki"
@@ -37,7 +38,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 	if err != nil {
 		return nil, wire.Refuse(wire.BadRequest, "%v", err)
 	}
-	if q, ok := ctx.Value(requestKey{}).(*activeRequest); !ok || !issuer.HasSigned(q.caller) {
+	if caller, ok := access.CallerOf(ctx); !ok || !issuer.HasSigned(caller) {
 		return nil, wire.Refuse(wire.Forbidden, "only a certificate that came by joining is renewed")
 	}
 	d.renewing.Lock() // so that two requests of a host do not both find that it is time
@@ -68,7 +69,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 	if err := d.checkSigned(chain); err != nil {
 		return nil, err
 	}
-	if err := d.receiver.access.recheckRequest(ctx); err != nil {
+	if err := d.receiver.access.Recheck(ctx); err != nil {
 		return nil, err // the host lost access meanwhile
 	}
 	d.receiver.log.Info("host certificate renewed", "host", host, "serial", issued.Serial, "not_after", issued.NotAfter.Format(time.RFC3339))
@@ -96,16 +97,16 @@ func (d *joinDoor) repeatAnswer(issuer *gate.Issuer, host episode.Name, request 
 // now. It records which of them the host trusts.
 func (d *joinDoor) DescribeCAs(ctx context.Context, host episode.Name, trusted []string) *wire.CAs {
 	issuer := d.currentIssuer()
-	q, ok := ctx.Value(requestKey{}).(*activeRequest)
+	caller, ok := access.CallerOf(ctx)
 	if issuer == nil || !ok {
 		return nil
 	}
-	cas := &wire.CAs{Server: issuer.ServerCAHashes(), Renew: issuer.WillEnd(q.caller) && issuer.HasSigned(q.caller)}
+	cas := &wire.CAs{Server: issuer.ServerCAHashes(), Renew: issuer.WillEnd(caller) && issuer.HasSigned(caller)}
 	if trusted == nil {
 		return cas
 	}
 	known := slices.DeleteFunc(slices.Clone(cas.Server), func(hash string) bool { return !slices.Contains(trusted, hash) })
-	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(host, q.caller.Certificate(), known, d.receiver.gate.Now()))
+	d.receiver.logRecordError(host, d.records.NoteTrustedCAs(host, caller.Certificate(), known, d.receiver.gate.Now()))
 	return cas
 }
 

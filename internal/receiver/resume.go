@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	"cis490/internal/access"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -52,7 +53,7 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 		got, err := found.wireResult()
 		return got, none, errors.Join(err, r.store.RemoveStaged(h.Key, h.id))
 	}
-	work := workContext(ctx, r.baseCtx)
+	work := access.WorkContext(ctx, r.baseCtx)
 	up, err := r.writePiece(work, h, p, body)
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(work, err)
@@ -124,7 +125,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 	}
 	if err == nil && p.Last {
 		if err = r.verifyComplete(ctx, &c); err == nil {
-			err = r.access.recheckRequest(ctx) // now, because a commit that is refused discards the bytes
+			err = r.access.Recheck(ctx) // now, because a commit that is refused discards the bytes
 		}
 		if err == nil {
 			return up, nil

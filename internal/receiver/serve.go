@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"cis490/internal/access"
 	"cis490/internal/admission"
 	"cis490/internal/gate"
 	"cis490/internal/unixsocket"
@@ -117,7 +118,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *h
 	var one http.Protocols
 	one.SetHTTP1(true)
 	return &http.Server{
-		Handler: r.access.wrapHandler(r.baseCtx, &wire.Handler{
+		Handler: r.access.WrapHandler(r.baseCtx, &wire.Handler{
 			Backend:     r,
 			Identify:    func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
 			StallLimits: wire.StallLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
@@ -151,7 +152,7 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 		return wire.Caller{Host: caller.Host}, err
 	}
 	if err == nil {
-		err = r.access.admitRequest(req, caller)
+		err = r.access.Admit(req, caller)
 	}
 	release := func() {}
 	if err == nil {
@@ -161,7 +162,7 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 		}
 	}
 	if err != nil {
-		return wire.Caller{Host: caller.Host}, refuseCaller(err)
+		return wire.Caller{Host: caller.Host}, access.RefuseCaller(err)
 	}
 	r.noteContact(caller)
 	return wire.Caller{

@@ -116,7 +116,7 @@ var ofJoining = []mutant{
 	{
 		"receiver: a disabled host joins",
 		killer{"receiver", "TestDisabledHostGetsNoCertificate"},
-		[]edit{{"receiver/join.go", "	if p := refuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {\n		return \"\", p\n	}\n", ""}, {"receiver/join.go", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); p != nil {\n", "	if p := refuseDisabled(d.receiver.access.disabled.Current(), used.Host); false && p != nil {\n"}},
+		[]edit{{"receiver/join.go", "	if p := access.RefuseDisabled(disabled, i.Host); p != nil && !(removed && i.Again) {\n		return \"\", p\n	}\n", ""}, {"receiver/join.go", "	if p := access.RefuseDisabled(d.receiver.access.Disabled(), used.Host); p != nil {\n", "	if p := access.RefuseDisabled(d.receiver.access.Disabled(), used.Host); false && p != nil {\n"}},
 	},
 	{
 		"hostrecord: a host with a damaged record has access",
@@ -171,7 +171,7 @@ var ofJoining = []mutant{
 	{
 		"receiver: a certificate issued by hand is extended",
 		killer{"receiver", "TestCertificateIssuedByHandIsNotExtended"},
-		[]edit{{"receiver/renew.go", "!ok || !issuer.HasSigned(q.caller) {", "!ok || q.caller.Host != host {"}},
+		[]edit{{"receiver/renew.go", "!ok || !issuer.HasSigned(caller) {", "!ok || caller.Host != host {"}},
 	},
 	{
 		"receiver: a host gets certificates without end",

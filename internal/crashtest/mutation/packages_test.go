@@ -275,7 +275,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/commit.go",
-				"		err = r.access.recheckRequest(sender)\n",
+				"		err = r.access.Recheck(sender)\n",
 				"",
 			},
 		},
@@ -297,7 +297,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"	r.access.reviewAll()\n",
+				"	r.access.ReviewAll()\n",
 				"",
 			},
 		},
@@ -307,7 +307,7 @@ var ofPackages = []mutant{
 		killer{"receiver", "TestRequestEndsWithItsCertificate"},
 		[]edit{
 			{
-				"receiver/authorize.go",
+				"access/access.go",
 				"return changed || now.After(ends)",
 				"return changed || now.IsZero()",
 			},
@@ -318,7 +318,7 @@ var ofPackages = []mutant{
 		killer{"receiver", "TestListOfDisabledHostsFailsClosed"},
 		[]edit{
 			{
-				"receiver/authorize.go",
+				"access/access.go",
 				"	if list.Err != nil {",
 				"	if false {",
 			},

@@ -1,4 +1,9 @@
-package receiver
+// Package access decides at each moment which hosts a receiver serves. It combines what the gate says
+// about a certificate with the list of disabled hosts, and knows the requests in flight.
+//
+// Invariant: a host that loses access gets no further success: its requests in flight end within a
+// second, and each commit asks again.
+package access
 
 import (
 	"context"
@@ -18,28 +23,28 @@ import (
 // checked for the requests in flight. Each new request and each commit checks them too.
 const reviewInterval = time.Second
 
-// accessControl decides which hosts are served. It knows the requests in flight, and ends those of
+// Control decides which hosts are served. It knows the requests in flight, and ends those of
 // hosts that lose access. Their number is limited by that of the connections. The next
 // request on an open connection is refused like any other.
-type accessControl struct {
+type Control struct {
 	gate     *gate.Gate
 	disabled *datadir.DisabledWatch
 	log      *slog.Logger
 
-	ticking sync.Mutex // held by tick, so that close waits for it
+	ticking sync.Mutex // held by Review, so that Close waits for it
 
 	mu       sync.Mutex // guards the fields below
-	requests map[*activeRequest]struct{}
+	requests map[*request]struct{}
 	timer    *time.Timer               // runs while there is a request
 	reviewed *datadir.DisabledSnapshot // the list at the last review
 	closed   bool
 	handlers int // that run
 }
 
-// activeRequest is a request in flight whose host was admitted.
-type activeRequest struct {
-	caller     gate.Caller // guarded by access.mu until admitted, then constant
-	accessEnds time.Time   // guarded by access.mu; when the caller's certificates expire
+// request is a request in flight whose host was admitted.
+type request struct {
+	caller     gate.Caller // guarded by Control.mu until admitted, then constant
+	accessEnds time.Time   // guarded by Control.mu; when the caller's certificates expire
 
 	cancel context.CancelCauseFunc // ends the request
 	// work ends when the host loses access, but not when the sender disconnects.
@@ -48,26 +53,27 @@ type activeRequest struct {
 }
 
 // cancelWith ends a request. p is the answer.
-func (q *activeRequest) cancelWith(p *wire.Problem) {
+func (q *request) cancelWith(p *wire.Problem) {
 	q.cancel(p)
 	q.cancelWork(p)
 }
 
 // refusalProblem returns the problem that ended the request, or nil.
-func (q *activeRequest) refusalProblem() *wire.Problem {
+func (q *request) refusalProblem() *wire.Problem {
 	p, _ := errors.AsType[*wire.Problem](context.Cause(q.workCtx))
 	return p
 }
 
-func newAccessControl(gate *gate.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *accessControl {
-	return &accessControl{
+// New returns a control of the requests whose callers gate identifies.
+func New(gate *gate.Gate, disabled *datadir.DisabledWatch, log *slog.Logger) *Control {
+	return &Control{
 		gate: gate, disabled: disabled, log: log, reviewed: disabled.Current(),
-		requests: make(map[*activeRequest]struct{}),
+		requests: make(map[*request]struct{}),
 	}
 }
 
-// close ends the reviews, so that the data directory may be closed. It does not end requests.
-func (a *accessControl) close() {
+// Close ends the reviews, so that the data directory may be closed. It does not end requests.
+func (a *Control) Close() {
 	a.mu.Lock()
 	a.closed = true
 	if a.timer != nil {
@@ -78,14 +84,14 @@ func (a *accessControl) close() {
 	defer a.ticking.Unlock()
 }
 
-func (a *accessControl) isClosed() bool {
+func (a *Control) isClosed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.closed
 }
 
-// beginHandler reports whether a handler may use the data directory. It may not after close.
-func (a *accessControl) beginHandler() bool {
+// BeginHandler reports whether a handler may use the data directory. It may not after Close.
+func (a *Control) BeginHandler() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.closed {
@@ -94,14 +100,15 @@ func (a *accessControl) beginHandler() bool {
 	return !a.closed
 }
 
-func (a *accessControl) endHandler() {
+// EndHandler ends what BeginHandler has begun.
+func (a *Control) EndHandler() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers--
 }
 
-// waitIdle waits until no handler runs, and reports whether that is so.
-func (a *accessControl) waitIdle(limit time.Duration) bool {
+// WaitIdle waits until no handler runs, and reports whether that is so.
+func (a *Control) WaitIdle(limit time.Duration) bool {
 	idle := func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -115,21 +122,21 @@ func (a *accessControl) waitIdle(limit time.Duration) bool {
 	return true
 }
 
-// requestKey is the key of the activeRequest in a request's context.
-type requestKey struct{}
+// contextKey is the key of the request in a request's context.
+type contextKey struct{}
 
-// wrapHandler gives each request contexts that end when its host loses access. base is the parent
+// WrapHandler gives each request contexts that end when its host loses access. base is the parent
 // of the work that continues after a sender has disconnected.
-func (a *accessControl) wrapHandler(base context.Context, next http.Handler) http.Handler {
+func (a *Control) WrapHandler(base context.Context, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if !a.beginHandler() {
+		if !a.BeginHandler() {
 			return
 		}
-		defer a.endHandler()
-		q := &activeRequest{}
-		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), requestKey{}, q))
+		defer a.EndHandler()
+		q := &request{}
+		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), contextKey{}, q))
 		q.cancel = cancel
-		q.workCtx, q.cancelWork = context.WithCancelCause(context.WithValue(base, requestKey{}, q))
+		q.workCtx, q.cancelWork = context.WithCancelCause(context.WithValue(base, contextKey{}, q))
 		defer cancel(nil)
 		defer q.cancelWork(nil)
 		defer a.removeRequest(q)
@@ -137,20 +144,20 @@ func (a *accessControl) wrapHandler(base context.Context, next http.Handler) htt
 	})
 }
 
-// workContext returns the context of work that continues if the sender of ctx disconnects. It
+// WorkContext returns the context of work that continues if the sender of ctx disconnects. It
 // ends with base, or when the sender's host loses access.
-func workContext(ctx, base context.Context) context.Context {
-	if q, ok := ctx.Value(requestKey{}).(*activeRequest); ok {
+func WorkContext(ctx, base context.Context) context.Context {
+	if q, ok := ctx.Value(contextKey{}).(*request); ok {
 		return q.workCtx
 	}
 	return base
 }
 
-// admitRequest admits a caller that the gate has admitted, unless its host is disabled, and adds
+// Admit admits a caller that the gate has admitted, unless its host is disabled, and adds
 // the request to those that are reviewed. It asks the gate again, because the answer may be older
 // than the last review.
-func (a *accessControl) admitRequest(req *http.Request, caller gate.Caller) error {
-	q, _ := req.Context().Value(requestKey{}).(*activeRequest)
+func (a *Control) Admit(req *http.Request, caller gate.Caller) error {
+	q, _ := req.Context().Value(contextKey{}).(*request)
 	a.addRequest(q, caller)
 	if _, p := a.checkCaller(a.disabled.Current(), caller); p != nil {
 		a.removeRequest(q)
@@ -159,7 +166,7 @@ func (a *accessControl) admitRequest(req *http.Request, caller gate.Caller) erro
 	return nil
 }
 
-func (a *accessControl) addRequest(q *activeRequest, caller gate.Caller) {
+func (a *Control) addRequest(q *request, caller gate.Caller) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if q == nil {
@@ -168,11 +175,11 @@ func (a *accessControl) addRequest(q *activeRequest, caller gate.Caller) {
 	q.caller, q.accessEnds = caller, caller.AccessEnds
 	a.requests[q] = struct{}{}
 	if a.timer == nil && !a.closed {
-		a.timer = time.AfterFunc(reviewInterval, a.reviewDue)
+		a.timer = time.AfterFunc(reviewInterval, a.Review)
 	}
 }
 
-func (a *accessControl) removeRequest(q *activeRequest) {
+func (a *Control) removeRequest(q *request) {
 	if q == nil {
 		return
 	}
@@ -181,11 +188,30 @@ func (a *accessControl) removeRequest(q *activeRequest) {
 	delete(a.requests, q)
 }
 
-// recheckRequest checks again whether the sender of a request has access. If not, it ends the
+// CallerOf returns the admitted sender of the request that ctx belongs to.
+func CallerOf(ctx context.Context) (caller gate.Caller, ok bool) {
+	q, ok := ctx.Value(contextKey{}).(*request)
+	if !ok {
+		return gate.Caller{}, false
+	}
+	return q.caller, true
+}
+
+// Disabled returns the list of disabled hosts as it is now.
+func (a *Control) Disabled() *datadir.DisabledSnapshot { return a.disabled.Current() }
+
+// ActiveCount returns how many requests of admitted hosts are in flight.
+func (a *Control) ActiveCount() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.requests)
+}
+
+// Recheck checks again whether the sender of a request has access. If not, it ends the
 // request and returns the [*wire.Problem] that a new request would get. A context that does not
 // belong to a request passes.
-func (a *accessControl) recheckRequest(ctx context.Context) error {
-	q, ok := ctx.Value(requestKey{}).(*activeRequest)
+func (a *Control) Recheck(ctx context.Context) error {
+	q, ok := ctx.Value(contextKey{}).(*request)
 	if !ok || q.caller.Host == "" {
 		return nil
 	}
@@ -200,16 +226,16 @@ func (a *accessControl) recheckRequest(ctx context.Context) error {
 }
 
 // checkCaller returns a caller as the gate sees it now, or the problem for it.
-func (a *accessControl) checkCaller(list *datadir.DisabledSnapshot, caller gate.Caller) (gate.Caller, *wire.Problem) {
+func (a *Control) checkCaller(list *datadir.DisabledSnapshot, caller gate.Caller) (gate.Caller, *wire.Problem) {
 	now, err := a.gate.RecheckCaller(caller)
 	if err != nil {
-		return caller, refuseCaller(err)
+		return caller, RefuseCaller(err)
 	}
-	return now, refuseDisabled(list, caller.Host)
+	return now, RefuseDisabled(list, caller.Host)
 }
 
-// refuseCaller returns the problem for a caller that the gate refuses.
-func refuseCaller(err error) *wire.Problem {
+// RefuseCaller returns the problem for a caller that the gate refuses.
+func RefuseCaller(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p
 	}
@@ -219,8 +245,8 @@ func refuseCaller(err error) *wire.Problem {
 	return wire.Refuse(wire.Forbidden, "%v", err)
 }
 
-// refuseDisabled returns the problem for a disabled host, or nil.
-func refuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Problem {
+// RefuseDisabled returns the problem for a disabled host, or nil.
+func RefuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Problem {
 	if list.Err != nil {
 		return wire.Refuse(wire.Internal, "the receiver cannot read its list of disabled hosts; its log says why")
 	}
@@ -233,9 +259,9 @@ func refuseDisabled(list *datadir.DisabledSnapshot, host episode.Name) *wire.Pro
 	return nil
 }
 
-// reviewDue is called by the timer. It ends the requests of hosts whose certificate has expired
+// Review is called by the timer. It ends the requests of hosts whose certificate has expired
 // or that were disabled since the last call.
-func (a *accessControl) reviewDue() {
+func (a *Control) Review() {
 	a.ticking.Lock()
 	defer a.ticking.Unlock()
 	if a.isClosed() {
@@ -256,8 +282,8 @@ func (a *accessControl) reviewDue() {
 	a.timer.Reset(reviewInterval)
 }
 
-// reviewAll checks all requests in flight, and ends those of hosts that lost access.
-func (a *accessControl) reviewAll() {
+// ReviewAll checks all requests in flight, and ends those of hosts that lost access.
+func (a *Control) ReviewAll() {
 	list := a.disabled.Current()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -273,7 +299,7 @@ type endedRequests struct {
 // reviewLocked checks the callers for which due reports true, and ends the requests of those
 // without access. due is called with the time when their certificates expire. The caller
 // must hold a.mu.
-func (a *accessControl) reviewLocked(list *datadir.DisabledSnapshot, due func(ends time.Time) bool) {
+func (a *Control) reviewLocked(list *datadir.DisabledSnapshot, due func(ends time.Time) bool) {
 	a.reviewed = list
 	hosts := make(map[episode.Name]endedRequests)
 	for q := range a.requests {

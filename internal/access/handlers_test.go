@@ -1,4 +1,4 @@
-package receiver
+package access_test
 
 import (
 	"context"
@@ -7,30 +7,33 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"cis490/internal/access"
 )
 
 // The data directory is not closed under a handler, and no handler begins after that.
 func TestHandlersEndBeforeTheDirectoryIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &accessControl{}
+		a := &access.Control{}
+		const limit = time.Second
 		release, calls := make(chan struct{}), 0
-		h := a.wrapHandler(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		h := a.WrapHandler(context.Background(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 			calls++
 			<-release
 		}))
 		serve := func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil)) }
 		go serve()
 		synctest.Wait()
-		a.close()
-		if a.waitIdle(handlerTimeout) {
+		a.Close()
+		if a.WaitIdle(limit) {
 			t.Error("a handler runs, and does not count")
 		}
 		serve()
 		if calls != 1 {
-			t.Error("a handler began after close")
+			t.Error("a handler began after Close")
 		}
-		time.AfterFunc(handlerTimeout/2, func() { close(release) })
-		if !a.waitIdle(handlerTimeout) {
+		time.AfterFunc(limit/2, func() { close(release) })
+		if !a.WaitIdle(limit) {
 			t.Error("no handler runs, and one counts")
 		}
 	})
