@@ -34,6 +34,12 @@ type mountEntry struct {
 	source string
 }
 
+// mountLine is a mountEntry with its options, which may change while a mount stays.
+type mountLine struct {
+	mountEntry
+	options string // of the mount, then of the file system
+}
+
 // mountWatch detects that something was mounted or unmounted at some paths or above them. In a
 // mount namespace, the kernel puts a mount from outside beneath the one that this process has at
 // the same place. No path leads to it: only the list of mounts shows it.
@@ -164,9 +170,14 @@ func isBelow(path, dir string) bool {
 	return found && (rest == "" || rest[0] == '/' || strings.HasSuffix(dir, "/"))
 }
 
-// eachMount calls do for each mount of a list. It skips malformed lines: others choose the names,
-// and no such line is of our directories.
+// eachMount calls do for each mount of a list.
 func eachMount(list io.Reader, do func(mountEntry)) error {
+	return eachMountLine(list, func(m mountLine) { do(m.mountEntry) })
+}
+
+// eachMountLine is eachMount with the options. It skips malformed lines: others choose the names,
+// and no such line is of our directories.
+func eachMountLine(list io.Reader, do func(mountLine)) error {
 	limited := &io.LimitedReader{R: list, N: maxMountinfo}
 	r := bufio.NewReaderSize(limited, maxMountLine)
 	for {
@@ -190,21 +201,28 @@ func eachMount(list io.Reader, do func(mountEntry)) error {
 }
 
 // parseMount parses a line of the list.
-func parseMount(line []byte) (mountEntry, bool) {
+func parseMount(line []byte) (mountLine, bool) {
 	before, after, found := bytes.Cut(line, []byte(" - "))
 	fields := bytes.Split(before, []byte(" "))
 	rest := bytes.Split(bytes.TrimSuffix(after, []byte("\n")), []byte(" "))
 	if !found || len(fields) < 6 || len(rest) < 2 {
-		return mountEntry{}, false
+		return mountLine{}, false
 	}
 	id, err := strconv.ParseUint(string(fields[0]), 10, 64)
 	if err != nil || len(fields[4]) == 0 || fields[4][0] != '/' {
-		return mountEntry{}, false
+		return mountLine{}, false
 	}
-	return mountEntry{
-		id: id, device: string(fields[2]), root: unescapePath(fields[3]), point: unescapePath(fields[4]),
-		fsType: unescapePath(rest[0]), source: unescapePath(rest[1]),
-	}, true
+	m := mountLine{
+		mountEntry: mountEntry{
+			id: id, device: string(fields[2]), root: unescapePath(fields[3]), point: unescapePath(fields[4]),
+			fsType: unescapePath(rest[0]), source: unescapePath(rest[1]),
+		},
+		options: string(fields[5]),
+	}
+	if len(rest) > 2 {
+		m.options += "," + string(rest[2])
+	}
+	return m, true
 }
 
 // unescapePath decodes a backslash and three octal digits to a byte. Other bytes represent
