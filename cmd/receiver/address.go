@@ -53,7 +53,7 @@ func findAddress(ctx context.Context, file, listen string) listenFacts {
 // askSystemd finds out whether the socket unit decides the address.
 func (a *listenFacts) askSystemd(ctx context.Context, file string) {
 	service, err := systemd.ShowUnit(ctx, serviceUnit, "LoadState", "ExecStart")
-	if err == nil && !startsWith(service, file) {
+	if err == nil && !service.RunsConfig(file, receiver.DefaultConfigFile) {
 		return // a start by hand: no unit starts a receiver with this file
 	}
 	socket, serr := systemd.ShowUnit(ctx, socketUnit, "LoadState", "ActiveState", "UnitFileState", "Listen")
@@ -62,18 +62,6 @@ func (a *listenFacts) askSystemd(ctx context.Context, file string) {
 		return
 	}
 	a.useSocket(socket)
-}
-
-// startsWith reports whether a service starts the receiver with a configuration file.
-func startsWith(service systemd.UnitState, file string) bool {
-	command := service.FirstValue("ExecStart")
-	switch {
-	case service.FirstValue("LoadState") != "loaded":
-		return false
-	case strings.Contains(command, "--config"):
-		return strings.Contains(command, file)
-	}
-	return file == receiver.DefaultConfigFile
 }
 
 // useSocket sets the address of the socket unit, if the unit is in use.

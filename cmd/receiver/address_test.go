@@ -51,27 +51,6 @@ func TestSocketUnitDecidesAboutTheAddress(t *testing.T) {
 	}
 }
 
-// TestServiceDecidesForItsOwnFileOnly: a manual start with another file uses its listen.
-func TestServiceDecidesForItsOwnFileOnly(t *testing.T) {
-	const plain = "{ path=/usr/bin/cis490-receiver ; argv[]=/usr/bin/cis490-receiver ; ignore_errors=no }"
-	const named = "{ path=/usr/bin/cis490-receiver ; argv[]=/usr/bin/cis490-receiver --config /srv/r.toml ; ignore_errors=no }"
-	for _, c := range []struct {
-		load, command, file string
-		want                bool
-	}{
-		{"loaded", plain, "/etc/cis490/receiver.toml", true},
-		{"loaded", plain, "receiver.toml", false},
-		{"loaded", named, "/srv/r.toml", true},
-		{"loaded", named, "/etc/cis490/receiver.toml", false},
-		{"not-found", "", "/etc/cis490/receiver.toml", false},
-	} {
-		got := startsWith(systemd.UnitState{"LoadState": {c.load}, "ExecStart": {c.command}}, c.file)
-		if got != c.want {
-			t.Errorf("%+v: got %t", c, got)
-		}
-	}
-}
-
 // TestPortIsTriedAndNotTaken: the next program that listens gets the port, even while a
 // connection of the last receiver is in TIME_WAIT. A program that already listens keeps it.
 func TestPortIsTriedAndNotTaken(t *testing.T) {

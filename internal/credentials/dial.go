@@ -50,7 +50,11 @@ func (e *HandshakeError) Handshake() {}
 //
 // A VerifyConnection of our own could also change the CAs of a live transport. But it does not get
 // the dialled name if that is an IP address, and could not check it.
-func (c *Client) DialTLS(dial Dial) Dial {
+func (c *Client) DialTLS(dial Dial) Dial { return c.DialTLSGroups(dial) }
+
+// DialTLSGroups is [Client.DialTLS] that offers only the given groups for the exchange of keys, or
+// the usual ones if none is given. It is for a test of a connection.
+func (c *Client) DialTLSGroups(dial Dial, groups ...tls.CurveID) Dial {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
@@ -61,7 +65,7 @@ func (c *Client) DialTLS(dial Dial) Dial {
 			return nil, err
 		}
 		config := c.TLSConfig()
-		config.ServerName = host
+		config.ServerName, config.CurvePreferences = host, groups
 		conn := tls.Client(raw, config)
 		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 		defer cancel()

@@ -122,6 +122,9 @@ func splitCAs(cas []*x509.Certificate) (trusted *x509.CertPool, issuing []*x509.
 // CertFile returns the file that the receiver's own certificate is from.
 func (t *Trust) CertFile() string { return t.own.file }
 
+// IsOwn reports whether cert is the receiver's own certificate.
+func (t *Trust) IsOwn(cert *x509.Certificate) bool { return t.own.Leaf.Equal(cert) }
+
 // NotAfter returns when the receiver's own certificate expires.
 func (t *Trust) NotAfter() time.Time { return t.own.Leaf.NotAfter }
 

@@ -32,6 +32,19 @@ func (u UnitState) FirstValue(property string) string {
 	return u[property][0]
 }
 
+// RunsConfig reports whether the service in u starts its program with a configuration file. Without
+// --config on its command line it uses the default. The property ExecStart is required.
+func (u UnitState) RunsConfig(file, defaultFile string) bool {
+	command := u.FirstValue("ExecStart")
+	switch {
+	case u.FirstValue("LoadState") != "loaded":
+		return false
+	case strings.Contains(command, "--config"):
+		return strings.Contains(command, file)
+	}
+	return file == defaultFile
+}
+
 // ShowUnit returns properties of a unit from systemctl. It is for commands only: a daemon executes
 // no programs.
 func ShowUnit(ctx context.Context, unit string, properties ...string) (UnitState, error) {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -238,6 +239,15 @@ func (c *Client) doRequest(req *http.Request, into any, statuses ...int) (int, e
 
 // ipv6Zone matches the zone of an IPv6 address, which must be escaped (RFC 6874).
 var ipv6Zone = regexp.MustCompile(`\[([^]%]+)%([^]]*)\]`)
+
+// AddressOf returns the host and port of a receiver's URL, as a [Client] dials them.
+func AddressOf(text string) (string, error) {
+	base, err := parseURL(text)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), "443")), nil
+}
 
 // parseURL parses the URL of a receiver. The error says how to write it.
 func parseURL(text string) (*url.URL, error) {

@@ -39,3 +39,18 @@ func TestWrongAddressesSayHowToWriteThem(t *testing.T) {
 		}
 	}
 }
+
+func TestAddressIsWhatTheClientDials(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://receiver.lab:8443":      "receiver.lab:8443",
+		"https://receiver.lab":           "receiver.lab:443",
+		"https://[fd00::1]:8443/":        "[fd00::1]:8443",
+		"https://[fe80::1%25eth0]:8443":  "[fe80::1%eth0]:8443",
+		"receiver.lab:8443":              "",
+		"https://receiver.lab:8443/v1/x": "",
+	} {
+		if got, err := wire.AddressOf(url); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v; want %q", url, got, err, want)
+		}
+	}
+}
