@@ -74,6 +74,8 @@ var importRules = map[string]importRule{
 	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
 	"internal/uplink":    {"digest durable hostdir outbox source wire", "daemon and commands must check the store of every response in the same way"},
 
+	"internal/doctor": {"config durable hint printable serviceuser systemd wire", "examines a machine and a way for the commands of both programs, which bring what depends on their configurations"},
+
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
 	"internal/snapshot": {"", "shares readings of any state"},
@@ -90,9 +92,9 @@ var importRules = map[string]importRule{
 	"internal/receiver": {"access activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
-	"internal/cli": {"admin config durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin cli config credentials durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver": {"activity admin ca cli config datadir durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
+	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/receiver": {"activity admin ca cli config datadir doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},

@@ -158,31 +158,58 @@ func runCheck(c *cobra.Command, o *options, cfg shipper.Config, lenient bool) er
 // examineHost checks files, directories, key and space as the shipper's user. Root could
 // read everything and write everywhere: the daemon's user must be able to.
 func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
-	f.AddError(cli.UsageError(serviceuser.CheckReadable(f.Files, line)))
-	usable := f.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
-	f.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
-	f.NoteParent("low_space_file", string(cfg.LowSpaceFile))
-	f.NoteParent("metrics_file", string(cfg.MetricsFile))
-	f.ExamineAdmin(cfg.Admin, usable && mayRun(cfg))
-	if usable {
-		_, err := uplink.AdoptedBy(cfg.DirsConfig())
-		f.AddError(errors.Join(startError(checkMoves(cfg), file), err))
-	}
+	examineFiles(cfg, f.CheckReport, line)
+	examineFolders(cfg, f.CheckReport, file)
 	free, err := cli.FreeAt(f.OutboxDir)
 	if err != nil {
 		return // the findings about the folder
 	}
-	f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
-	if free.Bytes < int64(cfg.MinFree) {
-		f.AddError(fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
-			config.Bytes(free.Bytes), f.OutboxDir, cfg.MinFree))
+	f.Space = spaceOf(cfg, free)
+	f.AddError(errors.Join(checkSpace(cfg, free), checkInodes(cfg, free)))
+}
+
+// examineFiles checks the files that a start reads, and who else can read the secret ones.
+func examineFiles(cfg shipper.Config, k *cli.CheckReport, line string) {
+	k.AddError(cli.UsageError(serviceuser.CheckReadable(reloadedFiles(cfg), line)))
+	k.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
+}
+
+// examineFolders checks the directories, and those of other files that the daemon writes.
+func examineFolders(cfg shipper.Config, k *cli.CheckReport, file string) {
+	usable := k.ExamineFolders(string(cfg.EpisodesDir), string(cfg.OutboxDir), string(cfg.ShippedDir))
+	k.NoteParent("low_space_file", string(cfg.LowSpaceFile))
+	k.NoteParent("metrics_file", string(cfg.MetricsFile))
+	k.ExamineAdmin(cfg.Admin, usable && mayRun(cfg))
+	if usable {
+		_, err := uplink.AdoptedBy(cfg.DirsConfig())
+		k.AddError(errors.Join(startError(checkMoves(cfg), file), err))
 	}
+}
+
+// spaceOf returns the free space of the outbox, for a report.
+func spaceOf(cfg shipper.Config, free durable.Free) *cli.Space {
+	s := &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.TotalInodes > 0 {
-		f.Space.FreeInodes = &free.Inodes
+		s.FreeInodes = &free.Inodes
 	}
-	if free.TotalInodes > 0 && free.Inodes == 0 {
-		f.AddError(fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", f.OutboxDir))
+	return s
+}
+
+// checkSpace returns an error if the space of the outbox is below the minimum.
+func checkSpace(cfg shipper.Config, free durable.Free) error {
+	if free.Bytes >= int64(cfg.MinFree) {
+		return nil
 	}
+	return fmt.Errorf("nothing is packed: %s free on the disk of %s is below min_free (%s): free some space or lower min_free",
+		config.Bytes(free.Bytes), cfg.OutboxDir, cfg.MinFree)
+}
+
+// checkInodes is checkSpace for inodes.
+func checkInodes(cfg shipper.Config, free durable.Free) error {
+	if free.TotalInodes == 0 || free.Inodes > 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing is packed: the disk of %s has no free inode (see 'df -i'): delete files", cfg.OutboxDir)
 }
 
 // mayRun reports whether a shipper is running, or may be.

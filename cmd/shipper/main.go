@@ -92,9 +92,8 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "shipper",
 		Short: "Upload finished episodes to the receiver",
-		Long: `Shipper packs finished episodes, uploads them to the receiver and moves them to
-the shipped directory once the receiver confirms that they are stored durably.
-Without --once or --ping it runs as a daemon until SIGTERM.
+		Long: `Shipper uploads finished episodes, and moves them to shipped_dir once they are
+stored durably. Without --once or --ping it runs as a daemon until SIGTERM.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 an episode
 is held, 4 the receiver cannot be reached or refuses this host, 5 another
@@ -130,7 +129,7 @@ shipper runs, 74 storage fault.`,
 		{Path: "/var/lib/cis490-identity", Text: "the key and the certificate of a host that has joined"},
 	}}
 	root.AddCommand(cli.PrintsJSON(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
-		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o))...)
+		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o), doctorCommand(&o))...)
 	root.AddCommand(joinCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
 	return root
 }

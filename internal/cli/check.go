@@ -62,6 +62,9 @@ func (k *CheckReport) AddError(err error) {
 	}
 }
 
+// HasErrors reports whether there are errors.
+func (k *CheckReport) HasErrors() bool { return len(k.errs) > 0 }
+
 // AddWarning adds faults with which a daemon starts: as a misuse or, with Lenient, as notes.
 func (k *CheckReport) AddWarning(err error) {
 	for _, e := range splitErrors(err) {
@@ -260,15 +263,25 @@ func (k *CheckReport) FileRow(user string, files []string) TableRow {
 	return TableRow{"files", lines}
 }
 
+// SpaceText describes the free space.
+func (s Space) SpaceText() string {
+	if s.Unknown {
+		return "not known: the file system does not say how much is free"
+	}
+	return fmt.Sprintf("%s free, %s kept free", config.Bytes(s.FreeBytes), config.Bytes(s.MinFree))
+}
+
+// InodesText describes the free inodes. FreeInodes must not be nil.
+func (s Space) InodesText() string {
+	return fmt.Sprintf("%d free, %d kept free", *s.FreeInodes, s.MinFreeInodes)
+}
+
 // SpaceRows returns the rows of the free space.
 func (k *CheckReport) SpaceRows() []TableRow {
 	s := cmp.Or(k.Space, &Space{Unknown: true})
-	if s.Unknown {
-		return []TableRow{{"space", []string{"not known: the file system does not say how much is free"}}}
-	}
-	rows := []TableRow{{"space", []string{fmt.Sprintf("%s free, %s kept free", config.Bytes(s.FreeBytes), config.Bytes(s.MinFree))}}}
-	if s.FreeInodes != nil {
-		rows = append(rows, TableRow{"inodes", []string{fmt.Sprintf("%d free, %d kept free", *s.FreeInodes, s.MinFreeInodes)}})
+	rows := []TableRow{{"space", []string{s.SpaceText()}}}
+	if !s.Unknown && s.FreeInodes != nil {
+		rows = append(rows, TableRow{"inodes", []string{s.InodesText()}})
 	}
 	return rows
 }

@@ -53,25 +53,35 @@ func LogFolders(log *slog.Logger, missing []string, literal []config.Path) {
 }
 
 // CheckDisks returns an error if a program cannot work on the file systems of its directories. It
-// probes the first directory on each file system. It must be called after [BecomeServiceUser],
-// because it creates a file, which root must not do where others can write. It notes what this user
-// cannot probe.
+// notes what this user cannot probe. See [ProbeDisks].
 func CheckDisks(c *cobra.Command, dirs ...string) error {
+	untried, err := ProbeDisks(dirs...)
+	for _, text := range untried {
+		Note(c, "%s", text)
+	}
+	return err
+}
+
+// ProbeDisks returns an error if a program cannot work on the file systems of its directories, and
+// which ones this user cannot probe. It probes the first directory on each file system. It must be
+// called after [BecomeServiceUser], because it creates a file, which root must not do where others
+// can write.
+func ProbeDisks(dirs ...string) (untried []string, err error) {
 	var seen []uint64
 	for _, path := range dirs {
 		device, err := checkDisk(path, seen)
 		switch {
 		case errors.Is(err, durable.ErrNoLinks):
-			return UsageError(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
+			return untried, UsageError(fmt.Errorf("%w: use a disk with ext4 or xfs, and name its directory in the configuration", err))
 		case errors.Is(err, fs.ErrPermission):
-			Note(c, "the file system of %s was not tried: %v", path, err)
+			untried = append(untried, fmt.Sprintf("the file system of %s was not tried: %v", path, err))
 		case err != nil:
-			return err
+			return untried, err
 		default:
 			seen = append(seen, device)
 		}
 	}
-	return nil
+	return untried, nil
 }
 
 // checkDisk probes the file system of a directory unless it is in seen.

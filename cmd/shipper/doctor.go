@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/config"
+	"cis490/internal/credentials"
+	"cis490/internal/doctor"
+	"cis490/internal/hint"
+	"cis490/internal/hostdir"
+	"cis490/internal/serviceuser"
+	"cis490/internal/shipper"
+	"cis490/internal/uplink"
+	"cis490/internal/wire"
+)
+
+func doctorCommand(o *options) *cobra.Command {
+	bundle := ""
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine this host and its connection, and say what to do",
+		Long: `Doctor examines the configuration, files, file systems, disk and clock of this
+host, its service, and each step of the way to the receiver: name, route,
+connection, MTU, TLS, certificates, access and throughput. Each line has a
+verdict and a fact; below a warning or a failure is what to do. A check whose
+result others need may skip them. It takes up to a minute or two if the network
+drops packets.
+
+If root runs it, it examines as the shipper's user, and hands over files as
+'shipper check' does. It writes a small file into outbox_dir to time the disk,
+and sends up to 8 MiB, which the receiver discards, whatever bandwidth_limit is.
+Nothing else changes.
+
+With --bundle it also writes a file for a bug report: the findings, the
+configuration, the status and the journal, without keys, tokens and passwords.
+
+Exit codes: 0 nothing has failed, 2 wrong arguments or a configuration that
+cannot be loaded, 4 only the network or the receiver has failed, 1 the rest.`,
+		Example: "  sudo shipper doctor\n  sudo shipper doctor --bundle report.tar.gz",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(c, o, bundle) },
+	}
+	c.Flags().StringVar(&bundle, "bundle", "", "also write `FILE`, a tar.gz for a bug report")
+	return c
+}
+
+// hostDoctor examines a host. What a check needs of an earlier one is in it.
+type hostDoctor struct {
+	*cli.Doctor
+
+	c       *cobra.Command
+	o       *options
+	cfg     shipper.Config
+	address string // of the receiver, with its port
+	wasRoot bool
+
+	client   *wire.Client
+	creds    *credentials.Client // nil if they cannot be loaded
+	credsErr error
+	leaf     *x509.Certificate // of the receiver
+	route    doctor.Route
+}
+
+func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
+	cfg, err := o.loadConfig()
+	if err != nil {
+		return err
+	}
+	address, err := wire.AddressOf(cfg.Receiver.URL)
+	if err != nil {
+		return cli.UsageError(fmt.Errorf("receiver.url: %w", err))
+	}
+	d := &hostDoctor{c: c, o: o, cfg: cfg, address: address, wasRoot: os.Geteuid() == 0}
+	if d.Doctor, err = cli.NewDoctor(c, o.json, bundle); err != nil {
+		return err
+	}
+	defer func() { err = d.Close(err) }()
+	// What only root may read comes first.
+	d.client, d.creds, d.credsErr = newClient(cfg)
+	if b := d.Bundle(); b != nil {
+		b.AddConfig(o.config)
+		b.AddUnit(c.Context(), serviceUnit)
+	}
+	_, notes, err := serviceuser.Become(stateOf(cfg))
+	if err != nil {
+		return err
+	}
+	d.examineConfig(notes)
+	d.examineMachine()
+	d.examineNetwork()
+	if b := d.Bundle(); b != nil {
+		if st, err := inspectStatus(cfg); err != nil {
+			b.AddError("status.json", err)
+		} else {
+			b.AddJSON("status.json", st)
+		}
+	}
+	return d.Finish()
+}
+
+// examineConfig reports the configuration, the user, and what went wrong when root handed over its
+// files.
+func (d *hostDoctor) examineConfig(notes error) {
+	k := &cli.CheckReport{Lenient: true}
+	k.AddWarning(shipper.BareSizes(d.o.config))
+	for _, path := range config.LiteralPaths(d.cfg) {
+		k.AddNote(fmt.Sprintf("%+q is taken literally: write the whole path, because nothing expands ~ and $ here", string(path)))
+	}
+	d.AddReport("configuration", k, "", fmt.Sprintf("%s, host %s, receiver %s", d.o.config, d.cfg.HostID, d.cfg.Receiver.URL))
+	d.CheckOne("user", func(context.Context) doctor.Finding { return doctor.CheckUser(d.wasRoot) })
+	if notes != nil {
+		d.Add(doctor.FromNote("user", notes.Error(), "run '"+cli.CheckLine(d.c)+"' as root"))
+	}
+}
+
+// examineMachine checks what needs no network.
+func (d *hostDoctor) examineMachine() {
+	cfg, outbox := d.cfg, string(d.cfg.OutboxDir)
+	d.examineFiles()
+	d.examineFolders()
+	d.CheckOne("kernel", func(context.Context) doctor.Finding { return doctor.CheckKernel(hostdir.CheckKernel()) })
+	dirs := []string{outbox, string(cfg.ShippedDir), string(cfg.EpisodesDir)}
+	d.CheckFileSystems(dirs...)
+	if free, err := cli.FreeAt(outbox); err != nil {
+		d.Skip("space", "%v", err)
+	} else {
+		d.AddSpace(spaceOf(cfg, free), checkSpace(cfg, free), checkInodes(cfg, free))
+	}
+	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, outbox) })
+	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
+	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
+		return doctor.CheckUnit(ctx, d.o.config, shipper.DefaultConfigFile, serviceUnit, timerUnit)
+	})
+	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() })
+}
+
+// examineFiles checks that the shipper's user can read what a start reads, and that it loads.
+func (d *hostDoctor) examineFiles() {
+	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
+	examineFiles(d.cfg, k, cli.CheckLine(d.c))
+	if !k.HasErrors() {
+		k.AddError(d.credsErr)
+	}
+	if d.credsErr == nil {
+		k.AddError(credentialFiles(d.cfg).CheckRoles())
+	}
+	files := reloadedFiles(d.cfg)
+	d.AddReport("files", k, "see 'Set up by hand' in docs/install.md, or join again", strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
+}
+
+func (d *hostDoctor) examineFolders() {
+	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
+	examineFolders(d.cfg, k, d.o.config)
+	var facts []string
+	for _, f := range k.Folders {
+		facts = append(facts, f.Path+" "+f.String())
+	}
+	d.AddReport("folders", k, "change "+d.o.config+", or the owner of the directory", facts...)
+}
+
+// examineDaemon reports whether a shipper runs, and what it last failed at.
+func (d *hostDoctor) examineDaemon() []doctor.Finding {
+	const check = "daemon"
+	st, err := shipper.InspectStatus(d.cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []doctor.Finding{{Check: check, Verdict: doctor.Skipped, Fact: "no shipper has run here: its first start makes the directories"}}
+	}
+	if err != nil {
+		return []doctor.Finding{doctor.FromError(check, serviceuser.Explain(err, cli.CheckLine(d.c)), "run 'shipper check' as root")}
+	}
+	var found []doctor.Finding
+	warn := func(v doctor.Verdict, remedy, format string, args ...any) {
+		found = append(found, doctor.Finding{Check: check, Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy})
+	}
+	switch {
+	case st.RunningUnknown:
+		warn(doctor.Skipped, "", "only root and the shipper's user can read whether a shipper runs")
+	case st.Running == "":
+		warn(doctor.Warning, "run 'systemctl start cis490-shipper', unless a timer starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
+	default:
+		warn(doctor.OK, "", "%s runs; %d episodes wait, %d are shipped", st.Running, st.Waiting+st.Sealed, st.Shipped)
+	}
+	if st.StoreProblem != "" {
+		found = append(found, doctor.FromError(check, errors.New(st.StoreProblem), "run 'shipper status'"))
+	}
+	if down := st.Receiver; down != nil && st.ReceiverState == shipper.ReceiverDown {
+		warn(doctor.Warning, "do what the checks of the network below say", "the receiver accepts nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
+	}
+	if len(st.Failing) > 0 {
+		f := st.Failing[0]
+		warn(doctor.Warning, "run 'shipper status': it lists them", "%d episodes fail, the first since %s: %s", st.FailingTotal, f.Since.UTC().Format(time.DateTime), f.Cause)
+	}
+	if st.HeldTotal > 0 {
+		warn(doctor.Warning, "run 'shipper held', and fix what it says", "%d episodes are held", st.HeldTotal)
+	}
+	return found
+}
+
+// examineNetwork checks each step of the way to the receiver.
+func (d *hostDoctor) examineNetwork() {
+	var addrs []netip.AddrPort
+	d.CheckNetwork("name", func(ctx context.Context) (f doctor.Finding) {
+		f, addrs = doctor.CheckName(ctx, d.address)
+		return f
+	})
+	if len(addrs) == 0 {
+		d.skipAll("the address of the receiver is not known", "route", "connection", "path MTU", "TLS", "authorisation", "throughput")
+		d.examineCertificate()
+		return
+	}
+	d.CheckNetwork("route", func(context.Context) (f doctor.Finding) {
+		f, d.route = doctor.CheckRoute(addrs)
+		return f
+	})
+	d.CheckNetwork("connection", func(ctx context.Context) (f doctor.Finding) {
+		f, to := doctor.CheckConnection(ctx, wire.Dial, d.address)
+		if to.IsValid() && to != d.route.To { // of several addresses, another one answers
+			_, d.route = doctor.CheckRoute([]netip.AddrPort{to})
+		}
+		return f
+	})
+	if !d.route.To.IsValid() {
+		d.Skip("path MTU", "there is no route")
+	} else {
+		d.CheckNetwork("path MTU", func(ctx context.Context) doctor.Finding { return doctor.CheckPathMTU(ctx, d.route) })
+	}
+	if d.creds == nil {
+		d.skipAll("the files of this host cannot be loaded, see above", "TLS", "certificate", "authorisation", "throughput")
+		return
+	}
+	d.examineReceiver()
+}
+
+func (d *hostDoctor) skipAll(reason string, checks ...string) {
+	for _, check := range checks {
+		d.Skip(check, "%s", reason)
+	}
+}
+
+// examineReceiver checks what needs the credentials of this host.
+func (d *hostDoctor) examineReceiver() {
+	d.Check("TLS", func(ctx context.Context) (found []doctor.Finding) {
+		found, d.leaf = doctor.CheckTLS(ctx, func(ctx context.Context, groups ...tls.CurveID) (net.Conn, error) {
+			return d.creds.DialTLSGroups(wire.Dial, groups...)(ctx, "tcp", d.address)
+		}, d.route)
+		return found
+	})
+	d.examineCertificate()
+	admitted := false
+	d.Check("authorisation", func(ctx context.Context) (found []doctor.Finding) {
+		found, admitted = d.examineAccess(ctx)
+		return found
+	})
+	if !admitted {
+		d.Skip("throughput", "the receiver does not admit this host, or cannot be reached")
+		return
+	}
+	d.CheckNetwork("throughput", func(ctx context.Context) doctor.Finding { return doctor.CheckThroughput(ctx, d.client.Probe) })
+}
+
+// examineCertificate reports for how long the certificates of this host and of the receiver are
+// valid.
+func (d *hostDoctor) examineCertificate() {
+	if d.creds == nil {
+		d.Skip("certificate", "the files of this host cannot be loaded, see above")
+		return
+	}
+	now := time.Now()
+	renewsAt, renews := d.creds.RenewAt()
+	if !renews {
+		renewsAt = time.Time{}
+	}
+	renew := fmt.Sprintf("issue a new one with 'receiver pki issue %s'", d.cfg.HostID)
+	if renews {
+		renew = fmt.Sprintf("join again: run 'receiver invite %s --again' on the receiver, and the line that it prints here", d.cfg.HostID)
+	}
+	f := doctor.CheckCertificate("certificate", d.creds.CertFile()+", of this host,", time.Time{}, d.creds.NotAfter(), renewsAt, now, renew)
+	if err := d.creds.CheckValidity(d.cfg.HostID, now); err != nil {
+		f = doctor.FromError("certificate", err, renew)
+	}
+	d.Add(f)
+	if d.leaf == nil {
+		return
+	}
+	// How the receiver renews its own is not known here.
+	f = doctor.CheckCertificate("certificate", "that of the receiver", d.leaf.NotBefore, d.leaf.NotAfter, time.Time{}, now,
+		"run 'receiver check' on the receiver, which says whether it renews itself; or 'receiver pki renew'")
+	f.Network = true
+	d.Add(f)
+}
+
+// examineAccess pings the receiver, and reports whether it admits this host.
+func (d *hostDoctor) examineAccess(ctx context.Context) (found []doctor.Finding, admitted bool) {
+	const check = "authorisation"
+	adopted, err := uplink.AdoptedBy(d.cfg.DirsConfig())
+	if err != nil {
+		return []doctor.Finding{doctor.FromError(check, err, "run 'shipper status'")}, false
+	}
+	resp, skew, err := measurePing(ctx, d.client, d.creds, d.cfg, adopted)
+	if err != nil {
+		if f, is := doctor.CheckCanceled(check, err); is {
+			return []doctor.Finding{f}, false
+		}
+		f := doctor.FromError(check, err, "the journal of the receiver says why: journalctl -u cis490-receiver")
+		if h := hint.For(err); h != "" {
+			f.Fact, f.Remedy = err.Error(), h
+		}
+		f.Network = true
+		return []doctor.Finding{f}, false
+	}
+	found = append(found, doctor.Finding{Check: check, Verdict: doctor.OK, Network: true, Fact: fmt.Sprintf(
+		"admitted as %s by %s; receiver version %s; %s per archive, %d uploads at once; store %s",
+		resp.Host, resp.Auth.Method, resp.Receiver.Version, config.Bytes(max(resp.Limits.MaxSize, 0)), resp.Limits.UploadsPerHost, storeOf(resp.Store, adopted.ID != ""))})
+	storage := doctor.Finding{Check: "storage", Verdict: doctor.OK, Network: true, Fact: sizeOrUnknown(resp.Storage.FreeBytes) + " available to this host at the receiver"}
+	if err := resp.Storage.Err(); err != nil {
+		storage.Verdict, storage.Fact, storage.Remedy = doctor.Failed, err.Error(), hint.For(err)
+	}
+	clock := doctor.Finding{Check: "clock", Verdict: doctor.OK, Fact: clockText(skew)}
+	if skew.Abs() > maxClockSkew {
+		clock = doctor.FromNote("clock", clock.Fact, "")
+	}
+	return append(found, storage, clock), true
+}

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/doctor"
+	"cis490/internal/progress"
+	"cis490/internal/serviceuser"
+	"cis490/internal/terminal"
+)
+
+// Doctor runs the checks of a doctor command, prints each finding as it comes, and makes the bundle.
+// It must end with [Doctor.Finish], and [Doctor.Close] after that.
+type Doctor struct {
+	doctor.Report
+
+	c       *cobra.Command
+	json    bool
+	out     io.Writer
+	text    bytes.Buffer // what a person reads, for the bundle
+	display *progress.Display
+	running atomic.Pointer[string] // what is being checked
+	bundle  *doctor.Bundle         // nil unless one was requested
+	path    string                 // of the bundle
+	err     error                  // of stdout
+}
+
+// NewDoctor returns a Doctor for a command. It creates the bundle, unless path is empty: root must do
+// so before it becomes the service user.
+func NewDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
+	d := &Doctor{c: c, json: asJSON, path: path, display: NewDisplay(c)}
+	d.out = d.display.Above(c.OutOrStdout())
+	if path != "" {
+		bundle, err := doctor.CreateBundle(path, c.Root().Name()+"-doctor")
+		if err != nil {
+			return nil, UsageError(err)
+		}
+		d.bundle = bundle
+	}
+	paint := terminal.NewPainter(c.OutOrStdout())
+	d.Added = func(f doctor.Finding) {
+		d.text.WriteString(formatFinding(terminal.Painter{}, f))
+		if !d.json {
+			d.print(formatFinding(paint, f))
+		}
+	}
+	start := "configuration"
+	d.running.Store(&start)
+	d.display.Start(func() progress.Status { return progress.Status{What: "checking " + *d.running.Load()} })
+	return d, nil
+}
+
+func (d *Doctor) print(text string) {
+	if _, err := io.WriteString(d.out, text); d.err == nil {
+		d.err = err
+	}
+}
+
+// Check runs a check, unless the command was interrupted, and adds what it found.
+func (d *Doctor) Check(name string, check func(ctx context.Context) []doctor.Finding) {
+	d.running.Store(&name)
+	if d.c.Context().Err() != nil {
+		d.Skip(name, "interrupted")
+		return
+	}
+	d.Add(check(d.c.Context())...)
+}
+
+// CheckOne is [Doctor.Check] for a check that returns one finding.
+func (d *Doctor) CheckOne(name string, check func(ctx context.Context) doctor.Finding) {
+	d.Check(name, func(ctx context.Context) []doctor.Finding { return []doctor.Finding{check(ctx)} })
+}
+
+// CheckNetwork is [Doctor.CheckOne] for a check of the network.
+func (d *Doctor) CheckNetwork(name string, check func(ctx context.Context) doctor.Finding) {
+	d.CheckOne(name, func(ctx context.Context) doctor.Finding {
+		f := check(ctx)
+		f.Network = true
+		return f
+	})
+}
+
+// AddReport adds the errors and notes of a [CheckReport], or a finding for each of the facts if it has
+// none. Remedy is what to do about an error that does not say so.
+func (d *Doctor) AddReport(check string, k *CheckReport, remedy string, facts ...string) {
+	for _, err := range k.errs {
+		d.AddError(check, err, remedy)
+	}
+	for _, note := range k.Notes {
+		d.Add(doctor.FromNote(check, note, remedy))
+	}
+	if len(k.errs) > 0 {
+		return
+	}
+	for _, fact := range facts {
+		d.Add(doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fact})
+	}
+}
+
+// AddError adds an error. See [Doctor.AddReport].
+func (d *Doctor) AddError(check string, err error, remedy string) {
+	for _, e := range splitErrors(err) {
+		d.Add(doctor.FromError(check, serviceuser.Explain(e, CheckLine(d.c)), remedy))
+	}
+}
+
+// AddSpace adds the free space and the free inodes, or what is wrong with them.
+func (d *Doctor) AddSpace(s *Space, spaceErr, inodesErr error) {
+	add := func(check, fact string, err error) {
+		if err != nil {
+			d.AddError(check, err, "delete files, or move the directory to a larger disk")
+			return
+		}
+		d.Add(doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fact})
+	}
+	add("space", s.SpaceText(), spaceErr)
+	if s.FreeInodes == nil {
+		d.Skip("inodes", "the file system has no limit")
+		return
+	}
+	add("inodes", s.InodesText(), inodesErr)
+}
+
+// CheckFileSystems reports the file systems of directories, and whether a program can work there.
+func (d *Doctor) CheckFileSystems(dirs ...string) {
+	d.Check("file system", func(context.Context) []doctor.Finding { return doctor.CheckFileSystems(dirs...) })
+	untried, err := ProbeDisks(dirs...)
+	for _, text := range untried {
+		d.Skip("file system", "%s", text)
+	}
+	d.AddError("file system", err, "use a local disk with ext4 or xfs")
+}
+
+// Bundle returns the bundle, or nil if none was requested.
+func (d *Doctor) Bundle() *doctor.Bundle { return d.bundle }
+
+// doctorReport is what --json prints.
+type doctorReport struct {
+	OK       bool             `json:"ok"` // nothing has failed
+	Version  string           `json:"version"`
+	Findings []doctor.Finding `json:"findings"`
+}
+
+// Finish prints the summary or the JSON, completes the bundle, and returns the error with the exit
+// code of the command.
+func (d *Doctor) Finish() error {
+	d.display.Stop()
+	failed, onlyNetwork := d.OnlyNetworkFailed()
+	report := doctorReport{OK: !failed, Version: Version(), Findings: d.Findings}
+	summary := "\n" + d.Summary() + "\n"
+	if d.json {
+		d.err = WriteJSON(d.out, report)
+	} else {
+		d.print(summary)
+	}
+	err := errors.Join(d.err, d.finishBundle(report, d.text.String()+summary))
+	switch {
+	case onlyNetwork:
+		return errors.Join(err, &ExitError{Code: Unreachable})
+	case failed, d.c.Context().Err() != nil:
+		return errors.Join(err, &ExitError{Code: Failed})
+	}
+	return err
+}
+
+func (d *Doctor) finishBundle(report doctorReport, text string) error {
+	if d.bundle == nil {
+		return nil
+	}
+	d.bundle.Add("doctor.txt", []byte(text))
+	d.bundle.AddJSON("doctor.json", report)
+	d.bundle.Add("version.txt", []byte(d.c.Root().Name()+" "+Version()+"\n"))
+	d.bundle.AddMachine()
+	if err := d.bundle.Close(); err != nil {
+		return err
+	}
+	Note(d.c, "wrote %s: it has no key and no token; read it before you pass it on", d.path)
+	return nil
+}
+
+// Close removes a bundle that was not completed, and the progress. It returns err with what failed.
+func (d *Doctor) Close(err error) error {
+	d.display.Stop()
+	if d.bundle == nil {
+		return err
+	}
+	return errors.Join(err, d.bundle.Discard())
+}
+
+// Columns of a finding.
+const (
+	verdictColumn = len("skipped") + 2
+	checkColumn   = len("configuration") + 2
+)
+
+var verdictColors = map[doctor.Verdict]terminal.Color{
+	doctor.OK: terminal.Good, doctor.Warning: terminal.Fair, doctor.Failed: terminal.Bad, doctor.Skipped: terminal.Faint,
+}
+
+// formatFinding returns the lines of a finding: verdict, check and fact, and below them what to do.
+func formatFinding(paint terminal.Painter, f doctor.Finding) string {
+	var b strings.Builder
+	word := string(f.Verdict)
+	if f.Verdict == doctor.Failed {
+		word = strings.ToUpper(word)
+	}
+	head := paint.Paint(word, verdictColors[f.Verdict]) + strings.Repeat(" ", verdictColumn-len(word)) + fmt.Sprintf("%-*s", checkColumn, f.Check)
+	for _, line := range WrapLine(f.Fact, tableWidth-verdictColumn-checkColumn) {
+		b.WriteString(strings.TrimRight(head+line, " ") + "\n")
+		head = strings.Repeat(" ", verdictColumn+checkColumn)
+	}
+	const mark = "do: "
+	lead := mark
+	for _, line := range WrapLine(f.Remedy, tableWidth-verdictColumn-len(mark)) {
+		if line != "" {
+			b.WriteString(strings.Repeat(" ", verdictColumn) + lead + line + "\n")
+		}
+		lead = strings.Repeat(" ", len(mark))
+	}
+	return b.String()
+}

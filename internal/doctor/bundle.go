@@ -1,0 +1,203 @@
+package doctor
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/systemd"
+)
+
+// Limits of a bundle.
+const (
+	maxMember    = 1 << 20 // bytes
+	journalLines = 500
+)
+
+// Bundle is a tar.gz file for a bug report. Its methods are not safe for concurrent use. It must end
+// with [Bundle.Close] or [Bundle.Discard].
+type Bundle struct {
+	path, dir string
+	f         *os.File
+	gz        *gzip.Writer
+	tar       *tar.Writer
+	err       error // the first one
+	closed    bool
+}
+
+// CreateBundle creates the file, which must not exist, for its user alone. All members are in one
+// directory.
+func CreateBundle(path, dir string) (*Bundle, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s exists, and is not overwritten: name another file", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	gz := gzip.NewWriter(f)
+	return &Bundle{path: path, dir: dir, f: f, gz: gz, tar: tar.NewWriter(gz)}, nil
+}
+
+// Add adds a text without what may be a secret, and at most 1 MiB of it.
+func (b *Bundle) Add(name string, text []byte) {
+	b.write(name, []byte(Redact(string(text[:min(len(text), 2*maxMember)]))))
+}
+
+// AddJSON adds a value as JSON, in which the strings have no secrets.
+func (b *Bundle) AddJSON(name string, v any) {
+	raw, err := json.Marshal(v)
+	var decoded any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber() // or a large one would lose digits
+	if err == nil {
+		err = d.Decode(&decoded)
+	}
+	if err != nil {
+		b.write(name, []byte(err.Error()))
+		return
+	}
+	text, err := json.MarshalIndent(redactValue(decoded), "", "  ")
+	if err != nil {
+		text = []byte(err.Error())
+	}
+	b.write(name, append(text, '\n'))
+}
+
+// AddError adds a member that says why it could not be made.
+func (b *Bundle) AddError(name string, err error) { b.Add(name, []byte(err.Error()+"\n")) }
+
+func (b *Bundle) write(name string, text []byte) {
+	if len(text) > maxMember {
+		text = append(text[:maxMember:maxMember], "\n[the rest was cut off]\n"...)
+	}
+	header := &tar.Header{Name: b.dir + "/" + name, Mode: 0o600, Size: int64(len(text)), ModTime: time.Now(), Format: tar.FormatPAX}
+	if b.err == nil {
+		b.err = b.tar.WriteHeader(header)
+	}
+	if b.err == nil {
+		_, b.err = b.tar.Write(text)
+	}
+}
+
+// AddConfig adds a configuration file.
+func (b *Bundle) AddConfig(path string) { b.addFile("config.toml", path) }
+
+// AddMachine adds what the kernel says of this machine.
+func (b *Bundle) AddMachine() {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		b.AddError("uname.txt", err)
+	} else {
+		text := func(f [65]byte) string { return unix.ByteSliceToString(f[:]) }
+		b.Add("uname.txt", fmt.Appendf(nil, "%s %s %s %s\n", text(name.Sysname), text(name.Release), text(name.Version), text(name.Machine)))
+	}
+	b.addFile("mountinfo.txt", "/proc/self/mountinfo")
+	b.addInterfaces()
+}
+
+// addFile adds a file that has no secrets, or only such as [Redact] removes.
+func (b *Bundle) addFile(name, path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		b.AddError(name, err)
+		return
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 2*maxMember))
+	if err != nil {
+		b.AddError(name, err)
+		return
+	}
+	b.Add(name, text)
+}
+
+func (b *Bundle) addInterfaces() {
+	all, err := net.Interfaces()
+	if err != nil {
+		b.AddError("interfaces.txt", err)
+		return
+	}
+	var text strings.Builder
+	for _, i := range all {
+		kind := ""
+		if isWireGuard(i.Name) {
+			kind = " wireguard"
+		}
+		fmt.Fprintf(&text, "%s mtu %d%s %s", i.Name, i.MTU, kind, i.Flags)
+		if addrs, err := i.Addrs(); err == nil {
+			for _, a := range addrs {
+				text.WriteString(" " + a.String())
+			}
+		}
+		text.WriteString("\n")
+	}
+	b.Add("interfaces.txt", []byte(text.String()))
+}
+
+// AddUnit adds the state of a unit, and the end of its journal. It runs programs: it is for
+// commands, and needs root to see all of the journal.
+func (b *Bundle) AddUnit(ctx context.Context, unit string) {
+	state, err := systemd.ShowUnit(ctx, unit, UnitProperties...)
+	if err != nil {
+		b.AddError("unit.txt", err)
+	} else {
+		var text strings.Builder
+		for _, property := range UnitProperties {
+			for _, value := range state[property] {
+				fmt.Fprintf(&text, "%s=%s\n", property, value)
+			}
+		}
+		b.Add("unit.txt", []byte(text.String()))
+	}
+	journal, err := systemd.ReadJournal(ctx, unit, journalLines, maxMember)
+	if err != nil {
+		b.AddError("journal.txt", err)
+		return
+	}
+	b.Add("journal.txt", journal)
+}
+
+// Close completes the file. If anything could not be written, it removes the file, and returns why.
+func (b *Bundle) Close() error {
+	err := errors.Join(b.err, b.tar.Close(), b.gz.Close())
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", b.path, err), b.Discard())
+	}
+	b.closed = true
+	if err := b.f.Close(); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", b.path, err), b.remove())
+	}
+	return nil
+}
+
+// Discard removes the file. A process that has given up root may be unable to: then the file is left
+// empty, and the error says so.
+func (b *Bundle) Discard() error {
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	err := b.f.Truncate(0)
+	return errors.Join(err, b.f.Close(), b.remove())
+}
+
+func (b *Bundle) remove() error {
+	err := os.Remove(b.path)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("an empty file is left, remove it: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,162 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/serviceuser"
+)
+
+// CheckFileSystems reports the file system of each directory, or of the parent where it will be
+// made. A file system that has several of them is reported once.
+func CheckFileSystems(dirs ...string) []Finding {
+	var findings []Finding
+	var seen []uint64
+	for _, path := range dirs {
+		m, err := mountOf(path)
+		switch {
+		case err != nil:
+			findings = append(findings, skipped("file system", "%v", err))
+		case !slices.Contains(seen, m.ID):
+			seen = append(seen, m.ID)
+			findings = append(findings, judgeMount(path, m))
+		}
+	}
+	return findings
+}
+
+func mountOf(path string) (durable.Mount, error) {
+	dir, err := serviceuser.OpenNearest(path)
+	if err != nil {
+		return durable.Mount{}, err
+	}
+	defer dir.Close()
+	return dir.Mount()
+}
+
+// Kinds of file systems that lose data, or cannot do what the programs need.
+var (
+	networkFileSystems = []string{"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "afs", "lustre", "beegfs"}
+	memoryFileSystems  = []string{"tmpfs", "ramfs"}
+	fatFileSystems     = []string{"vfat", "msdos", "exfat", "fat", "ntfs", "ntfs3", "fuseblk"}
+)
+
+func judgeMount(path string, m durable.Mount) Finding {
+	const disk = "use a local disk with ext4 or xfs"
+	fact := fmt.Sprintf("%s is on %s (%s at %s, %s)", path, m.Type, m.Source, m.Point, strings.Join(dedupe(m.Options), ","))
+	warn := func(why, remedy string) Finding {
+		return Finding{Check: "file system", Verdict: Warning, Fact: fact + ": " + why, Remedy: remedy}
+	}
+	switch {
+	case slices.Contains(m.Options, "ro"):
+		return Finding{
+			Check: "file system", Verdict: Failed, Fact: fact + ": read-only",
+			Remedy: "run 'dmesg' for errors of the disk; if there are none, mount it for writing, or add it to ReadWritePaths= of the unit",
+		}
+	case slices.Contains(networkFileSystems, m.Type) || strings.HasPrefix(m.Type, "fuse"):
+		return warn("over a network or in user space, an fsync may not reach a disk", disk)
+	case slices.Contains(memoryFileSystems, m.Type):
+		return warn("it is in memory, and lost at the next boot", disk)
+	case m.Type == "overlay":
+		return warn("it ends with its container", "mount a volume of a local disk there")
+	case slices.Contains(fatFileSystems, m.Type):
+		return warn("it has no hard links or no durable renames", disk)
+	case slices.Contains(m.Options, "nobarrier") || slices.Contains(m.Options, "barrier=0"):
+		return warn("without barriers power loss may lose what was synced", "remove nobarrier from its mount options")
+	}
+	return ok("file system", "%s", fact)
+}
+
+// dedupe removes repeated options: those of the mount and of the file system overlap.
+func dedupe(options []string) []string {
+	var once []string
+	for _, o := range options {
+		if !slices.Contains(once, o) {
+			once = append(once, o)
+		}
+	}
+	return once
+}
+
+// How [CheckDisk] measures, and how long a write with its fsync may take. An SD card takes 5 to 50
+// ms, a disk that is busy some 100 ms. A receiver lets a commit wait for longer, but one that takes
+// seconds on an idle disk has a fault.
+const (
+	syncRounds  = 8
+	syncSize    = 4 << 10
+	slowSync    = 100 * time.Millisecond
+	brokenSync  = 5 * time.Second
+	syncTimeout = 60 * time.Second
+)
+
+// CheckDisk measures how long a write with an fsync takes in a directory of the daemon. It creates a
+// file there, which the layout of the directory must have ([durable.IsProbe]), and removes it. It
+// must be called as the daemon's user.
+func CheckDisk(ctx context.Context, path string) Finding {
+	dir, err := serviceuser.OpenDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return skipped("disk", "%s is missing: the first start makes it", path)
+	}
+	if err != nil {
+		return skipped("disk", "%v", err)
+	}
+	defer dir.Close()
+	if err := checkPrivate(dir); err != nil {
+		return skipped("disk", "%v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
+	defer cancel()
+	times, err := dir.MeasureSync(ctx, syncRounds, syncSize)
+	if f, is := CheckCanceled("disk", err); is {
+		return f
+	}
+	return judgeSync(path, times, err)
+}
+
+// checkPrivate returns an error if root must not create a file in a directory, because other users
+// can change it.
+func checkPrivate(dir *durable.Dir) error {
+	st, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	if uid, _ := st.Owner(); os.Geteuid() == 0 && (uid != 0 || st.Perm()&0o022 != 0) {
+		return fmt.Errorf("%s can be changed by others than root", dir.Path(""))
+	}
+	return nil
+}
+
+func judgeSync(path string, times []time.Duration, err error) Finding {
+	bad := func(v Verdict, remedy, format string, args ...any) Finding {
+		return Finding{Check: "disk", Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
+	}
+	const look = "run 'dmesg' and 'smartctl -a' on the disk"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return bad(Failed, look, "%s: %d writes with fsync did not end within %v", path, syncRounds, syncTimeout)
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+		return bad(Failed, "free some space, or raise the quota", "%v", err)
+	case errors.Is(err, fs.ErrPermission):
+		return skipped("disk", "%v", err)
+	case err != nil || len(times) == 0:
+		return bad(Failed, look, "%v", err)
+	}
+	median, longest := times[len(times)/2], times[len(times)-1]
+	fact := fmt.Sprintf("a write of 4 KiB with fsync takes %s in %s, at most %s", formatTime(median), path, formatTime(longest))
+	switch {
+	case longest >= brokenSync:
+		return bad(Failed, look+": a failing disk is slow before it fails", "%s", fact)
+	case median >= slowSync:
+		return bad(Warning, "use a faster disk, or look for what else writes to it: iostat -x 5", "%s", fact)
+	}
+	return ok("disk", "%s", fact)
+}

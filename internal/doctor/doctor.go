@@ -1,0 +1,158 @@
+// Package doctor examines a machine for the commands 'shipper doctor' and 'receiver doctor': its
+// file systems, disk, clock, service manager and network. It makes a bundle of the results for a bug
+// report.
+//
+// A check returns a [Finding]: a fact, a verdict and, unless all is well, what to do. The commands
+// decide which checks run, and in which order. A check changes nothing, except that [CheckDisk]
+// writes a file, which it removes.
+//
+// Invariant: a [Report] has only printable ASCII, and each finding that is a warning or has failed
+// says what to do. A [Bundle] has no key, no token and no password.
+package doctor
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"cis490/internal/printable"
+)
+
+// Verdict is what a finding means.
+type Verdict string
+
+// The verdicts.
+const (
+	OK      Verdict = "ok"
+	Warning Verdict = "warning"
+	Failed  Verdict = "failed"
+	Skipped Verdict = "skipped" // the check could not run; the fact says why
+)
+
+// Finding is the result of a check, or a part of it.
+type Finding struct {
+	Check   string  `json:"check"`
+	Verdict Verdict `json:"verdict"`
+	Fact    string  `json:"fact"`
+	Remedy  string  `json:"remedy,omitempty"` // what to do; empty unless Verdict is Warning or Failed
+	// Network says that the finding is about the way to the receiver, or about the receiver.
+	Network bool `json:"-"`
+}
+
+// ok returns a finding that all is well.
+func ok(check, format string, args ...any) Finding {
+	return Finding{Check: check, Verdict: OK, Fact: fmt.Sprintf(format, args...)}
+}
+
+// skipped returns a finding of a check that could not run.
+func skipped(check, format string, args ...any) Finding {
+	return Finding{Check: check, Verdict: Skipped, Fact: fmt.Sprintf(format, args...)}
+}
+
+// FromError returns a finding that a check has failed. The remedy is the advice at the end of the
+// error, as errors for operators have it, or else the given one.
+func FromError(check string, err error, remedy string) Finding {
+	fact, advice := SplitAdvice(err.Error())
+	if advice == "" {
+		advice = remedy
+	}
+	return Finding{Check: check, Verdict: Failed, Fact: fact, Remedy: advice}
+}
+
+// FromNote is [FromError] for a warning.
+func FromNote(check, note, remedy string) Finding {
+	fact, advice := SplitAdvice(note)
+	if advice == "" {
+		advice = remedy
+	}
+	return Finding{Check: check, Verdict: Warning, Fact: fact, Remedy: advice}
+}
+
+// adviceMarks separate the advice of a message from what happened, the surest first.
+var adviceMarks = [...]string{": run ", ": write ", ": use ", ": free ", ": delete ", ": set ", ": check ", ": remove ", "; "}
+
+// SplitAdvice splits a message for an operator into what happened and what to do. The advice is empty
+// if the message has none.
+func SplitAdvice(text string) (fact, advice string) {
+	for _, mark := range adviceMarks {
+		if at := strings.Index(text, mark); at > 0 {
+			return text[:at], strings.TrimLeft(text[at:], ":; ")
+		}
+	}
+	return text, ""
+}
+
+// Report collects findings. It is not safe for concurrent use.
+type Report struct {
+	Findings []Finding
+	// Added is called with each finding as it is added. It may be nil.
+	Added func(Finding)
+}
+
+// Add adds findings.
+func (r *Report) Add(findings ...Finding) {
+	for _, f := range findings {
+		f.Fact, f.Remedy = printable.Text(f.Fact), printable.Text(f.Remedy)
+		r.Findings = append(r.Findings, f)
+		if r.Added != nil {
+			r.Added(f)
+		}
+	}
+}
+
+// Skip adds a finding of a check that could not run.
+func (r *Report) Skip(check, format string, args ...any) { r.Add(skipped(check, format, args...)) }
+
+// Count returns how many findings have a verdict.
+func (r *Report) Count(v Verdict) (n int) {
+	for _, f := range r.Findings {
+		if f.Verdict == v {
+			n++
+		}
+	}
+	return n
+}
+
+// OnlyNetworkFailed reports whether something has failed, and whether all of that is about the
+// network.
+func (r *Report) OnlyNetworkFailed() (failed, onlyNetwork bool) {
+	onlyNetwork = true
+	for _, f := range r.Findings {
+		if f.Verdict == Failed {
+			failed = true
+			onlyNetwork = onlyNetwork && f.Network
+		}
+	}
+	return failed, failed && onlyNetwork
+}
+
+// Summary counts the findings, such as "12 ok, 1 warning, 1 failed".
+func (r *Report) Summary() string {
+	parts := []string{fmt.Sprintf("%d ok", r.Count(OK))}
+	warnings := "warnings"
+	if r.Count(Warning) == 1 {
+		warnings = "warning"
+	}
+	for _, p := range []struct {
+		n    int
+		word string
+	}{{r.Count(Warning), warnings}, {r.Count(Failed), "failed"}, {r.Count(Skipped), "skipped"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// took formats how long something took since a time.
+func took(since time.Time) string { return formatTime(time.Since(since)) }
+
+func formatTime(d time.Duration) string {
+	switch {
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}

@@ -1,0 +1,125 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/serviceuser"
+	"cis490/internal/systemd"
+)
+
+// CheckUser names the user that the other checks run as.
+func CheckUser(wasRoot bool) Finding {
+	us := serviceuser.Current()
+	if wasRoot {
+		return ok("user", "%s, who owns the data of the daemon; root started this", us.Name())
+	}
+	return ok("user", "%s", us.Name())
+}
+
+// CheckKernel names the kernel. Refused is what a check of its system calls found.
+func CheckKernel(refused error) Finding {
+	if refused != nil {
+		return FromError("kernel", fmt.Errorf("Linux %s: %w", KernelRelease(), refused), "use a newer kernel")
+	}
+	return ok("kernel", "Linux %s has the system calls that are needed", KernelRelease())
+}
+
+// KernelRelease returns the release of the kernel, such as 6.12.48+deb13-amd64.
+func KernelRelease() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return "of unknown release"
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// CheckClock reports whether the kernel counts the clock as synchronized.
+func CheckClock() Finding {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	return judgeClock(state, t, err)
+}
+
+// timeError is the state of a clock that is not synchronized (adjtimex(2)).
+const timeError = 5
+
+func judgeClock(state int, t unix.Timex, err error) Finding {
+	switch {
+	case err != nil:
+		return skipped("clock", "adjtimex: %v (a container may refuse it)", err)
+	case state == timeError || t.Status&unix.STA_UNSYNC != 0:
+		return Finding{
+			Check: "clock", Verdict: Warning, Fact: "not synchronized, as far as the kernel knows",
+			Remedy: "run 'timedatectl set-ntp true', or install chrony: certificates depend on the clock",
+		}
+	}
+	return ok("clock", "synchronized, at most %s off", formatTime(time.Duration(t.Maxerror)*time.Microsecond))
+}
+
+// CheckUnit reports the state of a service, or of a unit that starts it instead: a timer or a
+// socket. It is skipped if the service does not use the configuration file.
+func CheckUnit(ctx context.Context, file, defaultFile, service, starter string) Finding {
+	if !systemd.IsRunning() {
+		return skipped("unit", "systemd does not run here")
+	}
+	s, err := systemd.ShowUnit(ctx, service, UnitProperties...)
+	if err != nil {
+		return skipped("unit", "%v", err)
+	}
+	by, err := systemd.ShowUnit(ctx, starter, "LoadState", "ActiveState", "UnitFileState")
+	if err != nil {
+		by = nil
+	}
+	if s.FirstValue("LoadState") != "loaded" {
+		return skipped("unit", "%s is not installed", service)
+	}
+	if !s.RunsConfig(file, defaultFile) {
+		return skipped("unit", "%s uses another configuration file", service)
+	}
+	return judgeUnit(service, starter, s, by)
+}
+
+// UnitProperties are those that [CheckUnit] reads.
+var UnitProperties = []string{"LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "NRestarts", "ExecMainStatus", "ExecStart", "ActiveEnterTimestamp"}
+
+func judgeUnit(service, starter string, s, by systemd.UnitState) Finding {
+	name := strings.TrimSuffix(service, ".service")
+	bad := func(v Verdict, remedy, format string, args ...any) Finding {
+		return Finding{Check: "unit", Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
+	}
+	active, enabled := s.FirstValue("ActiveState"), s.FirstValue("UnitFileState")
+	byActive, byEnabled := by.FirstValue("ActiveState") == "active", by.FirstValue("UnitFileState") == "enabled"
+	switch {
+	case active == "failed" && s.FirstValue("ExecMainStatus") == "74":
+		return bad(Failed, "see 'A storage fault' in docs/operations.md before you start it again", "%s has ended with a storage fault", service)
+	case active == "failed":
+		return bad(Failed, fmt.Sprintf("run 'journalctl -u %[1]s -n 20', fix what it says, then 'systemctl restart %[1]s'", name),
+			"%s has failed (%s, exit code %s)", service, s.FirstValue("Result"), s.FirstValue("ExecMainStatus"))
+	case s.FirstValue("SubState") == "auto-restart":
+		return bad(Failed, fmt.Sprintf("run 'journalctl -u %s -n 20' and fix what it says", name),
+			"%s keeps failing: systemd has restarted it %s times (exit code %s)", service, s.FirstValue("NRestarts"), s.FirstValue("ExecMainStatus"))
+	case active == "active" && (enabled == "enabled" || byEnabled):
+		return ok("unit", "%s is active and starts at boot", service)
+	case active == "active" && enabled == "disabled":
+		return bad(Warning, "run 'systemctl enable "+name+"'", "%s is active, but does not start at boot", service)
+	case active == "active" || active == "activating":
+		return ok("unit", "%s is %s (%s)", service, active, enabled)
+	case byActive:
+		return ok("unit", "%s is active, and starts %s", starter, service)
+	}
+	return bad(Warning, "run 'systemctl enable --now "+name+"'", "%s is %s", service, active)
+}
+
+// CheckCanceled returns the finding of a check that ^C or a timeout ended, and whether err is one.
+func CheckCanceled(check string, err error) (Finding, bool) {
+	if errors.Is(err, context.Canceled) {
+		return skipped(check, "interrupted"), true
+	}
+	return Finding{}, false
+}

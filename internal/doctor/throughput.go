@@ -1,0 +1,66 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/wire"
+)
+
+// How [CheckThroughput] measures.
+const (
+	firstProbe      = 256 << 10
+	secondProbe     = 8 << 20
+	fastProbe       = time.Second // a first probe that is faster says too little
+	throughputLimit = 20 * time.Second
+	slowRate        = 16 << 10 // bytes per second: a receiver ends uploads below its min_rate, 8 KiB/s
+)
+
+// CheckThroughput measures how fast the receiver takes bytes, which it discards.
+func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size int64) (time.Duration, error)) Finding {
+	const check = "throughput"
+	limited, cancel := context.WithTimeout(ctx, throughputLimit)
+	defer cancel()
+	began := time.Now()
+	size := int64(firstProbe)
+	elapsed, err := probe(limited, size)
+	if err == nil && elapsed < fastProbe {
+		if longer, lerr := probe(limited, secondProbe); lerr == nil {
+			size, elapsed = secondProbe, longer
+		} else if !errors.Is(limited.Err(), context.DeadlineExceeded) {
+			err = lerr
+		}
+	}
+	if ctx.Err() != nil {
+		return skipped(check, "interrupted")
+	}
+	if limited.Err() != nil && err != nil { // not even the first one ended
+		elapsed, err = time.Since(began), nil
+	}
+	return judgeThroughput(size, elapsed, err)
+}
+
+func judgeThroughput(size int64, elapsed time.Duration, err error) Finding {
+	const check = "throughput"
+	code, refused := errors.AsType[wire.Code](err)
+	switch {
+	case refused && code == wire.NotFound:
+		return skipped(check, "the receiver is too old to measure it")
+	case refused && (code == wire.Busy || code == wire.HostBusy || code == wire.Draining):
+		return skipped(check, "%v", err)
+	case err != nil:
+		return networkError(check, err)
+	}
+	rate := int64(float64(size) / max(elapsed, time.Microsecond).Seconds())
+	fact := fmt.Sprintf("%s/s to the receiver (%s in %s)", config.Bytes(rate), config.Bytes(size), formatTime(elapsed))
+	if rate < slowRate {
+		return Finding{
+			Check: check, Verdict: Warning, Fact: fact, Network: true,
+			Remedy: "use a faster link, or lower limits.min_rate of the receiver: it ends uploads that are slower",
+		}
+	}
+	return ok(check, "%s", fact)
+}

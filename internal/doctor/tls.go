@@ -1,0 +1,120 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// DialTLS opens a TLS connection to the receiver. It offers the given groups for the exchange of
+// keys.
+type DialTLS func(ctx context.Context, groups ...tls.CurveID) (net.Conn, error)
+
+// largeHello are the groups that the daemon offers. The key of the post-quantum one makes the first
+// message of a handshake 1.7 KiB long: two packets, the first of which fills the MTU.
+var (
+	largeHello = []tls.CurveID{tls.X25519MLKEM768, tls.X25519}
+	smallHello = []tls.CurveID{tls.X25519}
+)
+
+// CheckTLS does a handshake with a hello of two packets, as the daemon does, and one with a small
+// hello. If only the first fails, large packets are lost, or a middlebox drops such a hello. It also
+// returns the receiver's certificate, or nil.
+func CheckTLS(ctx context.Context, dial DialTLS, r Route) ([]Finding, *x509.Certificate) {
+	large, lerr := handshake(ctx, dial, largeHello)
+	small, serr := handshake(ctx, dial, smallHello)
+	leaf := large.leaf
+	if leaf == nil {
+		leaf = small.leaf
+	}
+	return judgeTLS(r, large, small, lerr, serr), leaf
+}
+
+func judgeTLS(r Route, large, small handshakeResult, lerr, serr error) []Finding {
+	const check = "TLS"
+	first, second := ok(check, "%s, hello of two packets", large), ok(check, "%s, small hello", small)
+	if lerr != nil {
+		first = networkError(check, fmt.Errorf("hello of two packets: %w", lerr))
+	}
+	if serr != nil {
+		second = networkError(check, fmt.Errorf("small hello: %w", serr))
+	}
+	_, interrupted := CheckCanceled(check, errors.Join(lerr, serr))
+	switch {
+	case interrupted, lerr == nil:
+	case serr != nil && serr.Error() == lerr.Error():
+		second = skipped(check, "a small hello fails in the same way")
+	case serr == nil:
+		first.Fact += ": only the small hello works"
+		first.Remedy = fmt.Sprintf("%s; if that does not help, a middlebox drops the hello: as the last resort set "+
+			"Environment=GODEBUG=tlsmlkem=0 with 'systemctl edit cis490-shipper'", r.mtuRemedy(fallbackMTU))
+	}
+	return []Finding{first, second}
+}
+
+// fallbackMTU fits through every network with IPv6.
+const fallbackMTU = 1280
+
+// handshakeResult describes a handshake.
+type handshakeResult struct {
+	version uint16
+	group   tls.CurveID
+	took    time.Duration
+	leaf    *x509.Certificate // of the receiver
+}
+
+func (h handshakeResult) String() string {
+	return fmt.Sprintf("%s with %s in %s", tls.VersionName(h.version), h.group, formatTime(h.took))
+}
+
+func handshake(ctx context.Context, dial DialTLS, groups []tls.CurveID) (handshakeResult, error) {
+	began := time.Now()
+	conn, err := dial(ctx, groups...)
+	if err != nil {
+		return handshakeResult{}, err
+	}
+	defer conn.Close()
+	h := handshakeResult{took: time.Since(began)}
+	if t, is := conn.(*tls.Conn); is {
+		state := t.ConnectionState()
+		h.version, h.group = state.Version, state.CurveID
+		if len(state.PeerCertificates) > 0 {
+			h.leaf = state.PeerCertificates[0]
+		}
+	}
+	return h, nil
+}
+
+// Limits of the days that a certificate is still valid.
+const (
+	certificateSoon = 30 * 24 * time.Hour // for one that an operator must renew
+	certificateLate = 7 * 24 * time.Hour  // for one that should have renewed itself
+)
+
+// CheckCertificate reports for how long a certificate is valid. Whose names its owner. RenewsAt is
+// when it renews itself, or zero; renew is what to do if it does not.
+func CheckCertificate(check, whose string, notBefore, notAfter, renewsAt, now time.Time, renew string) Finding {
+	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
+	left := notAfter.Sub(now)
+	fact := fmt.Sprintf("%s is valid until %s, %d days", whose, day(notAfter), int(left.Hours()/24))
+	bad := func(v Verdict, fact, remedy string) Finding {
+		return Finding{Check: check, Verdict: v, Fact: fact, Remedy: remedy}
+	}
+	switch {
+	case now.Before(notBefore):
+		return bad(Failed, fmt.Sprintf("%s is not valid before %s, and the clock says %s", whose, day(notBefore), day(now)), "check the clock")
+	case left <= 0:
+		return bad(Failed, fmt.Sprintf("%s expired on %s, and the clock says %s", whose, day(notAfter), day(now)), renew)
+	case renewsAt.IsZero() && left < certificateSoon:
+		return bad(Warning, fact, renew)
+	case renewsAt.IsZero():
+		return ok(check, "%s", fact)
+	case now.After(renewsAt.Add(24*time.Hour)) && left < certificateSoon, left < certificateLate:
+		return bad(Warning, fact+", and has not renewed itself since "+day(renewsAt), "the journal of the daemon says why; or "+renew)
+	}
+	return ok(check, "%s, renews itself from %s", fact, day(renewsAt))
+}
