@@ -138,11 +138,17 @@ func examineHost(cfg receiver.Config, f *checkFacts, folder bool) {
 	f.AddError(f.describePort(st.Running, st.RunningUnknown))
 	f.ExamineAdmin(cfg.Admin, st.Running != "" || st.RunningUnknown)
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
-		f.Space = &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
-		if free.TotalInodes > 0 {
-			f.Space.FreeInodes, f.Space.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
-		}
+		f.Space = spaceOf(cfg, free)
 	}
+}
+
+// spaceOf returns the free space of data_dir, for a report.
+func spaceOf(cfg receiver.Config, free durable.Free) *cli.Space {
+	s := &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
+	if free.TotalInodes > 0 {
+		s.FreeInodes, s.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
+	}
+	return s
 }
 
 // runCheckReload loads what a reload loads.

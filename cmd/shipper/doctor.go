@@ -114,16 +114,8 @@ func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
 // examineConfig reports the configuration, the user, and what went wrong when root handed over its
 // files.
 func (d *hostDoctor) examineConfig(notes error) {
-	k := &cli.CheckReport{Lenient: true}
-	k.AddWarning(shipper.BareSizes(d.o.config))
-	for _, path := range config.LiteralPaths(d.cfg) {
-		k.AddNote(fmt.Sprintf("%+q is taken literally: write the whole path, because nothing expands ~ and $ here", string(path)))
-	}
-	d.AddReport("configuration", k, "", fmt.Sprintf("%s, host %s, receiver %s", d.o.config, d.cfg.HostID, d.cfg.Receiver.URL))
-	d.CheckOne("user", func(context.Context) doctor.Finding { return doctor.CheckUser(d.wasRoot) })
-	if notes != nil {
-		d.Add(doctor.FromNote("user", notes.Error(), "run '"+cli.CheckLine(d.c)+"' as root"))
-	}
+	d.AddConfig(fmt.Sprintf("%s, host %s, receiver %s", d.o.config, d.cfg.HostID, d.cfg.Receiver.URL), shipper.BareSizes(d.o.config), config.LiteralPaths(d.cfg))
+	d.AddUser(d.wasRoot, notes)
 }
 
 // examineMachine checks what needs no network.

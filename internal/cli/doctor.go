@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/config"
 	"cis490/internal/doctor"
 	"cis490/internal/progress"
 	"cis490/internal/serviceuser"
@@ -109,6 +110,25 @@ func (d *Doctor) AddReport(check string, k *CheckReport, remedy string, facts ..
 func (d *Doctor) AddError(check string, err error, remedy string) {
 	for _, e := range splitErrors(err) {
 		d.Add(doctor.FromError(check, serviceuser.Explain(e, CheckLine(d.c)), remedy))
+	}
+}
+
+// AddConfig adds the configuration, or what is odd about it: sizes without a unit, and paths that a
+// shell would expand.
+func (d *Doctor) AddConfig(fact string, sizes error, literal []config.Path) {
+	k := &CheckReport{Lenient: true}
+	k.AddWarning(sizes)
+	for _, path := range literal {
+		k.AddNote(fmt.Sprintf("%+q is taken literally: write the whole path, because nothing expands ~ and $ here", string(path)))
+	}
+	d.AddReport("configuration", k, "change the configuration file", fact)
+}
+
+// AddUser adds the user of the process, and what went wrong when root handed over its files.
+func (d *Doctor) AddUser(wasRoot bool, notes error) {
+	d.Add(doctor.CheckUser(wasRoot))
+	if notes != nil {
+		d.Add(doctor.FromNote("user", notes.Error(), "run '"+CheckLine(d.c)+"' as root"))
 	}
 }
 

@@ -53,7 +53,7 @@ func CreateBundle(path, dir string) (*Bundle, error) {
 
 // Add adds a text without what may be a secret, and at most 1 MiB of it.
 func (b *Bundle) Add(name string, text []byte) {
-	b.write(name, []byte(Redact(string(text[:min(len(text), 2*maxMember)]))))
+	b.write(name, []byte(Redact(string(text[:min(len(text), maxMember+1)]))))
 }
 
 // AddJSON adds a value as JSON, in which the strings have no secrets.
@@ -116,7 +116,7 @@ func (b *Bundle) addFile(name, path string) {
 		return
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 2*maxMember))
+	text, err := io.ReadAll(io.LimitReader(f, maxMember+1))
 	if err != nil {
 		b.AddError(name, err)
 		return

@@ -34,7 +34,8 @@ var (
 	tableHeader = regexp.MustCompile(`^\s*\[+([^\[\]"]+)\]+\s*(#.*)?$`)
 )
 
-const quoted = `"(?:\\.|[^"\\\n])*"|'[^'\n]*'`
+// quoted is a string, whose end may have been cut off.
+const quoted = `"(?:\\.|[^"\\\n])*"|'[^'\n]*'|"[^"\n]*|'[^'\n]*`
 
 // maxNesting is how deep assignments within values are examined, so that hostile text is not
 // examined forever. Below that, a value is removed as a whole if it may have a secret.
@@ -47,10 +48,10 @@ func Redact(text string) string {
 		text = pemEnd.ReplaceAllString(text, redacted)
 	}
 	text = pemBlock.ReplaceAllString(text, redacted)
+	text = bearer.ReplaceAllString(text, "${1}${2}"+redacted)
 	text = redactAssignments(redactTables(text), maxNesting)
 	text = userInfo.ReplaceAllString(text, "${1}"+redacted+"@")
 	text = query.ReplaceAllString(text, "${1}?"+redacted)
-	text = bearer.ReplaceAllString(text, "${1}${2}"+redacted)
 	return joinToken.ReplaceAllString(text, redacted)
 }
 
@@ -79,6 +80,9 @@ func redactNested(value string, nesting int) string {
 		return redactAssignments(value, nesting)
 	}
 	end := len(value) - 1
+	if closing := map[byte]byte{'[': ']', '{': '}', '"': '"', '\'': '\''}[value[0]]; value[end] != closing {
+		end++ // it was cut off
+	}
 	return value[:1] + redactAssignments(value[1:end], nesting) + value[end:]
 }
 

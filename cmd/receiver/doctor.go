@@ -1,0 +1,367 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cis490/internal/cli"
+	"cis490/internal/config"
+	"cis490/internal/datadir"
+	"cis490/internal/doctor"
+	"cis490/internal/durable"
+	"cis490/internal/gate"
+	"cis490/internal/hosts"
+	"cis490/internal/pki"
+	"cis490/internal/receiver"
+	"cis490/internal/serviceuser"
+)
+
+// doctorCommand returns "receiver doctor".
+func doctorCommand(o *options) *cobra.Command {
+	asJSON, bundle := false, ""
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine this machine and the store, and say what to do",
+		Long: `Doctor examines the configuration, files, file system, disk and clock of this
+machine, the service, the address, the certificates and CAs, the hosts and the
+store. Each line has a verdict and a fact; below a warning or a failure is what
+to do. If a receiver runs, it connects to it, without a certificate, to see
+which one it serves. Run 'shipper doctor' on a host for the way from there.
+
+If root runs it, it examines as the receiver's user, and hands over files as
+'receiver check' does. It writes a small file into data_dir to time the disk.
+Nothing else changes.
+
+With --bundle it also writes a file for a bug report: the findings, the
+configuration, the status and the journal, without keys, tokens and passwords.
+
+Exit codes: 0 nothing has failed, 2 wrong arguments or a configuration that
+cannot be loaded, 1 the rest.`,
+		Example: "  sudo receiver doctor\n  sudo receiver doctor --bundle report.tar.gz",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(c, o, asJSON, bundle) },
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().StringVar(&bundle, "bundle", "", "also write `FILE`, a tar.gz for a bug report")
+	return c
+}
+
+// receiverDoctor examines a receiver. What a check needs of an earlier one is in it.
+type receiverDoctor struct {
+	*cli.Doctor
+
+	c       *cobra.Command
+	o       *options
+	cfg     receiver.Config
+	wasRoot bool
+	listen  listenFacts
+
+	trust    *gate.Trust // nil if it cannot be loaded
+	trustErr error
+	status   receiver.Status
+	inspect  error // of the status
+}
+
+func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err error) {
+	cfg, err := o.loadConfig()
+	if err != nil {
+		return err
+	}
+	d := &receiverDoctor{c: c, o: o, cfg: cfg, wasRoot: os.Geteuid() == 0}
+	if d.Doctor, err = cli.NewDoctor(c, asJSON, bundle); err != nil {
+		return err
+	}
+	defer func() { err = d.Close(err) }()
+	// What only root may read, or bind, comes first.
+	d.listen = findAddress(c.Context(), o.config, cfg.Listen)
+	d.trust, d.trustErr = gate.LoadTrust(cfg.TrustConfig())
+	if b := d.Bundle(); b != nil {
+		b.AddConfig(o.config)
+		b.AddUnit(c.Context(), serviceUnit)
+	}
+	_, notes, err := serviceuser.Become(stateOf(cfg))
+	if err != nil {
+		return err
+	}
+	d.status, d.inspect = receiver.InspectStatus(cfg, time.Now())
+	d.examineConfig(notes)
+	d.examineMachine()
+	d.examineService()
+	d.examineCertificates()
+	d.examineStore()
+	if b := d.Bundle(); b != nil {
+		if st, err := inspectStatus(cfg, time.Now()); err != nil {
+			b.AddError("status.json", err)
+		} else {
+			b.AddJSON("status.json", st)
+		}
+	}
+	return d.Finish()
+}
+
+// examineConfig reports the configuration, the user, and what went wrong when root handed over its
+// files.
+func (d *receiverDoctor) examineConfig(notes error) {
+	d.AddConfig(d.o.config, receiver.BareSizes(d.o.config), config.LiteralPaths(d.cfg))
+	d.AddUser(d.wasRoot, notes)
+}
+
+// examineMachine checks what has nothing to do with hosts.
+func (d *receiverDoctor) examineMachine() {
+	cfg, data := d.cfg, string(d.cfg.DataDir)
+	d.examineFiles()
+	d.examineFolders()
+	d.CheckOne("kernel", func(context.Context) doctor.Finding { return doctor.CheckKernel(receiver.CheckKernel()) })
+	d.CheckFileSystems(data)
+	if free, err := cli.FreeAt(data); err != nil {
+		d.Skip("space", "%v", err)
+	} else {
+		d.AddSpace(spaceOf(cfg, free), d.checkSpace(), nil)
+	}
+	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, data+"/staging") })
+	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
+}
+
+// checkSpace returns an error if uploads are refused because of the disk. Before the first start there
+// is no directory.
+func (d *receiverDoctor) checkSpace() error {
+	if d.inspect != nil {
+		return nil
+	}
+	return d.cfg.CheckSpace()
+}
+
+// examineFiles checks that the receiver's user can read what a start reads, and that it loads.
+func (d *receiverDoctor) examineFiles() {
+	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
+	files := d.cfg.TrustConfig().Files()
+	k.AddError(serviceuser.CheckReadable(files, cli.CheckLine(d.c)))
+	if !k.HasErrors() {
+		k.AddError(d.trustErr)
+	}
+	if d.trustErr == nil {
+		k.AddError(d.cfg.TrustConfig().CheckRoles())
+	}
+	k.ExamineSecrets(string(d.cfg.TLS.KeyFile))
+	d.AddReport("files", k, "run 'receiver setup --name ...' again, or restore them from a backup", strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
+}
+
+func (d *receiverDoctor) examineFolders() {
+	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
+	usable := k.ExamineFolders(string(d.cfg.DataDir))
+	k.NoteParent("proxy.socket", string(d.cfg.Proxy.Socket))
+	k.ExamineAdmin(d.cfg.Admin, d.mayRun())
+	if usable && d.inspect == nil {
+		k.AddError(d.cfg.CheckMoves())
+	}
+	var facts []string
+	for _, f := range k.Folders {
+		facts = append(facts, f.Path+" "+f.String())
+	}
+	d.AddReport("folders", k, "change "+d.o.config+", or the owner of the directory", facts...)
+}
+
+// mayRun reports whether a receiver is running, or may be.
+func (d *receiverDoctor) mayRun() bool { return d.status.Running != "" || d.status.RunningUnknown }
+
+// examineService checks the unit, the process, its address, and what it serves there.
+func (d *receiverDoctor) examineService() {
+	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
+		return doctor.CheckUnit(ctx, d.o.config, receiver.DefaultConfigFile, serviceUnit, socketUnit)
+	})
+	d.CheckOne("daemon", func(context.Context) doctor.Finding { return d.examineDaemon() })
+	err := d.listen.describePort(d.status.Running, d.status.RunningUnknown)
+	d.CheckOne("address", func(context.Context) doctor.Finding { return d.examineAddress(err) })
+	d.CheckOne("listening", d.examineListening)
+}
+
+func (d *receiverDoctor) examineDaemon() doctor.Finding {
+	const check = "daemon"
+	switch {
+	case errors.Is(d.inspect, fs.ErrNotExist):
+		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "no receiver has run here: its first start makes data_dir"}
+	case d.inspect != nil:
+		return doctor.FromError(check, serviceuser.Explain(d.inspect, cli.CheckLine(d.c)), "run 'receiver check' as root")
+	case d.status.RunningUnknown:
+		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "only root and the receiver's user can read whether a receiver runs"}
+	case d.status.Running == "":
+		return doctor.Finding{Check: check, Verdict: doctor.Warning, Fact: "no receiver runs", Remedy: "run 'systemctl start cis490-receiver'"}
+	}
+	return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: d.status.Running + " runs"}
+}
+
+func (d *receiverDoctor) examineAddress(err error) doctor.Finding {
+	const check = "address"
+	fact := fmt.Sprintf("%s, from %s: %s", d.listen.Address, d.listen.From, d.listen.Port)
+	switch {
+	case err != nil:
+		return doctor.FromError(check, err, "run 'ss -tlnp' to see what has the port, or change listen")
+	case d.listen.Hint != "":
+		return doctor.Finding{Check: check, Verdict: doctor.Warning, Fact: fact, Remedy: d.listen.Hint}
+	}
+	return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fact}
+}
+
+// listenTimeout bounds the handshake with the receiver on this machine.
+const listenTimeout = 10 * time.Second
+
+// examineListening connects to the running receiver, and compares the certificate that it serves with
+// the file.
+func (d *receiverDoctor) examineListening(ctx context.Context) doctor.Finding {
+	const check = "listening"
+	skip := func(why string) doctor.Finding {
+		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: why}
+	}
+	at := localAddress(d.listen.Address)
+	switch {
+	case !d.mayRun():
+		return skip("no receiver runs")
+	case strings.HasSuffix(at, ":0"):
+		return skip("the port is chosen at each start, and not known here")
+	}
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
+	// Only the certificate is looked at, and compared below: nothing is sent.
+	dialer := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: true}}
+	conn, err := dialer.DialContext(ctx, "tcp", at)
+	if err != nil {
+		return doctor.FromError(check, fmt.Errorf("connect to %s: %w", at, err), "run 'journalctl -u cis490-receiver': a receiver holds data_dir, and does not answer there")
+	}
+	defer conn.Close()
+	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	switch {
+	case d.trust == nil:
+		return skip(fmt.Sprintf("%s answers with a certificate valid until %s; the files to compare cannot be loaded", at, formatDate(leaf.NotAfter)))
+	case !d.trust.IsOwn(leaf):
+		return doctor.Finding{
+			Check: check, Verdict: doctor.Warning,
+			Fact:   fmt.Sprintf("%s serves a certificate valid until %s that is not the one in %s", at, formatDate(leaf.NotAfter), d.trust.CertFile()),
+			Remedy: "run 'systemctl reload cis490-receiver', and this again; if that does not help, something else listens there",
+		}
+	}
+	return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fmt.Sprintf("%s serves the certificate in %s, %d days left", at, d.trust.CertFile(), cli.DaysLeft(leaf.NotAfter, time.Now()))}
+}
+
+// localAddress returns the address at which this machine reaches itself.
+func localAddress(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "localhost" // by IPv4, if the machine has no IPv6
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// examineCertificates reports the certificate, the CAs and how hosts are identified.
+func (d *receiverDoctor) examineCertificates() {
+	if d.trust == nil {
+		for _, check := range []string{"certificate", "CA", "identity"} {
+			d.Skip(check, "the files cannot be loaded, see above")
+		}
+		return
+	}
+	now, files := time.Now(), d.cfg.TrustConfig()
+	renewsAt, renews := files.RenewsOwnAt(now)
+	if !renews {
+		renewsAt = time.Time{}
+	}
+	renew := "run 'receiver pki renew', then 'systemctl reload cis490-receiver'"
+	if files.LacksOwnIssuer() {
+		renew = "run 'receiver setup --name ...' again with the same names, to let it renew itself"
+	}
+	d.Add(doctor.CheckCertificate("certificate", d.trust.CertFile(), d.trust.NotBefore(), d.trust.NotAfter(), renewsAt, now, renew))
+	cas, _, err := pki.ReadPool(files.ClientCAFile)
+	if err != nil {
+		d.AddError("CA", err, "restore it from a backup")
+	}
+	for _, ca := range cas {
+		d.Add(doctor.CheckCertificate("CA", fmt.Sprintf("%s in %s", ca.Subject.CommonName, files.ClientCAFile), ca.NotBefore, ca.NotAfter, time.Time{}, now,
+			"run 'receiver pki rotate', see 'Rotate the CAs' in docs/operations.md"))
+	}
+	join := "no issuing CA is here, so that no host can join by an invitation"
+	if d.trust.Issuer() != nil {
+		join = "hosts can join by an invitation"
+	}
+	crl, tokens := "no list of revoked certificates", "no tokens"
+	if files.CRLFile != "" {
+		crl = files.CRLFile + " is valid"
+	}
+	if files.TokensFile != "" {
+		tokens = "tokens from " + files.TokensFile
+	}
+	d.Add(doctor.Finding{Check: "identity", Verdict: doctor.OK, Fact: fmt.Sprintf("%s; %s; %s", join, crl, tokens)})
+}
+
+// examineStore reports the hosts and what is stored.
+func (d *receiverDoctor) examineStore() {
+	if d.inspect != nil {
+		if errors.Is(d.inspect, durable.ErrFault) {
+			d.AddError("storage", d.inspect, "see 'A storage fault' in docs/operations.md")
+		} else {
+			d.Skip("storage", "%v", d.inspect)
+		}
+		d.Skip("hosts", "data_dir cannot be read")
+		return
+	}
+	d.Check("hosts", func(context.Context) []doctor.Finding { return d.examineHosts() })
+	d.Check("storage", func(context.Context) []doctor.Finding { return judgeStorage(d.status) })
+}
+
+func (d *receiverDoctor) examineHosts() []doctor.Finding {
+	const check = "hosts"
+	if _, err := datadir.CountDisabled(string(d.cfg.DataDir)); err != nil {
+		return []doctor.Finding{doctor.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")}
+	}
+	list, _, err := listHosts(d.cfg, time.Now())
+	if err != nil {
+		return []doctor.Finding{doctor.FromError(check, err, "run 'receiver hosts'")}
+	}
+	s := hosts.Summarize(list)
+	fact := fmt.Sprintf("%d known, %d active, %d disabled", len(list), s.Active, *d.status.DisabledHosts)
+	if s.Critical+s.Warning > 0 {
+		return []doctor.Finding{{Check: check, Verdict: doctor.Warning, Fact: fmt.Sprintf("%s; something is wrong with %d of them", fact, s.Critical+s.Warning), Remedy: "run 'receiver hosts': it says what"}}
+	}
+	return []doctor.Finding{{Check: check, Verdict: doctor.OK, Fact: fact}}
+}
+
+// judgeStorage reports what the status says of the store.
+func judgeStorage(st receiver.Status) []doctor.Finding {
+	const check = "storage"
+	var found []doctor.Finding
+	bad := func(v doctor.Verdict, remedy, format string, args ...any) {
+		found = append(found, doctor.Finding{Check: check, Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy})
+	}
+	for _, p := range st.Problems {
+		found = append(found, doctor.FromError(check, errors.New(p), "run 'receiver status', and see docs/operations.md"))
+	}
+	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
+		bad(doctor.Failed, "run 'receiver index verify --deep', then 'shipper verify --heal' on the hosts that it names", "the scrub found %d archives damaged, %d missing", st.Scrub.Damaged, st.Scrub.Missing)
+	}
+	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
+		bad(doctor.Warning, "run 'receiver index verify --deep', and 'smartctl -a' on the disk", "the scrub found %d archives unreadable, %d undecodable", st.Scrub.Unreadable, st.Scrub.Undecodable)
+	}
+	if st.Quarantined > 0 {
+		bad(doctor.Warning, "run 'shipper verify --heal' on their hosts, then remove the files in data_dir/quarantine", "%d files in quarantine", st.Quarantined)
+	}
+	if t := st.TornTails; t.Count > 0 {
+		bad(doctor.Warning, "if power did not fail then, run 'smartctl -a' on the disk; run 'receiver index verify'", "the end of the index was torn %d times, the last is %s", t.Count, t.Last)
+	}
+	if len(found) == 0 {
+		bad(doctor.OK, "", "%s; nothing is damaged, missing or in quarantine, as far as the scrub has read", storeLine(st.Store))
+	}
+	return found
+}

@@ -1,0 +1,188 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
+	"cis490/internal/systemd"
+)
+
+// want checks a finding, and the invariant that each bad one says what to do.
+func want(t *testing.T, what string, got Finding, verdict Verdict, text string) {
+	t.Helper()
+	bad := got.Verdict == Warning || got.Verdict == Failed
+	if got.Verdict != verdict || !strings.Contains(got.Fact+" do: "+got.Remedy, text) || bad != (got.Remedy != "") {
+		t.Errorf("%s: got %+v, want %s, %q", what, got, verdict, text)
+	}
+}
+
+func TestReportIsPrintableAndCounts(t *testing.T) {
+	var added []Finding
+	r := Report{Added: func(f Finding) { added = append(added, f) }}
+	r.Add(ok("a", "esc\x1b[2J"), Finding{Check: "b", Verdict: Failed, Fact: "\xff", Remedy: "l\u00f6sche", Network: true})
+	r.Skip("c", "why %d", 1)
+	if failed, only := r.OnlyNetworkFailed(); !failed || !only {
+		t.Errorf("of the network: %v, %v", failed, only)
+	}
+	r.Add(Finding{Check: "d", Verdict: Warning}, Finding{Check: "e", Verdict: Failed})
+	if failed, only := r.OnlyNetworkFailed(); !failed || only {
+		t.Errorf("of both: %v, %v", failed, only)
+	}
+	if got, want := r.Summary(), "1 ok, 1 warning, 2 failed, 1 skipped"; got != want {
+		t.Errorf("summary %q, want %q", got, want)
+	}
+	if !slices.Equal(added, r.Findings) || strings.ContainsFunc(fmt.Sprint(r.Findings), func(c rune) bool { return c < ' ' || c > '~' }) {
+		t.Errorf("got %+v, added %+v", r.Findings, added)
+	}
+	var empty Report
+	if failed, only := empty.OnlyNetworkFailed(); failed || only {
+		t.Errorf("of nothing: %v, %v", failed, only)
+	}
+}
+
+func TestAdviceIsSplitFromTheFact(t *testing.T) {
+	for _, c := range []struct{ text, fact, advice string }{
+		{"/k (mode 0644): every user of this machine can read it: run chmod 0640 /k, and issue a new key", "/k (mode 0644): every user of this machine can read it", "run chmod 0640 /k, and issue a new key"},
+		{"open /k: permission denied; /k belongs to root (mode 0600), and this process runs as cis490: run chgrp cis490 /k", "open /k: permission denied; /k belongs to root (mode 0600), and this process runs as cis490", "run chgrp cis490 /k"},
+		{"certificate /c expired on 2026; issue a new one with receiver pki issue x", "certificate /c expired on 2026", "issue a new one with receiver pki issue x"},
+		{"a.toml:2: min_free: 10 has no unit: write the unit, such as 10MiB", "a.toml:2: min_free: 10 has no unit", "write the unit, such as 10MiB"},
+		{"plain", "plain", ""},
+		{"", "", ""},
+	} {
+		if fact, advice := SplitAdvice(c.text); fact != c.fact || advice != c.advice {
+			t.Errorf("%q: got %q, %q", c.text, fact, advice)
+		}
+	}
+	want(t, "without advice", FromError("x", errors.New("plain"), "do this"), Failed, "do: do this")
+	want(t, "a note", FromNote("x", "n; see there", "do this"), Warning, "do: see there")
+}
+
+func TestMountsThatLoseDataAreWarnedOf(t *testing.T) {
+	for _, c := range []struct {
+		kind, options string
+		verdict       Verdict
+		text          string
+	}{
+		{"ext4", "rw,noatime,rw", OK, "/o is on ext4 (/dev/x at /m, rw,noatime)"},
+		{"xfs", "rw", OK, "xfs"},
+		{"ext4", "ro", Failed, "read-only do: run 'dmesg'"},
+		{"ext4", "rw,nobarrier", Warning, "remove nobarrier"},
+		{"nfs4", "rw", Warning, "may not reach a disk"},
+		{"fuse.sshfs", "rw", Warning, "may not reach a disk"},
+		{"tmpfs", "rw", Warning, "in memory"},
+		{"overlay", "rw", Warning, "ends with its container"},
+		{"vfat", "rw", Warning, "no hard links"},
+	} {
+		m := durable.Mount{Type: c.kind, Source: "/dev/x", Point: "/m", Options: strings.Split(c.options, ",")}
+		want(t, c.kind+" "+c.options, judgeMount("/o", m), c.verdict, c.text)
+	}
+}
+
+func TestFileSystemIsReportedOnce(t *testing.T) {
+	dir := t.TempDir()
+	if got := CheckFileSystems(dir, dir+"/missing/deeper"); len(got) != 1 || !strings.Contains(got[0].Fact, dir+" is on ") {
+		t.Errorf("got %+v", got)
+	}
+	if got := CheckFileSystems("/dev/null/x"); len(got) != 1 || got[0].Verdict != Skipped {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestSlowDisksAreTold(t *testing.T) {
+	ms := time.Millisecond
+	for _, c := range []struct {
+		times   []time.Duration
+		err     error
+		verdict Verdict
+		text    string
+	}{
+		{[]time.Duration{5 * ms, 20 * ms, 50 * ms}, nil, OK, "takes 20 ms in /o, at most 50 ms"},
+		{[]time.Duration{5 * ms, 20 * ms, 4000 * ms}, nil, OK, "at most 4.0 s"},
+		{[]time.Duration{50 * ms, 100 * ms, 200 * ms}, nil, Warning, "faster disk"},
+		{[]time.Duration{5 * ms, 6 * ms, 5000 * ms}, nil, Failed, "smartctl"},
+		{nil, fmt.Errorf("sync: %w: %w", durable.ErrFault, unix.EIO), Failed, "smartctl"},
+		{nil, unix.ENOSPC, Failed, "free some space"},
+		{nil, fs.ErrPermission, Skipped, "permission"},
+	} {
+		want(t, fmt.Sprint(c.times, c.err), judgeSync("/o", c.times, c.err), c.verdict, c.text)
+	}
+	want(t, "a missing directory", CheckDisk(t.Context(), t.TempDir()+"/none"), Skipped, "the first start makes it")
+}
+
+func TestClockSaysWhetherItIsSynchronized(t *testing.T) {
+	for _, c := range []struct {
+		state   int
+		status  int32
+		err     error
+		verdict Verdict
+		text    string
+	}{
+		{0, 0, nil, OK, "at most 16 ms off"},
+		{timeError, 0, nil, Warning, "timedatectl"},
+		{0, unix.STA_UNSYNC, nil, Warning, "timedatectl"},
+		{0, 0, unix.EPERM, Skipped, "a container may refuse it"},
+	} {
+		got := judgeClock(c.state, unix.Timex{Status: c.status, Maxerror: 16000}, c.err)
+		want(t, fmt.Sprintf("%+v", c), got, c.verdict, c.text)
+	}
+}
+
+func TestUnitThatDoesNotRunIsTold(t *testing.T) {
+	for _, c := range []struct {
+		active, sub, enabled, status string // of the service
+		by                           string // state of what starts it
+		verdict                      Verdict
+		text                         string
+	}{
+		{"active", "running", "enabled", "0", "", OK, "active and starts at boot"},
+		{"active", "running", "disabled", "0", "inactive disabled", Warning, "systemctl enable a"},
+		{"active", "running", "disabled", "0", "active enabled", OK, "starts at boot"},
+		{"inactive", "dead", "disabled", "0", "inactive disabled", Warning, "systemctl enable --now a"},
+		{"inactive", "dead", "disabled", "0", "active enabled", OK, "a.timer is active, and starts a.service"},
+		{"failed", "failed", "enabled", "2", "", Failed, "journalctl -u a -n 20"},
+		{"failed", "failed", "enabled", "74", "", Failed, "storage fault"},
+		{"activating", "auto-restart", "enabled", "1", "", Failed, "restarted it 7 times (exit code 1)"},
+		{"activating", "start", "enabled", "0", "", OK, "activating"},
+	} {
+		s := systemd.UnitState{"ActiveState": {c.active}, "SubState": {c.sub}, "UnitFileState": {c.enabled}, "ExecMainStatus": {c.status}, "NRestarts": {"7"}, "Result": {"exit-code"}}
+		var by systemd.UnitState
+		if state, file, found := strings.Cut(c.by, " "); found {
+			by = systemd.UnitState{"ActiveState": {state}, "UnitFileState": {file}}
+		}
+		want(t, fmt.Sprintf("%+v", c), judgeUnit("a.service", "a.timer", s, by), c.verdict, c.text)
+	}
+}
+
+func TestCertificateThatExpiresIsTold(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		from, until, renews time.Duration // 0: it does not renew itself
+		verdict             Verdict
+		text                string
+	}{
+		{-day, 365 * day, 0, OK, "X is valid until 2027-11-30, 365 days"},
+		{-day, 29 * day, 0, Warning, "do: renew it"},
+		{-day, -time.Second, 0, Failed, "expired on 2026-11-30"},
+		{day, 365 * day, 0, Failed, "check the clock"},
+		{-day, 60 * day, day, OK, "renews itself from 2026-12-01"},
+		{-day, 40 * day, -2 * day, OK, "renews itself"}, // it has time
+		{-day, 29 * day, -2 * day, Warning, "has not renewed itself since 2026-11-28"},
+		{-day, 6 * day, -time.Hour, Warning, "has not renewed itself"},
+	} {
+		renews := time.Time{}
+		if c.renews != 0 {
+			renews = now.Add(c.renews)
+		}
+		got := CheckCertificate("certificate", "X", now.Add(c.from), now.Add(c.until), renews, now, "renew it")
+		want(t, fmt.Sprintf("%+v", c), got, c.verdict, c.text)
+	}
+}
