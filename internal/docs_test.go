@@ -53,6 +53,7 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 // triedBy names what follows each section of docs/operations.md: a test, or a function of scripts/system.
 var triedBy = map[string]string{
 	"What to look at":                   "TestAdviceNamesCommandsThatExist",
+	"When something is wrong":           "TestShipperDoctorNamesTheStepThatFails",
 	"Monitoring":                        "TestAlertsFireInARealPrometheus",
 	"Exit codes":                        "TestStartErrorsKeepTheirCodes",
 	"A storage fault":                   "receiver_stays_down",

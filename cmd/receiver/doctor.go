@@ -38,8 +38,8 @@ to do. If a receiver runs, it connects to it, without a certificate, to see
 which one it serves. Run 'shipper doctor' on a host for the way from there.
 
 If root runs it, it examines as the receiver's user, and hands over files as
-'receiver check' does. It writes a small file into data_dir to time the disk.
-Nothing else changes.
+'receiver check' does. It makes files in data_dir, and removes them, to try the
+file system and time the disk. Nothing else changes.
 
 With --bundle it also writes a file for a bug report: the findings, the
 configuration, the status and the journal, without keys, tokens and passwords.
@@ -323,7 +323,8 @@ func (d *receiverDoctor) examineStore() {
 
 func (d *receiverDoctor) examineHosts() []doctor.Finding {
 	const check = "hosts"
-	if _, err := datadir.CountDisabled(string(d.cfg.DataDir)); err != nil {
+	disabled, err := datadir.CountDisabled(string(d.cfg.DataDir))
+	if err != nil {
 		return []doctor.Finding{doctor.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")}
 	}
 	list, _, err := listHosts(d.cfg, time.Now())
@@ -331,14 +332,14 @@ func (d *receiverDoctor) examineHosts() []doctor.Finding {
 		return []doctor.Finding{doctor.FromError(check, err, "run 'receiver hosts'")}
 	}
 	s := hosts.Summarize(list)
-	fact := fmt.Sprintf("%d known, %d active, %d disabled", len(list), s.Active, *d.status.DisabledHosts)
+	fact := fmt.Sprintf("%d known, %d active, %d disabled", len(list), s.Active, disabled)
 	if s.Critical+s.Warning > 0 {
 		return []doctor.Finding{{Check: check, Verdict: doctor.Warning, Fact: fmt.Sprintf("%s; something is wrong with %d of them", fact, s.Critical+s.Warning), Remedy: "run 'receiver hosts': it says what"}}
 	}
 	return []doctor.Finding{{Check: check, Verdict: doctor.OK, Fact: fact}}
 }
 
-// judgeStorage reports what the status says of the store.
+// judgeStorage reports what is wrong with the store, by its status.
 func judgeStorage(st receiver.Status) []doctor.Finding {
 	const check = "storage"
 	var found []doctor.Finding

@@ -40,9 +40,9 @@ result others need may skip them. It takes up to a minute or two if the network
 drops packets.
 
 If root runs it, it examines as the shipper's user, and hands over files as
-'shipper check' does. It writes a small file into outbox_dir to time the disk,
-and sends up to 8 MiB, which the receiver discards, whatever bandwidth_limit is.
-Nothing else changes.
+'shipper check' does. It makes files in its directories, and removes them, to
+try the file system and time the disk. It sends up to 8 MiB, which the receiver
+discards, whatever bandwidth_limit is. Nothing else changes.
 
 With --bundle it also writes a file for a bug report: the findings, the
 configuration, the status and the journal, without keys, tokens and passwords.
@@ -72,6 +72,7 @@ type hostDoctor struct {
 	credsErr error
 	leaf     *x509.Certificate // of the receiver
 	route    doctor.Route
+	connects bool // TCP connections to the receiver open
 }
 
 func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
@@ -150,7 +151,7 @@ func (d *hostDoctor) examineFiles() {
 		k.AddError(credentialFiles(d.cfg).CheckRoles())
 	}
 	files := reloadedFiles(d.cfg)
-	d.AddReport("files", k, "see 'Set up by hand' in docs/install.md, or join again", strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
+	d.AddReport("files", k, fmt.Sprintf("issue them again with 'receiver pki issue %s', or join again", d.cfg.HostID), strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
 }
 
 func (d *hostDoctor) examineFolders() {
@@ -219,7 +220,8 @@ func (d *hostDoctor) examineNetwork() {
 	})
 	d.CheckNetwork("connection", func(ctx context.Context) (f doctor.Finding) {
 		f, to := doctor.CheckConnection(ctx, wire.Dial, d.address)
-		if to.IsValid() && to != d.route.To { // of several addresses, another one answers
+		d.connects = to.IsValid()
+		if d.connects && to != d.route.To { // of several addresses, another one answers
 			_, d.route = doctor.CheckRoute([]netip.AddrPort{to})
 		}
 		return f
@@ -244,6 +246,12 @@ func (d *hostDoctor) skipAll(reason string, checks ...string) {
 
 // examineReceiver checks what needs the credentials of this host.
 func (d *hostDoctor) examineReceiver() {
+	if !d.connects {
+		d.Skip("TLS", "there is no connection")
+		d.examineCertificate()
+		d.skipAll("there is no connection", "authorisation", "throughput")
+		return
+	}
 	d.Check("TLS", func(ctx context.Context) (found []doctor.Finding) {
 		found, d.leaf = doctor.CheckTLS(ctx, func(ctx context.Context, groups ...tls.CurveID) (net.Conn, error) {
 			return d.creds.DialTLSGroups(wire.Dial, groups...)(ctx, "tcp", d.address)
@@ -251,13 +259,17 @@ func (d *hostDoctor) examineReceiver() {
 		return found
 	})
 	d.examineCertificate()
+	if d.leaf == nil {
+		d.skipAll("TLS fails", "authorisation", "throughput")
+		return
+	}
 	admitted := false
 	d.Check("authorisation", func(ctx context.Context) (found []doctor.Finding) {
 		found, admitted = d.examineAccess(ctx)
 		return found
 	})
 	if !admitted {
-		d.Skip("throughput", "the receiver does not admit this host, or cannot be reached")
+		d.Skip("throughput", "the receiver has not admitted this host")
 		return
 	}
 	d.CheckNetwork("throughput", func(ctx context.Context) doctor.Finding { return doctor.CheckThroughput(ctx, d.client.Probe) })

@@ -26,7 +26,7 @@ type Doctor struct {
 	c       *cobra.Command
 	json    bool
 	out     io.Writer
-	text    bytes.Buffer // what a person reads, for the bundle
+	text    bytes.Buffer // what an operator reads, for the bundle
 	display *progress.Display
 	running atomic.Pointer[string] // what is being checked
 	bundle  *doctor.Bundle         // nil unless one was requested

@@ -5,8 +5,15 @@ import (
 	"testing"
 
 	"cis490/internal/doctor"
+	"cis490/internal/fixture"
 	"cis490/internal/terminal"
 )
+
+func TestDoctorsJSONIsDocumented(t *testing.T) {
+	for _, s := range []any{doctorReport{}, doctor.Finding{}} {
+		fixture.CheckMembers(t, "../../docs/json.md", "doctor", s)
+	}
+}
 
 // TestFindingFitsATerminal: verdict, check and fact in columns, and below what to do.
 func TestFindingFitsATerminal(t *testing.T) {

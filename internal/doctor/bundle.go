@@ -95,7 +95,7 @@ func (b *Bundle) write(name string, text []byte) {
 // AddConfig adds a configuration file.
 func (b *Bundle) AddConfig(path string) { b.addFile("config.toml", path) }
 
-// AddMachine adds what the kernel says of this machine.
+// AddMachine adds what the kernel reports about this machine.
 func (b *Bundle) AddMachine() {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {

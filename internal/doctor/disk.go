@@ -98,7 +98,7 @@ const (
 	syncTimeout = 60 * time.Second
 )
 
-// CheckDisk measures how long a write with an fsync takes in a directory of the daemon. It creates a
+// CheckDisk times writes with an fsync in a directory of the daemon. It creates a
 // file there, which the layout of the directory must have ([durable.IsProbe]), and removes it. It
 // must be called as the daemon's user.
 func CheckDisk(ctx context.Context, path string) Finding {

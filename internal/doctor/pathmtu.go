@@ -104,6 +104,9 @@ func (r Route) interfaceName() string {
 // mtuRemedy returns how to set the MTU of the route's interface.
 func (r Route) mtuRemedy(mtu int) string {
 	name := r.interfaceName()
+	if r.Interface == "" {
+		return fmt.Sprintf("lower the MTU of the interface to %d, on both ends", mtu)
+	}
 	if r.WireGuard {
 		return fmt.Sprintf("run 'ip link set dev %[1]s mtu %[2]d', and write MTU = %[2]d in [Interface] of /etc/wireguard/%[1]s.conf, on both ends", name, mtu)
 	}

@@ -28,8 +28,10 @@ func jsonRuns(pki, dir string) map[string][]aJSONRun {
 		"shipper prune":           {{"--dry-run --max-age 1ns", 0, 3}},
 		"shipper resend":          {{"run-1 none", 1, 2}},
 		"shipper join":            {{"garbage", 2, 0}},
+		"shipper doctor":          {{"", 0, 1}},
 		"shipper version":         {{"", 0, 1}},
 		"receiver check":          {{"", 0, 1}, {"--reload", 0, 1}},
+		"receiver doctor":         {{"", 0, 1}},
 		"receiver status":         {{"", 0, 1}},
 		"receiver hosts":          {{"", 0, 2}},
 		"receiver invite":         {{"lab-09 --url https://127.0.0.1:8443", 0, 1}, {"--list", 0, 1}, {"--revoke lab-08", 1, 0}},
@@ -81,7 +83,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 	runs := jsonRuns(l.Path("pki"), t.TempDir())
 	for _, command := range []string{
 		"shipper", "shipper check", "shipper status", "shipper held", "shipper retry", "shipper verify", "shipper prune",
-		"shipper resend", "shipper join", "shipper version", "receiver check", "receiver invite", "receiver status", "receiver hosts", "receiver store",
+		"shipper resend", "shipper join", "shipper doctor", "shipper version", "receiver check", "receiver doctor", "receiver invite", "receiver status", "receiver hosts", "receiver store",
 		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
 		"receiver hosts disable", "receiver hosts enable", "receiver hosts remove", "receiver store replaces", "receiver pki init", "receiver pki issue",
 		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup",

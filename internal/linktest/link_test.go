@@ -1,6 +1,8 @@
 package linktest_test
 
 import (
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +156,28 @@ func TestSmallMTUPassesABlackHole(t *testing.T) {
 		t.Errorf("%d packets were too large (%v)", n, err)
 	}
 	s.wantDelivered(t, plainOverhead+inFlight)
+}
+
+// TestDoctorFindsTheMTUOfABlackHole: it names the largest size, and with that the host is healthy.
+func TestDoctorFindsTheMTUOfABlackHole(t *testing.T) {
+	s := newSite(t, (*linktest.Net).Veth)
+	s.host.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	s.host.Run("doctor").MustExit(t, 0)
+	for _, side := range []linktest.Side{linktest.Host, linktest.Receiver} {
+		s.runCommand(t, side, "iptables -A INPUT -m length --length 1281: -j DROP")
+	}
+	r := s.host.Run("doctor").MustExit(t, 4)
+	found := regexp.MustCompile(`FAILED +path MTU +a black hole: packets of (\d+) bytes`).FindStringSubmatch(r.Stdout)
+	if found == nil || !strings.Contains(r.Stdout, "ip link set dev lab0 mtu "+found[1]) {
+		t.Fatalf("no black hole, or no remedy: %s", r.Stdout)
+	}
+	if mtu, err := strconv.Atoi(found[1]); err != nil || mtu > 1280 || mtu < 1240 {
+		t.Errorf("MTU %d, want nearly 1280", mtu)
+	}
+	for _, side := range []linktest.Side{linktest.Host, linktest.Receiver} {
+		s.runCommand(t, side, "ip link set DEV mtu "+found[1])
+	}
+	s.host.Run("doctor").MustExit(t, 0)
 }
 
 // TestUploadContinuesAfterAResetInMidTransfer: a middlebox resets each connection after 5 MB, at the host
