@@ -203,3 +203,21 @@ func TestThroughputTakesALongerProbeOfAFastLink(t *testing.T) {
 		})
 	}
 }
+
+// TestPacketsToThisMachineStayInIt: whatever interface has the address.
+func TestPacketsToThisMachineStayInIt(t *testing.T) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || !p.Addr().Is4() || p.Addr().IsLoopback() {
+			continue
+		}
+		f, _ := CheckRoute([]netip.AddrPort{netip.AddrPortFrom(p.Addr(), 1)})
+		want(t, a.String(), f, OK, "through lo, ")
+		return
+	}
+	t.Skip("the machine has no other address")
+}
