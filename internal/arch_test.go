@@ -78,6 +78,8 @@ var importRules = map[string]importRule{
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
+	"internal/notify": {"config digest durable episode printable", "tells other programs of events that its callers pass in: it judges nothing"},
+
 	"internal/snapshot": {"", "shares readings of any state"},
 	"internal/metrics":  {"wire", "turns any facts into metrics; both programs serve those of a report"},
 	"internal/admin":    {"config printable unixsocket", "serves metrics, health and pages of any daemon, which passes them in"},
@@ -88,13 +90,13 @@ var importRules = map[string]importRule{
 	"internal/statuspage": {"activity datadir durable episode fleet hosts printable receiver", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging notify outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/receiver": {"access activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging notify pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics outbox pki printable progress serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver": {"activity admin ca cli config datadir doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/receiver": {"activity admin ca cli config datadir doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -143,7 +145,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/notify internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 

@@ -1,0 +1,151 @@
+package notify_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/fixture"
+	"cis490/internal/notify"
+)
+
+// newRunner returns a runner of a shell script, and its queue with some events.
+func newRunner(t *testing.T, script string, events int) (*notify.Runner, *bytes.Buffer) {
+	t.Helper()
+	dir := t.TempDir()
+	q := notify.OpenQueue(dir, silent)
+	defer q.Close()
+	for n := range events {
+		q.Add(stored(n))
+	}
+	var log bytes.Buffer
+	out := t.TempDir()
+	return &notify.Runner{
+		Dir: dir, Command: []string{"/bin/sh", "-c", "cd " + out + "; " + script, "hook"}, StateDir: t.TempDir(), Output: &log, Log: logTo(&log),
+	}, &log
+}
+
+// outputDir returns the directory in which the script runs.
+func outputDir(r *notify.Runner) string {
+	dir, _, _ := strings.Cut(strings.TrimPrefix(r.Command[2], "cd "), ";")
+	return dir
+}
+
+func TestCommandGetsEachEventOnStdinOnly(t *testing.T) {
+	t.Setenv("SECRET_OF_THE_PARENT", "1")
+	r, _ := newRunner(t, `cat >>events; env >>environment; echo "$# $PWD" >>arguments`, 3)
+	fixture.Must(t, r.Run(t.Context()))
+	lines := strings.Split(strings.TrimSpace(fixture.ReadFile(t, filepath.Join(outputDir(r), "events"))), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("got %q", lines)
+	}
+	for n, line := range lines {
+		e, err := notify.ParseEvent([]byte(line))
+		fixture.Must(t, err)
+		if string(e.Data.Episode) != fmt.Sprintf("run-%d", n) {
+			t.Errorf("event %d is of %s", n, e.Data.Episode)
+		}
+	}
+	environment := fixture.ReadFile(t, filepath.Join(outputDir(r), "environment"))
+	if strings.Contains(environment, "SECRET") || strings.Contains(environment, "run-") {
+		t.Errorf("environment:\n%s", environment)
+	}
+	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) != 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// TestFailedCommandIsRetried: in order, after a wait, and the count of attempts survives a restart.
+func TestFailedCommandIsRetried(t *testing.T) {
+	r, log := newRunner(t, `echo run >>runs; exit 1`, 2)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	fixture.Must(t, r.Run(ctx))
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	fixture.Must(t, r.Run(ctx))
+	if runs := fixture.ReadFile(t, filepath.Join(outputDir(r), "runs")); runs != "run\nrun\n" {
+		t.Errorf("runs: %q", runs)
+	}
+	if !strings.Contains(log.String(), "attempt=2") || strings.Count(log.String(), "command failed") != 2 {
+		t.Errorf("log:\n%s", log.String())
+	}
+	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) != 2 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// TestEventIsDroppedAfterTooManyFailures: an event that the command cannot handle must not block others.
+func TestEventIsDroppedAfterTooManyFailures(t *testing.T) {
+	r, log := newRunner(t, `grep run-1`, 2)
+	entries, err := os.ReadDir(r.Dir)
+	fixture.Must(t, errors.Join(err, os.WriteFile(filepath.Join(r.StateDir, "attempts"),
+		fmt.Appendf(nil, `{"event":%q,"count":%d}`, entries[0].Name(), notify.MaxAttempts-1), 0o600)))
+	fixture.Must(t, r.Run(t.Context()))
+	if !strings.Contains(log.String(), "event dropped") || !strings.Contains(log.String(), "run-1") {
+		t.Errorf("log:\n%s", log.String())
+	}
+	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) != 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// TestHangingCommandIsKilledWithItsChildren: and so is what a command leaves running.
+func TestHangingCommandIsKilledWithItsChildren(t *testing.T) {
+	for script, ok := range map[string]bool{
+		`sleep 1000 & echo $! >child; wait`: false,
+		`sleep 1000 & echo $! >child`:       true,
+	} {
+		r, log := newRunner(t, script, 1)
+		r.Timeout = 500 * time.Millisecond
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if ok {
+			r.Timeout, ctx = time.Minute, t.Context()
+		}
+		fixture.Must(t, r.Run(ctx))
+		if strings.Contains(log.String(), "did not end within") == ok {
+			t.Errorf("%s:\n%s", script, log.String())
+		}
+		child := strings.TrimSpace(fixture.ReadFile(t, filepath.Join(outputDir(r), "child")))
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			stat, err := os.ReadFile("/proc/" + child + "/stat")
+			if err != nil || strings.Contains(string(stat), ") Z ") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the child %s runs", script, child)
+			}
+		}
+	}
+}
+
+func TestOutputOfACommandIsBounded(t *testing.T) {
+	r, log := newRunner(t, `head -c 10000000 /dev/zero; echo end`, 1)
+	fixture.Must(t, r.Run(t.Context()))
+	if n := log.Len(); n < 60<<10 || n > 70<<10 {
+		t.Errorf("%d bytes of output", n)
+	}
+}
+
+// TestRunnerStaysWhileItsDirectoryIsNotEmpty: a path unit would start it again at once.
+func TestRunnerStaysWhileItsDirectoryIsNotEmpty(t *testing.T) {
+	r, _ := newRunner(t, `true`, 1)
+	dir := filepath.Join(r.Dir, "directory")
+	fixture.Must(t, os.Mkdir(dir, 0o700))
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(t.Context()) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	fixture.Must(t, os.Remove(dir))
+	fixture.Must(t, <-ended)
+}

@@ -1,0 +1,136 @@
+package notify
+
+import (
+	"log/slog"
+	"maps"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// Limits of [Edges].
+const (
+	maxSilent = 4096      // hosts that are remembered
+	maxEdges  = 512 << 10 // bytes of the file
+	// spaceSettled is how long space must not have been low before it is reported again.
+	spaceSettled = 30 * time.Minute
+)
+
+// Edges finds the moments at which a host becomes silent, and space becomes low. It remembers both in a
+// file, so that a restart reports nothing again. It is not safe for concurrent use.
+type Edges struct {
+	open func() (*durable.Dir, error)
+	log  *slog.Logger
+
+	loaded  bool
+	state   edgeState
+	lastLow time.Time
+}
+
+// edgeState is the content of the file.
+type edgeState struct {
+	// Silent has the hosts that were reported, and their last contact then.
+	Silent map[episode.Name]time.Time `json:"silent"`
+	Low    bool                       `json:"low_space"`
+}
+
+// HostState is what is known about a host that is served.
+type HostState struct {
+	Host    episode.Name
+	Silent  bool
+	Contact time.Time // zero if unknown
+}
+
+// SpaceState is what is known about the disk.
+type SpaceState struct {
+	Low  bool
+	Data Data // of the event
+}
+
+// Update returns the events that follow from what is known now. Space is nil if it could not be read.
+// Hosts that an incomplete list lacks stay as they were. Those that a complete one lacks were disabled or
+// removed.
+func (e *Edges) Update(hosts []HostState, complete bool, space *SpaceState, now time.Time) []Event {
+	e.load(now)
+	before := edgeState{maps.Clone(e.state.Silent), e.state.Low}
+	if complete {
+		e.forgetOthers(hosts)
+	}
+	var events []Event
+	for _, h := range hosts {
+		if e.isNewlySilent(h) {
+			events = append(events, Event{Type: HostSilent, Time: now, Data: Data{Host: h.Host, Contact: h.Contact.UTC()}})
+		}
+	}
+	if space != nil && e.isNewlyLow(space.Low, now) {
+		events = append(events, Event{Type: LowSpace, Time: now, Data: space.Data})
+	}
+	if before.Low != e.state.Low || !maps.Equal(before.Silent, e.state.Silent) {
+		e.save()
+	}
+	return events
+}
+
+// forgetOthers forgets the hosts that are not in a list.
+func (e *Edges) forgetOthers(list []HostState) {
+	listed := make(map[episode.Name]bool, len(list))
+	for _, h := range list {
+		listed[h.Host] = true
+	}
+	maps.DeleteFunc(e.state.Silent, func(host episode.Name, _ time.Time) bool { return !listed[host] })
+}
+
+// isNewlySilent reports whether a host is silent and was not. After a start of the receiver no host is
+// silent for a while, so only a contact ends its silence.
+func (e *Edges) isNewlySilent(h HostState) bool {
+	reported, known := e.state.Silent[h.Host]
+	switch {
+	case !h.Silent && known && h.Contact.After(reported):
+		delete(e.state.Silent, h.Host)
+		return false
+	case !h.Silent, len(e.state.Silent) >= maxSilent && !known:
+		return false
+	}
+	e.state.Silent[h.Host] = h.Contact.UTC()
+	return !known
+}
+
+func (e *Edges) isNewlyLow(low bool, now time.Time) bool {
+	was := e.state.Low
+	switch {
+	case low:
+		e.state.Low, e.lastLow = true, now
+	case was && now.Sub(e.lastLow) >= spaceSettled:
+		e.state.Low = false
+	}
+	return low && !was
+}
+
+// load reads the file at the first call.
+func (e *Edges) load(now time.Time) {
+	if e.loaded {
+		return
+	}
+	e.loaded, e.lastLow = true, now
+	if dir, err := e.open(); err == nil {
+		defer dir.Close()
+		var state edgeState
+		if readState(dir, edgesFile, maxEdges, &state) && len(state.Silent) <= maxSilent {
+			e.state = state
+		}
+	}
+	if e.state.Silent == nil {
+		e.state.Silent = make(map[episode.Name]time.Time)
+	}
+}
+
+func (e *Edges) save() {
+	dir, err := e.open()
+	if err != nil {
+		e.log.Debug("state of hooks not saved", "file", edgesFile, "err", err)
+		return
+	}
+	defer dir.Close()
+	writeState(dir, edgesFile, e.state, e.log)
+}

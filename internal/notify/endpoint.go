@@ -1,0 +1,196 @@
+package notify
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/durable"
+)
+
+// Limits of a request.
+const (
+	requestTimeout = 15 * time.Second // until the response was read
+	maxResponse    = 64 << 10         // bytes that are read of it, and ignored
+	maxKeyFile     = 4 << 10
+)
+
+// endpoint is where requests are sent. Its URL is a secret: services such as chats and monitors take
+// anything that is sent to it.
+type endpoint struct {
+	url    string
+	public string // its scheme and host, which may be shown
+	secret []byte // nil for a heartbeat
+}
+
+// loadEndpoint reads the file that has the URL, and the file that has the secret unless secretFile is empty.
+func loadEndpoint(urlFile, secretFile string) (endpoint, error) {
+	text, err := readKeyFile(urlFile)
+	if err != nil {
+		return endpoint{}, err
+	}
+	e, err := parseEndpoint(text)
+	if err != nil {
+		return endpoint{}, fmt.Errorf("%s: %w", urlFile, err)
+	}
+	if secretFile == "" {
+		return e, nil
+	}
+	if text, err = readKeyFile(secretFile); err != nil {
+		return endpoint{}, err
+	}
+	if e.secret, err = parseSecret(text); err != nil {
+		return endpoint{}, fmt.Errorf("%s: %w", secretFile, err)
+	}
+	return e, nil
+}
+
+func readKeyFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := durable.ReadAtMost(f, path, maxKeyFile)
+	return strings.TrimSpace(string(text)), err
+}
+
+// parseEndpoint parses a URL. Its errors do not repeat it.
+func parseEndpoint(text string) (endpoint, error) {
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		return endpoint{}, errors.New("it is empty: it must have a URL")
+	case err != nil || u.Host == "":
+		return endpoint{}, errors.New("it does not have one valid URL, such as https://hooks.example/abc")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return endpoint{}, errors.New("its URL must begin with https://: http is for this machine only")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return endpoint{}, errors.New("its URL must begin with https://")
+	}
+	return endpoint{url: u.String(), public: u.Scheme + "://" + u.Host}, nil
+}
+
+// isLoopback reports whether a host names this machine only.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// Sizes of a secret in bytes, by the Standard Webhooks specification.
+const (
+	minSecret = 24
+	maxSecret = 64
+)
+
+const secretPrefix = "whsec_"
+
+// parseSecret parses a secret. Its errors do not repeat it.
+func parseSecret(text string) ([]byte, error) {
+	encoded, found := strings.CutPrefix(text, secretPrefix)
+	secret, err := base64.StdEncoding.DecodeString(encoded)
+	switch {
+	case !found:
+		return nil, errors.New("its secret must begin with whsec_")
+	case err != nil:
+		return nil, errors.New("what follows whsec_ must be base64")
+	case len(secret) < minSecret || len(secret) > maxSecret:
+		return nil, fmt.Errorf("its secret has %d bytes, and must have %d to %d", len(secret), minSecret, maxSecret)
+	}
+	return secret, nil
+}
+
+// sign returns the value of the header webhook-signature.
+func sign(secret []byte, id string, at time.Time, body []byte) string {
+	mac := hmac.New(sha256.New, secret)
+	fmt.Fprintf(mac, "%s.%d.", id, at.Unix())
+	mac.Write(body)
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// StatusError says that a request got a response other than success.
+type StatusError struct {
+	Code       int
+	RetryAfter time.Duration // 0 if the response does not say
+}
+
+func (e *StatusError) Error() string {
+	if e.Code/100 == 3 {
+		return fmt.Sprintf("it answered with a redirect (HTTP %d), which is not followed", e.Code)
+	}
+	return strings.TrimSpace(fmt.Sprintf("it answered with HTTP %d %s", e.Code, http.StatusText(e.Code)))
+}
+
+// newClient returns a client for requests to the URLs of operators. It has no cookies, and follows no
+// redirect: it would send the event to a host that the operator did not name.
+func newClient() *http.Client {
+	return &http.Client{
+		Timeout: requestTimeout,
+		Transport: &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: requestTimeout}).DialContext,
+			TLSHandshakeTimeout:   requestTimeout,
+			ResponseHeaderTimeout: requestTimeout,
+			IdleConnTimeout:       30 * time.Second,
+			MaxIdleConns:          1,
+
+			MaxResponseHeaderBytes: maxResponse,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// do sends a request. It returns a [*StatusError] unless the response is a success. No error has the URL.
+func do(ctx context.Context, client *http.Client, method string, e endpoint, body io.Reader, header map[string]string) error {
+	req, err := http.NewRequestWithContext(ctx, method, e.url, body)
+	if err != nil {
+		return errors.New("the request cannot be made of this URL")
+	}
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return hideURL(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, maxResponse) // so that the connection can be used again
+	if resp.StatusCode/100 == 2 {
+		return nil
+	}
+	return &StatusError{resp.StatusCode, parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
+}
+
+// hideURL returns the error of a request without the URL that package net/http adds.
+func hideURL(err error) error {
+	u, ok := errors.AsType[*url.Error](err)
+	switch {
+	case !ok:
+		return err
+	case u.Timeout():
+		return fmt.Errorf("no response within %v", requestTimeout)
+	}
+	return u.Err
+}
+
+// parseRetryAfter parses the header of that name: seconds, or a date. It returns 0 if it is neither.
+func parseRetryAfter(text string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}

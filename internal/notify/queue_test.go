@@ -1,0 +1,270 @@
+package notify_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/fixture"
+	"cis490/internal/notify"
+)
+
+// logTo returns a logger that writes to a buffer.
+func logTo(b *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+
+var silent = slog.New(slog.DiscardHandler)
+
+func stored(n int) notify.Event {
+	return notify.NewEvent(notify.Stored, notify.Data{Host: "lab-01", Episode: episode.Name(fmt.Sprintf("run-%d", n))})
+}
+
+// drain removes all events of a queue, and returns them.
+func drain(t *testing.T, q *notify.Queue) (events []notify.Event) {
+	t.Helper()
+	for {
+		entry, text, err := q.Oldest()
+		if errors.Is(err, fs.ErrNotExist) {
+			return events
+		}
+		fixture.Must(t, err)
+		e, err := notify.ParseEvent(text)
+		fixture.Must(t, err)
+		events = append(events, e)
+		q.Remove(entry)
+	}
+}
+
+func TestQueueKeepsOrder(t *testing.T) {
+	dir := t.TempDir()
+	q := notify.OpenQueue(dir, silent)
+	for n := range 30 {
+		q.Add(stored(n))
+	}
+	fixture.Must(t, q.Close())
+	q = notify.OpenQueue(dir, silent) // after a restart
+	q.Add(stored(30))
+	defer q.Close()
+	events := drain(t, q)
+	if len(events) != 31 {
+		t.Fatalf("%d events, want 31", len(events))
+	}
+	for n, e := range events {
+		if want := episode.Name(fmt.Sprintf("run-%d", n)); e.Data.Episode != want {
+			t.Errorf("event %d is of %s", n, e.Data.Episode)
+		}
+	}
+}
+
+// TestNumbersGrowAlthoughTheClockWentBack: the order of a queue does not depend on the clock.
+func TestNumbersGrowAlthoughTheClockWentBack(t *testing.T) {
+	dir := t.TempDir()
+	q := notify.OpenQueue(dir, silent)
+	q.Add(stored(0))
+	entry, text, err := q.Oldest()
+	fixture.Must(t, errors.Join(err, q.Close()))
+	future := fmt.Sprintf("%020d-stored.json", time.Now().Add(time.Hour).UnixNano())
+	fixture.Must(t, errors.Join(os.WriteFile(filepath.Join(dir, future), text, 0o600), os.Remove(filepath.Join(dir, entry.Name))))
+	q = notify.OpenQueue(dir, silent)
+	defer q.Close()
+	q.Add(stored(1))
+	if events := drain(t, q); len(events) != 2 || events[1].Data.Episode != "run-1" {
+		t.Errorf("got %v", events)
+	}
+}
+
+// TestFloodOfOneTypeDisplacesNoOther: a full type drops its own new events, and says how many.
+func TestFloodOfOneTypeDisplacesNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		q := notify.OpenQueue(t.TempDir(), logTo(&log))
+		defer q.Close()
+		for n := range notify.MaxPerType + 7 {
+			q.Add(stored(n))
+		}
+		q.Add(notify.NewEvent(notify.Damage, notify.Data{Host: "lab-01"}))
+		if q.Dropped() != 7 {
+			t.Errorf("dropped %d, want 7", q.Dropped())
+		}
+		entry, _, err := q.Oldest()
+		fixture.Must(t, err)
+		q.Remove(entry)
+		q.Add(stored(1000))
+		events := drain(t, q)
+		if len(events) != notify.MaxPerType+1 {
+			t.Fatalf("%d events, want %d", len(events), notify.MaxPerType+1)
+		}
+		if e := events[len(events)-2]; e.Type != notify.Damage || e.Dropped != 0 {
+			t.Errorf("got %+v, want the damage", e)
+		}
+		if e := events[len(events)-1]; e.Data.Episode != "run-1000" || e.Dropped != 7 {
+			t.Errorf("got %+v, want run-1000 after 7 that were dropped", e)
+		}
+		if n := strings.Count(log.String(), "queue of events is full"); n != 1 {
+			t.Errorf("logged %d times that it is full:\n%s", n, log.String())
+		}
+		if !strings.Contains(log.String(), "events are queued again") {
+			t.Errorf("did not log that it works again:\n%s", log.String())
+		}
+	})
+}
+
+// TestRoomIsFoundAfterAnotherProcessRemovedFiles: the command's process removes what the daemon added.
+func TestRoomIsFoundAfterAnotherProcessRemovedFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		q, other := notify.OpenQueue(dir, silent), notify.OpenQueue(dir, silent)
+		defer q.Close()
+		defer other.Close()
+		for n := range notify.MaxPerType + 1 {
+			q.Add(stored(n))
+		}
+		drain(t, other)
+		time.Sleep(2 * time.Second)
+		q.Add(stored(1000))
+		if events := drain(t, other); len(events) != 1 || events[0].Dropped != 1 {
+			t.Errorf("got %v, want one event after one that was dropped", events)
+		}
+	})
+}
+
+// TestFailingDiskCostsOneLine: and the next event that can be written says what is missing.
+func TestFailingDiskCostsOneLine(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "queue")
+	var log bytes.Buffer
+	q := notify.OpenQueue(dir, logTo(&log))
+	defer q.Close()
+	for n := range 5 {
+		q.Add(stored(n))
+	}
+	fixture.Must(t, os.Mkdir(dir, 0o700))
+	q.Add(stored(5))
+	if events := drain(t, q); len(events) != 1 || events[0].Dropped != 5 {
+		t.Errorf("got %v, want one event after five that were dropped", events)
+	}
+	if n := strings.Count(log.String(), "event not queued"); n != 1 {
+		t.Errorf("logged %d failures:\n%s", n, log.String())
+	}
+}
+
+// TestWhatIsNotAnEventIsRemoved: another user can write to the queue of the command.
+func TestWhatIsNotAnEventIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(t.TempDir(), "secret")
+	valid, err := stored(0).Encode()
+	fixture.Must(t, errors.Join(err, os.WriteFile(secret, valid, 0o600)))
+	at := func(name string) string { return filepath.Join(dir, name) }
+	fixture.Must(t, errors.Join(
+		os.WriteFile(at("00000000000000000001-stored.json"), []byte("no JSON"), 0o600),
+		os.WriteFile(at("00000000000000000002-stored.json"), bytes.Repeat([]byte("x"), notify.MaxEvent+1), 0o600),
+		os.Symlink(secret, at("00000000000000000003-stored.json")),
+		syscall.Mkfifo(at("00000000000000000004-stored.json"), 0o600),
+		os.WriteFile(at("00000000000000000005-damage.json"), valid, 0o600), // the type of another
+		os.Link(secret, at("00000000000000000006-stored.json")),
+		os.WriteFile(at("00000000000000000007-nothing.json"), valid, 0o600),
+		os.WriteFile(at("notes"), nil, 0o600),
+		os.WriteFile(at(".being-written"), nil, 0o600),
+		os.Mkdir(at("00000000000000000008-stored.json"), 0o700),
+	))
+	var log bytes.Buffer
+	q := notify.OpenQueue(dir, logTo(&log))
+	defer q.Close()
+	q.Add(stored(1))
+	for range 3 {
+		if _, text, err := q.Oldest(); err != nil || !strings.Contains(string(text), "run-1") {
+			t.Fatalf("got %s, %v", text, err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	fixture.Must(t, err)
+	if len(entries) != 3 { // the event, the hidden file and the directory
+		t.Errorf("left: %v", entries)
+	}
+	if n := strings.Count(log.String(), "removed file from queue"); n != 8 {
+		t.Errorf("logged %d removals, want 8:\n%s", n, log.String())
+	}
+	if n := strings.Count(log.String(), "file in queue not removed"); n != 1 {
+		t.Errorf("logged %d times that the directory stays, want once:\n%s", n, log.String())
+	}
+}
+
+func openNotifier(t *testing.T, c notify.Config, log *slog.Logger) (*notify.Notifier, string) {
+	t.Helper()
+	path := t.TempDir()
+	data, err := durable.Open(path)
+	fixture.Must(t, err)
+	n, err := notify.Open(c, data, "test", log)
+	fixture.Must(t, err)
+	t.Cleanup(func() { n.Close(); data.Close() })
+	return n, path
+}
+
+// TestNotifyNeverBlocks: even while the disk of the queue hangs. Here the writer has ended instead.
+func TestNotifyNeverBlocks(t *testing.T) {
+	queue := t.TempDir()
+	n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(queue)}, silent)
+	fixture.Must(t, n.Close()) // nothing takes events from the channel any more
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 10 * notify.MaxPending {
+			n.Notify(notify.Event{Type: notify.Stored})
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("Notify blocks")
+	}
+}
+
+// TestEventsInMemoryAreWrittenAtTheEnd: a stop loses nothing.
+func TestEventsInMemoryAreWrittenAtTheEnd(t *testing.T) {
+	queue := t.TempDir()
+	n, data := openNotifier(t, notify.Config{
+		Events: []notify.Type{notify.Stored}, QueueDir: config.Path(queue), URLFile: "/nowhere", SecretFile: "/nowhere",
+	}, silent)
+	for range 100 {
+		n.Notify(notify.Event{Type: notify.Stored})
+		n.Notify(notify.Event{Type: notify.Conflict}) // not wanted
+	}
+	fixture.Must(t, n.Close())
+	for _, dir := range []string{queue, filepath.Join(data, ".hooks")} {
+		q := notify.OpenQueue(dir, silent)
+		defer q.Close()
+		events := drain(t, q)
+		if len(events) != 100 {
+			t.Fatalf("%s: %d events, want 100", dir, len(events))
+		}
+		seen := make(map[string]bool)
+		for _, e := range events {
+			if seen[e.ID] || e.Type != notify.Stored || e.Time.IsZero() {
+				t.Errorf("got %+v", e)
+			}
+			seen[e.ID] = true
+		}
+	}
+}
+
+// TestWithoutHooksNothingIsCreated: and a nil Notifier does nothing.
+func TestWithoutHooksNothingIsCreated(t *testing.T) {
+	n, data := openNotifier(t, notify.DefaultConfig(), silent)
+	n.Notify(notify.Event{Type: notify.Stored})
+	n.Reload()
+	n.Deliver(t.Context())
+	fixture.Must(t, n.Close())
+	if entries, err := os.ReadDir(data); err != nil || len(entries) != 0 || n != nil || n.Edges() != nil {
+		t.Errorf("got %v, %v, %v", n, entries, err)
+	}
+}
