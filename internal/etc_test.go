@@ -69,7 +69,7 @@ func TestExamplesShowEveryKey(t *testing.T) {
 			} else if !slices.ContainsFunc(md.Keys(), func(k toml.Key) bool { return k.String() == key }) {
 				t.Errorf("%s does not show %s", path, key)
 			}
-			if has[key] != defaults[key] && !slices.Contains(c.differ, key) {
+			if !reflect.DeepEqual(has[key], defaults[key]) && !slices.Contains(c.differ, key) {
 				t.Errorf("%s: %s is %v; the default is %v", path, key, has[key], defaults[key])
 			}
 		}

@@ -23,9 +23,9 @@ type Conflicts struct {
 	list []Conflict // guarded by mu; newest first
 }
 
-// Add records a refusal. If the list is full, it drops the oldest refusal of the host that has the most, so
+// Add records a refusal, and reports whether it is the first of that name. If the list is full, it drops the oldest refusal of the host that has the most, so
 // that no host can push out those of others.
-func (c *Conflicts) Add(key episode.Key, now time.Time) {
+func (c *Conflicts) Add(key episode.Key, now time.Time) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	added := Conflict{key, now, now, 1}
@@ -37,6 +37,7 @@ func (c *Conflicts) Add(key episode.Key, now time.Time) {
 	if len(c.list) > maxConflicts {
 		c.dropOldest()
 	}
+	return added.Times == 1
 }
 
 // dropOldest drops the oldest refusal of the host that has the most. The caller must hold c.mu.

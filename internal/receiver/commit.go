@@ -46,6 +46,7 @@ func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.
 	}
 	r.counters.countStored(row, begun)
 	r.conflicts.Resolve(row.Key)
+	r.notifyStored(row)
 	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
 	r.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
 	return newReceipt(wire.Stored, row), nil

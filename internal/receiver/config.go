@@ -2,12 +2,14 @@ package receiver
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"cis490/internal/admin"
 	"cis490/internal/config"
 	"cis490/internal/gate"
 	"cis490/internal/logging"
+	"cis490/internal/notify"
 	"cis490/internal/pki"
 	"cis490/internal/scrub"
 )
@@ -37,6 +39,9 @@ type Config struct {
 	Limits    LimitsConfig   `toml:"limits"`
 	Scrub     scrub.Config   `toml:"scrub"`
 	Admin     admin.Config   `toml:"admin"`
+	Hooks     notify.Config  `toml:"hooks"`
+	// Heartbeat calls a URL while an upload would be accepted.
+	Heartbeat notify.HeartbeatConfig `toml:"heartbeat"`
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -98,6 +103,7 @@ func DefaultConfig() Config {
 		},
 		Scrub: scrub.Config{Rate: 20 << 20, Interval: config.Duration(720 * time.Hour)},
 		Admin: admin.Default("127.0.0.1:9490"),
+		Hooks: notify.DefaultConfig(), Heartbeat: notify.DefaultHeartbeat(),
 	}
 }
 
@@ -152,7 +158,7 @@ func (c Config) Validate() error {
 	if c.Limits.UnfinishedAge.Std() < time.Minute {
 		errs = append(errs, config.InvalidValue("limits.unfinished_age", "must be at least 1m"))
 	}
-	errs = append(errs, c.Scrub.Validate()...)
+	errs = slices.Concat(errs, c.Scrub.Validate(), c.Hooks.Validate(), c.Heartbeat.Validate())
 	return errors.Join(append(errs, c.Admin.Validate()...)...)
 }
 

@@ -75,6 +75,9 @@ func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result,
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		result.LogTo(r.log.With("host", key.Host, "episode", key.Name))
 	}
+	if result.Quarantined {
+		r.notifyDamage(key, "damaged", true)
+	}
 	return result, err
 }
 

@@ -55,11 +55,11 @@ func conflictError(stored digest.Digest) error {
 // findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
 // has a row. It takes the lock of the key for all of that. It records conflicts for the
-// status page.
+// status page and the hooks.
 func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	found, err := r.lookUpStored(ctx, u)
-	if err == nil && found.state == conflicts {
-		r.conflicts.Add(u.Key, time.Now())
+	if err == nil && found.state == conflicts && r.conflicts.Add(u.Key, time.Now()) {
+		r.notifyConflict(u.Key, u.Digest, found.row.SHA256) // once: the host asks again and again
 	}
 	return found, err
 }
@@ -93,6 +93,7 @@ func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResul
 	}
 	if isCorrupt(err) {
 		r.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "err", err, "hint", "its host sends it again")
+		r.notifyDamage(u.Key, "damaged", false)
 		return lookupResult{state: corrupt}, nil
 	}
 	if err != nil {

@@ -33,6 +33,7 @@ import (
 	"cis490/internal/fleet"
 	"cis490/internal/gate"
 	"cis490/internal/index"
+	"cis490/internal/notify"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
@@ -78,6 +79,7 @@ type Receiver struct {
 	fleet     *fleet.Reports // what the hosts report
 	counters  *counters
 	conflicts activity.Conflicts
+	hooks     *notify.Notifier // nil without hooks
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -177,6 +179,9 @@ func (r *Receiver) open(holder string) error {
 	if err := r.openReports(time.Now()); err != nil {
 		return err
 	}
+	if r.hooks, err = notify.Open(r.cfg.Hooks, r.data, "cis490-receiver/"+r.version, r.log); err != nil {
+		return err
+	}
 	if err := r.watchPaths(); err != nil {
 		return err
 	}
@@ -218,6 +223,7 @@ func (r *Receiver) Close() error {
 	if r.fleet != nil {
 		errs = append(errs, r.fleet.Close())
 	}
+	errs = append(errs, r.hooks.Close())
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
 	}
@@ -247,8 +253,12 @@ func (r *Receiver) Reload() error {
 		return err
 	}
 	r.access.ReviewAll()
+	r.hooks.Reload()
 	return nil
 }
+
+// Hooks returns what tells other programs of events. It is nil without hooks.
+func (r *Receiver) Hooks() *notify.Notifier { return r.hooks }
 
 // CertNotAfter returns when the receiver's own certificate expires.
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }

@@ -28,7 +28,7 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 func (r *Receiver) RunScrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
 		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
-		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log,
+		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log, OnFinding: r.notifyFinding,
 	}
 	if err := s.Run(ctx); err != nil {
 		return r.noteFault(err)

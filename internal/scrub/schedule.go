@@ -26,6 +26,7 @@ type Scheduler struct {
 	Verifier  *Verifier
 	Busy      func() bool // reports whether uploads are in flight, which slow the scrub down
 	Log       *slog.Logger
+	OnFinding func(Finding) // called for each finding, after it was logged; must not block
 
 	saveErrorLogged bool
 }
@@ -112,7 +113,13 @@ func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error
 		progress: from, verifier: s.Verifier, verifiedSince: from.Started,
 		budget: newBudget(int64(s.Config.Rate), s.Busy),
 		data:   s.Data, indexFile: s.IndexFile, markIndexed: s.Store.MarkIndexed,
-		onFinding: findings.logFinding, log: s.Log,
+		log: s.Log,
+	}
+	p.onFinding = func(f Finding) {
+		findings.logFinding(f)
+		if s.OnFinding != nil {
+			s.OnFinding(f)
+		}
 	}
 	p.savePosition = func() error {
 		if time.Since(lastSave) < saveInterval {

@@ -3,6 +3,7 @@ package shipper
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/hostdir"
 	"cis490/internal/logging"
+	"cis490/internal/notify"
 	"cis490/internal/pki"
 	"cis490/internal/settling"
 	"cis490/internal/shipped"
@@ -66,6 +68,8 @@ type Config struct {
 	// LogFormat is the format of the logs of the daemon and of the commands.
 	LogFormat logging.Format `toml:"log_format"`
 	Admin     admin.Config   `toml:"admin"`
+	// Heartbeat calls a URL while episodes can be sent.
+	Heartbeat notify.HeartbeatConfig `toml:"heartbeat"`
 }
 
 // ReceiverConfig locates the receiver, and names this host's credentials.
@@ -104,6 +108,7 @@ func DefaultConfig() Config {
 		LogFormat:      logging.Text,
 		Receiver:       ReceiverConfig{CAFile: "/etc/cis490/pki/ca.crt"},
 		Admin:          admin.Default("127.0.0.1:9491"),
+		Heartbeat:      notify.DefaultHeartbeat(),
 		Limits:         LimitsConfig{EpisodeBytes: config.Bytes(limits.Bytes), EpisodeEntries: limits.Entries},
 	}
 }
@@ -216,5 +221,5 @@ func (c Config) validate() []error {
 	if c.MetricsFile != "" && filepath.Ext(string(c.MetricsFile)) != ".prom" {
 		errs = append(errs, config.InvalidValue("metrics_file", "must end in .prom: node_exporter reads only such files, and the shipper replaces the file"))
 	}
-	return append(errs, c.Admin.Validate()...)
+	return slices.Concat(errs, c.Admin.Validate(), c.Heartbeat.Validate())
 }
