@@ -17,6 +17,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/gate"
 	"cis490/internal/logging"
+	"cis490/internal/notify"
 	"cis490/internal/receiver"
 	"cis490/internal/systemd"
 )
@@ -71,7 +72,9 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	served, err := newDaemonAdmin(r, cfg, log)
+	source := &factSource{cfg: cfg}
+	heartbeat := &notify.Heartbeat{Config: cfg.Heartbeat, Agent: hookAgent(), Ready: r.Ready, Log: log}
+	served, err := newDaemonAdmin(r, source, heartbeat, log)
 	if err != nil {
 		return err
 	}
@@ -84,7 +87,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		log.Info("receiver stopped")
 		return nil
-	}, func(ctx context.Context) error { return cfg.Admin.Serve(ctx, adminLn, served, log) })
+	}, func(ctx context.Context) error { return cfg.Admin.Serve(ctx, adminLn, served, log) },
+		func(ctx context.Context) error { return runHooks(ctx, r.Hooks(), source, heartbeat) })
 }
 
 // expiryLog warns of certificates that expire: the receiver's own, without which all hosts stop

@@ -74,6 +74,6 @@ receiver runs, 74 storage fault.`,
 		{Path: "/var/lib/cis490/quarantine", Text: "corrupt archives"},
 		{Path: "/var/lib/cis490-identity", Text: "the key that signs for hosts, invitations, and what is known about hosts"},
 	}}
-	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), doctorCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), hooksCommand(&o), doctorCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/hosts"
 	"cis490/internal/metrics"
+	"cis490/internal/notify"
 	"cis490/internal/receiver"
 )
 
@@ -40,6 +41,15 @@ var (
 	metricScrubWholeSince = metrics.Desc("cis490_receiver_verified_since_timestamp_seconds", "Since when every archive has been verified. Absent before the first complete scrub.")
 )
 
+// Metrics of hooks and of the heartbeat. They are absent without them.
+var (
+	metricHookQueued     = metrics.Desc("cis490_receiver_hook_queued_events", "Events that wait for a hook.", "queue")
+	metricHookOldest     = metrics.Desc("cis490_receiver_hook_oldest_event_timestamp_seconds", "When the oldest of them was queued. Absent if none waits.", "queue")
+	metricHookDropped    = metrics.Desc("cis490_receiver_hook_dropped_events_total", "Events that did not fit into the queue or could not be written to it.", "queue")
+	metricHookAttempts   = metrics.Desc("cis490_receiver_webhook_attempts_total", "Attempts to deliver an event to the webhook: delivered or failed.", "result")
+	metricHeartbeatSince = metrics.Desc("cis490_receiver_heartbeat_success_timestamp_seconds", "When the heartbeat was last delivered.")
+)
+
 // Metrics of each host, as the receiver knows it.
 var (
 	metricHostActive       = metrics.Desc("cis490_host_active", "1 if the host has access.", "host")
@@ -59,13 +69,14 @@ var (
 
 // newDaemonAdmin returns what the admin listener of a receiver serves. Metrics and pages share one reading
 // of the directories.
-func newDaemonAdmin(r *receiver.Receiver, cfg receiver.Config, log *slog.Logger) (admin.Daemon, error) {
+func newDaemonAdmin(r *receiver.Receiver, source *factSource, heartbeat *notify.Heartbeat, log *slog.Logger) (admin.Daemon, error) {
 	reg := metrics.NewRegistry("receiver", cli.Version())
 	metrics.AddProcess(reg)
-	source := &factSource{cfg: cfg}
 	live := metrics.Live(func(to *metrics.Reading) {
 		to.SetBool(metricReady, r.Ready(context.Background()) == nil)
 		to.SetTime(metricCertNotAfter, r.CertNotAfter())
+		to.SetTime(metricHeartbeatSince, heartbeat.LastSuccess())
+		countHooks(to, r.Hooks())
 	})
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
 		return setFacts(to, source.latest())
@@ -77,6 +88,21 @@ func newDaemonAdmin(r *receiver.Receiver, cfg receiver.Config, log *slog.Logger)
 	}, err
 }
 
+// countHooks sets the counters of the hooks.
+func countHooks(to *metrics.Reading, hooks *notify.Notifier) {
+	if hooks == nil {
+		return
+	}
+	n := hooks.Counts()
+	for queue, dropped := range n.Dropped {
+		to.Count(metricHookDropped, float64(dropped), queue)
+	}
+	if _, webhook := n.Dropped[notify.WebhookQueue]; webhook {
+		to.Count(metricHookAttempts, float64(n.Delivered), "delivered")
+		to.Count(metricHookAttempts, float64(n.Failed), "failed")
+	}
+}
+
 // setFacts sets the metrics of a receiver and its hosts.
 func setFacts(to *metrics.Reading, f facts) error {
 	if f.statusErr == nil {
@@ -84,6 +110,10 @@ func setFacts(to *metrics.Reading, f facts) error {
 	}
 	for _, h := range f.hosts {
 		setHost(to, h)
+	}
+	for _, q := range f.hooks {
+		to.SetInt(metricHookQueued, q.Queued, q.Queue)
+		to.SetTime(metricHookOldest, q.Oldest, q.Queue)
 	}
 	return errors.Join(f.statusErr, f.hostsErr)
 }

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/hosts"
+	"cis490/internal/notify"
 	"cis490/internal/receiver"
 	"cis490/internal/snapshot"
 	"cis490/internal/statuspage"
@@ -24,10 +25,11 @@ type facts struct {
 	statusErr error
 	hosts     []hosts.Host
 	hostsErr  error
+	hooks     []notify.QueueState
 }
 
 func readFacts(cfg receiver.Config, now time.Time) facts {
-	f := facts{at: now}
+	f := facts{at: now, hooks: notify.Inspect(cfg.Hooks, string(cfg.DataDir))}
 	f.status, f.statusErr = receiver.InspectStatus(cfg, now)
 	f.hosts, _, f.hostsErr = listHosts(cfg, now)
 	return f

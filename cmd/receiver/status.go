@@ -16,6 +16,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/fleet"
 	"cis490/internal/hosts"
+	"cis490/internal/notify"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
 	"cis490/internal/scrub"
@@ -72,7 +73,8 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 // statusFacts are the state of the receiver, and a summary of its hosts.
 type statusFacts struct {
 	receiver.Status
-	Hosts *hosts.Summary `json:"hosts,omitempty"` // nil if they cannot be listed
+	Hosts *hosts.Summary      `json:"hosts,omitempty"` // nil if they cannot be listed
+	Hooks []notify.QueueState `json:"hooks,omitempty"`
 }
 
 func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
@@ -81,6 +83,7 @@ func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
 	if err != nil {
 		return facts, err
 	}
+	facts.Hooks = notify.Inspect(cfg.Hooks, string(cfg.DataDir))
 	if list, _, err := listHosts(cfg, now); err == nil {
 		summary := hosts.Summarize(list)
 		facts.Hosts = &summary
@@ -193,6 +196,9 @@ func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now tim
 	if st.Hosts != nil && st.Hosts.Active > 0 {
 		fmt.Fprintf(w, "reports\t%s\n", describeSummary(paint, *st.Hosts))
 	}
+	for _, q := range st.Hooks {
+		fmt.Fprintf(w, "hook\t%s\n", describeHook(q, now))
+	}
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st.Status, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
 		st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Undecodable, st.Scrub.Missing)
@@ -202,6 +208,17 @@ func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now tim
 			cli.FormatAgo(st.Scrub.WholeSince, now)
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
+}
+
+func describeHook(q notify.QueueState, now time.Time) string {
+	text := fmt.Sprintf("%s: %d queued", q.Queue, q.Queued)
+	if !q.Oldest.IsZero() {
+		text += ", the oldest " + cli.FormatAgo(q.Oldest, now)
+	}
+	if q.Error != "" {
+		text += "; " + describeQueue(q)
+	}
+	return text
 }
 
 // printFoundRows prints what is wrong.

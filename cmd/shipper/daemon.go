@@ -17,6 +17,7 @@ import (
 	"cis490/internal/hint"
 	"cis490/internal/hostdir"
 	"cis490/internal/logging"
+	"cis490/internal/notify"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
@@ -97,7 +98,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	served, err := newDaemonAdmin(s, cfg, creds.NotAfter, log)
+	heartbeat := &notify.Heartbeat{Config: cfg.Heartbeat, Agent: "cis490-shipper/" + cli.Version(), Ready: s.Ready, Log: log}
+	served, err := newDaemonAdmin(s, cfg, creds.NotAfter, heartbeat.LastSuccess, log)
 	if err != nil {
 		return err
 	}
@@ -117,7 +119,10 @@ func runDaemon(c *cobra.Command, o *options) error {
 		}
 		log.Info("shipper stopped", "result", s.Tally().String())
 		return nil
-	}, renewer.renewUntilDone, reporter.reportUntilDone, func(ctx context.Context) error { return cfg.Admin.Serve(ctx, adminLn, served, log) })
+	}, renewer.renewUntilDone, reporter.reportUntilDone, func(ctx context.Context) error {
+		heartbeat.Run(ctx)
+		return nil
+	}, func(ctx context.Context) error { return cfg.Admin.Serve(ctx, adminLn, served, log) })
 }
 
 // startError gives an error of the shipper's start its exit code. The operator must correct

@@ -25,6 +25,7 @@ var (
 	metricOutcomes         = metrics.Desc("cis490_shipper_attempts_total", "Attempts with an episode that have ended: shipped, already_present, failed (tried again later) or held.", "result")
 	metricDeliveredBytes   = metrics.Desc("cis490_shipper_delivered_bytes_total", "Bytes of the archives that the receiver has confirmed.")
 	metricCertNotAfter     = metrics.Desc("cis490_shipper_certificate_not_after_timestamp_seconds", "When the certificate of this host expires.")
+	metricHeartbeatSince   = metrics.Desc("cis490_shipper_heartbeat_success_timestamp_seconds", "When the heartbeat was last delivered. Absent without one.")
 
 	metricsReport = metrics.NewReportDescs("cis490_shipper_")
 
@@ -35,7 +36,7 @@ var (
 )
 
 // newDaemonAdmin returns what the admin listener of a shipper serves.
-func newDaemonAdmin(s *shipper.Shipper, cfg shipper.Config, certificate func() time.Time, log *slog.Logger) (admin.Daemon, error) {
+func newDaemonAdmin(s *shipper.Shipper, cfg shipper.Config, certificate, heartbeat func() time.Time, log *slog.Logger) (admin.Daemon, error) {
 	reg := metrics.NewRegistry("shipper", cli.Version())
 	metrics.AddProcess(reg)
 	live := metrics.Live(func(to *metrics.Reading) {
@@ -43,6 +44,7 @@ func newDaemonAdmin(s *shipper.Shipper, cfg shipper.Config, certificate func() t
 		to.SetBool(metricReceiverUp, link.Up && !link.AnsweredAt.IsZero())
 		to.SetTime(metricReceiverAnswered, link.AnsweredAt)
 		to.SetTime(metricCertNotAfter, certificate())
+		to.SetTime(metricHeartbeatSince, heartbeat())
 		for result, n := range map[string]int64{"shipped": n.Shipped, "already_present": n.AlreadyPresent, "failed": n.Failed, "held": n.Held} {
 			to.Count(metricOutcomes, float64(n), result)
 		}
