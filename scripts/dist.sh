@@ -20,7 +20,7 @@ for arch in amd64 arm64; do
   cp "bin/release/$arch/shipper" "bin/release/$arch/receiver" "$stage/$name/bin/"
   cp -R etc "$stage/$name/"
   cp scripts/install-*.sh "$stage/$name/scripts/"
-  cp docs/install.md docs/operations.md docs/metrics.md docs/json.md docs/index.md "$stage/$name/docs/"
+  cp docs/install.md docs/operations.md docs/metrics.md docs/json.md docs/hooks.md docs/index.md "$stage/$name/docs/"
   { scripts/licenses.sh ./cmd/shipper && scripts/licenses.sh ./cmd/receiver; } >"$stage/$name/COPYRIGHT"
   chmod -R u=rwX,go=rX "$stage/$name"
   tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=posix \

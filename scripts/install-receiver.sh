@@ -28,7 +28,7 @@ EOF
 }
 
 readonly role_program=receiver role_config=receiver.toml role_example=receiver.toml.example
-readonly role_units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
+readonly role_units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target cis490-hook.path cis490-hook.service)
 readonly role_parse=(check)
 readonly role_enable=(cis490-receiver.socket cis490-receiver.service)
 names=''

@@ -37,7 +37,7 @@ role() {
       joined=$key # a receiver has no other certificate
       next="receiver setup --name NAME,IP, with the names by which hosts reach this machine"
       enabled='cis490-receiver.socket cis490-receiver.service'
-      units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target)
+      units=(cis490-receiver.socket cis490-receiver.service cis490-receiver-fault.target cis490-hook.path cis490-hook.service)
       conf=(receiver.toml)
       examples=(etc/prometheus etc/grafana) # the receiver's metrics cover all hosts
       ;;
@@ -62,7 +62,7 @@ man_pages() {
 docs() {
   mkdir "$at/doc"
   scripts/licenses.sh "./cmd/$program" >"$at/doc/copyright"
-  install -m 0644 docs/install.md docs/operations.md docs/metrics.md docs/json.md "$at/doc/"
+  install -m 0644 docs/install.md docs/operations.md docs/metrics.md docs/json.md docs/hooks.md "$at/doc/"
   if [ "${#examples[@]}" -gt 0 ]; then
     mkdir "$at/doc/examples"
     cp -R "${examples[@]}" "$at/doc/examples/"

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly exposure=15 # tenths: systemd-analyze calls up to 2.0 OK
-readonly sandboxed=(cis490-shipper cis490-receiver cis490-shipper-once cis490-episodes)
+readonly sandboxed=(cis490-shipper cis490-receiver cis490-shipper-once cis490-episodes cis490-hook)
 
 if ! command -v systemd-analyze >/dev/null; then
   echo "systemd-analyze is missing: install it with 'apt-get install systemd'" >&2

@@ -28,8 +28,8 @@ func hooksCommand(o *options) *cobra.Command {
 		Use:   "hooks",
 		Short: "Test and list hooks, run a command per event",
 		Long: `Hooks tell other programs what happens: a stored archive, a conflict, damage, a
-silent host, low space. [hooks] in receiver.toml names them: a webhook, which the
-daemon calls, and the queue of a command, which cis490-hook.service runs.`,
+silent host, low space. [hooks] in receiver.toml names them: a webhook, which
+the daemon calls, and the queue of a command, which cis490-hook.service runs.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -42,7 +42,8 @@ func hooksListCommand(o *options) *cobra.Command {
 		Use:   "list",
 		Short: "List what waits for the hooks",
 		Long: `List shows for each hook how many events are queued, since when the oldest waits,
-and when a webhook that fails is tried again. It can run while the receiver runs.`,
+and when a webhook that fails is tried again. It can run while the receiver
+runs.`,
 		Example: `  receiver hooks list
   receiver hooks list --json | jq 'select(.queued > 0)'`,
 		Args: cobra.NoArgs,
@@ -101,9 +102,9 @@ func hooksTestCommand(o *options) *cobra.Command {
 	return withJSON(&cobra.Command{
 		Use:   "test",
 		Short: "Send a test event to each hook",
-		Long: `Test sends an event of the type "test" to the webhook now, past its queue, and adds
-one to the queue of the command. It runs as the receiver's user, so it also shows
-whether the daemon can read the files of the URL and the secret.
+		Long: `Test sends an event of the type "test" to the webhook now, past its queue, and
+adds one to the queue of the command. It runs as the receiver's user, so it also
+shows whether the daemon can read the files of the URL and the secret.
 
 Exit codes: 4 the webhook is unreachable, or refused the event.`,
 		Example: "  sudo receiver hooks test",
@@ -182,9 +183,9 @@ func hooksRunCommand(o *options) *cobra.Command {
 		Short: "Run a command for each event of a queue",
 		Long: `Run runs COMMAND once for each event in the queue DIR, in order, with the event as
 JSON on its stdin. Nothing of the event is in its arguments or its environment,
-because hosts choose names. The event is removed if COMMAND exits with 0 within a
-minute. Otherwise it is retried, after 5 s at first and after an hour at most, and
-dropped after 20 failures. Run ends when DIR is empty.
+because hosts choose names. The event is removed if COMMAND exits with 0 within
+a minute. Otherwise it is retried, after 5 s at first and after an hour at most,
+and dropped after 20 failures. Run ends when DIR is empty.
 
 cis490-hook.service runs it, when cis490-hook.path finds an event. It needs no
 configuration, and refuses to run as root.`,

@@ -29,6 +29,8 @@ source "$here/repo.sh"
 source "$here/daily.sh"
 # shellcheck source=scripts/system/people.sh
 source "$here/people.sh"
+# shellcheck source=scripts/system/hooks.sh
+source "$here/hooks.sh"
 # shellcheck source=scripts/system/faults.sh
 source "$here/faults.sh"
 # shellcheck source=scripts/system/box.sh
@@ -67,6 +69,7 @@ fi
 install_scenarios
 daily_scenarios
 people_scenarios
+hook_scenarios
 box_scenarios
 fault_scenarios
 farewell_scenarios
