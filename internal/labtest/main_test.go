@@ -110,6 +110,8 @@ var slowTests = []string{
 	"TestEveryLockFileIsItsOwnersUnderAnyUmask",
 	"TestEvilEpisodesDelayNoOther",
 	"TestExchangedNamesLeadEpisodesUnitNowhere",
+	"TestHooksOutlastTheirServer",
+	"TestHooksTellWhatHappened",
 	"TestHostPacksAgainAfterAPrune",
 	"TestHostThatCannotFollowARotationSaysSoSeldom",
 	"TestHostWhoseFolderIsAMountStopsNoOther",
