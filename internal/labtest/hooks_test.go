@@ -134,7 +134,7 @@ func (s *hookServer) wait(want ...string) []hookEvent {
 // TestHooksTellWhatHappened: each kind of event, signed, once and in order.
 func TestHooksTellWhatHappened(t *testing.T) {
 	server, options := newHookServer(t)
-	l, h := newLab(t, options...)
+	l, h := newLab(t, append(options, labtest.Set("admin.listen", `"127.0.0.1:0"`))...)
 	h.Set("report_interval", `"5m"`)
 	h.Episode("run-1")
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
@@ -160,6 +160,12 @@ func TestHooksTellWhatHappened(t *testing.T) {
 	}
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1}) // sent again
 	server.wait("stored run-1", "conflict run-1", "damage run-1", "stored run-1")
+	waitForMetrics(t, l.Process(), series{
+		`cis490_receiver_webhook_attempts_total{result="delivered"}`: 4,
+		`cis490_receiver_webhook_attempts_total{result="failed"}`:    0,
+		`cis490_receiver_hook_queued_events{queue="webhook"}`:        0,
+		`cis490_receiver_hook_dropped_events_total{queue="webhook"}`: 0,
+	})
 	l.Set("min_free", `"1PiB"`)
 	l.Restart()
 	ageRecord(t, l, "lab-01", 100*time.Hour) // with the start of the receiver
@@ -240,5 +246,40 @@ func TestHooksWithoutAQueueDelayNothing(t *testing.T) {
 	l.Stop()
 	if n := strings.Count(p.Output(), "event not queued"); n != 2 {
 		t.Errorf("%d lines about failures, want one per queue", n)
+	}
+}
+
+// TestBothDaemonsSendHeartbeats: the shipper once it has reached its receiver.
+func TestBothDaemonsSendHeartbeats(t *testing.T) {
+	t.Parallel()
+	calls := make(chan string, 100)
+	monitor := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		calls <- strings.TrimPrefix(r.URL.Path, "/") + " " + strings.Split(r.UserAgent(), "/")[0]
+	}))
+	t.Cleanup(monitor.Close)
+	dir := t.TempDir()
+	for _, name := range []string{"receiver", "shipper"} {
+		fixture.WriteFile(t, filepath.Join(dir, name), monitor.URL+"/"+name+"\n")
+	}
+	wait := func(want string) {
+		t.Helper()
+		select {
+		case got := <-calls:
+			if got != want {
+				t.Errorf("called %q, want %q", got, want)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("no heartbeat %q", want)
+		}
+	}
+	l, h := newLab(t, labtest.Set("heartbeat.url_file", fmt.Sprintf("%q", filepath.Join(dir, "receiver"))))
+	wait("receiver cis490-receiver")
+	h.Set("heartbeat.url_file", fmt.Sprintf("%q", filepath.Join(dir, "shipper")))
+	p := h.Daemon()
+	wait("shipper cis490-shipper")
+	p.Stop(t)
+	l.Stop()
+	if len(calls) > 0 {
+		t.Errorf("another call: %s", <-calls)
 	}
 }

@@ -3,9 +3,11 @@ package labtest_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
+	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
 
@@ -51,6 +53,8 @@ func jsonRuns(pki, dir string) map[string][]aJSONRun {
 		"receiver pki renew":      {{"--dir " + pki, 0, 1}},
 		"receiver pki rotate":     {{"--force", 2, 0}}, // rotate.txtar has the rest
 		"receiver setup":          {{"--name localhost", 0, 1}},
+		"receiver hooks list":     {{"", 0, 1}},
+		"receiver hooks test":     {{"", 0, 1}},
 	}
 }
 
@@ -59,7 +63,8 @@ func jsonRuns(pki, dir string) map[string][]aJSONRun {
 // and print nothing.
 func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 	t.Parallel()
-	l, h := newLab(t)
+	l, h := newLab(t, labtest.Set("hooks.queue_dir", `"queue"`))
+	fixture.Must(t, os.Mkdir(l.Path("queue"), 0o750))
 	h.Set("limits.episode_entries", "30")
 	h.Episode("run-1")
 	h.Episode("run-2")
@@ -86,7 +91,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 		"shipper resend", "shipper join", "shipper doctor", "shipper version", "receiver check", "receiver doctor", "receiver invite", "receiver status", "receiver hosts", "receiver store",
 		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
 		"receiver hosts disable", "receiver hosts enable", "receiver hosts remove", "receiver store replaces", "receiver pki init", "receiver pki issue",
-		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup",
+		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup", "receiver hooks test", "receiver hooks list",
 	} {
 		for _, want := range runs[command] {
 			r := run(command, append(strings.Fields(want.args), "--json")...)

@@ -8,9 +8,14 @@ import (
 	"time"
 )
 
-// heartbeatRetry is how soon a heartbeat that failed is sent again. Monitors count a heartbeat as missing
-// only after a while.
-const heartbeatRetry = 30 * time.Second
+const (
+	// heartbeatRetry is how soon a heartbeat that failed is sent again. Monitors count a heartbeat as
+	// missing only after a while.
+	heartbeatRetry = 30 * time.Second
+	// readyWait is how soon a daemon is asked again that could not do its job. A shipper has to reach its
+	// receiver first.
+	readyWait = 5 * time.Second
+)
 
 // Heartbeat calls a URL while a daemon can do its job. A monitor such as healthchecks.io raises the alarm
 // when the calls stop: it also notices that the machine is off.
@@ -41,7 +46,9 @@ func (h *Heartbeat) Run(ctx context.Context) {
 	failing := false
 	for {
 		next := h.Config.Interval.Std()
-		if h.Ready(ctx) == nil {
+		if h.Ready(ctx) != nil {
+			next = min(next, readyWait)
+		} else {
 			to, err := h.call(ctx, client)
 			if ctx.Err() != nil {
 				return

@@ -67,6 +67,7 @@ func (w *Webhook) Reload() {
 // run sends events until ctx ends.
 func (w *Webhook) run(ctx context.Context) {
 	defer w.client.CloseIdleConnections()
+	w.checkFiles()
 	for ctx.Err() == nil {
 		entry, body, err := w.queue.oldest()
 		switch {
@@ -96,6 +97,15 @@ func (w *Webhook) wait(ctx context.Context, d time.Duration, wake <-chan struct{
 	case <-wake:
 	case <-w.reload:
 		w.to, w.attempts, w.delivery.Paused = nil, 0, false
+		w.checkFiles()
+	}
+}
+
+// checkFiles warns of files that cannot be used, at the start and after a reload. Otherwise that would show
+// only with the next event.
+func (w *Webhook) checkFiles() {
+	if _, err := loadEndpoint(w.urlFile, w.secretFile); err != nil {
+		w.log.Warn("webhook cannot be used", "err", err, "hint", "correct hooks.url_file and hooks.secret_file; they are read again before each attempt")
 	}
 }
 

@@ -289,6 +289,10 @@ func TestChangedFilesAreReadAfterAFailure(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { defer close(ended); w.Run(ctx) }()
 		defer func() { cancel(); <-ended }()
+		synctest.Wait()
+		if !strings.Contains(log.String(), "webhook cannot be used") {
+			t.Errorf("no warning at the start:\n%s", log.String())
+		}
 		q.Add(stored(0))
 		synctest.Wait()
 		fixture.Must(t, os.WriteFile(urlFile, []byte("https://hooks.example/"), 0o600))
