@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
@@ -247,6 +249,45 @@ func TestHooksWithoutAQueueDelayNothing(t *testing.T) {
 	if n := strings.Count(p.Output(), "event not queued"); n != 2 {
 		t.Errorf("%d lines about failures, want one per queue", n)
 	}
+}
+
+// TestFullDiskOfAQueueDelaysNoUpload: later events say how many are missing.
+func TestFullDiskOfAQueueDelaysNoUpload(t *testing.T) {
+	t.Parallel()
+	l, h := newLab(t, labtest.Unstarted(), labtest.Set("hooks.queue_dir", `"queue"`))
+	queue := l.Path("queue")
+	fixture.Must(t, os.Mkdir(queue, 0o750))
+	if err := unix.Mount("none", queue, "tmpfs", 0, "size=64k"); err != nil {
+		if os.Getuid() == 0 && os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() { unix.Unmount(queue, unix.MNT_DETACH) })
+	filler := filepath.Join(queue, ".filler")
+	for size := 64 << 10; size > 0; size -= 4 << 10 {
+		if os.WriteFile(filler, make([]byte, size), 0o600) == nil {
+			break
+		}
+	}
+	p := l.Start()
+	for i := range 3 {
+		h.Episode(fmt.Sprintf("run-%d", i))
+	}
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
+	if line := p.WaitLine(t, "event not queued"); !strings.Contains(line, "no space left") {
+		t.Errorf("got %s", line)
+	}
+	fixture.Must(t, os.Remove(filler))
+	h.Episode("run-3")
+	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	p.WaitLine(t, "events are queued again")
+	queued, err := filepath.Glob(filepath.Join(queue, "*-stored.json"))
+	fixture.Must(t, err)
+	if len(queued) != 1 || !strings.HasSuffix(fixture.ReadFile(t, queued[0]), `"dropped":3}`) {
+		t.Errorf("queued: %q", queued)
+	}
+	l.Stop()
 }
 
 // TestBothDaemonsSendHeartbeats: the shipper once it has reached its receiver.
