@@ -51,8 +51,9 @@ replaced_machine() {
   mv "$dir$store" "$old/data"
   [ ! -e "$dir/var/lib/cis490-identity" ] || mv "$dir/var/lib/cis490-identity" "$old"
   on receiver dpkg -P cis490-receiver
-  on receiver sh -euc 'userdel cis490; groupdel cis490-lab; useradd --system another1; useradd --system another2'
-  on receiver rm -rf "$store" /var/lib/cis490-identity
+  # With cis490-hook left, new users would get numbers below its own, and cis490 its old one.
+  on receiver sh -euc 'userdel cis490; userdel cis490-hook; groupdel cis490-lab; useradd --system another1; useradd --system another2'
+  on receiver rm -rf "$store" /var/lib/cis490-identity /var/lib/cis490-hook
 
   on receiver dpkg -i "$(deb 2 receiver)"
   fails same "numbers of cis490" "$(on receiver id cis490)" "$before"
