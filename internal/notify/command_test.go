@@ -1,7 +1,6 @@
 package notify_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 )
 
 // newRunner returns a runner of a shell script, and its queue with some events.
-func newRunner(t *testing.T, script string, events int) (*notify.Runner, *bytes.Buffer) {
+func newRunner(t *testing.T, script string, events int) (*notify.Runner, *logBuffer) {
 	t.Helper()
 	dir := t.TempDir()
 	q := notify.OpenQueue(dir, silent)
@@ -24,7 +23,7 @@ func newRunner(t *testing.T, script string, events int) (*notify.Runner, *bytes.
 	for n := range events {
 		q.Add(stored(n))
 	}
-	var log bytes.Buffer
+	var log logBuffer
 	out := t.TempDir()
 	return &notify.Runner{
 		Dir: dir, Command: []string{"/bin/sh", "-c", "cd " + out + "; " + script, "hook"}, StateDir: t.TempDir(), Output: &log, Log: logTo(&log),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -21,8 +22,28 @@ import (
 	"cis490/internal/notify"
 )
 
+// logBuffer is a buffer that is read while others write.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) Len() int { return len(l.String()) }
+
 // logTo returns a logger that writes to a buffer.
-func logTo(b *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
+func logTo(b *logBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 var silent = slog.New(slog.DiscardHandler)
 
@@ -87,7 +108,7 @@ func TestNumbersGrowAlthoughTheClockWentBack(t *testing.T) {
 // TestFloodOfOneTypeDisplacesNoOther: a full type drops its own new events, and says how many.
 func TestFloodOfOneTypeDisplacesNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log logBuffer
 		q := notify.OpenQueue(t.TempDir(), logTo(&log))
 		defer q.Close()
 		for n := range notify.MaxPerType + 7 {
@@ -142,7 +163,7 @@ func TestRoomIsFoundAfterAnotherProcessRemovedFiles(t *testing.T) {
 // TestFailingDiskCostsOneLine: and the next event that can be written says what is missing.
 func TestFailingDiskCostsOneLine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
-	var log bytes.Buffer
+	var log logBuffer
 	q := notify.OpenQueue(dir, logTo(&log))
 	defer q.Close()
 	for n := range 5 {
@@ -177,7 +198,7 @@ func TestWhatIsNotAnEventIsRemoved(t *testing.T) {
 		os.WriteFile(at(".being-written"), nil, 0o600),
 		os.Mkdir(at("00000000000000000008-stored.json"), 0o700),
 	))
-	var log bytes.Buffer
+	var log logBuffer
 	q := notify.OpenQueue(dir, logTo(&log))
 	defer q.Close()
 	q.Add(stored(1))

@@ -1,7 +1,6 @@
 package notify_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -137,7 +136,7 @@ func respond(code int, retryAfter string) (*http.Response, error) {
 }
 
 // startWebhook runs a webhook with a fake server until the test ends.
-func startWebhook(t *testing.T, f *fakeServer, log *bytes.Buffer) (*notify.Queue, *notify.Webhook, string) {
+func startWebhook(t *testing.T, f *fakeServer, log *logBuffer) (*notify.Queue, *notify.Webhook, string) {
 	t.Helper()
 	dir := t.TempDir()
 	urlFile, secretFile := hookFiles(t, "https://hooks.example/s3cret?k=s3cret")
@@ -153,7 +152,7 @@ func startWebhook(t *testing.T, f *fakeServer, log *bytes.Buffer) (*notify.Queue
 func TestEventsArriveInOrderSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f fakeServer
-		var log bytes.Buffer
+		var log logBuffer
 		q, _, dir := startWebhook(t, &f, &log)
 		for n := range 20 {
 			q.Add(stored(n))
@@ -189,7 +188,7 @@ func TestFailuresAreRetriedForever(t *testing.T) {
 			}
 			return respond(http.StatusInternalServerError, "")
 		}}
-		var log bytes.Buffer
+		var log logBuffer
 		q, _, dir := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		q.Add(stored(1))
@@ -233,7 +232,7 @@ func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
 			}
 			return respond(http.StatusOK, "")
 		}}
-		var log bytes.Buffer
+		var log logBuffer
 		q, _, _ := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		time.Sleep(3 * time.Hour)
@@ -256,7 +255,7 @@ func TestGoneWebhookWaitsForAReload(t *testing.T) {
 			}
 			return respond(http.StatusOK, "")
 		}}
-		var log bytes.Buffer
+		var log logBuffer
 		q, w, _ := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		time.Sleep(1000 * time.Hour)
@@ -281,7 +280,7 @@ func TestChangedFilesAreReadAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		urlFile, secretFile := hookFiles(t, "not a URL with s3cret")
 		var f fakeServer
-		var log bytes.Buffer
+		var log logBuffer
 		q := notify.OpenQueue(t.TempDir(), silent)
 		defer q.Close()
 		w := notify.OpenWebhook(urlFile, secretFile, q, &f, logTo(&log))
@@ -396,7 +395,7 @@ func TestHeartbeatStopsWhileTheDaemonCannotWork(t *testing.T) {
 
 func TestHeartbeatLogsOneLinePerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log logBuffer
 		h := &notify.Heartbeat{
 			Config: notify.HeartbeatConfig{URLFile: "/nowhere", Interval: config.Duration(time.Minute)}, Log: logTo(&log),
 			Ready: func(context.Context) error { return nil },
