@@ -41,9 +41,9 @@ func hooksListCommand(o *options) *cobra.Command {
 	return withJSON(&cobra.Command{
 		Use:   "list",
 		Short: "List what waits for the hooks",
-		Long: `List shows for each hook how many events are queued, since when the oldest waits,
-and when a webhook that fails is tried again. It can run while the receiver
-runs.`,
+		Long: `List shows for each hook how many events are queued, since when the oldest
+waits, and when a webhook that fails is tried again. It can run while the
+receiver runs.`,
 		Example: `  receiver hooks list
   receiver hooks list --json | jq 'select(.queued > 0)'`,
 		Args: cobra.NoArgs,
@@ -181,8 +181,8 @@ func hooksRunCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "run DIR -- COMMAND [ARG]...",
 		Short: "Run a command for each event of a queue",
-		Long: `Run runs COMMAND once for each event in the queue DIR, in order, with the event as
-JSON on its stdin. Nothing of the event is in its arguments or its environment,
+		Long: `Run runs COMMAND once for each event in the queue DIR, in order, with the event
+as JSON on its stdin. Nothing of the event is in its arguments or environment,
 because hosts choose names. The event is removed if COMMAND exits with 0 within
 a minute. Otherwise it is retried, after 5 s at first and after an hour at most,
 and dropped after 20 failures. Run ends when DIR is empty.
