@@ -55,6 +55,7 @@ var triedBy = map[string]string{
 	"What to look at":                   "TestAdviceNamesCommandsThatExist",
 	"When something is wrong":           "TestShipperDoctorNamesTheStepThatFails",
 	"Monitoring":                        "TestAlertsFireInARealPrometheus",
+	"A webhook fails":                   "TestHooksOutlastTheirServer",
 	"Exit codes":                        "TestStartErrorsKeepTheirCodes",
 	"A storage fault":                   "receiver_stays_down",
 	"A host is silent":                  "TestAlertsFireInARealPrometheus",
