@@ -25,7 +25,7 @@ func CheckUser(wasRoot bool) Finding {
 // CheckKernel names the kernel. Refused is what a check of its system calls found.
 func CheckKernel(refused error) Finding {
 	if refused != nil {
-		return FromError("kernel", fmt.Errorf("Linux %s: %w", KernelRelease(), refused), "use a newer kernel")
+		return FromError("kernel", fmt.Errorf("kernel %s: %w", KernelRelease(), refused), "use a newer kernel")
 	}
 	return ok("kernel", "Linux %s has the system calls that are needed", KernelRelease())
 }
