@@ -130,7 +130,7 @@ type contextKey struct{}
 func (a *Control) WrapHandler(base context.Context, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !a.BeginHandler() {
-			return
+			panic(http.ErrAbortHandler) // a return would respond with 200
 		}
 		defer a.EndHandler()
 		q := &request{}

@@ -28,7 +28,14 @@ func TestHandlersEndBeforeTheDirectoryIsClosed(t *testing.T) {
 		if a.WaitIdle(limit) {
 			t.Error("a handler runs, and does not count")
 		}
-		serve()
+		func() {
+			defer func() {
+				if got := recover(); got != http.ErrAbortHandler {
+					t.Errorf("a request after Close ends with %v, want that its connection is aborted", got)
+				}
+			}()
+			serve()
+		}()
 		if calls != 1 {
 			t.Error("a handler began after Close")
 		}
