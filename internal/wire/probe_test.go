@@ -1,10 +1,16 @@
 package wire_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"time"
 
+	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
@@ -22,6 +28,38 @@ func TestProbeIsReadAndDiscarded(t *testing.T) {
 	}
 	if _, err := c.Probe(t.Context(), wire.MaxProbe+1); !errors.Is(err, wire.TooLarge) {
 		t.Errorf("too large: got %v, want %v", err, wire.TooLarge)
+	}
+}
+
+// slowAdmission is a backend that has no slot for a while.
+type slowAdmission struct{ *fakeBackend }
+
+func (s slowAdmission) Admit(ctx context.Context, host episode.Name) (func(), error) {
+	time.Sleep(300 * time.Millisecond)
+	return s.fakeBackend.Admit(ctx, host)
+}
+
+// TestProbeDoesNotCountTheWaitForASlot, if the receiver says how long it read.
+func TestProbeDoesNotCountTheWaitForASlot(t *testing.T) {
+	h := newHandler(&fakeBackend{tb: t})
+	h.Backend = slowAdmission{&fakeBackend{tb: t}}
+	began := time.Now()
+	took, err := serve(t, h).newClient(t).Probe(t.Context(), 64<<10)
+	if waited := time.Since(began); err != nil || took <= 0 || waited-took < 550*time.Millisecond {
+		t.Errorf("took %v of %v, %v", took, waited, err)
+	}
+}
+
+// TestProbeIsTimedHereIfTheReceiverDoesNot, or says what cannot be.
+func TestProbeIsTimedHereIfTheReceiverDoesNot(t *testing.T) {
+	for _, seconds := range []string{"", `,"seconds":0`, `,"seconds":-1`, `,"seconds":1e300`} {
+		other := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			fmt.Fprintf(w, `{"status":"ok","size_bytes":%d%s}`, n, seconds)
+		})
+		if took, err := serve(t, other).newClient(t).Probe(t.Context(), 1<<10); err != nil || took <= 0 || took > time.Minute {
+			t.Errorf("%q: %v, %v", seconds, took, err)
+		}
 	}
 }
 
@@ -49,6 +87,14 @@ func TestAnswerMustNameTheSizeOfTheProbe(t *testing.T) {
 	_, err := serve(t, other).newClient(t).Probe(t.Context(), 1)
 	if _, ok := errors.AsType[*wire.UnexpectedResponseError](err); !ok {
 		t.Errorf("got %v, want an UnexpectedResponseError", err)
+	}
+}
+
+// TestDetailOfARefusalIsBounded: the other end chooses it.
+func TestDetailOfARefusalIsBounded(t *testing.T) {
+	s := serve(t, respondWith(400, "application/problem+json", `{"type":"urn:cis490:problem:bad-name","status":400,"detail":"`+strings.Repeat("x", 5000)+`"}`))
+	if _, err := s.newClient(t).Probe(t.Context(), 1); !errors.Is(err, wire.BadName) || len(err.Error()) > 400 {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -166,6 +166,16 @@ func (p *Problem) writeTo(w http.ResponseWriter) {
 // maxResponseBody bounds what a client reads of a response, in bytes.
 const maxResponseBody = maxInventory
 
+// maxDetail bounds the detail of a problem that is shown and logged here, in bytes. Ours are shorter.
+const maxDetail = 300
+
+func cutDetail(detail string) string {
+	if len(detail) <= maxDetail {
+		return detail
+	}
+	return detail[:maxDetail] + "..."
+}
+
 // readProblem returns the problem in a response, or an [*UnexpectedResponseError] if there is none.
 func readProblem(resp *http.Response) error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
@@ -179,7 +189,7 @@ func readProblem(resp *http.Response) error {
 	if !strings.HasPrefix(doc.Type, ownPrefix) && !strings.HasPrefix(doc.Type, ianaPrefix) {
 		return &UnexpectedResponseError{Status: resp.StatusCode, Err: fmt.Errorf("problem of unknown type %+q", doc.Type)}
 	}
-	p := &Problem{Code: codeOf(doc), Detail: printable.Text(doc.Detail), Offset: doc.Offset, RetryAfter: parseRetryAfter(resp)}
+	p := &Problem{Code: codeOf(doc), Detail: cutDetail(printable.Text(doc.Detail)), Offset: doc.Offset, RetryAfter: parseRetryAfter(resp)}
 	if p.Code == OtherStore {
 		if doc.Store == nil || doc.Store.Validate() != nil {
 			return &UnexpectedResponseError{Status: resp.StatusCode, Err: errors.New("refusal for another store does not name it")}
