@@ -64,6 +64,7 @@ type receiverDoctor struct {
 	cfg     receiver.Config
 	wasRoot bool
 	listen  listenFacts
+	unit    doctor.Unit
 
 	trust    *gate.Trust // nil if it cannot be loaded
 	trustErr error
@@ -83,10 +84,11 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 	defer func() { err = d.Close(err) }()
 	// What only root may read, or bind, comes first.
 	d.listen = findAddress(c.Context(), o.config, cfg.Listen)
+	d.unit = doctor.FindUnit(c.Context(), o.config, receiver.DefaultConfigFile, serviceUnit, socketUnit, serviceUnit)
 	d.trust, d.trustErr = gate.LoadTrust(cfg.TrustConfig())
 	if b := d.Bundle(); b != nil {
 		b.AddConfig(o.config)
-		b.AddUnit(c.Context(), serviceUnit)
+		b.AddUnit(c.Context(), d.unit.Service)
 	}
 	_, notes, err := serviceuser.Become(stateOf(cfg))
 	if err != nil {
@@ -176,7 +178,7 @@ func (d *receiverDoctor) mayRun() bool { return d.status.Running != "" || d.stat
 // examineService checks the unit, the process, its address, and what it serves there.
 func (d *receiverDoctor) examineService() {
 	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
-		return doctor.CheckUnit(ctx, d.o.config, receiver.DefaultConfigFile, serviceUnit, socketUnit)
+		return doctor.CheckUnit(ctx, d.o.config, receiver.DefaultConfigFile, d.unit)
 	})
 	d.CheckOne("daemon", func(context.Context) doctor.Finding { return d.examineDaemon() })
 	err := d.listen.describePort(d.status.Running, d.status.RunningUnknown)
@@ -193,6 +195,8 @@ func (d *receiverDoctor) examineDaemon() doctor.Finding {
 		return doctor.FromError(check, serviceuser.Explain(d.inspect, cli.CheckLine(d.c)), "run 'receiver check' as root")
 	case d.status.RunningUnknown:
 		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "only root and the receiver's user can read whether a receiver runs"}
+	case d.status.Running == "" && d.unit.Waiting:
+		return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: "no receiver runs now: " + d.unit.Starter + " starts it with the next connection"}
 	case d.status.Running == "":
 		return doctor.Finding{Check: check, Verdict: doctor.Warning, Fact: "no receiver runs", Remedy: "run 'systemctl start cis490-receiver'"}
 	}

@@ -19,7 +19,6 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/credentials"
 	"cis490/internal/doctor"
-	"cis490/internal/hint"
 	"cis490/internal/hostdir"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -66,6 +65,7 @@ type hostDoctor struct {
 	cfg     shipper.Config
 	address string // of the receiver, with its port
 	wasRoot bool
+	unit    doctor.Unit
 
 	client   *wire.Client
 	creds    *credentials.Client // nil if they cannot be loaded
@@ -73,6 +73,7 @@ type hostDoctor struct {
 	leaf     *x509.Certificate // of the receiver
 	route    doctor.Route
 	connects bool // TCP connections to the receiver open
+	mtuFits  bool // packets of the route's MTU arrive, or a router says which do
 }
 
 func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
@@ -91,9 +92,10 @@ func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
 	defer func() { err = d.Close(err) }()
 	// What only root may read comes first.
 	d.client, d.creds, d.credsErr = newClient(cfg)
+	d.unit = doctor.FindUnit(c.Context(), o.config, shipper.DefaultConfigFile, serviceUnit, timerUnit, onceUnit)
 	if b := d.Bundle(); b != nil {
 		b.AddConfig(o.config)
-		b.AddUnit(c.Context(), serviceUnit)
+		b.AddUnit(c.Context(), d.unit.Service)
 	}
 	_, notes, err := serviceuser.Become(stateOf(cfg))
 	if err != nil {
@@ -135,7 +137,7 @@ func (d *hostDoctor) examineMachine() {
 	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, outbox) })
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
 	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
-		return doctor.CheckUnit(ctx, d.o.config, shipper.DefaultConfigFile, serviceUnit, timerUnit)
+		return doctor.CheckUnit(ctx, d.o.config, shipper.DefaultConfigFile, d.unit)
 	})
 	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() })
 }
@@ -181,8 +183,10 @@ func (d *hostDoctor) examineDaemon() []doctor.Finding {
 	switch {
 	case st.RunningUnknown:
 		warn(doctor.Skipped, "", "only root and the shipper's user can read whether a shipper runs")
+	case st.Running == "" && d.unit.Waiting:
+		warn(doctor.OK, "", "no shipper runs now: %s starts it; %d episodes wait, %d are shipped", d.unit.Starter, st.Waiting+st.Sealed, st.Shipped)
 	case st.Running == "":
-		warn(doctor.Warning, "run 'systemctl start cis490-shipper', unless a timer starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
+		warn(doctor.Warning, "run 'systemctl start cis490-shipper', unless cron starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
 	default:
 		warn(doctor.OK, "", "%s runs; %d episodes wait, %d are shipped", st.Running, st.Waiting+st.Sealed, st.Shipped)
 	}
@@ -229,13 +233,33 @@ func (d *hostDoctor) examineNetwork() {
 	if !d.route.To.IsValid() {
 		d.Skip("path MTU", "there is no route")
 	} else {
-		d.CheckNetwork("path MTU", func(ctx context.Context) doctor.Finding { return doctor.CheckPathMTU(ctx, d.route) })
+		d.CheckNetwork("path MTU", d.examinePathMTU)
 	}
 	if d.creds == nil {
 		d.skipAll("the files of this host cannot be loaded, see above", "TLS", "certificate", "authorisation", "throughput")
 		return
 	}
 	d.examineReceiver()
+}
+
+// examinePathMTU tries TLS too before it calls a path a black hole: TCP may work where large datagrams
+// vanish.
+func (d *hostDoctor) examinePathMTU(ctx context.Context) doctor.Finding {
+	f := doctor.CheckPathMTU(ctx, d.route)
+	d.mtuFits = f.Verdict == doctor.OK
+	if f.Verdict != doctor.Failed {
+		return f
+	}
+	hello := doctor.HelloUnknown
+	if d.creds != nil && d.connects {
+		_, _, hello = doctor.CheckTLS(ctx, d.dialTLS, d.route, false)
+	}
+	return doctor.ConfirmBlackHole(f, hello)
+}
+
+// dialTLS is a [doctor.DialTLS] with the credentials of this host.
+func (d *hostDoctor) dialTLS(ctx context.Context, groups ...tls.CurveID) (net.Conn, error) {
+	return d.creds.DialTLSGroups(wire.Dial, groups...)(ctx, "tcp", d.address)
 }
 
 func (d *hostDoctor) skipAll(reason string, checks ...string) {
@@ -253,9 +277,7 @@ func (d *hostDoctor) examineReceiver() {
 		return
 	}
 	d.Check("TLS", func(ctx context.Context) (found []doctor.Finding) {
-		found, d.leaf = doctor.CheckTLS(ctx, func(ctx context.Context, groups ...tls.CurveID) (net.Conn, error) {
-			return d.creds.DialTLSGroups(wire.Dial, groups...)(ctx, "tcp", d.address)
-		}, d.route)
+		found, d.leaf, _ = doctor.CheckTLS(ctx, d.dialTLS, d.route, d.mtuFits)
 		return found
 	})
 	d.examineCertificate()
@@ -315,12 +337,11 @@ func (d *hostDoctor) examineAccess(ctx context.Context) (found []doctor.Finding,
 	}
 	resp, skew, err := measurePing(ctx, d.client, d.creds, d.cfg, adopted)
 	if err != nil {
-		if f, is := doctor.CheckCanceled(check, err); is {
-			return []doctor.Finding{f}, false
-		}
-		f := doctor.FromError(check, err, "the journal of the receiver says why: journalctl -u cis490-receiver")
-		if h := hint.For(err); h != "" {
-			f.Fact, f.Remedy = err.Error(), h
+		f := doctor.FromNetworkError(check, err, "the journal of the receiver says why: journalctl -u cis490-receiver")
+		if _, ours := errors.AsType[*uplink.OtherStoreError](err); ours {
+			f = doctor.FromError(check, err, f.Remedy)
+		} else if verr := d.creds.CheckValidity(d.cfg.HostID, time.Now()); verr != nil {
+			f = doctor.FromError(check, verr, f.Remedy)
 		}
 		f.Network = true
 		return []doctor.Finding{f}, false
@@ -330,7 +351,7 @@ func (d *hostDoctor) examineAccess(ctx context.Context) (found []doctor.Finding,
 		resp.Host, resp.Auth.Method, resp.Receiver.Version, config.Bytes(max(resp.Limits.MaxSize, 0)), resp.Limits.UploadsPerHost, storeOf(resp.Store, adopted.ID != ""))})
 	storage := doctor.Finding{Check: "storage", Verdict: doctor.OK, Network: true, Fact: sizeOrUnknown(resp.Storage.FreeBytes) + " available to this host at the receiver"}
 	if err := resp.Storage.Err(); err != nil {
-		storage.Verdict, storage.Fact, storage.Remedy = doctor.Failed, err.Error(), hint.For(err)
+		storage = doctor.FromNetworkError("storage", err, "run 'receiver status' on the receiver")
 	}
 	clock := doctor.Finding{Check: "clock", Verdict: doctor.OK, Fact: clockText(skew)}
 	if skew.Abs() > maxClockSkew {

@@ -33,7 +33,8 @@ import (
 const (
 	serviceUnit = "cis490-shipper.service"
 	timerUnit   = "cis490-shipper-once.timer"
-	joinWait    = time.Minute // for the receiver's answer, at all its addresses
+	onceUnit    = "cis490-shipper-once.service" // which the timer starts
+	joinWait    = time.Minute                   // for the receiver's answer, at all its addresses
 	maxTokenLen = 64 << 10
 )
 

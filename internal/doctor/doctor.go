@@ -50,8 +50,12 @@ func skipped(check, format string, args ...any) Finding {
 }
 
 // FromError returns a finding that a check has failed. The remedy is the advice at the end of the
-// error, as errors for operators have it, or else the given one.
+// error, as our own errors for operators have it, or else the given one. An error of the network may
+// have text of the other end, which must not become advice: for that it is [FromNetworkError].
 func FromError(check string, err error, remedy string) Finding {
+	if isRemote(err) {
+		return FromNetworkError(check, err, remedy)
+	}
 	fact, advice := SplitAdvice(err.Error())
 	if advice == "" {
 		advice = remedy

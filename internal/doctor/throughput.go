@@ -16,7 +16,7 @@ const (
 	secondProbe     = 8 << 20
 	fastProbe       = time.Second // a first probe that is faster says too little
 	throughputLimit = 20 * time.Second
-	slowRate        = 16 << 10 // bytes per second: a receiver ends uploads below its min_rate, 8 KiB/s
+	slowRate        = 16 << 10 // bytes per second
 )
 
 // CheckThroughput measures how fast the receiver takes bytes, which it discards.
@@ -24,7 +24,6 @@ func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size i
 	const check = "throughput"
 	limited, cancel := context.WithTimeout(ctx, throughputLimit)
 	defer cancel()
-	began := time.Now()
 	size := int64(firstProbe)
 	elapsed, err := probe(limited, size)
 	if err == nil && elapsed < fastProbe {
@@ -38,7 +37,11 @@ func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size i
 		return skipped(check, "interrupted")
 	}
 	if limited.Err() != nil && err != nil { // not even the first one ended
-		elapsed, err = time.Since(began), nil
+		return Finding{
+			Check: check, Verdict: Failed, Network: true,
+			Fact:   fmt.Sprintf("fewer than %s in %v to the receiver", config.Bytes(firstProbe), throughputLimit),
+			Remedy: "use a faster link, or find out where packets are lost; if the receiver is busy, run this again",
+		}
 	}
 	return judgeThroughput(size, elapsed, err)
 }
@@ -51,6 +54,8 @@ func judgeThroughput(size int64, elapsed time.Duration, err error) Finding {
 		return skipped(check, "the receiver is too old to measure it")
 	case refused && (code == wire.Busy || code == wire.HostBusy || code == wire.Draining):
 		return skipped(check, "%v", err)
+	case refused && code == wire.Stalled:
+		return FromNetworkError(check, err, "use a faster link, or lower limits.min_rate of the receiver: it ends uploads that are slower")
 	case err != nil:
 		return networkError(check, err)
 	}
@@ -59,7 +64,7 @@ func judgeThroughput(size int64, elapsed time.Duration, err error) Finding {
 	if rate < slowRate {
 		return Finding{
 			Check: check, Verdict: Warning, Fact: fact, Network: true,
-			Remedy: "use a faster link, or lower limits.min_rate of the receiver: it ends uploads that are slower",
+			Remedy: "use a faster link, or find out where packets are lost",
 		}
 	}
 	return ok(check, "%s", fact)

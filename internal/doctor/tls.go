@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DialTLS opens a TLS connection to the receiver. It offers the given groups for the exchange of
@@ -21,20 +24,58 @@ var (
 	smallHello = []tls.CurveID{tls.X25519}
 )
 
+// HelloFate is what happened to a hello of two packets.
+type HelloFate int
+
+// The fates. A hello that got any answer has arrived.
+const (
+	HelloUnknown HelloFate = iota
+	HelloArrived
+	HelloLost
+)
+
 // CheckTLS does a handshake with a hello of two packets, as the daemon does, and one with a small
-// hello. If only the first fails, large packets are lost, or a middlebox drops such a hello. It also
-// returns the receiver's certificate, or nil.
-func CheckTLS(ctx context.Context, dial DialTLS, r Route) ([]Finding, *x509.Certificate) {
+// hello. If only the first gets no answer, twice, large packets are lost, or a middlebox drops such a
+// hello. MTUFits says that packets of the route's MTU arrive. It also returns the receiver's
+// certificate, or nil, and what happened to the large hello.
+func CheckTLS(ctx context.Context, dial DialTLS, r Route, mtuFits bool) ([]Finding, *x509.Certificate, HelloFate) {
 	large, lerr := handshake(ctx, dial, largeHello)
 	small, serr := handshake(ctx, dial, smallHello)
+	if isLost(lerr) && serr == nil { // the first may have met a moment without a network
+		large, lerr = handshake(ctx, dial, largeHello)
+	}
 	leaf := large.leaf
 	if leaf == nil {
 		leaf = small.leaf
 	}
-	return judgeTLS(r, large, small, lerr, serr), leaf
+	return judgeTLS(r, mtuFits, large, small, lerr, serr), leaf, helloFate(ctx, lerr)
 }
 
-func judgeTLS(r Route, large, small handshakeResult, lerr, serr error) []Finding {
+func helloFate(ctx context.Context, err error) HelloFate {
+	_, refused := errors.AsType[*tls.CertificateVerificationError](err) // by us
+	alert, is := errors.AsType[*net.OpError](err)
+	switch {
+	case ctx.Err() != nil, errors.Is(err, context.Canceled):
+		return HelloUnknown
+	case isLost(err):
+		return HelloLost
+	case err == nil, refused, is && alert.Op == "remote error":
+		return HelloArrived
+	}
+	return HelloUnknown
+}
+
+// isLost reports whether a handshake got no answer, or was reset. A connection that could not be
+// opened says nothing about the hello.
+func isLost(err error) bool {
+	if e, is := errors.AsType[*net.OpError](err); is && e.Op == "dial" {
+		return false
+	}
+	timeout, is := errors.AsType[net.Error](err)
+	return is && timeout.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ECONNRESET)
+}
+
+func judgeTLS(r Route, mtuFits bool, large, small handshakeResult, lerr, serr error) []Finding {
 	const check = "TLS"
 	first, second := ok(check, "%s, hello of two packets", large), ok(check, "%s, small hello", small)
 	if lerr != nil {
@@ -48,10 +89,13 @@ func judgeTLS(r Route, large, small handshakeResult, lerr, serr error) []Finding
 	case interrupted, lerr == nil:
 	case serr != nil && serr.Error() == lerr.Error():
 		second = skipped(check, "a small hello fails in the same way")
-	case serr == nil:
+	case serr == nil && isLost(lerr):
+		const drops = "a middlebox drops the hello: as the last resort set Environment=GODEBUG=tlsmlkem=0 with 'systemctl edit cis490-shipper'"
 		first.Fact += ": only the small hello works"
-		first.Remedy = fmt.Sprintf("%s; if that does not help, a middlebox drops the hello: as the last resort set "+
-			"Environment=GODEBUG=tlsmlkem=0 with 'systemctl edit cis490-shipper'", r.mtuRemedy(fallbackMTU))
+		first.Remedy = drops
+		if !mtuFits {
+			first.Remedy = fmt.Sprintf("%s; if that does not help, %s", r.mtuRemedy(fallbackMTU), drops)
+		}
 	}
 	return []Finding{first, second}
 }
