@@ -13,10 +13,13 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
+	"unicode/utf16"
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/printable"
 	"cis490/internal/systemd"
 )
 
@@ -37,10 +40,13 @@ type Bundle struct {
 	closed    bool
 }
 
-// CreateBundle creates the file, which must not exist, for its user alone. All members are in one
-// directory.
+// CreateBundle creates the file for its user alone. It must not exist, unless as an empty one of this
+// user, which an earlier bundle has left. All members are in one directory.
 func CreateBundle(path, dir string) (*Bundle, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		f, err = openLeft(path)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%s exists, and is not overwritten: name another file", path)
 	}
@@ -49,6 +55,22 @@ func CreateBundle(path, dir string) (*Bundle, error) {
 	}
 	gz := gzip.NewWriter(f)
 	return &Bundle{path: path, dir: dir, f: f, gz: gz, tar: tar.NewWriter(gz)}, nil
+}
+
+// openLeft opens the empty file that [Bundle.Discard] leaves if it cannot remove it. For any other file
+// it returns [fs.ErrExist].
+func openLeft(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fs.ErrExist
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode() == 0o600 && info.Size() == 0 {
+		if st, is := info.Sys().(*syscall.Stat_t); is && int(st.Uid) == os.Geteuid() && st.Nlink == 1 {
+			return f, nil
+		}
+	}
+	return nil, errors.Join(fs.ErrExist, f.Close())
 }
 
 // Add adds a text without what may be a secret, and at most 1 MiB of it.
@@ -73,13 +95,51 @@ func (b *Bundle) AddJSON(name string, v any) {
 	if err != nil {
 		text = []byte(err.Error())
 	}
-	b.write(name, append(text, '\n'))
+	b.write(name, append(escapeJSON(text), '\n'))
+}
+
+// escapeJSON returns JSON in which all but printable ASCII is escaped. [printable.Text] is not for
+// JSON, which has no \x and no \U.
+func escapeJSON(text []byte) []byte {
+	var escaped []byte
+	for _, r := range string(text) {
+		switch {
+		case r < 0x7f: // json has escaped control characters
+			escaped = append(escaped, byte(r))
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			escaped = fmt.Appendf(escaped, "\\u%04x\\u%04x", high, low)
+		default:
+			escaped = fmt.Appendf(escaped, "\\u%04x", r)
+		}
+	}
+	return escaped
+}
+
+// printableLines is [printable.Text] that keeps line breaks and tabs: mounts, configuration and journal
+// may have the escape sequences of a terminal.
+func printableLines(text []byte) []byte {
+	var lines strings.Builder
+	for line := range strings.Lines(string(text)) {
+		body, ended := strings.CutSuffix(line, "\n")
+		for i, cell := range strings.Split(body, "\t") {
+			if i > 0 {
+				lines.WriteByte('\t')
+			}
+			lines.WriteString(printable.Text(cell))
+		}
+		if ended {
+			lines.WriteByte('\n')
+		}
+	}
+	return []byte(lines.String())
 }
 
 // AddError adds a member that says why it could not be made.
 func (b *Bundle) AddError(name string, err error) { b.Add(name, []byte(err.Error()+"\n")) }
 
 func (b *Bundle) write(name string, text []byte) {
+	text = printableLines(text)
 	if len(text) > maxMember {
 		text = append(text[:maxMember:maxMember], "\n[the rest was cut off]\n"...)
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -142,6 +143,52 @@ func TestBundleNeverOverwrites(t *testing.T) {
 	fixture.Must(t, b.Discard())
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is left: %v", err)
+	}
+}
+
+// TestEmptyFileOfTheUserIsReused, which a bundle leaves that could not be removed; no other.
+func TestEmptyFileOfTheUserIsReused(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "b")
+	for _, c := range []struct {
+		text string
+		mode fs.FileMode
+		ok   bool
+	}{{"", 0o600, true}, {"x", 0o600, false}, {"", 0o644, false}} {
+		fixture.Must(t, os.WriteFile(path, []byte(c.text), 0o600))
+		fixture.Must(t, os.Chmod(path, c.mode))
+		b, err := doctor.CreateBundle(path, "x")
+		if c.ok != (err == nil) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if err == nil {
+			fixture.Must(t, b.Close())
+		}
+		fixture.Must(t, os.Remove(path))
+	}
+}
+
+// TestBundleIsPrintable: what others write, such as the names of mounts, must not reach a terminal.
+func TestBundleIsPrintable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "b")
+	b, err := doctor.CreateBundle(path, "x")
+	fixture.Must(t, err)
+	b.Add("text", []byte("a\tb\x1b[2J\r\n\u009bend"))
+	value := map[string]string{"k": "\x1b \x7f \u009b \U0001f600 \u00f6"}
+	b.AddJSON("json", value)
+	fixture.Must(t, b.Close())
+	members := readBundle(t, path)
+	for name, text := range members {
+		if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && (r < ' ' || r > '~') }) {
+			t.Errorf("%s: got %q", name, text)
+		}
+	}
+	if want := "a\tb\\x1b[2J\\r\n\\u009bend"; members["x/text"] != want {
+		t.Errorf("got %q, want %q", members["x/text"], want)
+	}
+	var got map[string]string
+	if err := json.Unmarshal([]byte(members["x/json"]), &got); err != nil || got["k"] != value["k"] {
+		t.Errorf("got %q, %v", members["x/json"], err)
 	}
 }
 

@@ -115,11 +115,20 @@ func CheckDisk(ctx context.Context, path string) Finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
-	times, err := dir.MeasureSync(ctx, syncRounds, syncSize)
+	var times []time.Duration
+	first, err := dir.MeasureSync(ctx, 1, syncSize) // it wakes a disk that sleeps
+	if err == nil {
+		times, err = dir.MeasureSync(ctx, syncRounds, syncSize)
+	}
 	if f, is := CheckCanceled("disk", err); is {
 		return f
 	}
-	return judgeSync(path, times, err)
+	f := judgeSync(path, times, err)
+	if f.Verdict == OK && first[0] >= brokenSync {
+		f.Verdict, f.Remedy = Warning, "if the disk does not sleep when idle, run 'dmesg' and 'smartctl -a' on it"
+		f.Fact += fmt.Sprintf("; the first one took %s", formatTime(first[0]))
+	}
+	return f
 }
 
 // checkPrivate returns an error if root must not create a file in a directory, because other users
@@ -148,7 +157,9 @@ func judgeSync(path string, times []time.Duration, err error) Finding {
 	case errors.Is(err, fs.ErrPermission):
 		return skipped("disk", "%v", err)
 	case err != nil || len(times) == 0:
-		return bad(Failed, look, "%v", err)
+		f := bad(Failed, look, "%v", err)
+		f.Fault = errors.Is(err, durable.ErrFault) || errors.Is(err, unix.EIO)
+		return f
 	}
 	median, longest := times[len(times)/2], times[len(times)-1]
 	fact := fmt.Sprintf("a write of 4 KiB with fsync takes %s in %s, at most %s", formatTime(median), path, formatTime(longest))

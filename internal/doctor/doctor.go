@@ -11,10 +11,13 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"cis490/internal/durable"
 	"cis490/internal/printable"
 )
 
@@ -37,6 +40,8 @@ type Finding struct {
 	Remedy  string  `json:"remedy,omitempty"` // what to do; empty unless Verdict is Warning or Failed
 	// Network says that the finding is about the way to the receiver, or about the receiver.
 	Network bool `json:"-"`
+	// Fault says that the disk cannot be trusted ([durable.ErrFault]).
+	Fault bool `json:"-"`
 }
 
 // ok returns a finding that all is well.
@@ -60,7 +65,7 @@ func FromError(check string, err error, remedy string) Finding {
 	if advice == "" {
 		advice = remedy
 	}
-	return Finding{Check: check, Verdict: Failed, Fact: fact, Remedy: advice}
+	return Finding{Check: check, Verdict: Failed, Fact: fact, Remedy: advice, Fault: errors.Is(err, durable.ErrFault)}
 }
 
 // FromNote is [FromError] for a warning.
@@ -128,6 +133,11 @@ func (r *Report) OnlyNetworkFailed() (failed, onlyNetwork bool) {
 		}
 	}
 	return failed, failed && onlyNetwork
+}
+
+// HasFault reports whether a finding says that the disk cannot be trusted.
+func (r *Report) HasFault() bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Fault })
 }
 
 // Summary counts the findings, such as "12 ok, 1 warning, 1 failed".

@@ -117,6 +117,13 @@ func TestSlowDisksAreTold(t *testing.T) {
 	} {
 		want(t, fmt.Sprint(c.times, c.err), judgeSync("/o", c.times, c.err), c.verdict, c.text)
 	}
+	for err, fault := range map[error]bool{fmt.Errorf("sync: %w: %w", durable.ErrFault, unix.EIO): true, unix.EIO: true, unix.ENOSPC: false} {
+		r := Report{}
+		r.Add(judgeSync("/o", nil, err))
+		if r.HasFault() != fault {
+			t.Errorf("%v: a fault: %t", err, !fault)
+		}
+	}
 	want(t, "a missing directory", CheckDisk(t.Context(), t.TempDir()+"/none"), Skipped, "the first start makes it")
 }
 
