@@ -45,7 +45,7 @@ With --bundle it also writes a file for a bug report: the findings, the
 configuration, the status and the journal, without keys, tokens and passwords.
 
 Exit codes: 0 nothing has failed, 2 wrong arguments or a configuration that
-cannot be loaded, 1 the rest.`,
+cannot be loaded, 74 storage fault, 1 the rest.`,
 		Example: "  sudo receiver doctor\n  sudo receiver doctor --bundle report.tar.gz",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(c, o, asJSON, bundle) },
@@ -90,31 +90,54 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 		b.AddConfig(o.config)
 		b.AddUnit(c.Context(), d.unit.Service)
 	}
-	_, notes, err := serviceuser.Become(stateOf(cfg))
-	if err != nil {
-		return err
+	d.examineConfig()
+	if d.Reach(d.wasRoot, string(cfg.DataDir)) {
+		_, notes, err := serviceuser.Become(stateOf(cfg))
+		if err != nil {
+			return err
+		}
+		d.AddUser(d.wasRoot, notes)
 	}
-	d.status, d.inspect = receiver.InspectStatus(cfg, time.Now())
-	d.examineConfig(notes)
+	d.inspectStore()
 	d.examineMachine()
 	d.examineService()
 	d.examineCertificates()
 	d.examineStore()
 	if b := d.Bundle(); b != nil {
-		if st, err := inspectStatus(cfg, time.Now()); err != nil {
-			b.AddError("status.json", err)
-		} else {
-			b.AddJSON("status.json", st)
-		}
+		d.addStatus(b)
 	}
 	return d.Finish()
 }
 
-// examineConfig reports the configuration, the user, and what went wrong when root handed over its
-// files.
-func (d *receiverDoctor) examineConfig(notes error) {
+// inspectStore reads the status, on which several checks depend.
+func (d *receiverDoctor) inspectStore() {
+	var st receiver.Status
+	var err error
+	if d.Guard("storage", func(context.Context) { st, err = receiver.InspectStatus(d.cfg, time.Now()) }, string(d.cfg.DataDir)) {
+		d.status, d.inspect = st, err
+		return
+	}
+	d.status.RunningUnknown, d.inspect = true, errUnread
+}
+
+// errUnread says that the status could not be read, which has its finding.
+var errUnread = errors.New("data_dir does not answer, see above")
+
+func (d *receiverDoctor) addStatus(b *doctor.Bundle) {
+	var st statusFacts
+	var err error
+	switch {
+	case !d.Guard("status", func(context.Context) { st, err = inspectStatus(d.cfg, time.Now()) }, string(d.cfg.DataDir)):
+	case err != nil:
+		b.AddError("status.json", err)
+	default:
+		b.AddJSON("status.json", st)
+	}
+}
+
+// examineConfig reports the configuration, before anything touches the directory in it.
+func (d *receiverDoctor) examineConfig() {
 	d.AddConfig(d.o.config, receiver.BareSizes(d.o.config), config.LiteralPaths(d.cfg))
-	d.AddUser(d.wasRoot, notes)
 }
 
 // examineMachine checks what has nothing to do with hosts.
@@ -124,12 +147,19 @@ func (d *receiverDoctor) examineMachine() {
 	d.examineFolders()
 	d.CheckOne("kernel", func(context.Context) doctor.Finding { return doctor.CheckKernel(receiver.CheckKernel()) })
 	d.CheckFileSystems(data)
-	if free, err := cli.FreeAt(data); err != nil {
+	var free durable.Free
+	var err, spaceErr error
+	switch {
+	case !d.Guard("space", func(context.Context) {
+		free, err = cli.FreeAt(data)
+		spaceErr = d.checkSpace()
+	}, data):
+	case err != nil:
 		d.Skip("space", "%v", err)
-	} else {
-		d.AddSpace(spaceOf(cfg, free), d.checkSpace(), nil)
+	default:
+		d.AddSpace(spaceOf(cfg, free), spaceErr, nil)
 	}
-	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, data+"/staging") })
+	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, data+"/staging") }, data)
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
 }
 
@@ -146,24 +176,32 @@ func (d *receiverDoctor) checkSpace() error {
 func (d *receiverDoctor) examineFiles() {
 	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
 	files := d.cfg.TrustConfig().Files()
-	k.AddError(serviceuser.CheckReadable(files, cli.CheckLine(d.c)))
-	if !k.HasErrors() {
-		k.AddError(d.trustErr)
+	if !d.Guard("files", func(context.Context) {
+		k.AddError(serviceuser.CheckReadable(files, cli.CheckLine(d.c)))
+		if !k.HasErrors() {
+			k.AddError(d.trustErr)
+		}
+		if d.trustErr == nil {
+			k.AddError(d.cfg.TrustConfig().CheckRoles())
+		}
+		k.ExamineSecrets(string(d.cfg.TLS.KeyFile))
+	}, files...) {
+		return
 	}
-	if d.trustErr == nil {
-		k.AddError(d.cfg.TrustConfig().CheckRoles())
-	}
-	k.ExamineSecrets(string(d.cfg.TLS.KeyFile))
 	d.AddReport("files", k, "run 'receiver setup --name ...' again, or restore them from a backup", strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
 }
 
 func (d *receiverDoctor) examineFolders() {
 	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
-	usable := k.ExamineFolders(string(d.cfg.DataDir))
-	k.NoteParent("proxy.socket", string(d.cfg.Proxy.Socket))
-	k.ExamineAdmin(d.cfg.Admin, d.mayRun())
-	if usable && d.inspect == nil {
-		k.AddError(d.cfg.CheckMoves())
+	if !d.Guard("folders", func(context.Context) {
+		usable := k.ExamineFolders(string(d.cfg.DataDir))
+		k.NoteParent("proxy.socket", string(d.cfg.Proxy.Socket))
+		k.ExamineAdmin(d.cfg.Admin, d.mayRun())
+		if usable && d.inspect == nil {
+			k.AddError(d.cfg.CheckMoves())
+		}
+	}, string(d.cfg.DataDir)) {
+		return
 	}
 	var facts []string
 	for _, f := range k.Folders {
@@ -191,8 +229,10 @@ func (d *receiverDoctor) examineDaemon() doctor.Finding {
 	switch {
 	case errors.Is(d.inspect, fs.ErrNotExist):
 		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "no receiver has run here: its first start makes data_dir"}
+	case errors.Is(d.inspect, errUnread):
+		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: d.inspect.Error()}
 	case d.inspect != nil:
-		return doctor.FromError(check, serviceuser.Explain(d.inspect, cli.CheckLine(d.c)), "run 'receiver check' as root")
+		return d.FromError(check, d.inspect, "run 'receiver check' as root")
 	case d.status.RunningUnknown:
 		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "only root and the receiver's user can read whether a receiver runs"}
 	case d.status.Running == "" && d.unit.Waiting:
@@ -321,7 +361,7 @@ func (d *receiverDoctor) examineStore() {
 		d.Skip("hosts", "data_dir cannot be read")
 		return
 	}
-	d.Check("hosts", func(context.Context) []doctor.Finding { return d.examineHosts() })
+	d.Check("hosts", func(context.Context) []doctor.Finding { return d.examineHosts() }, string(d.cfg.DataDir))
 	d.Check("storage", func(context.Context) []doctor.Finding { return judgeStorage(d.status) })
 }
 
@@ -329,11 +369,11 @@ func (d *receiverDoctor) examineHosts() []doctor.Finding {
 	const check = "hosts"
 	disabled, err := datadir.CountDisabled(string(d.cfg.DataDir))
 	if err != nil {
-		return []doctor.Finding{doctor.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")}
+		return []doctor.Finding{d.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")}
 	}
 	list, _, err := listHosts(d.cfg, time.Now())
 	if err != nil {
-		return []doctor.Finding{doctor.FromError(check, err, "run 'receiver hosts'")}
+		return []doctor.Finding{d.FromError(check, err, "run 'receiver hosts'")}
 	}
 	s := hosts.Summarize(list)
 	fact := fmt.Sprintf("%d known, %d active, %d disabled", len(list), s.Active, disabled)

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/credentials"
 	"cis490/internal/doctor"
+	"cis490/internal/durable"
 	"cis490/internal/hostdir"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -47,7 +48,8 @@ With --bundle it also writes a file for a bug report: the findings, the
 configuration, the status and the journal, without keys, tokens and passwords.
 
 Exit codes: 0 nothing has failed, 2 wrong arguments or a configuration that
-cannot be loaded, 4 only the network or the receiver has failed, 1 the rest.`,
+cannot be loaded, 4 only the network or the receiver has failed, 74 storage
+fault, 1 the rest.`,
 		Example: "  sudo shipper doctor\n  sudo shipper doctor --bundle report.tar.gz",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(c, o, bundle) },
@@ -97,28 +99,42 @@ func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
 		b.AddConfig(o.config)
 		b.AddUnit(c.Context(), d.unit.Service)
 	}
-	_, notes, err := serviceuser.Become(stateOf(cfg))
-	if err != nil {
-		return err
+	d.examineConfig()
+	if d.Reach(d.wasRoot, d.dirs()...) {
+		_, notes, err := serviceuser.Become(stateOf(cfg))
+		if err != nil {
+			return err
+		}
+		d.AddUser(d.wasRoot, notes)
 	}
-	d.examineConfig(notes)
 	d.examineMachine()
 	d.examineNetwork()
 	if b := d.Bundle(); b != nil {
-		if st, err := inspectStatus(cfg); err != nil {
-			b.AddError("status.json", err)
-		} else {
-			b.AddJSON("status.json", st)
-		}
+		d.addStatus(b)
 	}
 	return d.Finish()
 }
 
-// examineConfig reports the configuration, the user, and what went wrong when root handed over its
-// files.
-func (d *hostDoctor) examineConfig(notes error) {
+// dirs returns the directories of the shipper, that of its state first.
+func (d *hostDoctor) dirs() []string {
+	return []string{string(d.cfg.OutboxDir), string(d.cfg.ShippedDir), string(d.cfg.EpisodesDir)}
+}
+
+func (d *hostDoctor) addStatus(b *doctor.Bundle) {
+	var st shipper.Status
+	var err error
+	switch {
+	case !d.Guard("status", func(context.Context) { st, err = inspectStatus(d.cfg) }, d.dirs()...):
+	case err != nil:
+		b.AddError("status.json", err)
+	default:
+		b.AddJSON("status.json", st)
+	}
+}
+
+// examineConfig reports the configuration, before anything touches the directories in it.
+func (d *hostDoctor) examineConfig() {
 	d.AddConfig(fmt.Sprintf("%s, host %s, receiver %s", d.o.config, d.cfg.HostID, d.cfg.Receiver.URL), shipper.BareSizes(d.o.config), config.LiteralPaths(d.cfg))
-	d.AddUser(d.wasRoot, notes)
 }
 
 // examineMachine checks what needs no network.
@@ -127,38 +143,47 @@ func (d *hostDoctor) examineMachine() {
 	d.examineFiles()
 	d.examineFolders()
 	d.CheckOne("kernel", func(context.Context) doctor.Finding { return doctor.CheckKernel(hostdir.CheckKernel()) })
-	dirs := []string{outbox, string(cfg.ShippedDir), string(cfg.EpisodesDir)}
-	d.CheckFileSystems(dirs...)
-	if free, err := cli.FreeAt(outbox); err != nil {
+	d.CheckFileSystems(d.dirs()...)
+	var free durable.Free
+	var err error
+	switch {
+	case !d.Guard("space", func(context.Context) { free, err = cli.FreeAt(outbox) }, outbox):
+	case err != nil:
 		d.Skip("space", "%v", err)
-	} else {
+	default:
 		d.AddSpace(spaceOf(cfg, free), checkSpace(cfg, free), checkInodes(cfg, free))
 	}
-	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, outbox) })
+	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, outbox) }, outbox)
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
 	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
 		return doctor.CheckUnit(ctx, d.o.config, shipper.DefaultConfigFile, d.unit)
 	})
-	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() })
+	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() }, d.dirs()...)
 }
 
 // examineFiles checks that the shipper's user can read what a start reads, and that it loads.
 func (d *hostDoctor) examineFiles() {
 	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
-	examineFiles(d.cfg, k, cli.CheckLine(d.c))
-	if !k.HasErrors() {
-		k.AddError(d.credsErr)
-	}
-	if d.credsErr == nil {
-		k.AddError(credentialFiles(d.cfg).CheckRoles())
-	}
 	files := reloadedFiles(d.cfg)
+	if !d.Guard("files", func(context.Context) {
+		examineFiles(d.cfg, k, cli.CheckLine(d.c))
+		if !k.HasErrors() {
+			k.AddError(d.credsErr)
+		}
+		if d.credsErr == nil {
+			k.AddError(credentialFiles(d.cfg).CheckRoles())
+		}
+	}, files...) {
+		return
+	}
 	d.AddReport("files", k, fmt.Sprintf("issue them again with 'receiver pki issue %s', or join again", d.cfg.HostID), strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
 }
 
 func (d *hostDoctor) examineFolders() {
 	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
-	examineFolders(d.cfg, k, d.o.config)
+	if !d.Guard("folders", func(context.Context) { examineFolders(d.cfg, k, d.o.config) }, d.dirs()...) {
+		return
+	}
 	var facts []string
 	for _, f := range k.Folders {
 		facts = append(facts, f.Path+" "+f.String())
@@ -174,7 +199,7 @@ func (d *hostDoctor) examineDaemon() []doctor.Finding {
 		return []doctor.Finding{{Check: check, Verdict: doctor.Skipped, Fact: "no shipper has run here: its first start makes the directories"}}
 	}
 	if err != nil {
-		return []doctor.Finding{doctor.FromError(check, serviceuser.Explain(err, cli.CheckLine(d.c)), "run 'shipper check' as root")}
+		return []doctor.Finding{d.FromError(check, err, "run 'shipper check' as root")}
 	}
 	var found []doctor.Finding
 	warn := func(v doctor.Verdict, remedy, format string, args ...any) {
@@ -289,7 +314,7 @@ func (d *hostDoctor) examineReceiver() {
 	d.Check("authorisation", func(ctx context.Context) (found []doctor.Finding) {
 		found, admitted = d.examineAccess(ctx)
 		return found
-	})
+	}, d.dirs()...)
 	if !admitted {
 		d.Skip("throughput", "the receiver has not admitted this host")
 		return
@@ -333,7 +358,7 @@ func (d *hostDoctor) examineAccess(ctx context.Context) (found []doctor.Finding,
 	const check = "authorisation"
 	adopted, err := uplink.AdoptedBy(d.cfg.DirsConfig())
 	if err != nil {
-		return []doctor.Finding{doctor.FromError(check, err, "run 'shipper status'")}, false
+		return []doctor.Finding{d.FromError(check, err, "run 'shipper status'")}, false
 	}
 	resp, skew, err := measurePing(ctx, d.client, d.creds, d.cfg, adopted)
 	if err != nil {

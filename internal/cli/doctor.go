@@ -6,8 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,11 +38,23 @@ type Doctor struct {
 	bundle  *doctor.Bundle         // nil unless one was requested
 	path    string                 // of the bundle
 	err     error                  // of stdout
+
+	stuck    []string // paths for which the kernel does not answer
+	stranger bool     // the process is neither the daemon's user nor was it root
 }
 
 // NewDoctor returns a Doctor for a command. It creates the bundle, unless path is empty: root must do
 // so before it becomes the service user.
 func NewDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
+	// The first ^C ends the check that runs, and the report; the second one the process.
+	context.AfterFunc(c.Context(), func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })
+	if path != "" {
+		signal.Ignore(syscall.SIGPIPE) // of stdout: it would leave half a bundle
+	}
+	return newDoctor(c, asJSON, path)
+}
+
+func newDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
 	d := &Doctor{c: c, json: asJSON, path: path, display: NewDisplay(c)}
 	d.out = d.display.Above(c.OutOrStdout())
 	if path != "" {
@@ -65,19 +83,112 @@ func (d *Doctor) print(text string) {
 	}
 }
 
-// Check runs a check, unless the command was interrupted, and adds what it found.
-func (d *Doctor) Check(name string, check func(ctx context.Context) []doctor.Finding) {
-	d.running.Store(&name)
-	if d.c.Context().Err() != nil {
-		d.Skip(name, "interrupted")
-		return
+// Check runs a check of paths, if it has any, and adds what it found. See [Doctor.Guard].
+func (d *Doctor) Check(name string, check func(ctx context.Context) []doctor.Finding, paths ...string) {
+	var found []doctor.Finding
+	if d.Guard(name, func(ctx context.Context) { found = check(ctx) }, paths...) {
+		d.Add(found...)
 	}
-	d.Add(check(d.c.Context())...)
 }
 
 // CheckOne is [Doctor.Check] for a check that returns one finding.
-func (d *Doctor) CheckOne(name string, check func(ctx context.Context) doctor.Finding) {
-	d.Check(name, func(ctx context.Context) []doctor.Finding { return []doctor.Finding{check(ctx)} })
+func (d *Doctor) CheckOne(name string, check func(ctx context.Context) doctor.Finding, paths ...string) {
+	d.Check(name, func(ctx context.Context) []doctor.Finding { return []doctor.Finding{check(ctx)} }, paths...)
+}
+
+// How long [Doctor.Guard] waits. Every check that can end does so before.
+const (
+	checkLimit = 90 * time.Second
+	stopLimit  = 2 * time.Second // after ^C
+)
+
+// Guard calls run, which accesses paths, and reports whether it has returned. A dead network mount or
+// disk may block it forever, in a system call that nothing can interrupt. So it runs in a goroutine of
+// its own, and after a limit Guard adds that it failed, and skips what accesses the same paths later.
+// Unless Guard reports true, run may still be running: what it writes must not be read. After ^C
+// nothing is run.
+func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...string) bool {
+	d.running.Store(&name)
+	ctx := d.c.Context()
+	if ctx.Err() != nil {
+		d.Skip(name, "interrupted")
+		return false
+	}
+	if i := slices.IndexFunc(paths, func(path string) bool { return slices.Contains(d.stuck, path) }); i >= 0 {
+		d.Skip(name, "the kernel does not answer for %s, see above", paths[i])
+		return false
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	limit := time.NewTimer(checkLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		limit.Reset(stopLimit)
+		select {
+		case <-done:
+			return true
+		case <-limit.C:
+		}
+		d.Skip(name, "interrupted")
+	case <-limit.C:
+		d.Add(doctor.Finding{
+			Check: name, Verdict: doctor.Failed, Fact: strings.TrimSuffix(fmt.Sprintf("the kernel does not answer within %v: %s", checkLimit, strings.Join(paths, ", ")), ": "),
+			Remedy: "run 'dmesg' for errors of the disk; if it is a network mount, see whether its server runs, or unmount it with 'umount -f -l'",
+		})
+	}
+	d.stuck = append(d.stuck, paths...)
+	return false
+}
+
+// Reach accesses the directories of the daemon, and reports whether the kernel answers for them. If
+// it does not, the command must not become the service user, which waits for all threads. The first
+// one has the state of the daemon: a user who does not own it cannot examine much.
+func (d *Doctor) Reach(wasRoot bool, dirs ...string) bool {
+	stranger := false
+	reached := d.Guard("folders", func(context.Context) {
+		for i, dir := range dirs {
+			info, err := os.Stat(dir)
+			if i == 0 && !wasRoot {
+				stranger = isStranger(info, err)
+			}
+			if f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0); err == nil {
+				_, _ = f.Readdirnames(1) // only whether it returns matters
+				f.Close()
+			}
+		}
+	}, dirs...)
+	if reached {
+		d.stranger = stranger
+	}
+	return reached
+}
+
+func isStranger(info fs.FileInfo, err error) bool {
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	st, is := info.Sys().(*syscall.Stat_t)
+	return is && int(st.Uid) != os.Geteuid()
+}
+
+// sudoRemedy replaces the advice for a user who is not the daemon's: it would open secrets to that
+// user.
+const sudoRemedy = "run it with sudo: it then examines as the daemon's user"
+
+// FromError is [doctor.FromError] that explains a permission error or, if this is neither root nor the
+// daemon's user, skips the check.
+func (d *Doctor) FromError(check string, err error, remedy string) doctor.Finding {
+	if d.stranger && errors.Is(err, fs.ErrPermission) {
+		fact, _ := doctor.SplitAdvice(err.Error())
+		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: fact}
+	}
+	return doctor.FromError(check, serviceuser.Explain(err, CheckLine(d.c)), remedy)
 }
 
 // CheckNetwork is [Doctor.CheckOne] for a check of the network.
@@ -96,7 +207,11 @@ func (d *Doctor) AddReport(check string, k *CheckReport, remedy string, facts ..
 		d.AddError(check, err, remedy)
 	}
 	for _, note := range k.Notes {
-		d.Add(doctor.FromNote(check, note, remedy))
+		f := doctor.FromNote(check, note, remedy)
+		if d.stranger {
+			f.Remedy = sudoRemedy
+		}
+		d.Add(f)
 	}
 	if len(k.errs) > 0 {
 		return
@@ -109,7 +224,7 @@ func (d *Doctor) AddReport(check string, k *CheckReport, remedy string, facts ..
 // AddError adds an error. See [Doctor.AddReport].
 func (d *Doctor) AddError(check string, err error, remedy string) {
 	for _, e := range splitErrors(err) {
-		d.Add(doctor.FromError(check, serviceuser.Explain(e, CheckLine(d.c)), remedy))
+		d.Add(d.FromError(check, e, remedy))
 	}
 }
 
@@ -126,7 +241,12 @@ func (d *Doctor) AddConfig(fact string, sizes error, literal []config.Path) {
 
 // AddUser adds the user of the process, and what went wrong when root handed over its files.
 func (d *Doctor) AddUser(wasRoot bool, notes error) {
-	d.Add(doctor.CheckUser(wasRoot))
+	f := doctor.CheckUser(wasRoot)
+	if d.stranger {
+		f.Verdict, f.Remedy = doctor.Warning, sudoRemedy
+		f.Fact += ", who is not the user of the daemon"
+	}
+	d.Add(f)
 	if notes != nil {
 		d.Add(doctor.FromNote("user", notes.Error(), "run '"+CheckLine(d.c)+"' as root"))
 	}
@@ -151,8 +271,12 @@ func (d *Doctor) AddSpace(s *Space, spaceErr, inodesErr error) {
 
 // CheckFileSystems reports the file systems of directories, and whether a program can work there.
 func (d *Doctor) CheckFileSystems(dirs ...string) {
-	d.Check("file system", func(context.Context) []doctor.Finding { return doctor.CheckFileSystems(dirs...) })
-	untried, err := ProbeDisks(dirs...)
+	d.Check("file system", func(context.Context) []doctor.Finding { return doctor.CheckFileSystems(dirs...) }, dirs...)
+	var untried []string
+	var err error
+	if !d.Guard("file system", func(context.Context) { untried, err = ProbeDisks(dirs...) }, dirs...) {
+		return
+	}
 	for _, text := range untried {
 		d.Skip("file system", "%s", text)
 	}
@@ -183,6 +307,8 @@ func (d *Doctor) Finish() error {
 	}
 	err := errors.Join(d.err, d.finishBundle(report, d.text.String()+summary))
 	switch {
+	case d.HasFault():
+		return errors.Join(err, &ExitError{Code: StorageFault})
 	case onlyNetwork:
 		return errors.Join(err, &ExitError{Code: Unreachable})
 	case failed, d.c.Context().Err() != nil:
@@ -192,7 +318,7 @@ func (d *Doctor) Finish() error {
 }
 
 func (d *Doctor) finishBundle(report doctorReport, text string) error {
-	if d.bundle == nil {
+	if d.bundle == nil || d.c.Context().Err() != nil { // Close discards it
 		return nil
 	}
 	d.bundle.Add("doctor.txt", []byte(text))
