@@ -145,7 +145,7 @@ func TestStrangerIsNotToldToOpenSecrets(t *testing.T) {
 	}
 }
 
-// TestStrangerDoesNotOwnTheState of the daemon. Without one, before the first start, nobody is.
+// TestStrangerDoesNotOwnTheState of the daemon. Without one, before the first start, no user is one.
 func TestStrangerDoesNotOwnTheState(t *testing.T) {
 	own, err := os.Stat(t.TempDir())
 	fixture.Must(t, err)

@@ -173,7 +173,7 @@ func TestUnitThatDoesNotRunIsTold(t *testing.T) {
 	}
 }
 
-// TestTimersOwnServiceIsExamined: it starts another service than the daemon's.
+// TestTimersOwnServiceIsExamined: it starts a service other than the daemon's.
 func TestTimersOwnServiceIsExamined(t *testing.T) {
 	for _, c := range []struct {
 		active, enabled string

@@ -71,7 +71,7 @@ type Unit struct {
 }
 
 // FindUnit returns the unit that starts a program with a configuration file. Started is the service of
-// the starter: with a timer, that is another one than that of the daemon.
+// the starter: with a timer, that is a service other than the daemon.
 func FindUnit(ctx context.Context, file, defaultFile, daemon, starter, started string) Unit {
 	if !systemd.IsRunning() {
 		return Unit{Service: daemon}
