@@ -124,9 +124,17 @@ func CheckDisk(ctx context.Context, path string) Finding {
 		return f
 	}
 	f := judgeSync(path, times, err)
-	if f.Verdict == OK && first[0] >= brokenSync {
+	if len(first) == 0 {
+		return f
+	}
+	return judgeWake(f, first[0])
+}
+
+// judgeWake adds how long the first write took, if that is long even for a disk that spins up.
+func judgeWake(f Finding, first time.Duration) Finding {
+	if f.Verdict == OK && first >= brokenSync {
 		f.Verdict, f.Remedy = Warning, "if the disk does not sleep when idle, run 'dmesg' and 'smartctl -a' on it"
-		f.Fact += fmt.Sprintf("; the first one took %s", formatTime(first[0]))
+		f.Fact += fmt.Sprintf("; the first one took %s", formatTime(first))
 	}
 	return f
 }

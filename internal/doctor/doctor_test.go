@@ -117,6 +117,9 @@ func TestSlowDisksAreTold(t *testing.T) {
 	} {
 		want(t, fmt.Sprint(c.times, c.err), judgeSync("/o", c.times, c.err), c.verdict, c.text)
 	}
+	quick := judgeSync("/o", []time.Duration{ms, ms, ms}, nil)
+	want(t, "a disk that woke", judgeWake(quick, 8*time.Second), Warning, "the first one took 8.0 s do: if the disk does not sleep")
+	want(t, "a disk that was awake", judgeWake(quick, 4*time.Second), OK, "at most 1.0 ms")
 	for err, fault := range map[error]bool{fmt.Errorf("sync: %w: %w", durable.ErrFault, unix.EIO): true, unix.EIO: true, unix.ENOSPC: false} {
 		r := Report{}
 		r.Add(judgeSync("/o", nil, err))

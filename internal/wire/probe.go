@@ -61,9 +61,10 @@ func (h *Handler) serveProbe(w http.ResponseWriter, r *http.Request, caller Call
 	return nil
 }
 
-// Probe sends 1 to [MaxProbe] bytes, which the receiver discards, and returns how long that
-// took: by the receiver's count if it has one, because that of this host has the wait for a slot too. A first
-// request of one byte opens the connection, so that the time is that of the bytes. The error is a [NotFound] if the receiver is too old for probes.
+// Probe sends 1 to [MaxProbe] bytes, which the receiver discards, and returns how long that took: by
+// the receiver's count if it has one, because that of this host has the wait for a slot too. A first
+// request of one byte opens the connection, so that the time is that of the bytes. The error is a
+// [NotFound] if the receiver is too old for probes.
 func (c *Client) Probe(ctx context.Context, size int64) (time.Duration, error) {
 	if _, err := c.sendProbe(ctx, 1); err != nil {
 		return 0, err

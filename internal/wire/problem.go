@@ -166,7 +166,8 @@ func (p *Problem) writeTo(w http.ResponseWriter) {
 // maxResponseBody bounds what a client reads of a response, in bytes.
 const maxResponseBody = maxInventory
 
-// maxDetail bounds the detail of a problem that is shown and logged here, in bytes. Those of cis490 are shorter.
+// maxDetail bounds the detail of a problem that is shown and logged here, in bytes. Those of cis490
+// are shorter.
 const maxDetail = 300
 
 func cutDetail(detail string) string {
