@@ -120,7 +120,8 @@ func TestBlackHoleNeedsALostHello(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, HelloUnknown},
 		{&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}, HelloArrived},
 		{&tls.CertificateVerificationError{Err: errors.New("x509")}, HelloArrived},
-		{io.EOF, HelloUnknown},
+		{fmt.Errorf("tls handshake: %w", io.EOF), HelloLost},
+		{unix.EPIPE, HelloUnknown},
 		{context.Canceled, HelloUnknown},
 	} {
 		if got := helloFate(t.Context(), c.err); got != c.want {

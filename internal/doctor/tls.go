@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -65,14 +66,16 @@ func helloFate(ctx context.Context, err error) HelloFate {
 	return HelloUnknown
 }
 
-// isLost reports whether a handshake got no answer, or was reset. A connection that could not be
-// opened says nothing about the hello.
+// isLost reports whether a handshake got no answer, or was reset. A receiver that got no whole hello
+// closes the connection after as long as this end waits, which is an EOF if it is the first. A
+// connection that could not be opened says nothing about the hello.
 func isLost(err error) bool {
 	if e, is := errors.AsType[*net.OpError](err); is && e.Op == "dial" {
 		return false
 	}
 	timeout, is := errors.AsType[net.Error](err)
-	return is && timeout.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ECONNRESET)
+	return is && timeout.Timeout() || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, unix.ECONNRESET)
 }
 
 func judgeTLS(r Route, mtuFits bool, large, small handshakeResult, lerr, serr error) []Finding {
