@@ -404,6 +404,7 @@ remove() {
   fi
   print_changes
   say "kept: $config_dir (configuration and keys), /var/lib/cis490 (recordings), $identity (keys), the users"
+  if [ -d "$prefix/var/lib/cis490-hook" ]; then say "kept: /var/lib/cis490-hook (queued events of the hook command)"; fi
 }
 
 gone() {

@@ -409,11 +409,18 @@ upgrade_joined() {
 installed_again() {
   on lab dpkg -r cis490-shipper
   on lab dpkg -i "$(deb 1 shipper)"
+  nothing_is_masked lab
   eventually active lab cis490-shipper
   ship ep-again
   on receiver dpkg -r cis490-receiver
   on receiver dpkg -i "$(deb 1 receiver)"
+  nothing_is_masked receiver
   eventually ping_receiver
+}
+
+# nothing_is_masked: dpkg -r masks all units of a package, also those that are not enabled.
+nothing_is_masked() {
+  same "masked units" "$(on "$1" systemctl list-unit-files --no-legend --state=masked 'cis490*')" ''
 }
 
 # purge_keeps_identity, and what is installed after it asks for a new invitation: the
