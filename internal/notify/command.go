@@ -53,6 +53,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	dir.Close()
 	q := newQueue(func() (*durable.Dir, error) { return durable.Open(r.Dir) }, r.Log)
+	q.shared = true
 	defer q.Close()
 	tried := r.loadAttempts()
 	for ctx.Err() == nil {

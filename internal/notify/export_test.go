@@ -12,6 +12,7 @@ import (
 // Limits for tests.
 const (
 	MaxPerType   = maxPerType
+	MaxNames     = maxNames
 	MaxPending   = maxPending
 	MaxAttempts  = maxAttempts
 	SpaceSettled = spaceSettled
@@ -31,6 +32,9 @@ func OpenQueue(path string, log *slog.Logger) *Queue {
 
 // Oldest returns the first event of a queue.
 func (q *Queue) Oldest() (Entry, []byte, error) { return q.oldest() }
+
+// ShareQueue makes it one to which another user can write.
+func (q *Queue) ShareQueue() { q.shared = true }
 
 // Remove removes an event.
 func (q *Queue) Remove(e Entry) { q.remove(e) }

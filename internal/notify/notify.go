@@ -267,15 +267,19 @@ func (s *QueueState) read(path string) {
 		return
 	}
 	s.Queued, s.Types = int64(len(l.entries)), make(map[string]int64)
-	for i, e := range l.entries {
+	for _, e := range l.entries {
 		s.Types[string(e.Type)]++
-		if i == 0 {
-			s.Oldest = e.Queued()
+		// Not by its number, which is ahead of the time for long if the clock once was.
+		if st, err := dir.Lstat(e.Name); err == nil && (s.Oldest.IsZero() || st.ChangedAt().Before(s.Oldest)) {
+			s.Oldest = st.ChangedAt().UTC()
 		}
 	}
 	if s.Queue == WebhookQueue {
 		d := readDelivery(dir)
 		s.Error, s.Since, s.Next, s.Paused = d.Error, d.FailingSince, d.NextAttempt, d.Paused
+	}
+	if err := l.checkSize(dir); err != nil {
+		s.setError(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"cis490/internal/durable"
@@ -25,6 +27,7 @@ const (
 	recount    = time.Second
 	tempAge    = time.Minute // after which a temporary file was left by a crash
 	entryPerm  = 0o640       // the user of the command is in the group
+	maxAhead   = 24 * time.Hour
 )
 
 // Entry is a file of a queue.
@@ -34,8 +37,11 @@ type Entry struct {
 	Type   Type
 }
 
-// Queued returns when the event was queued, as far as the clock was right.
-func (e Entry) Queued() time.Time { return time.Unix(0, int64(e.Number)).UTC() }
+// isPlausible reports whether a number may be of this queue: not one that another user has made up, from
+// which no larger number could follow, nor one of a clock that was far ahead.
+func (e Entry) isPlausible(now time.Time) bool {
+	return e.Number <= uint64(max(0, now.Add(maxAhead).UnixNano()))
+}
 
 var entryPattern = regexp.MustCompile(`^([0-9]{20})-([a-z_]+)\.json$`)
 
@@ -56,18 +62,21 @@ type Queue struct {
 	open func() (*durable.Dir, error)
 	log  *slog.Logger
 	keep []string      // other files of its directory
+	// shared says that another user may write to the directory: a file that cannot be read must not block
+	// the others. In the receiver's own directory that is a fault to report.
+	shared bool
 	wake chan struct{} // has a value after an event was added
 
 	total atomic.Int64 // events that were dropped
 
 	mu        sync.Mutex
 	dir       *durable.Dir // nil until it could be opened
-	last      uint64       // the largest number
+	last      uint64       // the largest number that is plausible
 	counts    map[Type]int
 	countedAt time.Time
 	dropped   map[Type]int64  // since the last event of that type that was queued
 	failure   string          // of the last write, for a log line per change
-	ignored   map[string]bool // files that could not be removed
+	ignored   map[string]bool // files that could not be removed, or read
 }
 
 // newQueue returns the queue in the directory that open opens. It is opened when it is needed.
@@ -112,7 +121,7 @@ func (q *Queue) Add(e Event) {
 	q.logState(fits, err)
 }
 
-// count records events that were dropped before they reached the queue.
+// countDropped records events that were dropped before they reached the queue.
 func (q *Queue) countDropped(t Type, n int64) {
 	if n == 0 {
 		return
@@ -176,8 +185,17 @@ func (q *Queue) write(e Event) (fits bool, err error) {
 	return true, nil
 }
 
-// openDir opens the directory unless it is open. The caller must hold q.mu.
+// openDir opens the directory unless it is open, and counts its events. The caller must hold q.mu.
 func (q *Queue) openDir() error {
+	if err := q.openOnly(); err != nil || !q.countedAt.IsZero() {
+		return err
+	}
+	return q.count()
+}
+
+// openOnly opens the directory unless it is open. What removes events does not need their number, and must
+// go on although there are too many names. The caller must hold q.mu.
+func (q *Queue) openOnly() error {
 	if q.dir != nil {
 		return nil
 	}
@@ -185,22 +203,29 @@ func (q *Queue) openDir() error {
 	if err != nil {
 		return err
 	}
-	q.dir = dir
-	return q.count()
+	q.dir, q.countedAt = dir, time.Time{}
+	return nil
 }
 
-// count reads how many events are queued. The caller must hold q.mu.
+// count reads how many events are queued. It returns an error if the directory has too many names: the
+// events among them cannot be counted. The caller must hold q.mu.
 func (q *Queue) count() error {
 	l, err := list(q.dir)
+	if err == nil {
+		err = l.checkSize(q.dir)
+	}
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	clear(q.counts)
 	for _, e := range l.entries {
 		q.counts[e.Type]++
-		q.last = max(q.last, e.Number)
+		if e.isPlausible(now) {
+			q.last = max(q.last, e.Number)
+		}
 	}
-	q.countedAt = time.Now()
+	q.countedAt = now
 	return nil
 }
 
@@ -209,7 +234,7 @@ func (q *Queue) count() error {
 func (q *Queue) oldest() (Entry, []byte, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.openDir(); err != nil {
+	if err := q.openOnly(); err != nil {
 		return Entry{}, nil, err
 	}
 	l, err := list(q.dir)
@@ -228,10 +253,15 @@ func (q *Queue) oldest() (Entry, []byte, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if !errors.Is(err, errNotEvent) {
+		switch {
+		case errors.Is(err, errNotEvent):
+			q.removeWithWarning(e.Name, err)
+		case q.shared && errors.Is(err, errNoAccess):
+			q.log.Warn("event cannot be read", "file", e.Name, "err", err, "hint", "it is left out until cis490-hook.service starts again: correct its owner and mode, or remove it")
+			q.ignore(e.Name)
+		default:
 			return Entry{}, nil, err
 		}
-		q.removeWithWarning(e.Name, err)
 	}
 	return Entry{}, nil, fs.ErrNotExist
 }
@@ -273,7 +303,7 @@ func (q *Queue) ignore(name string) {
 func (q *Queue) remove(e Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	err := q.openDir()
+	err := q.openOnly()
 	if err == nil {
 		err = q.dir.Unlink(e.Name)
 	}
@@ -289,7 +319,7 @@ func (q *Queue) remove(e Entry) {
 func (q *Queue) isEmpty() (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.openDir(); err != nil {
+	if err := q.openOnly(); err != nil {
 		return false, err
 	}
 	for _, err := range q.dir.Names() {
@@ -298,10 +328,16 @@ func (q *Queue) isEmpty() (bool, error) {
 	return true, nil
 }
 
-// errNotEvent says that a file is not an event.
-var errNotEvent = errors.New("it is not an event")
+// Errors of readEvent.
+var (
+	// errNotEvent says that a file is not an event.
+	errNotEvent = errors.New("it is not an event")
+	// errNoAccess says that this process may not read a file.
+	errNoAccess = errors.New("no access")
+)
 
-// readEvent returns the bytes of an event. Its error wraps [errNotEvent] if the file is not one.
+// readEvent returns the bytes of an event. Its error wraps [errNotEvent] if the file is not one, and
+// errNoAccess if it may not be read.
 func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 	st, err := dir.Lstat(e.Name)
 	if err != nil {
@@ -311,16 +347,21 @@ func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 		return nil, fmt.Errorf("%w: not a regular file of at most %d bytes", errNotEvent, MaxEvent)
 	}
 	f, err := dir.Open(e.Name)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: %w", errNoAccess, err)
+	case errors.Is(err, syscall.ELOOP): // replaced meanwhile
+		return nil, fmt.Errorf("%w: %w", errNotEvent, err)
+	case err != nil:
 		return nil, err
 	}
 	defer f.Close()
 	if st, err = durable.StatFile(f); err == nil && !st.IsRegular() { // replaced meanwhile
 		return nil, errNotEvent
 	}
-	text, err := durable.ReadAtMost(f, e.Name, MaxEvent)
+	text, err := io.ReadAll(io.LimitReader(f, MaxEvent+1)) // it may have grown; ParseEvent refuses that
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s: %w", e.Name, err)
 	}
 	event, err := ParseEvent(text)
 	if err != nil {
@@ -336,9 +377,18 @@ func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 type listing struct {
 	entries []Entry  // the oldest first
 	foreign []string // other names
+	partial bool     // there are more than maxNames
 }
 
-// list reads the names of a queue. Of too many it returns some.
+// checkSize returns an error if the listing is not complete.
+func (l listing) checkSize(dir *durable.Dir) error {
+	if l.partial {
+		return fmt.Errorf("%s has more than %d names: remove those that are not events", dir.Path(""), maxNames)
+	}
+	return nil
+}
+
+// list reads the names of a queue. Of too many it returns some, and says so.
 func list(dir *durable.Dir) (listing, error) {
 	var l listing
 	n := 0
@@ -347,6 +397,7 @@ func list(dir *durable.Dir) (listing, error) {
 			return l, err
 		}
 		if n++; n > maxNames {
+			l.partial = true
 			break
 		}
 		if entry, ok := parseEntry(e.Name()); ok {

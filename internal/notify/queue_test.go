@@ -8,12 +8,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/config"
 	"cis490/internal/durable"
@@ -287,5 +290,86 @@ func TestWithoutHooksNothingIsCreated(t *testing.T) {
 	fixture.Must(t, n.Close())
 	if entries, err := os.ReadDir(data); err != nil || len(entries) != 0 || n != nil || n.Edges() != nil {
 		t.Errorf("got %v, %v, %v", n, entries, err)
+	}
+}
+
+// TestMadeUpNumberDoesNotStopAQueue: another user can create a file with the largest number.
+func TestMadeUpNumberDoesNotStopAQueue(t *testing.T) {
+	dir := t.TempDir()
+	text, err := stored(0).Encode()
+	fixture.Must(t, errors.Join(err, os.WriteFile(filepath.Join(dir, "09223372036854775807-stored.json"), text, 0o600)))
+	q := notify.OpenQueue(dir, silent)
+	defer q.Close()
+	q.Add(stored(1))
+	q.Add(stored(2))
+	if events := drain(t, q); len(events) != 3 || events[0].Data.Episode != "run-1" || events[1].Data.Episode != "run-2" {
+		t.Errorf("got %v, want run-1 and run-2 first", events)
+	}
+}
+
+// TestTooManyNamesDoNotLiftTheBound: events among them could not be counted, so new ones are dropped until
+// the reader has removed some.
+func TestTooManyNamesDoNotLiftTheBound(t *testing.T) {
+	dir := t.TempDir()
+	for n := range notify.MaxNames + 1 {
+		fixture.Must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("junk-%d", n)), nil, 0o600))
+	}
+	var log logBuffer
+	q, other := notify.OpenQueue(dir, logTo(&log)), notify.OpenQueue(dir, silent)
+	defer q.Close()
+	defer other.Close()
+	q.Add(stored(0))
+	if q.Dropped() != 1 || !strings.Contains(log.String(), "has more than 10000 names") {
+		t.Errorf("dropped %d:\n%s", q.Dropped(), log.String())
+	}
+	states := notify.Inspect(notify.Config{QueueDir: config.Path(dir)}, t.TempDir())
+	if !strings.Contains(states[0].Error, "has more than 10000 names") {
+		t.Errorf("state: %+v", states)
+	}
+	drain(t, other)
+	q.Add(stored(1))
+	if events := drain(t, other); len(events) != 1 || events[0].Dropped != 1 {
+		t.Errorf("got %v, want one event after one that was dropped", events)
+	}
+}
+
+// TestUnreadableFileBlocksNoOther in the queue of the command, to which another user can write. In the
+// receiver's own directory it is an error.
+func TestUnreadableFileBlocksNoOther(t *testing.T) {
+	if os.Geteuid() == 0 {
+		runtime.LockOSThread() // never unlocked: the thread ends with the test
+		fixture.Must(t, unix.Setfsuid(65534))
+	}
+	dir := t.TempDir()
+	var log logBuffer
+	q := notify.OpenQueue(dir, logTo(&log))
+	defer q.Close()
+	q.Add(stored(0))
+	q.Add(stored(1))
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	fixture.Must(t, errors.Join(err, os.Chmod(names[0], 0)))
+	if _, _, err := q.Oldest(); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v, want that it may not be read", err)
+	}
+	q.ShareQueue()
+	for range 3 {
+		if _, text, err := q.Oldest(); err != nil || !strings.Contains(string(text), "run-1") {
+			t.Fatalf("got %s, %v", text, err)
+		}
+	}
+	if n := strings.Count(log.String(), "event cannot be read"); n != 1 {
+		t.Errorf("logged %d times, want once:\n%s", n, log.String())
+	}
+}
+
+// TestOldestEventDoesNotDependOnNumbers: they stay ahead of the time if the clock once was.
+func TestOldestEventDoesNotDependOnNumbers(t *testing.T) {
+	dir := t.TempDir()
+	text, err := stored(0).Encode()
+	ahead := fmt.Sprintf("%020d-stored.json", time.Now().Add(20*time.Hour).UnixNano())
+	fixture.Must(t, errors.Join(err, os.WriteFile(filepath.Join(dir, ahead), text, 0o600)))
+	states := notify.Inspect(notify.Config{QueueDir: config.Path(dir)}, t.TempDir())
+	if age := time.Since(states[0].Oldest); age < -time.Minute || age > time.Hour {
+		t.Errorf("the oldest waits since %v", states[0].Oldest)
 	}
 }
