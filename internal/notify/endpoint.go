@@ -13,11 +13,13 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/printable"
 )
 
 // Limits of a request.
@@ -25,6 +27,8 @@ const (
 	requestTimeout = 15 * time.Second // until the response was read
 	maxResponse    = 64 << 10         // bytes that are read of it, and ignored
 	maxKeyFile     = 4 << 10
+	maxErrorText   = 300 // bytes of an error that is logged and saved
+	minHiddenPart  = 8   // bytes of a part of a URL that may be a token
 )
 
 // endpoint is where requests are sent. Its URL is a secret: services such as chats and monitors take
@@ -162,7 +166,7 @@ func do(ctx context.Context, client *http.Client, method string, e endpoint, bod
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return hideURL(err)
+		return hideURL(err, req.URL)
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxResponse) // so that the connection can be used again
@@ -172,16 +176,42 @@ func do(ctx context.Context, client *http.Client, method string, e endpoint, bod
 	return &StatusError{resp.StatusCode, parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 }
 
-// hideURL returns the error of a request without the URL that package net/http adds.
-func hideURL(err error) error {
-	u, ok := errors.AsType[*url.Error](err)
-	switch {
-	case !ok:
-		return err
-	case u.Timeout():
-		return fmt.Errorf("no response within %v", requestTimeout)
+// errLocation replaces an error of package net/http that repeats a header of the server.
+var errLocation = errors.New("it answered with a redirect that is not followed, to an address that is not valid")
+
+// hideURL returns the error of a request without the URL that package net/http adds. Some of its errors
+// repeat what the server sent, which may be anything: the URL too, and up to 64 KiB.
+func hideURL(err error, target *url.URL) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		if u.Timeout() {
+			return fmt.Errorf("no response within %v", requestTimeout)
+		}
+		err = u.Err
 	}
-	return u.Err
+	text := err.Error()
+	if strings.Contains(text, "Location header") {
+		return errLocation
+	}
+	for _, part := range hiddenParts(target) {
+		text = strings.ReplaceAll(text, part, "...")
+	}
+	return errors.New(printable.Clip(printable.Text(text), maxErrorText))
+}
+
+// hiddenParts returns what must not be shown of a URL, the longest first: all but its scheme and host.
+func hiddenParts(u *url.URL) []string {
+	password, _ := u.User.Password()
+	parts := []string{u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery, u.User.String(), password}
+	for _, segments := range []string{u.EscapedPath(), u.Path, u.RawQuery} {
+		for _, segment := range strings.FieldsFunc(segments, func(r rune) bool { return strings.ContainsRune("/&=", r) }) {
+			if len(segment) >= minHiddenPart {
+				parts = append(parts, segment)
+			}
+		}
+	}
+	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" || part == "/" })
+	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) })
+	return parts
 }
 
 // parseRetryAfter parses the header of that name: seconds, or a date. It returns 0 if it is neither.

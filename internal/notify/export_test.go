@@ -36,6 +36,9 @@ func (q *Queue) Oldest() (Entry, []byte, error) { return q.oldest() }
 // ShareQueue makes it one to which another user can write.
 func (q *Queue) ShareQueue() { q.shared = true }
 
+// KeepStateFiles makes it the queue of a webhook.
+func (q *Queue) KeepStateFiles() { q.keep = stateFiles() }
+
 // Remove removes an event.
 func (q *Queue) Remove(e Entry) { q.remove(e) }
 

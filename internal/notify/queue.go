@@ -61,11 +61,11 @@ func parseEntry(name string) (Entry, bool) {
 type Queue struct {
 	open func() (*durable.Dir, error)
 	log  *slog.Logger
-	keep []string      // other files of its directory
+	keep []string // other files of its directory
 	// shared says that another user may write to the directory: a file that cannot be read must not block
 	// the others. In the receiver's own directory that is a fault to report.
 	shared bool
-	wake chan struct{} // has a value after an event was added
+	wake   chan struct{} // has a value after an event was added
 
 	total atomic.Int64 // events that were dropped
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/printable"
 )
 
 // Waits between two attempts.
@@ -38,6 +39,8 @@ type Webhook struct {
 	// Used by run only.
 	to       *endpoint // nil: to be loaded
 	delivery Delivery
+	unsaved  bool // the file may have another state than delivery
+	warned   bool // the failure was logged
 	attempts int
 }
 
@@ -67,6 +70,7 @@ func (w *Webhook) Reload() {
 // run sends events until ctx ends.
 func (w *Webhook) run(ctx context.Context) {
 	defer w.client.CloseIdleConnections()
+	w.load()
 	w.checkFiles()
 	for ctx.Err() == nil {
 		entry, body, err := w.queue.oldest()
@@ -96,8 +100,35 @@ func (w *Webhook) wait(ctx context.Context, d time.Duration, wake <-chan struct{
 	case <-timer.C:
 	case <-wake:
 	case <-w.reload:
-		w.to, w.attempts, w.delivery.Paused = nil, 0, false
+		w.to, w.attempts = nil, 0
+		w.resume()
 		w.checkFiles()
+	}
+}
+
+// load reads the state that an earlier process has saved. Without that, a webhook that works again would be
+// shown as failing for ever.
+func (w *Webhook) load() {
+	dir, err := w.queue.open()
+	if err != nil {
+		w.unsaved = !errors.Is(err, fs.ErrNotExist)
+		return
+	}
+	defer dir.Close()
+	if _, err := dir.Lstat(deliveryFile); err != nil {
+		w.unsaved = !errors.Is(err, fs.ErrNotExist)
+		return
+	}
+	w.delivery = readDelivery(dir)
+	w.unsaved = w.delivery.FailingSince.IsZero() // it could not be read
+	w.resume()
+}
+
+// resume ends a pause, and the wait for the next attempt.
+func (w *Webhook) resume() {
+	if !w.delivery.FailingSince.IsZero() {
+		w.delivery.Paused, w.delivery.NextAttempt = false, time.Time{}
+		w.save()
 	}
 }
 
@@ -140,11 +171,12 @@ func (w *Webhook) noteDelivered(e Entry) {
 	w.delivered.Add(1)
 	w.queue.remove(e)
 	w.attempts = 0
-	if w.delivery.FailingSince.IsZero() {
+	if since := w.delivery.FailingSince; !since.IsZero() {
+		w.log.Info("webhook works again", "url", w.to.public, "failed_for", time.Since(since).Round(time.Second))
+	} else if !w.unsaved {
 		return
 	}
-	w.log.Info("webhook works again", "url", w.to.public, "failed_for", time.Since(w.delivery.FailingSince).Round(time.Second))
-	w.delivery = Delivery{}
+	w.delivery, w.warned = Delivery{}, false
 	w.save()
 }
 
@@ -152,8 +184,7 @@ func (w *Webhook) noteDelivered(e Entry) {
 func (w *Webhook) noteFailure(err error) {
 	w.failed.Add(1)
 	now := time.Now()
-	first := w.delivery.FailingSince.IsZero()
-	if first {
+	if w.delivery.FailingSince.IsZero() {
 		w.delivery.FailingSince = now.UTC()
 	}
 	status, answered := errors.AsType[*StatusError](err)
@@ -166,11 +197,12 @@ func (w *Webhook) noteFailure(err error) {
 	log := w.log.With("url", w.publicURL(), "err", err)
 	if gone && !w.delivery.Paused {
 		log.Warn("webhook is gone", "hint", "write its new URL to hooks.url_file, then reload the receiver: it is not called before that")
-	} else if first {
+	} else if !w.warned {
 		log.Warn("webhook fails", "next_attempt", now.Add(wait).UTC().Format(time.RFC3339),
 			"hint", "events wait in a queue; see 'receiver hooks list', and try it with 'receiver hooks test'")
 	}
-	w.delivery.Error, w.delivery.Paused, w.delivery.NextAttempt = err.Error(), gone, now.Add(wait).UTC()
+	w.warned = true
+	w.delivery.Error, w.delivery.Paused, w.delivery.NextAttempt = printable.Clip(err.Error(), maxErrorText), gone, now.Add(wait).UTC()
 	if gone {
 		w.delivery.NextAttempt = time.Time{}
 	}
@@ -203,12 +235,13 @@ func backoff(failures int) time.Duration {
 // save saves the state for the commands. Nothing depends on it.
 func (w *Webhook) save() {
 	if dir, err := w.queue.open(); err == nil {
-		writeState(dir, deliveryFile, w.delivery, w.log)
+		w.unsaved = !writeState(dir, deliveryFile, w.delivery, w.log)
 		dir.Close()
 	}
 }
 
-func writeState(dir *durable.Dir, name string, v any, log *slog.Logger) {
+// writeState writes a small file, and reports whether it could.
+func writeState(dir *durable.Dir, name string, v any, log *slog.Logger) bool {
 	text, err := json.Marshal(v)
 	if err == nil {
 		err = dir.WriteFileNoSync(name, append(text, '\n'), entryPerm)
@@ -216,6 +249,7 @@ func writeState(dir *durable.Dir, name string, v any, log *slog.Logger) {
 	if err != nil {
 		log.Debug("state of hooks not saved", "file", name, "err", err)
 	}
+	return err == nil
 }
 
 // readState reads a small file into v. It reports false if there is none or it cannot be used.

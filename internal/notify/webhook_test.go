@@ -23,6 +23,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/notify"
+	"cis490/internal/printable"
 )
 
 // hookFiles writes the files of a URL and a secret.
@@ -139,14 +140,22 @@ func respond(code int, retryAfter string) (*http.Response, error) {
 func startWebhook(t *testing.T, f *fakeServer, log *logBuffer) (*notify.Queue, *notify.Webhook, string) {
 	t.Helper()
 	dir := t.TempDir()
+	q, w := startWebhookIn(t, dir, f, log)
+	return q, w, dir
+}
+
+// startWebhookIn is startWebhook with the directory of the queue.
+func startWebhookIn(t *testing.T, dir string, f *fakeServer, log *logBuffer) (*notify.Queue, *notify.Webhook) {
+	t.Helper()
 	urlFile, secretFile := hookFiles(t, "https://hooks.example/s3cret?k=s3cret")
 	q := notify.OpenQueue(dir, silent)
+	q.KeepStateFiles()
 	w := notify.OpenWebhook(urlFile, secretFile, q, f, logTo(log))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended; q.Close() })
-	return q, w, dir
+	return q, w
 }
 
 func TestEventsArriveInOrderSigned(t *testing.T) {
@@ -217,8 +226,66 @@ func TestFailuresAreRetriedForever(t *testing.T) {
 				t.Errorf("%d lines with %q, want %d:\n%s", n, text, want, log.String())
 			}
 		}
-		fixture.Must(t, json.Unmarshal([]byte(fixture.ReadFile(t, filepath.Join(dir, ".delivery"))), &d))
+		if d := readDelivery(t, dir); d != (notify.Delivery{}) {
+			t.Errorf("saved %+v after it works again", d)
+		}
 	})
+}
+
+// TestRecoveredWebhookIsNotShownAsFailing: by a state that an earlier process has saved.
+func TestRecoveredWebhookIsNotShownAsFailing(t *testing.T) {
+	for name, saved := range map[string]string{
+		"failing": `{"failing_since":"2000-01-01T00:00:00Z","next_attempt":"2000-01-01T01:00:00Z","error":"x"}`,
+		"paused":  `{"failing_since":"2000-01-01T00:00:00Z","error":"x","paused":true}`,
+		"damaged": `{"failing_since":`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			fixture.WriteFile(t, filepath.Join(dir, ".delivery"), saved)
+			var f fakeServer
+			var log logBuffer
+			q, _ := startWebhookIn(t, dir, &f, &log)
+			synctest.Wait()
+			if d := readDelivery(t, dir); name != "damaged" && (d.Paused || !d.NextAttempt.IsZero() || d.Error != "x") {
+				t.Errorf("%s: saved %+v after the start", name, d)
+			}
+			q.Add(stored(0))
+			synctest.Wait()
+			if d := readDelivery(t, dir); d != (notify.Delivery{}) || len(f.requests()) != 1 {
+				t.Errorf("%s: saved %+v after %d requests", name, d, len(f.requests()))
+			}
+		})
+	}
+}
+
+// TestReloadEndsAPauseAtOnce: also while nothing is queued.
+func TestReloadEndsAPauseAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fakeServer{answer: func(int) (*http.Response, error) { return respond(http.StatusGone, "") }}
+		var log logBuffer
+		q, w, dir := startWebhook(t, &f, &log)
+		q.Add(stored(0))
+		synctest.Wait()
+		entry, _, err := q.Oldest()
+		fixture.Must(t, err)
+		q.Remove(entry)
+		if !readDelivery(t, dir).Paused {
+			t.Error("not paused")
+		}
+		w.Reload()
+		synctest.Wait()
+		if d := readDelivery(t, dir); d.Paused || d.FailingSince.IsZero() {
+			t.Errorf("saved %+v after the reload", d)
+		}
+	})
+}
+
+func readDelivery(t *testing.T, dir string) (d notify.Delivery) {
+	t.Helper()
+	if text := fixture.ReadFile(t, filepath.Join(dir, ".delivery")); json.Unmarshal([]byte(text), &d) != nil {
+		t.Logf("it cannot be read: %q", text)
+	}
+	return d
 }
 
 func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
@@ -314,9 +381,21 @@ func TestRealServers(t *testing.T) {
 			http.Redirect(w, r, "/elsewhere/s3cret", http.StatusFound)
 		},
 		"elsewhere": func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") },
-		"large":     func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 10<<20)) },
-		"abort":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"refuse":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "s3cret", http.StatusForbidden) },
+		"location": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "http://[::1"+r.URL.Path)
+			w.WriteHeader(http.StatusFound)
+		},
+		"malformed": func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "%s?%s %s\x1b %s\r\n\r\n", r.URL.Path, r.URL.RawQuery, "token-s3cret", strings.Repeat("\\", 10_000))
+		},
+		"large":  func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 10<<20)) },
+		"abort":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"refuse": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "s3cret", http.StatusForbidden) },
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handlers[strings.Split(r.URL.Path, "/")[1]](w, r)
@@ -327,6 +406,8 @@ func TestRealServers(t *testing.T) {
 	tlsServer.Config.ErrorLog = nil
 	for _, c := range []struct{ url, want string }{
 		{srv.URL + "/redirect/s3cret", "redirect"},
+		{srv.URL + "/location/s3cret", "redirect"},
+		{srv.URL + "/malformed/token-s3cret?k=s3cret", "status code"},
 		{srv.URL + "/large/s3cret", ""},
 		{srv.URL + "/abort/s3cret", "EOF"},
 		{srv.URL + "/refuse/s3cret", "HTTP 403 Forbidden"},
@@ -340,6 +421,9 @@ func TestRealServers(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("the error has the URL: %v", err)
+		}
+		if err != nil && (len(err.Error()) > 350 || printable.Text(err.Error()) != err.Error()) {
+			t.Errorf("%s: the error is long, or not plain: %q", c.url, err)
 		}
 	}
 }
