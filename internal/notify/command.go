@@ -55,7 +55,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	q := newQueue(func() (*durable.Dir, error) { return durable.Open(r.Dir) }, r.Log)
 	q.shared = true
 	defer q.Close()
-	tried := r.loadAttempts()
+	tried, notStarted := r.loadAttempts(), 0
 	for ctx.Err() == nil {
 		entry, text, err := q.oldest()
 		switch {
@@ -70,21 +70,37 @@ func (r *Runner) Run(ctx context.Context) error {
 			if tried.Event != entry.Name {
 				tried = attempts{Event: entry.Name}
 			}
-			r.runFor(ctx, q, entry, text, &tried)
+			err := r.runFor(ctx, q, entry, text, &tried)
+			if !errors.Is(err, errNotStarted) {
+				notStarted = 0
+				continue
+			}
+			wait := backoff(notStarted)
+			notStarted++
+			r.Log.Warn("command not started", "err", err, "next_attempt", time.Now().Add(wait).UTC().Format(time.RFC3339),
+				"hint", "the event is kept; correct the command, then restart cis490-hook.service")
+			sleep(ctx, wait)
 		}
 	}
 	return nil
 }
 
-// runFor runs the command for an event. After a failure it waits.
-func (r *Runner) runFor(ctx context.Context, q *Queue, e Entry, text []byte, tried *attempts) {
+// errNotStarted says that the command could not be started: it is missing, or the machine is short of
+// something. That is no fault of the event.
+var errNotStarted = errors.New("start the command")
+
+// runFor runs the command for an event. After a failure of the command it waits. It returns an error
+// wrapping errNotStarted if there was none.
+func (r *Runner) runFor(ctx context.Context, q *Queue, e Entry, text []byte, tried *attempts) error {
 	err := r.runOnce(ctx, text)
-	if ctx.Err() != nil {
-		return // it is run again: at least once
-	}
-	if err == nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil // it is run again: at least once
+	case errors.Is(err, errNotStarted):
+		return err
+	case err == nil:
 		q.remove(e)
-		return
+		return nil
 	}
 	tried.Count++
 	r.saveAttempts(*tried)
@@ -92,11 +108,12 @@ func (r *Runner) runFor(ctx context.Context, q *Queue, e Entry, text []byte, tri
 	if tried.Count >= maxAttempts {
 		log.Error("event dropped", "hint", "the command has failed too often with it")
 		q.remove(e)
-		return
+		return nil
 	}
 	wait := backoff(tried.Count - 1)
 	log.Warn("command failed", "next_attempt", time.Now().Add(wait).UTC().Format(time.RFC3339))
 	sleep(ctx, wait)
+	return nil
 }
 
 // runOnce runs the command with an event on stdin. Nothing of the event is in its arguments or its
@@ -117,10 +134,11 @@ func (r *Runner) runOnce(ctx context.Context, text []byte) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = pipeTimeout
-	err := cmd.Run()
-	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%w: %w", errNotStarted, err)
 	}
+	err := cmd.Wait()
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("it did not end within %v", limit)

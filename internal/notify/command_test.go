@@ -60,23 +60,61 @@ func TestCommandGetsEachEventOnStdinOnly(t *testing.T) {
 	}
 }
 
+// runUntil runs a runner until something is so, however long a shell takes to start.
+func runUntil(t *testing.T, r *notify.Runner, log *logBuffer, isSo func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	for !isSo() && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	cancel()
+	fixture.Must(t, <-ended)
+	if !isSo() {
+		t.Fatalf("it did not come to that:\n%s", log.String())
+	}
+}
+
+// says returns whether a log has a text.
+func says(log *logBuffer, text string) func() bool {
+	return func() bool { return strings.Contains(log.String(), text) }
+}
+
 // TestFailedCommandIsRetried: in order, after a wait, and the count of attempts survives a restart.
 func TestFailedCommandIsRetried(t *testing.T) {
 	r, log := newRunner(t, `echo run >>runs; exit 1`, 2)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	fixture.Must(t, r.Run(ctx))
-	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	fixture.Must(t, r.Run(ctx))
+	runUntil(t, r, log, says(log, " attempt=1 "))
+	runUntil(t, r, log, says(log, " attempt=2 "))
 	if runs := fixture.ReadFile(t, filepath.Join(outputDir(r), "runs")); runs != "run\nrun\n" {
 		t.Errorf("runs: %q", runs)
 	}
-	if !strings.Contains(log.String(), "attempt=2") || strings.Count(log.String(), "command failed") != 2 {
+	if strings.Count(log.String(), "command failed") != 2 {
 		t.Errorf("log:\n%s", log.String())
 	}
 	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) != 2 {
 		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// TestCommandThatCannotStartDropsNoEvent: it may be missing for longer than an event is tried.
+func TestCommandThatCannotStartDropsNoEvent(t *testing.T) {
+	r, log := newRunner(t, ``, 1)
+	command := r.Command
+	r.Command = []string{filepath.Join(t.TempDir(), "missing")}
+	entries, err := os.ReadDir(r.Dir)
+	fixture.Must(t, err)
+	saved := fmt.Sprintf(`{"event":%q,"count":%d}`, entries[0].Name(), notify.MaxAttempts-1)
+	fixture.WriteFile(t, filepath.Join(r.StateDir, "attempts"), saved)
+	runUntil(t, r, log, says(log, "command not started"))
+	if got := fixture.ReadFile(t, filepath.Join(r.StateDir, "attempts")); got != saved {
+		t.Errorf("attempts: %s, want %s", got, saved)
+	}
+	r.Command = command
+	fixture.Must(t, r.Run(t.Context()))
+	if strings.Contains(log.String(), "event dropped") {
+		t.Errorf("log:\n%s", log.String())
 	}
 }
 
@@ -102,24 +140,27 @@ func TestHangingCommandIsKilledWithItsChildren(t *testing.T) {
 		`sleep 1000 & echo $! >child`:       true,
 	} {
 		r, log := newRunner(t, script, 1)
-		r.Timeout = 500 * time.Millisecond
-		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		defer cancel()
+		child := filepath.Join(outputDir(r), "child")
 		if ok {
-			r.Timeout, ctx = time.Minute, t.Context()
+			fixture.Must(t, r.Run(t.Context()))
+		} else {
+			r.Timeout = 500 * time.Millisecond // if the shell takes longer, it is run again
+			runUntil(t, r, log, func() bool {
+				text, _ := os.ReadFile(child)
+				return len(text) > 0 && says(log, "did not end within")()
+			})
 		}
-		fixture.Must(t, r.Run(ctx))
 		if strings.Contains(log.String(), "did not end within") == ok {
 			t.Errorf("%s:\n%s", script, log.String())
 		}
-		child := strings.TrimSpace(fixture.ReadFile(t, filepath.Join(outputDir(r), "child")))
+		pid := strings.TrimSpace(fixture.ReadFile(t, child))
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-			stat, err := os.ReadFile("/proc/" + child + "/stat")
+			stat, err := os.ReadFile("/proc/" + pid + "/stat")
 			if err != nil || strings.Contains(string(stat), ") Z ") {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: the child %s runs", script, child)
+				t.Fatalf("%s: the child %s runs", script, pid)
 			}
 		}
 	}
