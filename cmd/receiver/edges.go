@@ -53,7 +53,10 @@ func hostStates(f facts) []notify.HostState {
 		}
 		s := notify.HostState{Host: h.Name(), Silent: h.HasProblem("silent")}
 		if h.LastContact != nil {
-			s.Contact = *h.LastContact
+			s.Contact, s.Heard = *h.LastContact, *h.LastContact
+		}
+		if h.Report != nil {
+			s.Heard = h.Report.ReceivedAt
 		}
 		list = append(list, s)
 	}

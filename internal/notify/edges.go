@@ -30,7 +30,7 @@ type Edges struct {
 
 // edgeState is the content of the file.
 type edgeState struct {
-	// Silent has the hosts that were reported, and their last contact then.
+	// Silent has the hosts that were reported, and when they were last heard then.
 	Silent map[episode.Name]time.Time `json:"silent"`
 	Low    bool                       `json:"low_space"`
 }
@@ -40,6 +40,9 @@ type HostState struct {
 	Host    episode.Name
 	Silent  bool
 	Contact time.Time // zero if unknown
+	// Heard is when the host was last heard, as its silence is judged: by its reports, or by its contacts if
+	// it never reported.
+	Heard time.Time
 }
 
 // SpaceState is what is known about the disk.
@@ -82,17 +85,18 @@ func (e *Edges) forgetOthers(list []HostState) {
 }
 
 // isNewlySilent reports whether a host is silent and was not. After a start of the receiver no host is
-// silent for a while, so only a contact ends its silence.
+// silent for a while, so only what counts as a sign of life ends its silence: a contact does not if the host
+// has stopped reporting.
 func (e *Edges) isNewlySilent(h HostState) bool {
 	reported, known := e.state.Silent[h.Host]
 	switch {
-	case !h.Silent && known && h.Contact.After(reported):
+	case !h.Silent && known && h.Heard.After(reported):
 		delete(e.state.Silent, h.Host)
 		return false
 	case !h.Silent, len(e.state.Silent) >= maxSilent && !known:
 		return false
 	}
-	e.state.Silent[h.Host] = h.Contact.UTC()
+	e.state.Silent[h.Host] = h.Heard.UTC()
 	return !known
 }
 

@@ -53,9 +53,9 @@ func TestSilenceIsReportedOnce(t *testing.T) {
 	e := newEdgeTest(t)
 	at := e.now.Add(-time.Hour)
 	talks := func(contact time.Time) []notify.HostState {
-		return []notify.HostState{{Host: "lab-01", Contact: contact}}
+		return []notify.HostState{{Host: "lab-01", Contact: contact, Heard: contact}}
 	}
-	silence := []notify.HostState{{Host: "lab-01", Silent: true, Contact: at}}
+	silence := []notify.HostState{{Host: "lab-01", Silent: true, Contact: at, Heard: at}}
 	e.expect("at first", talks(at), true)
 	e.expect("it becomes silent", silence, true, "lab-01")
 	e.expect("it stays silent", silence, true)
@@ -68,6 +68,22 @@ func TestSilenceIsReportedOnce(t *testing.T) {
 	e.expect("it becomes silent again", silence, true, "lab-01")
 	e.expect("it is disabled", nil, true)
 	e.expect("it is enabled, and silent", silence, true, "lab-01")
+}
+
+// TestSilenceOfAHostThatConnectsIsReportedOnce: it does not report, and is not silent for a while after a
+// restart.
+func TestSilenceOfAHostThatConnectsIsReportedOnce(t *testing.T) {
+	e := newEdgeTest(t)
+	heard := e.now.Add(-time.Hour)
+	host := func(silent bool, heard time.Time) []notify.HostState {
+		return []notify.HostState{{Host: "lab-01", Silent: silent, Contact: e.now, Heard: heard}}
+	}
+	e.expect("it stops reporting", host(true, heard), true, "lab-01")
+	e.restart()
+	e.expect("after a restart it connects", host(false, heard), true)
+	e.expect("it still does not report", host(true, heard), true)
+	e.expect("it reports", host(false, e.now), true)
+	e.expect("it stops again", host(true, e.now), true, "lab-01")
 }
 
 func TestLowSpaceIsReportedOnce(t *testing.T) {
