@@ -23,9 +23,9 @@ type Conflicts struct {
 	list []Conflict // guarded by mu; newest first
 }
 
-// Add records a refusal, and reports whether it is the first of that name. If the list is full, it drops the oldest refusal of the host that has the most, so
+// Add records a refusal. If the list is full, it drops the oldest refusal of the host that has the most, so
 // that no host can push out those of others.
-func (c *Conflicts) Add(key episode.Key, now time.Time) (first bool) {
+func (c *Conflicts) Add(key episode.Key, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	added := Conflict{key, now, now, 1}
@@ -37,7 +37,6 @@ func (c *Conflicts) Add(key episode.Key, now time.Time) (first bool) {
 	if len(c.list) > maxConflicts {
 		c.dropOldest()
 	}
-	return added.Times == 1
 }
 
 // dropOldest drops the oldest refusal of the host that has the most. The caller must hold c.mu.
@@ -62,11 +61,12 @@ func (c *Conflicts) dropOldest() {
 // 'shipper retry --keep-both' sends it.
 const keepBothInfix = ".conflict-"
 
-// Resolve drops the refusal of an episode that has arrived under its second name, which is in key.
-func (c *Conflicts) Resolve(key episode.Key) {
+// Resolve drops the refusal of an episode that has arrived under its second name, which is in key. It
+// returns the key under which it was refused, or false if key has no second name.
+func (c *Conflicts) Resolve(key episode.Key) (refused episode.Key, ok bool) {
 	i := strings.LastIndex(string(key.Name), keepBothInfix)
 	if i < 0 {
-		return
+		return key, false
 	}
 	key.Name = key.Name[:i]
 	c.mu.Lock()
@@ -74,6 +74,7 @@ func (c *Conflicts) Resolve(key episode.Key) {
 	if i := c.indexOf(key); i >= 0 {
 		c.list = slices.Delete(c.list, i, i+1)
 	}
+	return key, true
 }
 
 // indexOf returns the position of an episode in the list, or -1. The caller must hold c.mu.

@@ -11,10 +11,14 @@ import (
 
 // Limits for tests.
 const (
-	MaxPerType   = maxPerType
-	MaxNames     = maxNames
-	MaxPending   = maxPending
-	MaxAttempts  = maxAttempts
+	MaxPerType  = maxPerType
+	MaxNames    = maxNames
+	MaxPending  = maxPending
+	MaxAttempts = maxAttempts
+	MaxReported = maxReported
+
+	MaxReportedHosts = maxReportedHosts
+
 	SpaceSettled = spaceSettled
 )
 
@@ -35,6 +39,15 @@ func (q *Queue) Oldest() (Entry, []byte, error) { return q.oldest() }
 
 // ShareQueue makes it one to which another user can write.
 func (q *Queue) ShareQueue() { q.shared = true }
+
+// HangCommandQueue lets the queue of the command hang until a channel is closed.
+func (n *Notifier) HangCommandQueue(until <-chan struct{}) {
+	q := n.queues[CommandQueue]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	open := q.open
+	q.open = func() (*durable.Dir, error) { <-until; return open() }
+}
 
 // KeepStateFiles makes it the queue of a webhook.
 func (q *Queue) KeepStateFiles() { q.keep = stateFiles() }

@@ -141,6 +141,7 @@ func (n *Notifier) Notify(e Event) {
 // writeEvents writes events to the queues until the Notifier is closed.
 func (n *Notifier) writeEvents() {
 	defer close(n.stopped)
+	n.checkQueueDir()
 	for {
 		select {
 		case e := <-n.events:
@@ -155,6 +156,18 @@ func (n *Notifier) writeEvents() {
 				}
 			}
 		}
+	}
+}
+
+// checkQueueDir warns of a queue of the command that cannot be used. Otherwise that would show only with the
+// next event.
+func (n *Notifier) checkQueueDir() {
+	q := n.queues[CommandQueue]
+	if q == nil {
+		return
+	}
+	if err := q.check(); err != nil {
+		n.log.Warn("queue of the command cannot be used", "err", err, "hint", "correct hooks.queue_dir; it is tried again with each event")
 	}
 }
 
@@ -206,23 +219,24 @@ func (n *Notifier) Counts() Counts {
 	return c
 }
 
-// Close writes the events that are in memory, within two seconds, and closes the queues.
-func (n *Notifier) Close() error {
+// Close writes the events that are in memory, within two seconds, and closes the queues. It returns false
+// if writing has not ended: then the data directory is still used, and must stay open.
+func (n *Notifier) Close() (ended bool, err error) {
 	if n == nil {
-		return nil
+		return true, nil
 	}
 	n.once.Do(func() { close(n.stop) })
 	select {
 	case <-n.stopped:
 	case <-time.After(closeWithin):
 		n.log.Warn("events not written at end", "events", len(n.events))
-		return nil // the writer still uses the directories
+		return false, nil
 	}
 	var errs []error
 	for _, q := range n.queues {
 		errs = append(errs, q.Close())
 	}
-	return errors.Join(errs...)
+	return true, errors.Join(errs...)
 }
 
 // QueueState describes a queue at one moment.

@@ -13,8 +13,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
 	"cis490/internal/printable"
@@ -100,6 +101,22 @@ func (q *Queue) closeDir() error {
 	}
 	err := q.dir.Close()
 	q.dir = nil
+	return err
+}
+
+// check returns why no event could be added.
+func (q *Queue) check() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	err := q.openDir()
+	if err == nil {
+		if path := q.dir.Path(""); unix.Access(path, unix.W_OK|unix.X_OK) != nil {
+			err = fmt.Errorf("%s: %w for the user of the receiver", path, errNoAccess)
+		}
+	}
+	if err != nil {
+		_ = q.closeDir()
+	}
 	return err
 }
 
@@ -332,7 +349,7 @@ func (q *Queue) isEmpty() (bool, error) {
 var (
 	// errNotEvent says that a file is not an event.
 	errNotEvent = errors.New("it is not an event")
-	// errNoAccess says that this process may not read a file.
+	// errNoAccess says that this process may not read a file, or may not write to a directory.
 	errNoAccess = errors.New("no access")
 )
 
@@ -350,7 +367,7 @@ func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: %w", errNoAccess, err)
-	case errors.Is(err, syscall.ELOOP): // replaced meanwhile
+	case errors.Is(err, unix.ELOOP): // replaced meanwhile
 		return nil, fmt.Errorf("%w: %w", errNotEvent, err)
 	case err != nil:
 		return nil, err

@@ -234,11 +234,54 @@ func openNotifier(t *testing.T, c notify.Config, log *slog.Logger) (*notify.Noti
 	return n, path
 }
 
+func closeNotifier(t *testing.T, n *notify.Notifier) {
+	t.Helper()
+	if ended, err := n.Close(); !ended || err != nil {
+		t.Fatalf("closed: %v, %v", ended, err)
+	}
+}
+
+// TestCloseSaysThatWritingHasNotEnded: its caller must leave the data directory open.
+func TestCloseSaysThatWritingHasNotEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(filepath.Join(t.TempDir(), "missing"))}, logTo(&log))
+		synctest.Wait() // it has looked for its directory
+		hanging := make(chan struct{})
+		n.HangCommandQueue(hanging)
+		n.Notify(notify.Event{Type: notify.Stored})
+		if ended, err := n.Close(); ended || err != nil {
+			t.Errorf("closed: %v, %v, want that it has not ended", ended, err)
+		}
+		if !strings.Contains(log.String(), "events not written at end") {
+			t.Errorf("log:\n%s", log.String())
+		}
+		close(hanging)
+		synctest.Wait()
+		closeNotifier(t, n)
+	})
+}
+
+// TestUnusableQueueIsReportedAtTheStart: not only with the first event.
+func TestUnusableQueueIsReportedAtTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for dir, bad := range map[string]bool{t.TempDir(): false, filepath.Join(t.TempDir(), "missing"): true} {
+			var log logBuffer
+			n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(dir)}, logTo(&log))
+			synctest.Wait()
+			if strings.Contains(log.String(), "queue of the command cannot be used") != bad {
+				t.Errorf("%s:\n%s", dir, log.String())
+			}
+			closeNotifier(t, n)
+		}
+	})
+}
+
 // TestNotifyNeverBlocks: even while the disk of the queue hangs. Here the writer has ended instead.
 func TestNotifyNeverBlocks(t *testing.T) {
 	queue := t.TempDir()
 	n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(queue)}, silent)
-	fixture.Must(t, n.Close()) // nothing takes events from the channel any more
+	closeNotifier(t, n) // nothing takes events from the channel any more
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -263,7 +306,7 @@ func TestEventsInMemoryAreWrittenAtTheEnd(t *testing.T) {
 		n.Notify(notify.Event{Type: notify.Stored})
 		n.Notify(notify.Event{Type: notify.Conflict}) // not wanted
 	}
-	fixture.Must(t, n.Close())
+	closeNotifier(t, n)
 	for _, dir := range []string{queue, filepath.Join(data, ".hooks")} {
 		q := notify.OpenQueue(dir, silent)
 		defer q.Close()
@@ -287,7 +330,7 @@ func TestWithoutHooksNothingIsCreated(t *testing.T) {
 	n.Notify(notify.Event{Type: notify.Stored})
 	n.Reload()
 	n.Deliver(t.Context())
-	fixture.Must(t, n.Close())
+	closeNotifier(t, n)
 	if entries, err := os.ReadDir(data); err != nil || len(entries) != 0 || n != nil || n.Edges() != nil {
 		t.Errorf("got %v, %v, %v", n, entries, err)
 	}

@@ -45,7 +45,9 @@ func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.
 		return wire.Receipt{}, err
 	}
 	r.counters.countStored(row, begun)
-	r.conflicts.Resolve(row.Key)
+	if refused, ok := r.conflicts.Resolve(row.Key); ok {
+		r.reportedConflicts.Remove(refused)
+	}
 	r.notifyStored(row)
 	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
 	r.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
@@ -82,7 +84,10 @@ func (r *Receiver) quarantineCorrupt(ctx context.Context, key episode.Key) error
 	// Another upload may have repaired it since: read it again, under the lock.
 	_, err := r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 	if isCorrupt(err) {
-		err = r.store.Quarantine(key)
+		finding := findingOf(err)
+		if err = r.store.Quarantine(key); err == nil {
+			r.notifyDamage(key, finding, true)
+		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

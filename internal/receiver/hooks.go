@@ -1,11 +1,14 @@
 package receiver
 
 import (
+	"errors"
+
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/notify"
 	"cis490/internal/scrub"
+	"cis490/internal/store"
 )
 
 // notifyStored tells the hooks of an archive. Its row must be durable.
@@ -15,8 +18,12 @@ func (r *Receiver) notifyStored(row index.Row) {
 	}})
 }
 
-// notifyConflict tells the hooks of an upload that was refused because its name is taken.
+// notifyConflict tells the hooks of an upload that was refused because its name is taken, once per name:
+// the host asks again and again.
 func (r *Receiver) notifyConflict(key episode.Key, offered, stored digest.Digest) {
+	if r.hooks == nil || !r.reportedConflicts.Add(key) {
+		return
+	}
 	r.hooks.Notify(notify.Event{Type: notify.Conflict, Data: notify.Data{
 		Host: key.Host, Episode: key.Name, SHA256: offered, Stored: stored,
 	}})
@@ -30,6 +37,16 @@ func (r *Receiver) notifyFinding(f scrub.Finding) {
 	}
 }
 
+// findingOf names what is wrong with a copy that fails verification, as a scrub does.
+func findingOf(err error) string {
+	if errors.Is(err, store.ErrCorrupt) {
+		return "damaged"
+	}
+	return "unreadable"
+}
+
+// notifyDamage tells the hooks of an archive that was moved to quarantine, or that the scrub has found. A
+// lookup that finds a corrupt copy tells nobody: the host looks again and again until it has sent another.
 func (r *Receiver) notifyDamage(key episode.Key, finding string, quarantined bool) {
 	r.hooks.Notify(notify.Event{Type: notify.Damage, Data: notify.Data{
 		Host: key.Host, Episode: key.Name, Finding: finding, Removed: quarantined,

@@ -58,8 +58,9 @@ func conflictError(stored digest.Digest) error {
 // status page and the hooks.
 func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	found, err := r.lookUpStored(ctx, u)
-	if err == nil && found.state == conflicts && r.conflicts.Add(u.Key, time.Now()) {
-		r.notifyConflict(u.Key, u.Digest, found.row.SHA256) // once: the host asks again and again
+	if err == nil && found.state == conflicts {
+		r.conflicts.Add(u.Key, time.Now())
+		r.notifyConflict(u.Key, u.Digest, found.row.SHA256)
 	}
 	return found, err
 }
@@ -93,7 +94,6 @@ func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResul
 	}
 	if isCorrupt(err) {
 		r.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "err", err, "hint", "its host sends it again")
-		r.notifyDamage(u.Key, "damaged", false)
 		return lookupResult{state: corrupt}, nil
 	}
 	if err != nil {

@@ -80,6 +80,8 @@ type Receiver struct {
 	counters  *counters
 	conflicts activity.Conflicts
 	hooks     *notify.Notifier // nil without hooks
+	// reportedConflicts are the names whose conflict the hooks were told.
+	reportedConflicts notify.Reported
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -223,7 +225,8 @@ func (r *Receiver) Close() error {
 	if r.fleet != nil {
 		errs = append(errs, r.fleet.Close())
 	}
-	errs = append(errs, r.hooks.Close())
+	hooksEnded, err := r.hooks.Close()
+	errs = append(errs, err)
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
 	}
@@ -233,7 +236,7 @@ func (r *Receiver) Close() error {
 	if r.lock != nil {
 		errs = append(errs, r.lock.Unlock())
 	}
-	if r.data != nil {
+	if r.data != nil && hooksEnded { // a disk that hangs must not let them use another file's descriptor
 		errs = append(errs, r.data.Close())
 	}
 	errs = append(errs, r.join.close())
