@@ -59,12 +59,12 @@ receiver runs.`,
 			if len(queues) == 0 {
 				return printf(c.OutOrStdout(), "no hooks: [hooks] of the configuration names neither url_file nor queue_dir\n")
 			}
-			return printQueues(c, queues)
+			return printQueues(c, queues, time.Now())
 		},
 	})
 }
 
-func printQueues(c *cobra.Command, queues []notify.QueueState) error {
+func printQueues(c *cobra.Command, queues []notify.QueueState, now time.Time) error {
 	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "QUEUE\tQUEUED\tOLDEST\tSTATE")
 	for _, q := range queues {
@@ -72,14 +72,20 @@ func printQueues(c *cobra.Command, queues []notify.QueueState) error {
 		if !q.Oldest.IsZero() {
 			oldest = q.Oldest.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", q.Queue, q.Queued, oldest, describeQueue(q))
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", q.Queue, q.Queued, oldest, describeQueue(q, now))
 	}
 	return w.Flush()
 }
 
+// hookDelay is how long an event of the command may wait before that is shown, as for CIS490HookFails. Of a
+// command that fails only its unit knows.
+const hookDelay = time.Hour
+
 // describeQueue says what is wrong with a queue, or "ok".
-func describeQueue(q notify.QueueState) string {
+func describeQueue(q notify.QueueState, now time.Time) string {
 	switch {
+	case q.Error == "" && q.Queue == notify.CommandQueue && !q.Oldest.IsZero() && now.Sub(q.Oldest) > hookDelay:
+		return "waits: see 'journalctl -u cis490-hook' and 'systemctl status cis490-hook.path'"
 	case q.Error == "":
 		return "ok"
 	case q.Paused:

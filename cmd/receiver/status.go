@@ -216,7 +216,7 @@ func describeHook(q notify.QueueState, now time.Time) string {
 		text += ", the oldest " + cli.FormatAgo(q.Oldest, now)
 	}
 	if q.Error != "" {
-		text += "; " + describeQueue(q)
+		text += "; " + describeQueue(q, now)
 	}
 	return text
 }
