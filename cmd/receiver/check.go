@@ -118,17 +118,18 @@ func examineAll(c *cobra.Command, o *options, lenient bool) (checkFacts, error) 
 	// Root can read everything: the daemon's user must be able to.
 	k.AddError(serviceuser.CheckReadable(f.Files, cli.CheckLine(c)))
 	f.User = serviceuser.Current().Name()
-	examineHost(cfg, &f, err == nil)
+	examineHost(cfg, &f, err == nil, cli.CheckLine(c))
 	return f, k.Finish(c)
 }
 
 // examineHost checks the key, the port and the space as the receiver's user, and the
-// directory unless it is known to be wrong.
-func examineHost(cfg receiver.Config, f *checkFacts, folder bool) {
+// directory unless it is known to be wrong. line is the command line, for errors.
+func examineHost(cfg receiver.Config, f *checkFacts, folder bool, line string) {
 	if folder {
 		f.ExamineFolders(f.DataDir)
 	}
-	f.ExamineSecrets(string(cfg.TLS.KeyFile))
+	f.ExamineSecrets(secretFiles(cfg)...)
+	f.AddWarning(serviceuser.CheckReadable(hookFiles(cfg), line))
 	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
 	st, err := receiver.InspectStatus(cfg, time.Now())
@@ -140,6 +141,17 @@ func examineHost(cfg receiver.Config, f *checkFacts, folder bool) {
 	if free, err := cli.FreeAt(f.DataDir); err == nil {
 		f.Space = spaceOf(cfg, free)
 	}
+}
+
+// hookFiles returns the files of hooks and heartbeat. The daemon starts without them, and reads them again
+// before it uses them.
+func hookFiles(cfg receiver.Config) []string {
+	return append(cfg.Hooks.SecretFiles(), string(cfg.Heartbeat.URLFile))
+}
+
+// secretFiles returns the files that only the daemon and root should read.
+func secretFiles(cfg receiver.Config) []string {
+	return append([]string{string(cfg.TLS.KeyFile)}, hookFiles(cfg)...)
 }
 
 // spaceOf returns the free space of data_dir, for a report.

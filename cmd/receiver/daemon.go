@@ -63,7 +63,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if activated {
 		warnListen(log, cfg.Listen, ln.Addr())
 	}
-	cli.WarnAtStart(log, receiver.BareSizes(o.config), string(cfg.DataDir), string(cfg.TLS.KeyFile))
+	cli.WarnAtStart(log, receiver.BareSizes(o.config), string(cfg.DataDir), secretFiles(cfg)...)
 	proxy, err := r.ListenProxy()
 	if err != nil {
 		return fmt.Errorf("proxy.socket: %w", err)

@@ -171,7 +171,13 @@ func examineHost(cfg shipper.Config, f *checkFacts, file, line string) {
 // examineFiles checks the files that a start reads, and who else can read the secret ones.
 func examineFiles(cfg shipper.Config, k *cli.CheckReport, line string) {
 	k.AddError(cli.UsageError(serviceuser.CheckReadable(reloadedFiles(cfg), line)))
-	k.ExamineSecrets(string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
+	k.ExamineSecrets(secretFiles(cfg)...)
+	k.AddWarning(serviceuser.CheckReadable([]string{string(cfg.Heartbeat.URLFile)}, line)) // the daemon starts without it
+}
+
+// secretFiles returns the files that only the daemon and root should read.
+func secretFiles(cfg shipper.Config) []string {
+	return []string{string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile), string(cfg.Heartbeat.URLFile)}
 }
 
 // examineFolders checks the directories, and those of other files that the daemon writes.

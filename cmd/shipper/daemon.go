@@ -88,7 +88,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	}
 	defer s.Close()
 	cli.LogFolders(log, o.missing, config.LiteralPaths(cfg))
-	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), string(cfg.Receiver.KeyFile), string(cfg.Receiver.TokenFile))
+	cli.WarnAtStart(log, shipper.BareSizes(o.config), string(cfg.OutboxDir), secretFiles(cfg)...)
 	renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client}
 	reloader := &credentialReloader{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
 	s.Status, s.ReloadCredentials = reloads.NotifyStatus, reloader.reloadAfterRefusal

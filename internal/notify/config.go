@@ -22,6 +22,9 @@ func DefaultConfig() Config { return Config{Events: Types()} }
 // IsEnabled reports whether there is a webhook or a command.
 func (c Config) IsEnabled() bool { return c.URLFile != "" || c.QueueDir != "" }
 
+// SecretFiles returns the files of the webhook, which only the daemon and root should read.
+func (c Config) SecretFiles() []string { return []string{string(c.URLFile), string(c.SecretFile)} }
+
 // Validate returns what is wrong with each key of c.
 func (c Config) Validate() []error {
 	var errs []error
