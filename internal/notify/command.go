@@ -86,7 +86,7 @@ func (r *Runner) Run(ctx context.Context) error {
 }
 
 // errNotStarted says that the command could not be started: it is missing, or the machine is short of
-// something. That is no fault of the event.
+// something. The event is not the cause.
 var errNotStarted = errors.New("start the command")
 
 // runFor runs the command for an event. After a failure of the command it waits. It returns an error

@@ -167,7 +167,7 @@ func (n *Notifier) checkQueueDir() {
 		return
 	}
 	if err := q.check(); err != nil {
-		n.log.Warn("queue of the command cannot be used", "err", err, "hint", "correct hooks.queue_dir; it is tried again with each event")
+		n.log.Warn("command queue cannot be used", "err", err, "hint", "correct hooks.queue_dir; it is tried again with each event")
 	}
 }
 

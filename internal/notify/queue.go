@@ -211,7 +211,7 @@ func (q *Queue) openDir() error {
 }
 
 // openOnly opens the directory unless it is open. What removes events does not need their number, and must
-// go on although there are too many names. The caller must hold q.mu.
+// continue although there are too many names. The caller must hold q.mu.
 func (q *Queue) openOnly() error {
 	if q.dir != nil {
 		return nil

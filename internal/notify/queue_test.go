@@ -269,7 +269,7 @@ func TestUnusableQueueIsReportedAtTheStart(t *testing.T) {
 			var log logBuffer
 			n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(dir)}, logTo(&log))
 			synctest.Wait()
-			if strings.Contains(log.String(), "queue of the command cannot be used") != bad {
+			if strings.Contains(log.String(), "command queue cannot be used") != bad {
 				t.Errorf("%s:\n%s", dir, log.String())
 			}
 			closeNotifier(t, n)

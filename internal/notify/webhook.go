@@ -39,7 +39,7 @@ type Webhook struct {
 	// Used by run only.
 	to       *endpoint // nil: to be loaded
 	delivery Delivery
-	unsaved  bool // the file may have another state than delivery
+	unsaved  bool // the file may differ from delivery
 	warned   bool // the failure was logged
 	attempts int
 }

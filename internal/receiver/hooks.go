@@ -46,7 +46,7 @@ func findingOf(err error) string {
 }
 
 // notifyDamage tells the hooks of an archive that was moved to quarantine, or that the scrub has found. A
-// lookup that finds a corrupt copy tells nobody: the host looks again and again until it has sent another.
+// lookup that finds a corrupt copy does not: the host looks again and again until it has sent another.
 func (r *Receiver) notifyDamage(key episode.Key, finding string, quarantined bool) {
 	r.hooks.Notify(notify.Event{Type: notify.Damage, Data: notify.Data{
 		Host: key.Host, Episode: key.Name, Finding: finding, Removed: quarantined,
