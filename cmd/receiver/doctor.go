@@ -184,7 +184,8 @@ func (d *receiverDoctor) examineFiles() {
 		if d.trustErr == nil {
 			k.AddError(d.cfg.TrustConfig().CheckRoles())
 		}
-		k.ExamineSecrets(string(d.cfg.TLS.KeyFile))
+		k.ExamineSecrets(secretFiles(d.cfg)...)
+		k.AddWarning(serviceuser.CheckReadable(hookFiles(d.cfg), cli.CheckLine(d.c)))
 	}, files...) {
 		return
 	}
