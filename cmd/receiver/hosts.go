@@ -23,6 +23,7 @@ import (
 	"cis490/internal/hosts"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/terminal"
 )
 
@@ -243,8 +244,14 @@ func timeOf(t *time.Time) string {
 
 // listHosts lists the hosts of a receiver: see [hosts.List].
 func listHosts(cfg receiver.Config, now time.Time) ([]hosts.Host, fleet.Moment, error) {
+	return listHostsAgain(cfg, nil, now)
+}
+
+// listHostsAgain is listHosts for a daemon, which keeps what it read of the certificates on record.
+func listHostsAgain(cfg receiver.Config, records *revocation.RecordCache, now time.Time) ([]hosts.Host, fleet.Moment, error) {
 	list, at, err := hosts.List(hosts.Sources{
 		DataDir: string(cfg.DataDir), CADir: filepath.Dir(string(cfg.TLS.ClientCAFile)), IdentityDir: string(cfg.IdentityDir),
+		Records: records,
 	}, now)
 	return list, at, explainNoDataDir(err)
 }

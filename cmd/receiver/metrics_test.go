@@ -22,6 +22,7 @@ import (
 	"cis490/internal/index"
 	"cis490/internal/metrics"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/statuspage"
 	"cis490/internal/wire"
 )
@@ -62,14 +63,14 @@ func newFleet(t testing.TB, hosts int) receiver.Config {
 	return cfg
 }
 
-// scrapeFleet serves one scrape of the state of cfg.
-func scrapeFleet(t testing.TB, cfg receiver.Config) string {
+// scrapeFleet serves one scrape of the state of cfg. Records may be nil.
+func scrapeFleet(t testing.TB, cfg receiver.Config, records *revocation.RecordCache) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	reg := metrics.NewRegistry("receiver", cli.Version())
 	metrics.AddProcess(reg)
 	fixture.Must(t, reg.Register(&metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return setFacts(to, readFacts(cfg, time.Now()))
+		return setFacts(to, readFacts(cfg, records, time.Now()))
 	}}))
 	w := httptest.NewRecorder()
 	metrics.Handler(reg, log).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -78,7 +79,7 @@ func scrapeFleet(t testing.TB, cfg receiver.Config) string {
 
 // TestEachHostIsInTheMetrics: one scrape of the receiver is enough for a fleet.
 func TestEachHostIsInTheMetrics(t *testing.T) {
-	got := scrapeFleet(t, newFleet(t, 3))
+	got := scrapeFleet(t, newFleet(t, 3), nil)
 	for _, want := range []string{
 		`cis490_receiver_state_success 1`,
 		`cis490_host_active{host="lab-002"} 1`,
@@ -95,12 +96,15 @@ func TestEachHostIsInTheMetrics(t *testing.T) {
 	}
 }
 
-// BenchmarkScrape measures a scrape of a receiver with 100 hosts.
+// BenchmarkScrape measures a scrape of a receiver with 100 hosts: the first one, and those that follow.
 func BenchmarkScrape(b *testing.B) {
 	cfg := newFleet(b, 100)
-	b.ReportAllocs()
-	for b.Loop() {
-		b.ReportMetric(float64(len(scrapeFleet(b, cfg))), "bytes")
+	for name, records := range map[string]*revocation.RecordCache{"first": nil, "next": new(revocation.RecordCache)} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				b.ReportMetric(float64(len(scrapeFleet(b, cfg, records))), "bytes")
+			}
+		})
 	}
 }
 
@@ -152,7 +156,7 @@ func BenchmarkPage(b *testing.B) {
 		}
 	})
 	source := &factSource{cfg: cfg}
-	state := newPageState(readFacts(cfg, time.Now()), source.readArrivals())
+	state := newPageState(readFacts(cfg, nil, time.Now()), source.readArrivals())
 	pages := statuspage.New(func() statuspage.State { return state })
 	b.Run("shared", func(b *testing.B) {
 		b.ReportAllocs()

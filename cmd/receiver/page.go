@@ -14,6 +14,7 @@ import (
 	"cis490/internal/hosts"
 	"cis490/internal/notify"
 	"cis490/internal/receiver"
+	"cis490/internal/revocation"
 	"cis490/internal/snapshot"
 	"cis490/internal/statuspage"
 )
@@ -28,10 +29,10 @@ type facts struct {
 	hooks     []notify.QueueState
 }
 
-func readFacts(cfg receiver.Config, now time.Time) facts {
+func readFacts(cfg receiver.Config, records *revocation.RecordCache, now time.Time) facts {
 	f := facts{at: now, hooks: notify.Inspect(cfg.Hooks, string(cfg.DataDir))}
 	f.status, f.statusErr = receiver.InspectStatus(cfg, now)
-	f.hosts, _, f.hostsErr = listHosts(cfg, now)
+	f.hosts, _, f.hostsErr = listHostsAgain(cfg, records, now)
 	return f
 }
 
@@ -40,6 +41,7 @@ func readFacts(cfg receiver.Config, now time.Time) facts {
 type factSource struct {
 	cfg      receiver.Config
 	facts    snapshot.Shared[facts]
+	records  revocation.RecordCache
 	arrivals snapshot.Shared[arrivals]
 	rows     activity.Arrivals // used only by readArrivals, which does not run concurrently
 }
@@ -50,7 +52,7 @@ type arrivals struct {
 }
 
 func (s *factSource) latest() facts {
-	return s.facts.Latest(func() facts { return readFacts(s.cfg, time.Now()) })
+	return s.facts.Latest(func() facts { return readFacts(s.cfg, &s.records, time.Now()) })
 }
 
 // readArrivals reads the rows that were appended to the index since the last call.

@@ -85,6 +85,9 @@ type Sources struct {
 	DataDir     string
 	CADir       string // of "receiver pki"
 	IdentityDir string // empty: there is none
+	// Records keeps what was read of the certificates on record, for a caller that lists the hosts again and
+	// again. It may be nil.
+	Records *revocation.RecordCache
 }
 
 // List returns all hosts that are named in the data directory, in certificates on record, in records
@@ -106,7 +109,7 @@ func List(src Sources, now time.Time) ([]Host, fleet.Moment, error) {
 }
 
 func addCertificates(src Sources, all map[episode.Name]Host, now time.Time) error {
-	list, err := revocation.ListIssued(src.CADir, now, pki.RecordsIn(src.IdentityDir))
+	list, err := src.Records.ListIssued(src.CADir, now, pki.RecordsIn(src.IdentityDir))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		err = nil // the certificates are those of another CA, or not for this user to see
 	}

@@ -17,6 +17,11 @@ import (
 // directories with records of issued certificates. If a record cannot be read, it returns an error
 // with the rest of the list.
 func ListIssued(dir string, now time.Time, records ...string) ([]pki.Issued, error) {
+	return uncached.ListIssued(dir, now, records...)
+}
+
+// ListIssued is [ListIssued] for a caller that lists them again and again.
+func (c *RecordCache) ListIssued(dir string, now time.Time, records ...string) ([]pki.Issued, error) {
 	f, err := ca.Open(dir)
 	if err != nil {
 		return nil, err
@@ -26,7 +31,7 @@ func ListIssued(dir string, now time.Time, records ...string) ([]pki.Issued, err
 	if err != nil {
 		return nil, err
 	}
-	certs, broken := readAllRecords(f, records)
+	certs, broken := c.readAllRecords(f, records)
 	list := make([]pki.Issued, 0, len(certs))
 	for _, cert := range certs {
 		list = append(list, revoked.describe(cert, now))
@@ -45,8 +50,8 @@ func ListIssued(dir string, now time.Time, records ...string) ([]pki.Issued, err
 
 // readAllRecords returns the certificates on record in a CA directory and in further directories,
 // each of which may be missing, and an error for those that cannot be read.
-func readAllRecords(f *ca.Dir, more []string) ([]*x509.Certificate, error) {
-	certs, broken := readRecords(f.Path(pki.IssuedDir))
+func (c *RecordCache) readAllRecords(f *ca.Dir, more []string) ([]*x509.Certificate, error) {
+	certs, broken := c.readRecords(f.Path(pki.IssuedDir))
 	next, err := ca.OpenNext(f)
 	if err != nil {
 		return certs, errors.Join(broken, err)
@@ -59,14 +64,14 @@ func readAllRecords(f *ca.Dir, more []string) ([]*x509.Certificate, error) {
 		if path == "" {
 			continue
 		}
-		found, err := readRecords(path)
+		found, err := c.readRecords(path)
 		certs, broken = append(certs, found...), errors.Join(broken, err)
 	}
 	return certs, broken
 }
 
 // readRecords returns the certificates in a directory that can be read, and an error for the others.
-func readRecords(path string) ([]*x509.Certificate, error) {
+func (c *RecordCache) readRecords(path string) ([]*x509.Certificate, error) {
 	record, err := pki.OpenDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -75,6 +80,10 @@ func readRecords(path string) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	defer record.Close()
+	return c.read(path, record, func() ([]*x509.Certificate, error) { return parseRecords(record) })
+}
+
+func parseRecords(record *pki.Dir) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	var broken []error
 	for entry, err := range record.Names() {

@@ -32,7 +32,7 @@ func RevokeHost(dir string, host episode.Name, now time.Time, records ...string)
 		return nil, err
 	}
 	defer f.Close()
-	certs, broken := readAllRecords(f, records)
+	certs, broken := uncached.readAllRecords(f, records)
 	var known []string
 	certs = slices.DeleteFunc(certs, func(cert *x509.Certificate) bool {
 		id, err := pki.IDOf(cert)

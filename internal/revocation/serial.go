@@ -65,7 +65,7 @@ func RevokeSerial(dir string, serial *big.Int, now time.Time, records ...string)
 	defer f.Close()
 	r := Result{Serial: pki.FormatSerial(serial)}
 	signer := -1
-	certs, _ := readAllRecords(f, records) // only for the host's name: a corrupt record must not prevent a revocation
+	certs, _ := uncached.readAllRecords(f, records) // only for the host's name: a corrupt record must not prevent a revocation
 	for _, cert := range certs {
 		if id, err := pki.IDOf(cert); err == nil && cert.SerialNumber.Cmp(serial) == 0 {
 			r.Host, signer = id.Host, revoked.signerOf(cert)
