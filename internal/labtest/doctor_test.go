@@ -133,8 +133,11 @@ func TestShipperDoctorNamesTheStepThatFails(t *testing.T) {
 		t.Errorf("of a revoked host: %+v", found)
 	}
 	l.Stop()
-	if got := verdictOf(examine(4), "TLS"); got != "failed" {
-		t.Errorf("without a receiver TLS is %q", got)
+	// The lab's proxy accepts a connection and resets it, perhaps before the connect returns.
+	found = examine(4)
+	connection, handshake := verdictOf(found, "connection"), verdictOf(found, "TLS")
+	if (connection == "failed") == (handshake == "failed") {
+		t.Errorf("without a receiver the connection is %q, and TLS %q", connection, handshake)
 	}
 	l.Start()
 }
