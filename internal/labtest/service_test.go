@@ -79,6 +79,8 @@ func TestEveryCommandOfRootLeavesWhatTheDaemonWould(t *testing.T) {
 	chownToService(l, h)
 	c := commandCoverage{}
 	c.runAsRoot(t, l, h, 0, "receiver", "setup", "--name", "localhost,127.0.0.1")
+	l.Own(l.Path("queue"))
+	l.Set("hooks.queue_dir", `"queue"`)
 	l.Start()
 	d := h.Daemon()
 	for _, name := range []string{"run-1", "run-2", "run-3"} {
@@ -178,6 +180,10 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 	c.runAsRoot(t, l, h, 0, "receiver", "hosts")
 	c.runAsRoot(t, l, h, 0, "receiver", "hosts enable", "lab-09")
 	c.runAsRoot(t, l, h, 0, "receiver", "hosts remove", "lab-09")
+	c.runAsRoot(t, l, h, 0, "receiver", "hooks test")
+	c.runAsRoot(t, l, h, 0, "receiver", "hooks list")
+	c.runAsRoot(t, l, h, 2, "receiver", "hooks run", l.Path("queue"), "--", "/bin/true") // not as root
+	l.CheckOwners(t, l.Path("queue"), nil)
 	c.runAsRoot(t, l, h, 0, "receiver", "store")
 	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "OLD1")
 	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "--rewound")
