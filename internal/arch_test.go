@@ -43,6 +43,7 @@ var importRules = map[string]importRule{
 	"internal/systemd":    {"printable", "talks to the service manager for any program"},
 	"internal/logging":    {"printable terminal", "writes one line for one event, whoever logs it"},
 	"internal/progress":   {"printable", "shows the progress of any command on a terminal"},
+	"internal/retry":      {"", "how long anything waits before another attempt"},
 	"internal/suggestion": {"", "compares names of any kind"},
 	"internal/terminal":   {"", "colours words of any program for people"},
 	// One layer up: it hands over files that durable created.
@@ -52,7 +53,7 @@ var importRules = map[string]importRule{
 	"internal/source":      {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
 	"internal/archive":     {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
 	"internal/outbox":      {"digest durable episode", "keeps sealed bytes and does not look into them"},
-	"internal/wire":        {"digest episode printable", "the protocol has no disk, neither end of it"},
+	"internal/wire":        {"digest episode printable retry", "the protocol has no disk, neither end of it"},
 	"internal/hint":        {"printable wire", "explains what an error of the client means to an operator"},
 	"internal/pki":         {"durable episode printable serviceuser", "certificates, lists and the files that have them, for both ends: root opens a directory as the commands that become the service user do"},
 	"internal/credentials": {"durable episode pki", "what a host presents and whom it trusts: which requests it makes with that is the matter of wire and the shipper"},
@@ -72,13 +73,13 @@ var importRules = map[string]importRule{
 	"internal/settling":  {"archive digest", "decides by the marks of a tree that another package walked"},
 	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens the directories of source and outbox, for the daemon and the commands alike"},
 	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
-	"internal/uplink":    {"digest durable hostdir outbox source wire", "daemon and commands must check the store of every response in the same way"},
+	"internal/uplink":    {"digest durable hostdir outbox retry source wire", "daemon and commands must check the store of every response in the same way"},
 
 	"internal/doctor": {"config durable hint printable serviceuser systemd wire", "examines a machine and a way for the commands of both programs, which bring what depends on their configurations"},
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
-	"internal/notify": {"config digest durable episode printable", "tells other programs of events that its callers pass in: it judges nothing"},
+	"internal/notify": {"config digest durable episode printable retry", "tells other programs of events that its callers pass in: it judges nothing"},
 
 	"internal/snapshot": {"", "shares readings of any state"},
 	"internal/metrics":  {"wire", "turns any facts into metrics; both programs serve those of a report"},
@@ -90,17 +91,17 @@ var importRules = map[string]importRule{
 	"internal/statuspage": {"activity datadir durable episode fleet hosts printable receiver", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging notify outbox pki printable serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging notify outbox pki printable retry serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"access activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging notify pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
 	"cmd/receiver": {"activity admin ca cli config datadir doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
-	"internal/scrub":   {"archive config digest durable episode index store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
+	"internal/scrub":   {"archive config digest durable episode index retry store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
 	// A whole lab in one test, so it may import everything except the programs.
 	"internal/labtest": {"archive cli config credentials digest durable episode fixture gate index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
@@ -145,7 +146,7 @@ var owners = map[string]string{
 	"golang.org/x/sys":                "*",
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/notify internal/pkitest internal/receiver internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/notify internal/pkitest internal/receiver internal/retry internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
 	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 

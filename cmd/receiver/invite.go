@@ -181,7 +181,7 @@ func receiverURLs(cfg receiver.Config, address string) ([]string, error) {
 	var urls, local []string
 	for _, name := range trust.Names() {
 		url := "https://" + net.JoinHostPort(name, port)
-		if ip := net.ParseIP(name); name == "localhost" || ip != nil && ip.IsLoopback() {
+		if config.IsLoopback(name) {
 			local = append(local, url)
 			continue
 		}

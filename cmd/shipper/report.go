@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/credentials"
+	"cis490/internal/retry"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -55,7 +56,7 @@ func (r *hostReporter) reportOnce(ctx context.Context) {
 
 // reportUntilDone reports at an interval, and after a change.
 func (r *hostReporter) reportUntilDone(ctx context.Context) error {
-	if r.interval == 0 || !waitFor(ctx, rand.N(firstReport)) {
+	if r.interval == 0 || !retry.Sleep(ctx, rand.N(firstReport)) {
 		return nil
 	}
 	for {
@@ -66,7 +67,7 @@ func (r *hostReporter) reportUntilDone(ctx context.Context) error {
 		}
 		r.logFailure(err)
 		if errors.Is(err, wire.NotFound) {
-			waitFor(ctx, noReportsPause)
+			retry.Sleep(ctx, noReportsPause)
 		} else {
 			r.waitForChange(ctx, next)
 		}
@@ -119,7 +120,7 @@ func (r *hostReporter) waitForChange(ctx context.Context, most time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	half := time.After(most / 2)
-	if !waitFor(ctx, min(shipper.MinReportInterval, most)) {
+	if !retry.Sleep(ctx, min(shipper.MinReportInterval, most)) {
 		return
 	}
 	select {
@@ -137,16 +138,6 @@ func (r *hostReporter) waitForChange(ctx context.Context, most time.Duration) {
 	case <-ctx.Done():
 	case <-r.changes:
 	case <-r.answers:
-	}
-}
-
-// waitFor waits, and reports whether ctx has not ended.
-func waitFor(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -79,13 +78,7 @@ func (a Address) isLocal() bool {
 		return true
 	}
 	host, _, _ := net.SplitHostPort(a.text)
-	return isLoopback(host)
-}
-
-// isLoopback reports whether a host, without brackets and port, names this machine only.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
+	return config.IsLoopback(host)
 }
 
 // Validate returns what is wrong with c.

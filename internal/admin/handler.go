@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"cis490/internal/config"
 	"cis490/internal/printable"
 )
 
@@ -80,7 +81,7 @@ func serveAnswer(ask func(context.Context) error) http.HandlerFunc {
 // the browser connect to any address, but only with the name of its own site.
 func (a Address) isNamedBy(requested string) bool {
 	host := hostOf(requested)
-	if isLoopback(host) {
+	if config.IsLoopback(host) {
 		return true
 	}
 	if a.socketPath() != "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/retry"
 )
 
 // Limits of a command.
@@ -63,7 +64,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			if empty, err := q.isEmpty(); empty || err != nil {
 				return err
 			}
-			sleep(ctx, emptyWait)
+			retry.Sleep(ctx, emptyWait)
 		case err != nil:
 			return err
 		default:
@@ -79,7 +80,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			notStarted++
 			r.Log.Warn("command not started", "err", err, "next_attempt", time.Now().Add(wait).UTC().Format(time.RFC3339),
 				"hint", "the event is kept; correct the command, then restart cis490-hook.service")
-			sleep(ctx, wait)
+			retry.Sleep(ctx, wait)
 		}
 	}
 	return nil
@@ -112,7 +113,7 @@ func (r *Runner) runFor(ctx context.Context, q *Queue, e Entry, text []byte, tri
 	}
 	wait := backoff(tried.Count - 1)
 	log.Warn("command failed", "next_attempt", time.Now().Add(wait).UTC().Format(time.RFC3339))
-	sleep(ctx, wait)
+	retry.Sleep(ctx, wait)
 	return nil
 }
 
@@ -185,12 +186,5 @@ func (r *Runner) saveAttempts(a attempts) {
 	if dir, err := durable.Open(r.StateDir); err == nil {
 		writeState(dir, attemptsFile, a, r.Log)
 		dir.Close()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }

@@ -10,16 +10,16 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/printable"
+	"cis490/internal/retry"
 )
 
 // Limits of a request.
@@ -79,18 +79,12 @@ func parseEndpoint(text string) (endpoint, error) {
 		return endpoint{}, errors.New("it is empty: it must have a URL")
 	case err != nil || u.Host == "":
 		return endpoint{}, errors.New("it does not have one valid URL, such as https://hooks.example/abc")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !config.IsLoopback(u.Hostname()):
 		return endpoint{}, errors.New("its URL must begin with https://: http is for this machine only")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return endpoint{}, errors.New("its URL must begin with https://")
 	}
 	return endpoint{url: u.String(), public: u.Scheme + "://" + u.Host}, nil
-}
-
-// isLoopback reports whether a host names this machine only.
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
 // Sizes of a secret in bytes, by the Standard Webhooks specification.
@@ -173,7 +167,7 @@ func do(ctx context.Context, client *http.Client, method string, e endpoint, bod
 	if resp.StatusCode/100 == 2 {
 		return nil
 	}
-	return &StatusError{resp.StatusCode, parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	return &StatusError{resp.StatusCode, retry.ParseAfter(resp.Header.Get("Retry-After"), time.Now())}
 }
 
 // errLocation replaces an error of package net/http that repeats a header of the server.
@@ -212,15 +206,4 @@ func hiddenParts(u *url.URL) []string {
 	parts = slices.DeleteFunc(parts, func(part string) bool { return part == "" || part == "/" })
 	slices.SortFunc(parts, func(a, b string) int { return len(b) - len(a) })
 	return parts
-}
-
-// parseRetryAfter parses the header of that name: seconds, or a date. It returns 0 if it is neither.
-func parseRetryAfter(text string, now time.Time) time.Duration {
-	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }

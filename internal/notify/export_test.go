@@ -23,10 +23,9 @@ const (
 )
 
 var (
-	ParseSecret     = parseSecret
-	ParseRetryAfter = parseRetryAfter
-	Sign            = sign
-	Backoff         = backoff
+	ParseSecret = parseSecret
+	Sign        = sign
+	Backoff     = backoff
 )
 
 // OpenQueue returns a queue in a directory.

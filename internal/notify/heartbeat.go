@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"cis490/internal/retry"
 )
 
 const (
@@ -58,10 +60,8 @@ func (h *Heartbeat) Run(ctx context.Context) {
 				next = min(next, heartbeatRetry)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, next) {
 			return
-		case <-time.After(next):
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/retry"
 	"cis490/internal/store"
 )
 
@@ -38,7 +39,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return nil
 	}
 	p, err := s.loadPosition()
-	if err != nil || !sleepContext(ctx, startDelay) {
+	if err != nil || !retry.Sleep(ctx, startDelay) {
 		return err
 	}
 	for {
@@ -46,7 +47,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		if p.Ended.IsZero() {
 			wait = 0
 		}
-		if !sleepContext(ctx, wait) {
+		if !retry.Sleep(ctx, wait) {
 			return nil
 		}
 		if p.Started.IsZero() || !p.Ended.IsZero() {
@@ -61,7 +62,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			s.Log.Error("scrub stopped for an hour", "err", err)
-			if !sleepContext(ctx, retryDelay) {
+			if !retry.Sleep(ctx, retryDelay) {
 				return nil
 			}
 		}
@@ -159,17 +160,4 @@ func (s *Scheduler) endPass(p Progress) Progress {
 	s.Log.Info("store scrubbed", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", p.Unreadable,
 		"undecodable", p.Undecodable, "missing", p.Missing, "expanding", p.Expanding, "took", p.Ended.Sub(p.Started).Round(time.Second))
 	return p
-}
-
-// sleepContext waits, and reports whether ctx has not ended.
-func sleepContext(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

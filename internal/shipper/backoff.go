@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/retry"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
@@ -68,7 +69,7 @@ func (d *dispatcher) faultOf(r workResult, act errorAction, b backoff) faultCaus
 func (d *dispatcher) withRetryTime(r workResult, f faultCause, b backoff, now time.Time) backoff {
 	b.fault, b.needed, b.free = f, r.size, -1
 	b.notBefore = now.Add(uplink.RetryAfter(r.err))
-	b.retryAt = latestTime(now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures)), b.notBefore)
+	b.retryAt = latestTime(now.Add(retry.Backoff(firstBackoff, maxBackoff, b.failures)), b.notBefore)
 	switch f {
 	case pathFault:
 		d.anyPathFault = true

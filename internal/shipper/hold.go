@@ -9,7 +9,7 @@ import (
 
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
-	"cis490/internal/uplink"
+	"cis490/internal/retry"
 	"cis490/internal/wire"
 )
 
@@ -95,7 +95,7 @@ func (d *dispatcher) scheduleHeldRetry(r workResult, reason outbox.Reason, now t
 		b = backoff{} // earlier failures had another cause
 	}
 	b = b.afterFailure(r.err, now)
-	b.held, b.retryAt = true, now.Add(uplink.BackoffDelay(firstBackoff, maxBackoff, b.failures-1))
+	b.held, b.retryAt = true, now.Add(retry.Backoff(firstBackoff, maxBackoff, b.failures-1))
 	d.setBackoff(r.name, b)
 }
 

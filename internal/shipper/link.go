@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/hint"
+	"cis490/internal/retry"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
@@ -180,7 +181,7 @@ func (l *receiverLink) markDown(err error, advice string, now time.Time) {
 	l.err, l.hint = err, cmp.Or(advice, hint.For(err))
 	l.failedPings++
 	if l.nextPing = now; !l.pingNow {
-		l.nextPing = now.Add(max(minProbeInterval, uplink.BackoffDelay(minProbeInterval, maxProbeInterval, l.failedPings), uplink.RetryAfter(err)))
+		l.nextPing = now.Add(max(minProbeInterval, retry.Backoff(minProbeInterval, maxProbeInterval, l.failedPings), uplink.RetryAfter(err)))
 	}
 	switch {
 	case l.failedPings == 1 || isNews:

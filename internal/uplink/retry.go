@@ -3,10 +3,10 @@ package uplink
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
+	"cis490/internal/retry"
 	"cis490/internal/wire"
 )
 
@@ -34,13 +34,11 @@ func RetryWhileBusy[T any](ctx context.Context, timeout time.Duration, openReque
 		if deadline.IsZero() || errors.Is(err, wire.HostBusy) && others {
 			deadline = now.Add(timeout)
 		}
-		wait := minWait + BackoffDelay(time.Second, maxRetryJitter, n)
+		wait := minWait + retry.Backoff(time.Second, maxRetryJitter, n)
 		if now.Add(wait).After(deadline) {
 			return got, err
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, wait) {
 			return got, ctx.Err()
 		}
 	}
@@ -57,10 +55,4 @@ func RetryAfter(err error) time.Duration {
 		return p.RetryAfter
 	}
 	return 0
-}
-
-// BackoffDelay returns a random wait below a bound that doubles from base with each attempt, up
-// to ceiling: hosts that failed together must not return together.
-func BackoffDelay(base, ceiling time.Duration, attempt int) time.Duration {
-	return rand.N(min(ceiling, base<<min(attempt, 20))) + 1
 }

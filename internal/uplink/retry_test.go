@@ -55,14 +55,3 @@ func TestBusyReceiverIsRetriedUntilTheTimeout(t *testing.T) {
 		})
 	}
 }
-
-func TestBackoffDoublesUpToItsCeiling(t *testing.T) {
-	const base, ceiling = time.Second, 10 * time.Second
-	for attempt, bound := range map[int]time.Duration{0: base, 1: 2 * base, 3: 8 * base, 4: ceiling, 1000: ceiling} {
-		for range 100 {
-			if got := uplink.BackoffDelay(base, ceiling, attempt); got <= 0 || got > bound {
-				t.Fatalf("attempt %d: got %v, want at most %v", attempt, got, bound)
-			}
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/retry"
 )
 
 // Put sends an archive and returns a receipt that covers u. The error is a [*Problem] if the
@@ -38,9 +39,7 @@ func (c *Client) Put(ctx context.Context, u Upload, archive io.ReaderAt) (Receip
 		if err == nil || !further || !isRetryable(err) {
 			return receipt, p.wrapError(err)
 		}
-		select {
-		case <-time.After(rand.N(maxRetryJitter)):
-		case <-ctx.Done():
+		if !retry.Sleep(ctx, rand.N(maxRetryJitter)) {
 			return Receipt{}, ctx.Err()
 		}
 	}

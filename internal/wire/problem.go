@@ -13,6 +13,7 @@ import (
 
 	"cis490/internal/digest"
 	"cis490/internal/printable"
+	"cis490/internal/retry"
 )
 
 // Code is the kind of a refusal. Both ends know it. Callers branch on it as an error:
@@ -246,14 +247,7 @@ func codeForStatus(status int) Code {
 const maxRetryAfter = 15 * time.Minute
 
 func parseRetryAfter(resp *http.Response) time.Duration {
-	v := resp.Header.Get("Retry-After")
-	d := time.Duration(0)
-	if s, err := strconv.Atoi(v); err == nil {
-		d = time.Duration(min(s, int(maxRetryAfter/time.Second))) * time.Second
-	} else if t, err := http.ParseTime(v); err == nil {
-		d = time.Until(t)
-	}
-	return max(0, min(d, maxRetryAfter))
+	return min(retry.ParseAfter(resp.Header.Get("Retry-After"), time.Now()), maxRetryAfter)
 }
 
 // UnexpectedResponseError says that the response did not come from a receiver, but from a proxy, a
