@@ -34,9 +34,8 @@ type probeResponse struct {
 }
 
 func (h *Handler) serveProbe(w http.ResponseWriter, r *http.Request, caller Caller) error {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", "POST")
-		return Refuse(BadMethod, "use POST")
+	if err := requirePost(w, r); err != nil {
+		return err
 	}
 	if err := checkBodyHeaders(r); err != nil {
 		return err

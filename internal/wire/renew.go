@@ -65,9 +65,8 @@ type Authority interface {
 }
 
 func (h *Handler) serveRenew(w http.ResponseWriter, r *http.Request, caller Caller) error {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", "POST")
-		return Refuse(BadMethod, "use POST")
+	if err := requirePost(w, r); err != nil {
+		return err
 	}
 	if h.Authority == nil {
 		return ErrNoAuthority

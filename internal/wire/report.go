@@ -191,9 +191,8 @@ var (
 )
 
 func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Caller) error {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", "POST")
-		return Refuse(BadMethod, "use POST")
+	if err := requirePost(w, r); err != nil {
+		return err
 	}
 	if h.Reports == nil {
 		return ErrNoReports

@@ -324,9 +324,8 @@ func parseKey(host, name string) (episode.Key, error) {
 }
 
 func (h *Handler) servePing(w http.ResponseWriter, r *http.Request, caller Caller) error {
-	if r.Method != http.MethodPost {
-		w.Header().Set("Allow", "POST")
-		return Refuse(BadMethod, "use POST")
+	if err := requirePost(w, r); err != nil {
+		return err
 	}
 	if err := refuseBody(w, r); err != nil {
 		return err
@@ -370,6 +369,14 @@ func (h *Handler) serveHead(w http.ResponseWriter, r *http.Request, key episode.
 	fields.Set(reprDigest, formatDigest(receipt.Digest))
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+func requirePost(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodPost {
+		return nil
+	}
+	w.Header().Set("Allow", "POST")
+	return Refuse(BadMethod, "use POST")
 }
 
 // refuseBody refuses a request with a body where none is expected, because nothing would read it.
