@@ -95,8 +95,8 @@ func checkDisk(path string, seen []uint64) (uint64, error) {
 	if err != nil || slices.Contains(seen, st.Device()) {
 		return st.Device(), err
 	}
-	if uid, _ := st.Owner(); os.Geteuid() == 0 && (uid != 0 || st.Perm()&0o022 != 0) {
-		return 0, fmt.Errorf("%s can be changed by others than root: %w", dir.Path(""), fs.ErrPermission)
+	if err := serviceuser.CheckPrivate(dir); err != nil {
+		return 0, err
 	}
 	return st.Device(), dir.CheckLinks()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -110,7 +109,7 @@ func CheckDisk(ctx context.Context, path string) Finding {
 		return skipped("disk", "%v", err)
 	}
 	defer dir.Close()
-	if err := checkPrivate(dir); err != nil {
+	if err := serviceuser.CheckPrivate(dir); err != nil {
 		return skipped("disk", "%v", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
@@ -137,19 +136,6 @@ func judgeWake(f Finding, first time.Duration) Finding {
 		f.Fact += fmt.Sprintf("; the first one took %s", formatTime(first))
 	}
 	return f
-}
-
-// checkPrivate returns an error if root must not create a file in a directory, because other users
-// can change it.
-func checkPrivate(dir *durable.Dir) error {
-	st, err := dir.Stat()
-	if err != nil {
-		return err
-	}
-	if uid, _ := st.Owner(); os.Geteuid() == 0 && (uid != 0 || st.Perm()&0o022 != 0) {
-		return fmt.Errorf("%s can be changed by others than root", dir.Path(""))
-	}
-	return nil
 }
 
 func judgeSync(path string, times []time.Duration, err error) Finding {

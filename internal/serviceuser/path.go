@@ -194,6 +194,22 @@ func OpenNearest(path string) (*durable.Dir, error) {
 	return p.openToUse()
 }
 
+// CheckPrivate returns an error wrapping [fs.ErrPermission] if this process is root and other users can
+// change a directory: they could lead what root creates there elsewhere.
+func CheckPrivate(dir *durable.Dir) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	st, err := dir.Stat()
+	if err != nil {
+		return err
+	}
+	if uid, _ := st.Owner(); uid != 0 || st.Perm()&0o022 != 0 {
+		return fmt.Errorf("%s can be changed by others than root: %w", dir.Path(""), fs.ErrPermission)
+	}
+	return nil
+}
+
 // openToUse is open that also opens a directory which cannot be listed.
 func (p *resolvedPath) openToUse() (*durable.Dir, error) {
 	dir, err := p.open()
