@@ -80,5 +80,5 @@ func spaceState(f facts) *notify.SpaceState {
 func isSpaceLow(st receiver.Status) bool {
 	return st.FreeBytes < st.MinFree ||
 		st.FreeInodes != nil && *st.FreeInodes < st.MinFreeInodes ||
-		st.FullInHours != nil && time.Duration(*st.FullInHours*float64(time.Hour)) < fleet.FullSoon
+		fleet.ForecastSeverity(fleet.FromHours(st.FullInHours)) > fleet.OK
 }

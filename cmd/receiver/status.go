@@ -135,13 +135,11 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
 		result.Add(cli.MonitorCritical, "the scrub found %d archives damaged or missing", n)
 	}
-	if h := st.FullInHours; h != nil {
-		switch left := time.Duration(*h * float64(time.Hour)); {
-		case left < fleet.FullVerySoon:
-			result.Add(cli.MonitorCritical, "the disk is full in %s", fleet.FormatTime(left))
-		case left < fleet.FullSoon:
-			result.Add(cli.MonitorWarning, "the disk is full in %s", fleet.FormatTime(left))
-		}
+	switch left := fleet.FromHours(st.FullInHours); fleet.ForecastSeverity(left) {
+	case fleet.Critical:
+		result.Add(cli.MonitorCritical, "the disk is full in %s", fleet.FormatTime(left))
+	case fleet.Warning:
+		result.Add(cli.MonitorWarning, "the disk is full in %s", fleet.FormatTime(left))
 	}
 	if n := st.Quarantined; n > 0 {
 		result.Add(cli.MonitorWarning, "%d files in quarantine", n)
@@ -176,7 +174,7 @@ func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now tim
 	}
 	full := ""
 	if st.FullInHours != nil {
-		full = ", full in about " + fleet.FormatTime(time.Duration(*st.FullInHours*float64(time.Hour)))
+		full = ", full in about " + fleet.FormatTime(fleet.FromHours(st.FullInHours))
 	}
 	fmt.Fprintf(w, "space\t%s free, %s kept free%s\n", free, humanize.IBytes(uint64(st.MinFree)), full)
 	if st.FreeInodes != nil {

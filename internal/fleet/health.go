@@ -92,6 +92,14 @@ func (r Record) longestSilence() (limit time.Duration, known bool) {
 // InHours returns a time in hours, to a tenth.
 func InHours(d time.Duration) float64 { return math.Round(d.Hours()*10) / 10 }
 
+// FromHours returns the time of [InHours], or 0 if hours is nil. A time of less than 0.05 h is not 0.
+func FromHours(hours *float64) time.Duration {
+	if hours == nil {
+		return 0
+	}
+	return max(time.Second, time.Duration(*hours*float64(time.Hour)))
+}
+
 // seconds returns a time of a report, which may be any.
 func seconds(n int64) time.Duration {
 	return time.Duration(min(max(0, n), int64(maxRhythm/time.Second))) * time.Second

@@ -120,11 +120,21 @@ func addSpace(add func(kind string, s Severity, format string, args ...any), d w
 		add("disk", Critical, "its disk is full: packing waits for space")
 	case d.Inodes > 0 && d.FreeInodes < d.Inodes/100:
 		add("inodes", Warning, "its disk has only %d inodes left", d.FreeInodes)
-	case fullIn > 0 && fullIn < FullVerySoon:
-		add("disk", Critical, "its disk is full in %s", FormatTime(fullIn))
-	case fullIn > 0 && fullIn < FullSoon:
-		add("disk", Warning, "its disk is full in %s", FormatTime(fullIn))
+	case ForecastSeverity(fullIn) > OK:
+		add("disk", ForecastSeverity(fullIn), "its disk is full in %s", FormatTime(fullIn))
 	}
+}
+
+// ForecastSeverity returns how serious it is that a disk will be full after a time. 0 means that it will not
+// be full.
+func ForecastSeverity(fullIn time.Duration) Severity {
+	switch {
+	case fullIn <= 0 || fullIn >= FullSoon:
+		return OK
+	case fullIn < FullVerySoon:
+		return Critical
+	}
+	return Warning
 }
 
 // rhythm says how often a host reports.

@@ -75,18 +75,11 @@ func formatSize(bytes int64) text {
 
 // describeForecast returns when a disk will be full, and how severe that is.
 func describeForecast(hours *float64) (text, fleet.Severity) {
-	if hours == nil {
+	left := fleet.FromHours(hours)
+	if left == 0 {
 		return "", fleet.OK
 	}
-	left := time.Duration(*hours * float64(time.Hour))
-	fullIn := text("full in about " + fleet.FormatTime(left))
-	switch {
-	case left < fleet.FullVerySoon:
-		return fullIn, fleet.Critical
-	case left < fleet.FullSoon:
-		return fullIn, fleet.Warning
-	}
-	return fullIn, fleet.OK
+	return text("full in about " + fleet.FormatTime(left)), fleet.ForecastSeverity(left)
 }
 
 // plural returns a number with a noun.
