@@ -113,12 +113,15 @@ func validityHint(what string, cert *x509.Certificate, now time.Time) string {
 	return fmt.Sprintf("%s expired on %s, and this machine's clock says %s: renew it, if the clock is right", what, day(cert.NotAfter), day(now))
 }
 
+// maxNames bounds how much is shown of the names in a certificate, which anyone may have made.
+const maxNames = 200
+
 func certNames(cert *x509.Certificate) string {
 	all := append([]string{}, cert.DNSNames...)
 	for _, ip := range cert.IPAddresses {
 		all = append(all, ip.String())
 	}
-	return printable.Text(strings.Join(all, ", "))
+	return printable.Text(printable.Clip(strings.Join(all, ", "), maxNames))
 }
 
 func networkHint(err error) string {
