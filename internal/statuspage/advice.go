@@ -27,7 +27,7 @@ func adviceOn(p fleet.Problem, host string) advice {
 	case "failing", "waiting":
 		return onHost("A host is silent", "shipper status", "shipper --ping")
 	case "disk":
-		return onHost("A disk is full", "shipper status", "shipper prune --max-age 30d")
+		return onHost("A disk is full", "shipper status", "shipper verify && shipper prune --max-age 30d")
 	case "inodes":
 		return onHost("A disk has no free inodes", "df -i")
 	case "clock":
