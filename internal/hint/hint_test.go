@@ -251,3 +251,15 @@ func TestBlamesCredentials(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesOfACertificateAreBounded: the name is compared before the signature, so anyone may have made it.
+func TestNamesOfACertificateAreBounded(t *testing.T) {
+	names := []string{"one\x1b[2J.lab"}
+	for range 1000 {
+		names = append(names, "another.lab")
+	}
+	got := hint.For(x509.HostnameError{Certificate: &x509.Certificate{DNSNames: names}, Host: "receiver.lab"})
+	if !strings.Contains(got, `one\x1b[2J.lab, another.lab`) || len(got) > 500 {
+		t.Errorf("%d bytes: %.300q", len(got), got)
+	}
+}
