@@ -43,6 +43,7 @@ type Control struct {
 
 // request is a request in flight whose host was admitted.
 type request struct {
+	control    *Control
 	caller     gate.Caller // guarded by Control.mu until admitted, then constant
 	accessEnds time.Time   // guarded by Control.mu; when the caller's certificates expire
 
@@ -133,7 +134,7 @@ func (a *Control) WrapHandler(base context.Context, next http.Handler) http.Hand
 			panic(http.ErrAbortHandler) // a return would respond with 200
 		}
 		defer a.EndHandler()
-		q := &request{}
+		q := &request{control: a}
 		ctx, cancel := context.WithCancelCause(context.WithValue(req.Context(), contextKey{}, q))
 		q.cancel = cancel
 		q.workCtx, q.cancelWork = context.WithCancelCause(context.WithValue(base, contextKey{}, q))
@@ -207,10 +208,10 @@ func (a *Control) ActiveCount() int {
 	return len(a.requests)
 }
 
-// Recheck checks again whether the sender of a request has access. If not, it ends the
-// request and returns the [*wire.Problem] that a new request would get. A context that does not
-// belong to a request passes.
-func (a *Control) Recheck(ctx context.Context) error {
+// Recheck checks again whether the sender of the request that ctx belongs to has access. If
+// not, it ends the request and returns the [*wire.Problem] that a new request would get. A
+// context that does not belong to a request passes.
+func Recheck(ctx context.Context) error {
 	q, ok := ctx.Value(contextKey{}).(*request)
 	if !ok || q.caller.Host == "" {
 		return nil
@@ -218,7 +219,7 @@ func (a *Control) Recheck(ctx context.Context) error {
 	if p := q.refusalProblem(); p != nil {
 		return p
 	}
-	if _, p := a.checkCaller(a.disabled.Current(), q.caller); p != nil {
+	if _, p := q.control.checkCaller(q.control.disabled.Current(), q.caller); p != nil {
 		q.cancelWith(p)
 		return p
 	}

@@ -67,7 +67,7 @@ func (r *Receiver) commitStaged(sender context.Context, up *store.Upload, u wire
 	if err = contextCause(work, err); err == nil {
 		// The host may have lost access since the request began. From here on it gets its
 		// receipt.
-		err = r.access.Recheck(sender)
+		err = access.Recheck(sender)
 	}
 	if err == nil {
 		err = cmp.Or(r.checkPaths(), r.store.CheckHost(u.Key.Host))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"cis490/internal/access"
 	"cis490/internal/admission"
 	"cis490/internal/durable"
 	"cis490/internal/wire"
@@ -20,7 +21,7 @@ var errFaulted = errors.New("the storage has failed or was moved, and nothing is
 // failed or was moved meanwhile, or if the host has lost access.
 func (r *Receiver) checkAnswer(ctx context.Context, err error) error {
 	err = r.checkFault(err)
-	refusal := r.access.Recheck(ctx)
+	refusal := access.Recheck(ctx)
 	if refusal == nil || errors.Is(err, refusal) {
 		return err
 	}

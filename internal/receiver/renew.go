@@ -69,7 +69,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 	if err := d.checkSigned(chain); err != nil {
 		return nil, err
 	}
-	if err := d.receiver.access.Recheck(ctx); err != nil {
+	if err := access.Recheck(ctx); err != nil {
 		return nil, err // the host lost access meanwhile
 	}
 	d.receiver.log.Info("host certificate renewed", "host", host, "serial", issued.Serial, "not_after", issued.NotAfter.Format(time.RFC3339))

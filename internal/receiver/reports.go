@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"cis490/internal/access"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
@@ -28,7 +29,7 @@ func (r *Receiver) openReports(now time.Time) error {
 // KeepReport keeps the report of a host. Failing to write it is not a storage fault, because nothing
 // depends on it.
 func (r *Receiver) KeepReport(ctx context.Context, host episode.Name, report wire.Report) error {
-	if err := r.access.Recheck(ctx); err != nil {
+	if err := access.Recheck(ctx); err != nil {
 		return err
 	}
 	cloned, err := r.fleet.Add(host, report, time.Now())

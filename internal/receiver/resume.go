@@ -125,7 +125,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 	}
 	if err == nil && p.Last {
 		if err = r.verifyComplete(ctx, &c); err == nil {
-			err = r.access.Recheck(ctx) // now, because a commit that is refused discards the bytes
+			err = access.Recheck(ctx) // now, because a commit that is refused discards the bytes
 		}
 		if err == nil {
 			return up, nil

@@ -275,7 +275,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/commit.go",
-				"		err = r.access.Recheck(sender)\n",
+				"		err = access.Recheck(sender)\n",
 				"",
 			},
 		},
