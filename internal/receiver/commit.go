@@ -44,11 +44,7 @@ func (r *Receiver) storeStaged(sender context.Context, up *store.Upload, u wire.
 	if err := up.MarkIndexed(row.ReceivedAt); err != nil {
 		return wire.Receipt{}, err
 	}
-	r.counters.countStored(row, begun)
-	if refused, ok := r.conflicts.Resolve(row.Key); ok {
-		r.reportedConflicts.Remove(refused)
-	}
-	r.notifyStored(row)
+	r.events.NoteStored(row, time.Since(begun))
 	r.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
 	r.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
 	return newReceipt(wire.Stored, row), nil
@@ -86,7 +82,7 @@ func (r *Receiver) quarantineCorrupt(ctx context.Context, key episode.Key) error
 	if isCorrupt(err) {
 		finding := findingOf(err)
 		if err = r.store.Quarantine(key); err == nil {
-			r.notifyDamage(key, finding, true)
+			r.events.NoteDamage(key, finding, true)
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -15,15 +15,11 @@ type counters struct {
 	stored      *prometheus.CounterVec
 	storedBytes *prometheus.CounterVec
 	commits     prometheus.Histogram
-	all         []prometheus.Collector
 }
 
-func (r *Receiver) newCounters() *counters {
+func newCounters() *counters {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-	}
-	gauge := func(name, help string, value func() int) prometheus.GaugeFunc {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
 	c := &counters{
 		requests: counter("cis490_receiver_requests_total",
@@ -41,17 +37,20 @@ func (r *Receiver) newCounters() *counters {
 	for _, kind := range wire.RequestKinds() {
 		c.requests.WithLabelValues(kind, "ok") // starts at 0, so that the first request shows in a rate
 	}
-	c.all = []prometheus.Collector{
-		c.requests, c.stored, c.storedBytes, c.commits,
-		gauge("cis490_receiver_active_uploads", "Uploads in flight.", r.uploadLimiter.ActiveCount),
-		gauge("cis490_receiver_queued_uploads", "Uploads that wait for their turn.", r.uploadLimiter.QueuedCount),
-	}
 	return c
 }
 
-// Register registers the counters of the receiver.
+// Register registers the metrics of a running receiver.
 func (r *Receiver) Register(reg *prometheus.Registry) error {
-	for _, m := range r.counters.all {
+	gauge := func(name, help string, value func() int) prometheus.GaugeFunc {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	c := r.events.counters
+	for _, m := range []prometheus.Collector{
+		c.requests, c.stored, c.storedBytes, c.commits,
+		gauge("cis490_receiver_active_uploads", "Uploads in flight.", r.uploadLimiter.ActiveCount),
+		gauge("cis490_receiver_queued_uploads", "Uploads that wait for their turn.", r.uploadLimiter.QueuedCount),
+	} {
 		if err := reg.Register(m); err != nil {
 			return err
 		}
@@ -63,9 +62,9 @@ func (c *counters) countRequest(request, result string) {
 	c.requests.WithLabelValues(request, result).Inc()
 }
 
-func (c *counters) countStored(row index.Row, begun time.Time) {
+func (c *counters) countStored(row index.Row, took time.Duration) {
 	host := string(row.Key.Host)
 	c.stored.WithLabelValues(host).Inc()
 	c.storedBytes.WithLabelValues(host).Add(float64(row.Size))
-	c.commits.Observe(time.Since(begun).Seconds())
+	c.commits.Observe(took.Seconds())
 }

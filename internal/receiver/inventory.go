@@ -76,7 +76,7 @@ func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result,
 		result.LogTo(r.log.With("host", key.Host, "episode", key.Name))
 	}
 	if result.Quarantined {
-		r.notifyDamage(key, findingOf(result.Err), true)
+		r.events.NoteDamage(key, findingOf(result.Err), true)
 	}
 	return result, err
 }

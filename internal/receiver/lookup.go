@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,13 +53,11 @@ func conflictError(stored digest.Digest) error {
 
 // findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
-// has a row. It takes the lock of the key for all of that. It records conflicts for the
-// status page and the hooks.
+// has a row. It takes the lock of the key for all of that.
 func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
 	found, err := r.lookUpStored(ctx, u)
 	if err == nil && found.state == conflicts {
-		r.conflicts.Add(u.Key, time.Now())
-		r.notifyConflict(u.Key, u.Digest, found.row.SHA256)
+		r.events.NoteConflict(u.Key, u.Digest, found.row.SHA256)
 	}
 	return found, err
 }

@@ -76,12 +76,8 @@ type Receiver struct {
 	readbackCache   readbackCache
 	rowSearches     *rowSearches
 
-	fleet     *fleet.Reports // what the hosts report
-	counters  *counters
-	conflicts activity.Conflicts
-	hooks     *notify.Notifier // nil without hooks
-	// reportedConflicts are the names whose conflict the hooks were told.
-	reportedConflicts notify.Reported
+	fleet  *fleet.Reports // what the hosts report
+	events events
 
 	// baseCtx is the parent of all requests, and of work that continues after a sender has
 	// disconnected. cancelBase ends it.
@@ -108,7 +104,7 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 		fault:           make(chan error, 1),
 		headerTimeout:   headerTimeout,
 	}
-	r.counters = r.newCounters()
+	r.events.counters = newCounters()
 	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
 	if err == nil {
@@ -181,7 +177,7 @@ func (r *Receiver) open(holder string) error {
 	if err := r.openReports(time.Now()); err != nil {
 		return err
 	}
-	if r.hooks, err = notify.Open(r.cfg.Hooks, r.data, "cis490-receiver/"+r.version, r.log); err != nil {
+	if r.events.hooks, err = notify.Open(r.cfg.Hooks, r.data, "cis490-receiver/"+r.version, r.log); err != nil {
 		return err
 	}
 	if err := r.watchPaths(); err != nil {
@@ -225,7 +221,7 @@ func (r *Receiver) Close() error {
 	if r.fleet != nil {
 		errs = append(errs, r.fleet.Close())
 	}
-	hooksEnded, err := r.hooks.Close()
+	hooksEnded, err := r.events.hooks.Close()
 	errs = append(errs, err)
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
@@ -256,12 +252,12 @@ func (r *Receiver) Reload() error {
 		return err
 	}
 	r.access.ReviewAll()
-	r.hooks.Reload()
+	r.events.hooks.Reload()
 	return nil
 }
 
 // Hooks returns what tells other programs of events. It is nil without hooks.
-func (r *Receiver) Hooks() *notify.Notifier { return r.hooks }
+func (r *Receiver) Hooks() *notify.Notifier { return r.events.hooks }
 
 // CertNotAfter returns when the receiver's own certificate expires.
 func (r *Receiver) CertNotAfter() time.Time { return r.gate.Trust().NotAfter() }
@@ -282,7 +278,7 @@ func (r *Receiver) HostExpiries() map[episode.Name]time.Time {
 }
 
 // Conflicts returns the episodes that were refused recently because their name is taken, newest first.
-func (r *Receiver) Conflicts() []activity.Conflict { return r.conflicts.List() }
+func (r *Receiver) Conflicts() []activity.Conflict { return r.events.conflicts.List() }
 
 // Ready returns why the receiver currently refuses uploads from all hosts, or nil if it accepts them.
 func (r *Receiver) Ready(context.Context) error {

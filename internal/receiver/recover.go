@@ -76,7 +76,7 @@ func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, progr
 	if err != nil {
 		return err
 	}
-	r.notifyStored(row)
+	r.events.NoteRecovered(row)
 	r.log.Info("recovered upload", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size)
 	return nil
 }
@@ -114,7 +114,7 @@ func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, caus
 		return cause
 	case acknowledged:
 		log.Error("stored archive is corrupt", "err", cause, "hint", "send it again from its host's shipped folder")
-		r.notifyDamage(staged.Key, "damaged", false)
+		r.events.NoteDamage(staged.Key, "damaged", false)
 		return staged.Unlink()
 	}
 	log.Error("quarantined unacknowledged corrupt archive", "err", cause, "hint", "a crash damaged it: see quarantine")

@@ -2,12 +2,14 @@ package receiver
 
 import (
 	"context"
+	"errors"
 
 	"cis490/internal/datadir"
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/scrub"
+	"cis490/internal/store"
 )
 
 // newVerifier returns the verifier of stored archives, for the scrub and for hosts that ask.
@@ -28,12 +30,28 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 func (r *Receiver) RunScrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
 		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
-		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log, OnFinding: r.notifyFinding,
+		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log, OnFinding: r.noteFinding,
 	}
 	if err := s.Run(ctx); err != nil {
 		return r.noteFault(err)
 	}
 	return nil
+}
+
+// noteFinding tells of a finding that means lost or corrupt bytes. What only cannot be read or
+// decoded may be in order.
+func (r *Receiver) noteFinding(f scrub.Finding) {
+	if f.Episode != "" && (f.Quarantined || f.Finding == "damaged" || f.Finding == "missing") {
+		r.events.NoteDamage(episode.Key{Host: f.Host, Name: f.Episode}, f.Finding, f.Quarantined)
+	}
+}
+
+// findingOf names what is wrong with a copy that fails verification, as a scrub does.
+func findingOf(err error) string {
+	if errors.Is(err, store.ErrCorrupt) {
+		return "damaged"
+	}
+	return "unreadable"
 }
 
 // ScrubOnce runs [scrub.RunOnce] on the data directory of c. With [scrub.Options.Quarantine] it

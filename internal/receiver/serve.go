@@ -47,7 +47,7 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g.Go(func() error { return r.ExpireUploads(ctx) })
 	g.Go(func() error { return r.renewOwn(ctx) })
 	g.Go(func() error {
-		r.hooks.Deliver(ctx)
+		r.events.hooks.Deliver(ctx)
 		return nil
 	})
 	return g.Wait()
@@ -133,7 +133,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *h
 			},
 			Authority: r.certificateAuthority(),
 			Reports:   r,
-			Observe:   r.counters.countRequest,
+			Observe:   r.events.counters.countRequest,
 			About:     wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
 			Log:       r.log,
 		}),
