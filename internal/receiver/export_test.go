@@ -115,5 +115,8 @@ func (r *Receiver) Join(ctx context.Context, j wire.JoinRequest) ([]byte, error)
 	return r.join.issue(ctx, j, "the test")
 }
 
+// RecordSpace records the free space until ctx ends.
+func (r *Receiver) RecordSpace(ctx context.Context) { r.recordSpace(ctx) }
+
 // RenewOwn does what the receiver does each hour.
 func (r *Receiver) RenewOwn() (bool, error) { return r.renewOwnOnce() }

@@ -48,8 +48,24 @@ func (r *Receiver) countArchives(host episode.Name, lastChange time.Time) (fleet
 	return fleet.Count{Archives: n, LastChange: at}, counted, err
 }
 
-// noteSpace keeps the free space of the data directory, from which a status tells when the disk will be
-// full.
+// spaceInterval is how often the free space is recorded.
+const spaceInterval = time.Hour
+
+// recordSpace records the free space of the data directory until ctx ends. A status tells from it when the
+// disk will be full.
+func (r *Receiver) recordSpace(ctx context.Context) {
+	tick := time.NewTicker(spaceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			r.noteSpace(now)
+		}
+	}
+}
+
 func (r *Receiver) noteSpace(now time.Time) {
 	free, err := r.data.FreeSpace()
 	if err == nil && !free.IsUnknown() {

@@ -1,11 +1,13 @@
 package receiver_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cis490/internal/durable"
@@ -86,4 +88,22 @@ func TestReceiverStartsWithAFullDisk(t *testing.T) {
 	fixture.Must(t, os.Remove(filepath.Join(l.data, "fill1")))
 	fixture.Must(t, os.Remove(filepath.Join(l.data, "fill2")))
 	fixture.Must(t, l.r.KeepReport(t.Context(), "lab-01", wire.Report{}))
+}
+
+// TestFreeSpaceIsRecordedEachHour: from it a status tells when the disk will be full.
+func TestFreeSpaceIsRecordedEachHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour+time.Minute)
+		defer cancel()
+		l.r.RecordSpace(ctx)
+		data, err := durable.Open(l.data)
+		fixture.Must(t, err)
+		defer data.Close()
+		recorded, err := fleet.ReadReceiver(data)
+		fixture.Must(t, err)
+		if n := len(recorded.Samples); n != 3 {
+			t.Errorf("%d times in three hours, want 3: %+v", n, recorded.Samples)
+		}
+	})
 }

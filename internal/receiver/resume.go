@@ -273,7 +273,6 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		r.noteSpace(time.Now())
 		for _, h := range r.sessions.acquireIdle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
 			err := r.dropSession(h, "its host did not continue it")
 			h.Close()

@@ -38,14 +38,18 @@ const (
 )
 
 // Run serves requests from ln, and from proxy unless it is nil. In the background it verifies the
-// store, drops expired uploads, renews the receiver's certificate and delivers events to the webhook. It
-// returns when ctx ends or one of these fails.
+// store, drops expired uploads, renews the receiver's certificate, records the free space and delivers
+// events to the webhook. It returns when ctx ends or one of these fails.
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
 	g.Go(func() error { return r.RunScrub(ctx) })
 	g.Go(func() error { return r.ExpireUploads(ctx) })
 	g.Go(func() error { return r.renewOwn(ctx) })
+	g.Go(func() error {
+		r.recordSpace(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		r.events.hooks.Deliver(ctx)
 		return nil
