@@ -132,7 +132,7 @@ func examineHost(cfg receiver.Config, f *checkFacts, folder bool, line string) {
 	f.AddWarning(serviceuser.CheckReadable(hookFiles(cfg), line))
 	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
-	st, err := receiver.InspectStatus(cfg, time.Now())
+	st, err := receiver.InspectStatus(cfg.BackendConfig(), time.Now())
 	if errors.Is(err, durable.ErrFault) {
 		f.AddError(err)
 	}
@@ -158,7 +158,7 @@ func secretFiles(cfg receiver.Config) []string {
 func spaceOf(cfg receiver.Config, free durable.Free) *cli.Space {
 	s := &cli.Space{Unknown: free.IsUnknown(), FreeBytes: free.Bytes, MinFree: int64(cfg.MinFree)}
 	if free.TotalInodes > 0 {
-		s.FreeInodes, s.MinFreeInodes = &free.Inodes, cfg.InodeFloor(free.TotalInodes)
+		s.FreeInodes, s.MinFreeInodes = &free.Inodes, cfg.BackendConfig().InodeFloor(free.TotalInodes)
 	}
 	return s
 }
@@ -261,12 +261,12 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 	if _, err := datadir.InspectStore(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return f, cli.UsageError(err)
 	}
-	v, err := receiver.VolumeOf(c)
+	v, err := receiver.VolumeOf(c.BackendConfig())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return f, nil // not there yet, or not for this user to see
 	}
 	f.Disk, f.Lifetime = v.String(), string(v.Lifetime)
-	return f, errors.Join(err, c.CheckSpace())
+	return f, errors.Join(err, c.BackendConfig().CheckSpace())
 }
 
 // checkReload loads what a reload loads, except what [cli.LeaveHiddenOut] names.

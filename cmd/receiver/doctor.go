@@ -113,7 +113,7 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 func (d *receiverDoctor) inspectStore() {
 	var st receiver.Status
 	var err error
-	if d.Guard("storage", func(context.Context) { st, err = receiver.InspectStatus(d.cfg, time.Now()) }, string(d.cfg.DataDir)) {
+	if d.Guard("storage", func(context.Context) { st, err = receiver.InspectStatus(d.cfg.BackendConfig(), time.Now()) }, string(d.cfg.DataDir)) {
 		d.status, d.inspect = st, err
 		return
 	}
@@ -169,7 +169,7 @@ func (d *receiverDoctor) checkSpace() error {
 	if d.inspect != nil {
 		return nil
 	}
-	return d.cfg.CheckSpace()
+	return d.cfg.BackendConfig().CheckSpace()
 }
 
 // examineFiles checks that the receiver's user can read what a start reads, and that it loads.

@@ -64,7 +64,7 @@ func (f *indexFlags) fsckOptions(c *cobra.Command, from *options) (fsck.Options,
 		if err != nil {
 			return o, err
 		}
-		root, path := cfg.Paths()
+		root, path := cfg.BackendConfig().Paths()
 		o.EpisodesRoot, o.Index = cmp.Or(o.EpisodesRoot, root), cmp.Or(o.Index, path)
 	}
 	if f.host != "" {

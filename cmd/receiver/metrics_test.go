@@ -125,7 +125,7 @@ func pageOf(t testing.TB, cfg receiver.Config) string {
 // TestPageHasWhatTheDirectoriesSay: hosts from their records, arrivals from the index.
 func TestPageHasWhatTheDirectoriesSay(t *testing.T) {
 	cfg := newFleet(t, 2)
-	_, file := cfg.Paths()
+	_, file := cfg.BackendConfig().Paths()
 	row := index.Row{ReceivedAt: time.Now(), Key: episode.Key{Host: "lab-001", Name: "run-7"}, SHA256: [32]byte{1}, Size: 2048}
 	fixture.WriteFile(t, file, string(row.Append(nil)))
 	got := pageOf(t, cfg)
@@ -140,7 +140,7 @@ func TestPageHasWhatTheDirectoriesSay(t *testing.T) {
 // the directories, and for one more viewer of the same reading.
 func BenchmarkPage(b *testing.B) {
 	cfg := newFleet(b, 100)
-	_, file := cfg.Paths()
+	_, file := cfg.BackendConfig().Paths()
 	var rows []byte
 	for i := range 10_000 {
 		row := index.Row{ReceivedAt: time.Now().Add(time.Duration(i-10_000) * time.Minute), Size: 1 << 20, SHA256: [32]byte{1}, Key: episode.Key{

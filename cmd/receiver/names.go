@@ -22,7 +22,7 @@ import (
 // hostDirs returns the directories whose entries name the hosts of a receiver: archives, and records of
 // contacts.
 func hostDirs(cfg receiver.Config) []cli.NameDir {
-	episodes, _ := cfg.Paths()
+	episodes, _ := cfg.BackendConfig().Paths()
 	return append(storedHosts(episodes), cli.NameDir{Path: filepath.Join(string(cfg.IdentityDir), pki.HostsDir), Name: func(entry string) (string, bool) {
 		name, ok := strings.CutSuffix(entry, ".json")
 		return name, ok && isName(name)

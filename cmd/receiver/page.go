@@ -31,7 +31,7 @@ type facts struct {
 
 func readFacts(cfg receiver.Config, records *revocation.RecordCache, now time.Time) facts {
 	f := facts{at: now, hooks: notify.Inspect(cfg.Hooks, string(cfg.DataDir))}
-	f.status, f.statusErr = receiver.InspectStatus(cfg, now)
+	f.status, f.statusErr = receiver.InspectStatus(cfg.BackendConfig(), now)
 	f.hosts, _, f.hostsErr = listHostsAgain(cfg, records, now)
 	return f
 }

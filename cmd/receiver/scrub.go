@@ -55,7 +55,7 @@ Exit codes: 1 it found a problem, or failed.`,
 					return cli.UsageError(fmt.Errorf("--host: %w", err))
 				}
 			}
-			episodes, _ := cfg.Paths()
+			episodes, _ := cfg.BackendConfig().Paths()
 			noteUnknownHost(c, episodes, host)
 			return runScrub(c, cfg, opts, asJSON)
 		},
@@ -93,7 +93,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON 
 		opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.SetItems, count.SetTotal
 		display.Start(func() progress.Status { return count.Status("reading archives") })
 	}
-	p, err := receiver.ScrubOnce(c.Context(), cfg, cli.LockHolder("receiver scrub --quarantine"), opts)
+	p, err := receiver.ScrubOnce(c.Context(), cfg.BackendConfig(), cli.LockHolder("receiver scrub --quarantine"), opts)
 	display.Stop()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver creates its directories at its first start)", err)

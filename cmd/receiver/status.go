@@ -78,7 +78,7 @@ type statusFacts struct {
 }
 
 func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
-	st, err := receiver.InspectStatus(cfg, now)
+	st, err := receiver.InspectStatus(cfg.BackendConfig(), now)
 	facts := statusFacts{Status: st}
 	if err != nil {
 		return facts, err

@@ -11,43 +11,43 @@ import (
 
 // Announce returns what the sender of an archive must do: nothing if it is stored, and
 // otherwise send the bytes from an offset on.
-func (r *Receiver) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
-	got, unfinished, err := r.openOrResume(ctx, u)
-	return got, unfinished, r.checkAnswer(ctx, err)
+func (b *Backend) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+	got, unfinished, err := b.openOrResume(ctx, u)
+	return got, unfinished, b.checkAnswer(ctx, err)
 }
 
-func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
+func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	if err := r.checkSize(u); err != nil {
+	if err := b.checkSize(u); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	// A piece in flight, perhaps on a dead connection, is interrupted first: it has one of
 	// the host's slots.
 	for _, of := range []wire.Upload{u, {Key: u.Key}} {
-		if err := r.interruptPiece(ctx, of); err != nil {
+		if err := b.interruptPiece(ctx, of); err != nil {
 			return wire.Receipt{}, none, err
 		}
 	}
-	release, err := r.uploadLimiter.Acquire(ctx, u.Key.Host)
+	release, err := b.uploadLimiter.Acquire(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
 	defer release()
 	for {
-		found, err := r.findStored(ctx, u)
+		found, err := b.findStored(ctx, u)
 		if err != nil {
 			return wire.Receipt{}, none, err
 		}
 		if found.isFinal() {
 			got, err := found.wireResult()
-			return got, none, errors.Join(err, r.discardSuperseded(ctx, u))
+			return got, none, errors.Join(err, b.discardSuperseded(ctx, u))
 		}
-		if err := r.attachOpen(ctx, u); err != nil {
+		if err := b.attachOpen(ctx, u); err != nil {
 			return wire.Receipt{}, none, err
 		}
-		unfinished, err := r.getOrCreateSession(ctx, u)
+		unfinished, err := b.getOrCreateSession(ctx, u)
 		// Another sender of the same archive may have completed it between the two.
-		if errors.Is(err, wire.NoUpload) || err == nil && found.state == notStored && r.mayBeStored(u.Key) {
+		if errors.Is(err, wire.NoUpload) || err == nil && found.state == notStored && b.mayBeStored(u.Key) {
 			continue
 		}
 		return wire.Receipt{}, unfinished, err
@@ -55,14 +55,14 @@ func (r *Receiver) openOrResume(ctx context.Context, u wire.Upload) (wire.Receip
 }
 
 // mayBeStored reports whether there is an archive under key, or that cannot be read.
-func (r *Receiver) mayBeStored(key episode.Key) bool {
-	_, err := r.store.Stat(key)
+func (b *Backend) mayBeStored(key episode.Key) bool {
+	_, err := b.store.Stat(key)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // interruptPiece interrupts the piece of an upload that is in flight, if there is one.
-func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
-	session := r.sessions.findSession(of)
+func (b *Backend) interruptPiece(ctx context.Context, of wire.Upload) error {
+	session := b.sessions.findSession(of)
 	if session == nil {
 		return nil
 	}
@@ -77,30 +77,30 @@ func (r *Receiver) interruptPiece(ctx context.Context, of wire.Upload) error {
 }
 
 // OpenUpload starts an upload whose size and digest are not known yet.
-func (r *Receiver) OpenUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
-	unfinished, err := r.openUpload(ctx, key)
-	return unfinished, r.checkAnswer(ctx, err)
+func (b *Backend) OpenUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+	unfinished, err := b.openUpload(ctx, key)
+	return unfinished, b.checkAnswer(ctx, err)
 }
 
-func (r *Receiver) openUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
-	o, err := r.store.Stat(key)
+func (b *Backend) openUpload(ctx context.Context, key episode.Key) (wire.Unfinished, error) {
+	o, err := b.store.Stat(key)
 	if err == nil {
 		return wire.Unfinished{}, conflictError(o.Digest) // its sender compares the digest
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return wire.Unfinished{}, err
 	}
-	if err := r.discardSuperseded(ctx, wire.Upload{Key: key}); err != nil {
+	if err := b.discardSuperseded(ctx, wire.Upload{Key: key}); err != nil {
 		return wire.Unfinished{}, err
 	}
-	return r.getOrCreateSession(ctx, wire.Upload{Key: key})
+	return b.getOrCreateSession(ctx, wire.Upload{Key: key})
 }
 
 // attachOpen makes the open upload under the name of an archive a part of that. If it is not,
 // the digest will show it.
-func (r *Receiver) attachOpen(ctx context.Context, u wire.Upload) error {
-	open := r.sessions.findSession(wire.Upload{Key: u.Key})
-	if open == nil || u.Digest.IsZero() || r.sessions.findSession(u) != nil {
+func (b *Backend) attachOpen(ctx context.Context, u wire.Upload) error {
+	open := b.sessions.findSession(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || b.sessions.findSession(u) != nil {
 		return nil
 	}
 	h, err := open.acquire(ctx, nil)
@@ -109,56 +109,56 @@ func (r *Receiver) attachOpen(ctx context.Context, u wire.Upload) error {
 	}
 	defer h.Close()
 	if h.offset > u.Size {
-		return r.dropSession(h, "its archive is shorter")
+		return b.dropSession(h, "its archive is shorter")
 	}
-	r.sessions.finalizeLength(h, u)
+	b.sessions.finalizeLength(h, u)
 	return nil
 }
 
 // getOrCreateSession returns the progress of an archive's session, a new one if there is
 // none. A host with the maximum number of sessions loses the one that was not used for the
 // longest time.
-func (r *Receiver) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
+func (b *Backend) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	if err := r.store.CheckHost(u.Key.Host); err != nil {
+	if err := b.store.CheckHost(u.Key.Host); err != nil {
 		return none, err
 	}
-	if r.sessions.findSession(u) == nil {
-		if err := r.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
+	if b.sessions.findSession(u) == nil {
+		if err := b.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
 			return none, err // before another session is dropped for it
 		}
 	}
-	session := r.sessions.getOrCreate(u)
+	session := b.sessions.getOrCreate(u)
 	for session == nil {
-		if err := r.dropOldestIdle(u.Key.Host); err != nil {
+		if err := b.dropOldestIdle(u.Key.Host); err != nil {
 			return none, err
 		}
-		session = r.sessions.getOrCreate(u)
+		session = b.sessions.getOrCreate(u)
 	}
 	h, err := session.acquire(ctx, nil)
 	if err != nil {
 		return none, err
 	}
 	defer h.Close()
-	if err := r.disk.CheckReserve(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
+	if err := b.disk.CheckReserve(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
 		return none, err
 	}
 	return h.progress(), nil
 }
 
-func (r *Receiver) dropOldestIdle(host episode.Name) error {
-	h := r.sessions.acquireOldestIdle(host)
+func (b *Backend) dropOldestIdle(host episode.Name) error {
+	h := b.sessions.acquireOldestIdle(host)
 	if h == nil {
-		return hostBusy("%d uploads are unfinished", r.sessions.maxPerHost)
+		return hostBusy("%d uploads are unfinished", b.sessions.maxPerHost)
 	}
 	defer h.Close()
-	return r.dropSession(h, "the host has started others")
+	return b.dropSession(h, "the host has started others")
 }
 
 // discardSuperseded drops the session of an archive that was stored by another request, or
 // conflicts with a stored one.
-func (r *Receiver) discardSuperseded(ctx context.Context, u wire.Upload) error {
-	session := r.sessions.findSession(u)
+func (b *Backend) discardSuperseded(ctx context.Context, u wire.Upload) error {
+	session := b.sessions.findSession(u)
 	if session == nil {
 		return nil
 	}
@@ -167,15 +167,15 @@ func (r *Receiver) discardSuperseded(ctx context.Context, u wire.Upload) error {
 		return nil // it has ended
 	}
 	defer h.Close()
-	return r.dropSession(h, "its name is taken")
+	return b.dropSession(h, "its name is taken")
 }
 
 // dropSession ends a session and removes its staging file.
-func (r *Receiver) dropSession(h *heldSession, reason string) error {
-	r.sessions.removeSession(h)
+func (b *Backend) dropSession(h *heldSession, reason string) error {
+	b.sessions.removeSession(h)
 	if !h.started {
 		return nil
 	}
-	r.log.Info("dropped an unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "bytes", h.offset, "reason", reason)
-	return r.store.RemoveStaged(h.Key, h.id)
+	b.log.Info("dropped an unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "bytes", h.offset, "reason", reason)
+	return b.store.RemoveStaged(h.Key, h.id)
 }

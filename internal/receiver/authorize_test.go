@@ -66,9 +66,10 @@ func newAccessLab(t *testing.T) *accessLab {
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.clockOffset.Load())) }
 	gate, err := gate.Open(trust)
 	fixture.Must(t, err)
-	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(slog.DiscardHandler), nil)
+	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(&d.stops), nil)
 	fixture.Must(t, err)
-	d.r.SetMaxWait(time.Hour)
+	d.b = d.r.Backend()
+	d.b.Uploads().MaxWait = time.Hour
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	fixture.Must(t, err)
 	proxy, err := d.r.ListenProxy()
@@ -263,7 +264,7 @@ func (e *endless) Close() error { return nil }
 // stallReadback makes each verification last until release.
 func (d *accessLab) stallReadback() (reached <-chan struct{}, release func()) {
 	e := &endless{reached: make(chan struct{}), release: make(chan struct{})}
-	d.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil })
+	d.b.Archives().Uncached = func(*durable.Dir, string) (io.ReadCloser, error) { return e, nil }
 	return e.reached, func() { close(e.release) }
 }
 
@@ -276,7 +277,7 @@ func (d *accessLab) occupySlots(t *testing.T) (release func()) {
 		content := fixture.Noise(1000, byte(i))
 		u := uploadOf(key(string(victim), fmt.Sprint("occupied-", i)), content)
 		go func() {
-			_, err := d.r.Put(context.WithoutCancel(t.Context()), u, &gated{content, arrived, open})
+			_, err := d.b.Put(context.WithoutCancel(t.Context()), u, &gated{content, arrived, open})
 			done <- err
 		}()
 		receiveWithin(t, time.Minute, arrived, "the upload that takes the place")
@@ -302,13 +303,13 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 	"put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(300_000, 1)
 		answer := v.send(v.put("e", content, halfBody(t, content)))
-		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.b.Uploads().ActiveCount() == 1 })
 		return waitingRequest{answer: answer}
 	},
 	"small put body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, halfBody(t, content)))
-		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.b.Uploads().ActiveCount() == 1 })
 		return waitingRequest{answer: answer}
 	},
 	"put in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -317,14 +318,14 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		q := v.put("e", content, bytes.NewReader(content))
 		q.fields["Expect"] = "100-continue"
 		answer := v.send(q)
-		labtest.Eventually(t, "the upload waits", func() bool { return d.r.QueuedUploads() == 1 })
+		labtest.Eventually(t, "the upload waits", func() bool { return d.b.Uploads().QueuedCount() == 1 })
 		return waitingRequest{answer: answer, release: release}
 	},
 	"put waits for its name": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		unlock := d.r.LockKey(key(string(victim), "e"))
+		unlock := d.holdKey(key(string(victim), "e"))
 		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
+		labtest.Eventually(t, "the upload is under way", func() bool { return d.b.Uploads().ActiveCount() == 2 })
 		return waitingRequest{answer: answer, release: unlock}
 	},
 	"put of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -336,16 +337,16 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		return waitingRequest{answer: answer, release: release}
 	},
 	"put before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		release := d.r.BlockMetaReaders()
-		content := packNoise(3000, 1)
+		reached, release := d.stops.StopAt(beforeCommit)
+		content := fixture.Noise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		d.waitArrived(t, len(content))
+		receiveWithin(t, time.Minute, reached, "the end of the upload")
 		return waitingRequest{answer: answer, release: release, only: true}
 	},
 	"announcement": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		unlock := d.r.LockKey(key(string(victim), "e"))
+		unlock := d.holdKey(key(string(victim), "e"))
 		answer := v.send(v.announcement("e", packNoise(300_000, 1)))
-		labtest.Eventually(t, "the announcement is under way", func() bool { return d.r.ActiveUploads() == 1 })
+		labtest.Eventually(t, "the announcement is under way", func() bool { return d.b.Uploads().ActiveCount() == 2 })
 		return waitingRequest{answer: answer, release: unlock}
 	},
 	"announcement of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -360,7 +361,7 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		content := packNoise(300_000, 1)
 		to := v.announce("e", content)
 		answer := v.send(lastPiece(to, content, halfBody(t, content)))
-		labtest.Eventually(t, "the piece is under way", func() bool { return d.r.ActiveUploads() == 1 })
+		labtest.Eventually(t, "the piece is under way", func() bool { return d.b.Uploads().ActiveCount() == 1 })
 		return waitingRequest{answer: answer}
 	},
 	"piece in the queue": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -368,15 +369,15 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		to := v.announce("e", content)
 		release := d.occupySlots(t)
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
-		labtest.Eventually(t, "the piece waits", func() bool { return d.r.QueuedUploads() == 1 })
+		labtest.Eventually(t, "the piece waits", func() bool { return d.b.Uploads().QueuedCount() == 1 })
 		return waitingRequest{answer: answer, release: release}
 	},
 	"piece before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		content := packNoise(3000, 1)
+		content := fixture.Noise(3000, 1)
 		to := v.announce("e", content)
-		release := d.r.BlockMetaReaders()
+		reached, release := d.stops.StopAt(beforeCommit)
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
-		d.waitArrived(t, len(content))
+		receiveWithin(t, time.Minute, reached, "the end of the upload")
 		return waitingRequest{answer: answer, release: release, only: true}
 	},
 	"state of an upload": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -403,7 +404,7 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		release := d.occupySlots(t)
 		body := inventory("e", nil, false)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
-		labtest.Eventually(t, "the inventory waits", func() bool { return d.r.QueuedUploads() == 1 })
+		labtest.Eventually(t, "the inventory waits", func() bool { return d.b.Uploads().QueuedCount() == 1 })
 		return waitingRequest{answer: answer, release: release}
 	},
 	"inventory that reads back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -439,7 +440,7 @@ func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) wai
 	arrived, open, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
 		p := wire.Piece{Size: 1000}
-		_, _, err := d.r.AppendPiece(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
+		_, _, err := d.b.AppendPiece(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
 		done <- err
 	}()
 	receiveWithin(t, time.Minute, arrived, "the piece")

@@ -2,16 +2,19 @@ package receiver
 
 import (
 	"errors"
+	"io/fs"
 	"slices"
 	"time"
 
 	"cis490/internal/admin"
 	"cis490/internal/config"
+	"cis490/internal/durable"
 	"cis490/internal/gate"
 	"cis490/internal/logging"
 	"cis490/internal/notify"
 	"cis490/internal/pki"
 	"cis490/internal/scrub"
+	"cis490/internal/store"
 )
 
 // DefaultConfigFile is the default path of the receiver's configuration.
@@ -173,6 +176,43 @@ func (c Config) TrustConfig() gate.Config {
 		TokensFile:   string(c.Auth.TokensFile),
 		IdentityDir:  string(c.IdentityDir),
 	}
+}
+
+// BackendConfig returns the configuration of [OpenBackend].
+func (c Config) BackendConfig() BackendConfig {
+	return BackendConfig{
+		DataDir:        string(c.DataDir),
+		MinFree:        int64(c.MinFree),
+		MinFreeInodes:  c.MinFreeInodes,
+		ArchiveBytes:   int64(c.Limits.ArchiveBytes),
+		HostBytes:      int64(c.Limits.HostBytes),
+		Uploads:        c.Limits.Uploads,
+		UploadsPerHost: c.Limits.UploadsPerHost,
+		UnfinishedAge:  c.Limits.UnfinishedAge.Std(),
+		Scrub:          c.Scrub,
+	}
+}
+
+// CheckMoves returns a [*ConfigError] if archives of some or all hosts cannot be stored in the
+// data directory of c. Its directories may be on several mounts, or it may be a dangling link.
+// CheckMoves changes nothing.
+func (c Config) CheckMoves() error {
+	data, err := durable.Open(string(c.DataDir))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // the start creates it, or reports the error
+	}
+	if _, dangling := errors.AsType[*durable.DanglingError](err); dangling {
+		return &ConfigError{"data_dir", err}
+	}
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	err = store.CheckMoves(data)
+	if errors.Is(err, store.ErrUnsuitable) {
+		return &ConfigError{"data_dir", err}
+	}
+	return err
 }
 
 // ConfigError says that a start failed because of what a key of the configuration names. No

@@ -19,7 +19,7 @@ func TestConflictsAreRememberedForTheStatusPage(t *testing.T) {
 		t.Errorf("before a conflict: %v", list)
 	}
 	for range 2 {
-		if _, _, err := l.r.Announce(t.Context(), uploadOf(k, other)); !errors.Is(err, wire.Conflict) {
+		if _, _, err := l.b.Announce(t.Context(), uploadOf(k, other)); !errors.Is(err, wire.Conflict) {
 			t.Fatalf("announced: %v", err)
 		}
 	}

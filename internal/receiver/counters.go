@@ -45,11 +45,11 @@ func (r *Receiver) Register(reg *prometheus.Registry) error {
 	gauge := func(name, help string, value func() int) prometheus.GaugeFunc {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
-	c := r.events.counters
+	c, uploads := r.events.counters, r.backend.Uploads()
 	for _, m := range []prometheus.Collector{
 		c.requests, c.stored, c.storedBytes, c.commits,
-		gauge("cis490_receiver_active_uploads", "Uploads in flight.", r.uploadLimiter.ActiveCount),
-		gauge("cis490_receiver_queued_uploads", "Uploads that wait for their turn.", r.uploadLimiter.QueuedCount),
+		gauge("cis490_receiver_active_uploads", "Uploads in flight.", uploads.ActiveCount),
+		gauge("cis490_receiver_queued_uploads", "Uploads that wait for their turn.", uploads.QueuedCount),
 	} {
 		if err := reg.Register(m); err != nil {
 			return err

@@ -132,7 +132,7 @@ func scrubBesideBadEntry(t *testing.T) {
 		if p.Objects != 2 || p.Unreadable != 1 || p.HostsUnreadable != 1 || p.Missing != 0 || p.Ended.IsZero() || !p.WholeSince.IsZero() {
 			t.Errorf("got %+v", p)
 		}
-		got, err := l.r.Inventory(t.Context(), "lab-02", []wire.InventoryQuery{queryFor("b", packNoise(1000, 2))}, false)
+		got, err := l.b.Inventory(t.Context(), "lab-02", []wire.InventoryQuery{queryFor("b", packNoise(1000, 2))}, false)
 		fixture.Must(t, err)
 		if got[0].VerifiedAt == nil {
 			t.Errorf("the last host was not reached: %+v", got)
@@ -176,7 +176,7 @@ func queryBesideBadEntry(t *testing.T) {
 		if readBack {
 			claims = claims[:1]
 		}
-		got, err := l.r.Inventory(t.Context(), "lab-01", claims, readBack)
+		got, err := l.b.Inventory(t.Context(), "lab-01", claims, readBack)
 		fixture.Must(t, err)
 		if len(got) != len(claims) || got[0].State != wire.Present || !got[0].Unreadable || got[0].VerifiedAt != nil {
 			t.Errorf("of the one that cannot be looked at: %+v", got)
@@ -190,7 +190,7 @@ func queryBesideBadEntry(t *testing.T) {
 func fsckBesideBadEntry(t *testing.T) {
 	l := newUnreadableLab(t, nil)
 	l.truncateIndex()
-	episodes, path := l.cfg.Paths()
+	episodes, path := l.cfg.BackendConfig().Paths()
 	bad := 0
 	opts := fsck.Options{EpisodesRoot: episodes, Index: path, Bad: func(error) { bad++ }}
 	report, err := fsck.Backfill(t.Context(), opts)
@@ -231,7 +231,7 @@ func countBesideBadEntry(t *testing.T) {
 	l := newUnreadableLab(t, nil)
 	l.start()
 	l.wantReceipt(key("lab-01", "e"), packNoise(1000, 5), wire.Stored)
-	if _, err := l.r.Storage(t.Context(), "lab-02"); err != nil {
+	if _, err := l.b.Storage(t.Context(), "lab-02"); err != nil {
 		t.Error(err)
 	}
 }
@@ -243,16 +243,16 @@ func expireUploads(t *testing.T) {
 		for _, host := range []episode.Name{"lab-00", "lab-01"} {
 			k := key(string(host), "part")
 			u := uploadOf(k, packNoise(1000, 1))
-			_, told, err := l.r.Announce(t.Context(), u)
+			_, told, err := l.b.Announce(t.Context(), u)
 			fixture.Must(t, err)
-			_, _, err = l.r.AppendPiece(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
+			_, _, err = l.b.AppendPiece(t.Context(), host, told.ID, wire.Piece{Size: 10}, strings.NewReader("0123456789"))
 			fixture.Must(t, err)
 		}
 		l.wantStaged(2)
 		l.denyAccess(l.makeHostDir("staging", "lab-00"))
 		done := make(chan error, 1)
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { done <- l.r.ExpireUploads(ctx) }()
+		go func() { done <- l.b.ExpireUploads(ctx) }()
 		time.Sleep(4 * time.Hour)
 		cancel()
 		fixture.Must(t, <-done)

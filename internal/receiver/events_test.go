@@ -47,13 +47,13 @@ func TestConflictIsReportedOncePerName(t *testing.T) {
 	}
 	for range 3 {
 		for i := range names {
-			if _, _, err := l.r.Announce(t.Context(), uploadOf(key("lab-01", fmt.Sprintf("run-%d", i)), other)); !errors.Is(err, wire.Conflict) {
+			if _, _, err := l.b.Announce(t.Context(), uploadOf(key("lab-01", fmt.Sprintf("run-%d", i)), other)); !errors.Is(err, wire.Conflict) {
 				t.Fatal(err)
 			}
 		}
 	}
 	l.wantReceipt(key("lab-01", "run-0.conflict-1234abcd"), other, wire.Stored)
-	if _, _, err := l.r.Announce(t.Context(), uploadOf(key("lab-01", "run-0"), fixture.Noise(100, 3))); !errors.Is(err, wire.Conflict) {
+	if _, _, err := l.b.Announce(t.Context(), uploadOf(key("lab-01", "run-0"), fixture.Noise(100, 3))); !errors.Is(err, wire.Conflict) {
 		t.Fatal(err)
 	}
 	if n := len(l.hookEvents(queue, notify.Conflict)); n != names+1 {
@@ -68,7 +68,7 @@ func TestCorruptArchiveIsReportedOnce(t *testing.T) {
 	l.wantReceipt(k, content, wire.Stored)
 	l.restart(func() { l.corruptStored(k) })
 	for range 5 {
-		if _, _, err := l.r.Announce(t.Context(), uploadOf(k, content)); err != nil {
+		if _, _, err := l.b.Announce(t.Context(), uploadOf(k, content)); err != nil {
 			t.Fatal(err)
 		}
 	}

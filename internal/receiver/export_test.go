@@ -2,14 +2,10 @@ package receiver
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"cis490/internal/archive"
-	"cis490/internal/device"
-	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/gate"
 	"cis490/internal/index"
@@ -24,25 +20,6 @@ func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *
 	}
 	return New(ctx, gate, c, version, holder, log, nil)
 }
-
-// SetDisk replaces the disk from which stored archives are read.
-func (r *Receiver) SetDisk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
-	r.store.Reader.Uncached = open
-}
-
-// SetDiskSerial puts the store on a disk with a serial number.
-func (r *Receiver) SetDiskSerial(serial string) error {
-	episodes, err := r.data.OpenDir("episodes")
-	if err != nil {
-		return err
-	}
-	defer episodes.Close()
-	r.store.Reader.Volumes, err = device.OpenDisk(episodes.File(), serial)
-	return err
-}
-
-// Recover recovers interrupted uploads as a start does.
-func (r *Receiver) Recover(ctx context.Context) error { return r.recoverUploads(ctx, nil) }
 
 // Searches are the searches for rows.
 type Searches struct{ s *rowSearches }
@@ -61,27 +38,11 @@ func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode
 // Close waits for the end of searches.
 func (s Searches) Close() { s.s.close() }
 
-// NoteFault calls noteFault.
-func (r *Receiver) NoteFault(err error) error { return r.noteFault(err) }
-
-// BlockMetaReaders prevents commits from reading meta.json, until done is called.
-func (r *Receiver) BlockMetaReaders() (done func()) {
-	var all []*archive.MetaReader
-	for range maxMetaReaders {
-		all = append(all, <-r.metaReaders)
-	}
-	return func() {
-		for _, m := range all {
-			r.metaReaders <- m
-		}
-	}
-}
-
 // LockKey holds the lock of an archive's key until unlock is called.
-func (r *Receiver) LockKey(key episode.Key) (unlock func()) { return r.keyLocks.Lock(key) }
+func (b *Backend) LockKey(key episode.Key) (unlock func()) { return b.keyLocks.Lock(key) }
 
-// ActiveUploads returns how many requests have a slot.
-func (r *Receiver) ActiveUploads() int { return r.uploadLimiter.ActiveCount() }
+// Backend returns the backend of a receiver.
+func (r *Receiver) Backend() *Backend { return r.backend }
 
 // Drain ends the requests in flight, as at the end of a shutdown.
 func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
@@ -92,12 +53,6 @@ const MaxCachedReadbacks = maxCachedReadbacks
 // SetHeaderTimeout sets how long a connection may be silent before its first request. It must be called
 // before [Receiver.Serve].
 func (r *Receiver) SetHeaderTimeout(d time.Duration) { r.headerTimeout = d }
-
-// SetMaxWait sets how long requests wait for a slot.
-func (r *Receiver) SetMaxWait(d time.Duration) { r.uploadLimiter.MaxWait = d }
-
-// QueuedUploads returns how many requests wait for a slot.
-func (r *Receiver) QueuedUploads() int { return r.uploadLimiter.QueuedCount() }
 
 // AdmittedRequests returns how many requests of admitted hosts are in flight.
 func (r *Receiver) AdmittedRequests() int {

@@ -13,7 +13,7 @@ import (
 // be acknowledged, although each of its own calls succeeded.
 func TestNothingIsAcknowledgedAfterAnothersFault(t *testing.T) {
 	l := newLab(t, nil)
-	_ = l.r.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender gets an error; the test is about the others
+	_ = l.b.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender gets an error; the test is about the others
 	if r, err := l.put(key("h", "e"), fixture.Noise(100, 1)); err == nil {
 		t.Errorf("acknowledged after a fault: %+v", r)
 	}
@@ -25,15 +25,15 @@ func TestNoAnswerVouchesForBytesAfterAFault(t *testing.T) {
 	l := newLab(t, nil)
 	content := packNoise(1000, 1)
 	l.wantReceipt(key("lab-01", "e"), content, wire.Stored)
-	_, part, err := l.r.Announce(t.Context(), uploadOf(key("lab-01", "part"), fixture.Noise(300_000, 1)))
+	_, part, err := l.b.Announce(t.Context(), uploadOf(key("lab-01", "part"), fixture.Noise(300_000, 1)))
 	fixture.Must(t, err)
 	answers := map[string]func() error{
 		"put":     func() error { _, err := l.put(key("lab-01", "e"), content); return err },
-		"stat":    func() error { _, err := l.r.Stat(t.Context(), key("lab-01", "e")); return err },
-		"state":   func() error { _, err := l.r.UploadState(t.Context(), "lab-01", part.ID); return err },
-		"storage": func() error { _, err := l.r.Storage(t.Context(), "lab-01"); return err },
+		"stat":    func() error { _, err := l.b.Stat(t.Context(), key("lab-01", "e")); return err },
+		"state":   func() error { _, err := l.b.UploadState(t.Context(), "lab-01", part.ID); return err },
+		"storage": func() error { _, err := l.b.Storage(t.Context(), "lab-01"); return err },
 		"inventory": func() error {
-			_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("e", content)}, false)
+			_, err := l.b.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("e", content)}, false)
 			return err
 		},
 	}
@@ -42,7 +42,7 @@ func TestNoAnswerVouchesForBytesAfterAFault(t *testing.T) {
 			t.Errorf("%s before the fault: %v", what, err)
 		}
 	}
-	_ = l.r.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault))
+	_ = l.b.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault))
 	for what, ask := range answers {
 		if err := ask(); err == nil {
 			t.Errorf("%s: answered after a fault", what)

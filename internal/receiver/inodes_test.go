@@ -64,7 +64,7 @@ func TestUploadsLeaveInodes(t *testing.T) {
 	if free := l.freeInodes(); stored < 298 || free < 400/8 {
 		t.Errorf("%d archives are stored, and %d inodes are free, want at least 298, and 50", stored, free)
 	}
-	s, err := l.r.Storage(t.Context(), "other")
+	s, err := l.b.Storage(t.Context(), "other")
 	if err != nil || s.Accepting || s.FreeInodes == nil || *s.FreeInodes > 3 || s.FreeBytes == 0 || s.Detail != refused.Detail {
 		t.Errorf("a ping is told %+v, %v", s, err)
 	}
@@ -82,7 +82,7 @@ func TestReceiverStartsWithoutAFreeInode(t *testing.T) {
 	}
 	l.wantReceipt(key("h", "1"), fixture.Noise(10, 1), wire.AlreadyPresent)
 	l.wantRefusal(key("h", "2"), fixture.Noise(10, 2), wire.Full)
-	st, err := receiver.InspectStatus(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg.BackendConfig(), time.Now())
 	if err != nil || st.FreeInodes == nil || *st.FreeInodes != 0 || st.MinFreeInodes != 50 || len(st.Problems) != 1 {
 		t.Errorf("status says %+v, %v", st, err)
 	}

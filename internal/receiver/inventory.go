@@ -18,21 +18,21 @@ import (
 const maxReadbacks = 2
 
 // Admit waits for a slot. Inventories and probes count as uploads.
-func (r *Receiver) Admit(ctx context.Context, host episode.Name) (release func(), err error) {
-	release, err = r.uploadLimiter.Acquire(ctx, host)
-	return release, problemOf(err)
+func (b *Backend) Admit(ctx context.Context, host episode.Name) (release func(), err error) {
+	release, err = b.uploadLimiter.Acquire(ctx, host)
+	return release, ProblemOf(err)
 }
 
 // Inventory returns an entry for each query of a host. With readBack it verifies the one
 // archive first.
-func (r *Receiver) Inventory(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
-	entries, err := r.examineEntries(ctx, host, queries, readBack)
-	return entries, r.checkAnswer(ctx, err)
+func (b *Backend) Inventory(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+	entries, err := b.examineEntries(ctx, host, queries, readBack)
+	return entries, b.checkAnswer(ctx, err)
 }
 
-func (r *Receiver) examineEntries(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
+func (b *Backend) examineEntries(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
 	if readBack {
-		done, err := r.readbackLimiter.Acquire(ctx, host)
+		done, err := b.readbackLimiter.Acquire(ctx, host)
 		if err != nil {
 			return nil, hostBusy("archives are being read back")
 		}
@@ -43,7 +43,7 @@ func (r *Receiver) examineEntries(ctx context.Context, host episode.Name, querie
 	var first error
 	failed := 0
 	for i, c := range queries {
-		h, o, err := r.examineEntry(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
+		h, o, err := b.examineEntry(ctx, episode.Key{Host: host, Name: c.Episode}, c, readBack)
 		if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {
 			return nil, err
 		}
@@ -57,26 +57,26 @@ func (r *Receiver) examineEntries(ctx context.Context, host episode.Name, querie
 		}
 		entries = append(entries, h)
 	}
-	if err := r.addRows(ctx, host, queries, entries, unattributed); err != nil {
+	if err := b.addRows(ctx, host, queries, entries, unattributed); err != nil {
 		if ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {
 			return nil, err
 		}
 		first = errors.Join(first, err)
 	}
 	if first != nil {
-		r.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", scrub.UnreadableHint)
+		b.log.Error("could not examine stored archives", "host", host, "archives", failed, "err", first, "hint", scrub.UnreadableHint)
 	}
 	return entries, ctx.Err()
 }
 
 // readBack verifies an archive for a host that waits, and logs the result.
-func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result, error) {
-	result, err := r.verifier.VerifyNow(ctx, key)
+func (b *Backend) readBack(ctx context.Context, key episode.Key) (scrub.Result, error) {
+	result, err := b.verifier.VerifyNow(ctx, key)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		result.LogTo(r.log.With("host", key.Host, "episode", key.Name))
+		result.LogTo(b.log.With("host", key.Host, "episode", key.Name))
 	}
 	if result.Quarantined {
-		r.events.NoteDamage(key, findingOf(result.Err), true)
+		b.observer.NoteDamage(key, findingOf(result.Err), true)
 	}
 	return result, err
 }
@@ -84,12 +84,12 @@ func (r *Receiver) readBack(ctx context.Context, key episode.Key) (scrub.Result,
 // examineEntry returns the entry of an archive. With an error, the entry has what is known. An
 // object that is returned with [wire.Absent] is stored without attributes: its row has its
 // digest.
-func (r *Receiver) examineEntry(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
+func (b *Backend) examineEntry(ctx context.Context, key episode.Key, c wire.InventoryQuery, readBack bool) (wire.InventoryEntry, store.Object, error) {
 	h := wire.InventoryEntry{Episode: c.Episode, State: wire.Absent}
-	o, err := r.store.Stat(key)
+	o, err := b.store.Stat(key)
 	if err == nil && readBack {
 		var v scrub.Result
-		v, err = r.readBack(ctx, key)
+		v, err = b.readBack(ctx, key)
 		if err == nil || !v.Object.Digest.IsZero() {
 			o = v.Object
 		}
@@ -153,7 +153,7 @@ func unreadableEntry(h wire.InventoryEntry, o store.Object, c wire.InventoryQuer
 // and those of archives without attributes, which are in unattributed by their index in
 // entries. A file with neither attributes nor a row was copied in by hand. It stays absent
 // until its next upload. One search of the index serves all entries.
-func (r *Receiver) addRows(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, entries []wire.InventoryEntry, unattributed map[int]store.Object) error {
+func (b *Backend) addRows(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, entries []wire.InventoryEntry, unattributed map[int]store.Object) error {
 	var keys []episode.Key
 	for i, h := range entries {
 		if _, needed := unattributed[i]; needed || h.Unreadable && h.Digest.IsZero() {
@@ -163,7 +163,7 @@ func (r *Receiver) addRows(ctx context.Context, host episode.Name, queries []wir
 	if len(keys) == 0 {
 		return nil
 	}
-	rows, err := r.rowSearches.lookUp(ctx, host, keys...)
+	rows, err := b.rowSearches.lookUp(ctx, host, keys...)
 	if err != nil {
 		return err
 	}

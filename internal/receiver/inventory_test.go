@@ -24,7 +24,7 @@ func queryFor(name string, content []byte) wire.InventoryQuery {
 // queryInventory asks about one episode of lab-01.
 func (l *lab) queryInventory(c wire.InventoryQuery, readBack bool) wire.InventoryEntry {
 	l.Helper()
-	got, err := l.r.Inventory(l.Context(), "lab-01", []wire.InventoryQuery{c}, readBack)
+	got, err := l.b.Inventory(l.Context(), "lab-01", []wire.InventoryQuery{c}, readBack)
 	fixture.Must(l, err)
 	if len(got) != 1 || got[0].Episode != c.Episode {
 		l.Fatalf("got %+v, want 1 of them and Episode %v", got, c.Episode)
@@ -36,7 +36,7 @@ func TestInventoryTellsWhatIsStored(t *testing.T) {
 	l := newLab(t, nil)
 	l.wantReceipt(key("lab-01", "run-1"), []byte("one"), wire.Stored)
 	l.wantReceipt(key("lab-02", "run-2"), []byte("two"), wire.Stored)
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-2", []byte("two")), queryFor("run-1", []byte("one")), queryFor("run-1", []byte("other"))}, false)
+	got, err := l.b.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-2", []byte("two")), queryFor("run-1", []byte("one")), queryFor("run-1", []byte("other"))}, false)
 	fixture.Must(t, err)
 	if len(got) != 3 || got[0].State != wire.Absent || got[0].Digest != nil {
 		t.Fatalf("another host's episode: %+v", got)
@@ -81,22 +81,22 @@ func TestReadBackIsBounded(t *testing.T) {
 	k, content := key("lab-01", "run-7"), packNoise(1000, 7)
 	l.wantReceipt(k, content, wire.Stored)
 	arrived, open := make(chan struct{}), make(chan struct{})
-	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.setDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		arrived <- struct{}{}
 		<-open
 		return d.OpenUncached(name)
 	})
-	l.r.SetMaxWait(0)
-	release, err := l.r.Admit(t.Context(), "lab-01")
+	l.b.Uploads().MaxWait = 0
+	release, err := l.b.Admit(t.Context(), "lab-01")
 	fixture.Must(t, err)
 	done := make(chan error, 1)
 	go func() {
 		defer release()
-		_, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", content)}, true)
+		_, err := l.b.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", content)}, true)
 		done <- err
 	}()
 	<-arrived
-	if _, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
+	if _, err := l.b.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", content)}, true); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("a second one at once: %v, want HostBusy", err)
 	}
 	if h := l.queryInventory(queryFor("run-7", content), false); h.State != wire.Present {
@@ -105,11 +105,11 @@ func TestReadBackIsBounded(t *testing.T) {
 	gate, come := make(chan struct{}), make(chan struct{}, 1)
 	put := make(chan error, 1)
 	go func() {
-		_, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "run-8"), []byte("slow")), &gated{[]byte("slow"), come, gate})
+		_, err := l.b.Put(t.Context(), uploadOf(key("lab-01", "run-8"), []byte("slow")), &gated{[]byte("slow"), come, gate})
 		put <- err
 	}()
 	<-come
-	if _, err := l.r.Admit(t.Context(), "lab-01"); !errors.Is(err, wire.HostBusy) {
+	if _, err := l.b.Admit(t.Context(), "lab-01"); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("a third thing under way: %v, want HostBusy", err)
 	}
 	close(open)

@@ -34,9 +34,17 @@ type lab struct {
 	testing.TB
 	pki, data string
 	cfg       receiver.Config
-	log       slog.Handler // of the next start; nil discards
+	log       slog.Handler // of the next start; nil is stops
+	stops     fixture.StoppingLog
 	r         *receiver.Receiver
+	b         *receiver.Backend
 }
+
+// What the receiver logs while it stores an archive, for [fixture.StoppingLog.StopAt].
+const (
+	beforeCommit = "no meta.json"  // all bytes have arrived, and are no archive
+	afterRow     = "upload stored" // the lock of the key is still held
+)
 
 // newLab opens a receiver on a data directory, which change may replace.
 func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
@@ -62,13 +70,13 @@ func newLab(tb testing.TB, change func(*receiver.Config)) *lab {
 
 func (l *lab) start() {
 	l.Helper()
-	log := slog.DiscardHandler
-	if l.log != nil {
-		log = l.log
+	log := l.log
+	if log == nil {
+		log = &l.stops
 	}
 	r, err := receiver.OpenGateAndNew(l.Context(), l.cfg, "test", "the lab", slog.New(log))
 	fixture.Must(l, err)
-	l.r = r
+	l.r, l.b = r, r.Backend()
 }
 
 func (l *lab) stop() {
@@ -110,7 +118,7 @@ func packNoise(n int, seed byte) []byte {
 }
 
 func (l *lab) put(k episode.Key, content []byte) (wire.Receipt, error) {
-	return l.r.Put(l.Context(), uploadOf(k, content), bytes.NewReader(content))
+	return l.b.Put(l.Context(), uploadOf(k, content), bytes.NewReader(content))
 }
 
 // wantReceipt stores content, and checks that the receipt covers it and has a status.
@@ -133,6 +141,22 @@ func (l *lab) wantRefusal(k episode.Key, content []byte, want wire.Code) *wire.P
 		l.Fatalf("%s: %+v, %v, want %s", k, r, err, want)
 	}
 	return p
+}
+
+// holdKey stores an archive, and holds the lock of its key until release is called.
+func (l *lab) holdKey(k episode.Key) (release func()) {
+	l.Helper()
+	content, done := packNoise(100, 1), make(chan error, 1)
+	reached, resume := l.stops.StopAt(afterRow)
+	go func() {
+		_, err := l.b.Put(context.WithoutCancel(l.Context()), uploadOf(k, content), bytes.NewReader(content))
+		done <- err
+	}()
+	receiveWithin(l, time.Minute, reached, "the upload that holds the key")
+	return func() {
+		resume()
+		fixture.Must(l, receiveWithin(l, time.Minute, done, "the upload that holds the key"))
+	}
 }
 
 func (l *lab) storedPath(k episode.Key) string {

@@ -102,7 +102,7 @@ func countStatuses(t *testing.T, conns []net.Conn) map[int]int {
 // A request that waits must not have its body in memory, on either listener.
 func TestInventoriesOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 	l := newLab(t, withProxy(t, func(c *receiver.Config) { c.Limits.UploadsPerHost = 2 }))
-	l.r.SetMaxWait(0)
+	l.b.Uploads().MaxWait = 0
 	for _, d := range l.serveListeners() {
 		var conns []net.Conn
 		for range 10 {

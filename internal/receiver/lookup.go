@@ -24,7 +24,7 @@ const (
 	corrupt               // the same archive once, but its copy is corrupt now
 )
 
-// lookupResult is the result of [Receiver.findStored].
+// lookupResult is the result of [Backend.findStored].
 type lookupResult struct {
 	state  storedState
 	row    index.Row // of what is stored, if state is stored or conflicts
@@ -54,21 +54,21 @@ func conflictError(stored digest.Digest) error {
 // findStored looks for the archive of an upload in the store. It reads a stored copy from
 // the disk, because the sender may delete its own for the answer, and makes sure that it
 // has a row. It takes the lock of the key for all of that.
-func (r *Receiver) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
-	found, err := r.lookUpStored(ctx, u)
+func (b *Backend) findStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
+	found, err := b.lookUpStored(ctx, u)
 	if err == nil && found.state == conflicts {
-		r.events.NoteConflict(u.Key, u.Digest, found.row.SHA256)
+		b.observer.NoteConflict(u.Key, u.Digest, found.row.SHA256)
 	}
 	return found, err
 }
 
-func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
-	unlock, err := r.keyLocks.LockContext(ctx, u.Key)
+func (b *Backend) lookUpStored(ctx context.Context, u wire.Upload) (lookupResult, error) {
+	unlock, err := b.keyLocks.LockContext(ctx, u.Key)
 	if err != nil {
 		return lookupResult{}, err
 	}
 	defer unlock()
-	o, err := r.store.Stat(u.Key)
+	o, err := b.store.Stat(u.Key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return lookupResult{state: notStored}, nil
 	}
@@ -78,19 +78,19 @@ func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResul
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
 		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
-	id, work := archiveID{u.Key, u.Digest}, access.WorkContext(ctx, r.baseCtx)
-	if cached := r.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
+	id, work := archiveID{u.Key, u.Digest}, access.WorkContext(ctx, b.baseCtx)
+	if cached := b.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
 		// One per host: a few bytes of request must not occupy the disk.
-		unlockHost, lerr := r.readbackLocks.LockContext(ctx, u.Key.Host)
+		unlockHost, lerr := b.readbackLocks.LockContext(ctx, u.Key.Host)
 		if lerr != nil {
 			return lookupResult{}, lerr
 		}
 		// It continues if the sender disconnects: the next attempt needs the result.
-		o, err = r.store.ReadBack(work, u.Key, digest.Digest{}, store.Reading{})
+		o, err = b.store.ReadBack(work, u.Key, digest.Digest{}, store.Reading{})
 		unlockHost()
 	}
 	if isCorrupt(err) {
-		r.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "err", err, "hint", "its host sends it again")
+		b.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "err", err, "hint", "its host sends it again")
 		return lookupResult{state: corrupt}, nil
 	}
 	if err != nil {
@@ -99,14 +99,14 @@ func (r *Receiver) lookUpStored(ctx context.Context, u wire.Upload) (lookupResul
 	if o.Digest != u.Digest {
 		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
-	r.readbackCache.addResult(ctx, id)
+	b.readbackCache.addResult(ctx, id)
 	if !o.Indexed {
-		found, err := r.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
+		found, err := b.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
-			r.readbackCache.addResult(ctx, id)
+			b.readbackCache.addResult(ctx, id)
 			return lookupResult{}, err
 		}
-		row, err := r.ensureIndexed(context.WithoutCancel(ctx), o, found)
+		row, err := b.ensureIndexed(context.WithoutCancel(ctx), o, found)
 		return lookupResult{stored, row, err}, nil
 	}
 	return lookupResult{state: stored, row: rowOf(o)}, nil
@@ -121,22 +121,22 @@ func isCorrupt(err error) bool {
 // ensureIndexed makes sure that a stored archive has a row: it may have been copied in by
 // hand, or its row could not be appended. The caller must hold the lock of its key, and
 // found must be the result of a search for the key under that lock.
-func (r *Receiver) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (index.Row, error) {
-	if err := r.store.SyncHostDir(o.Key); err != nil {
+func (b *Backend) ensureIndexed(ctx context.Context, o store.Object, found index.SearchResult) (index.Row, error) {
+	if err := b.store.SyncHostDir(o.Key); err != nil {
 		return index.Row{}, err
 	}
-	f, err := r.store.Open(o.Key)
+	f, err := b.store.Open(o.Key)
 	if err != nil {
 		return index.Row{}, err
 	}
 	defer f.Close()
 	row := rowOf(o)
-	row.Commit = r.readMetaCommit(o.Key, f)
-	if row, err = r.index.EnsureRow(ctx, row, found); err != nil {
+	row.Commit = b.readMetaCommit(o.Key, f)
+	if row, err = b.index.EnsureRow(ctx, row, found); err != nil {
 		return index.Row{}, err
 	}
 	o.ReceivedAt = row.ReceivedAt
-	return row, r.store.MarkIndexed(o)
+	return row, b.store.MarkIndexed(o)
 }
 
 // contextCause returns the cause for which ctx ended if err is a consequence of that, and

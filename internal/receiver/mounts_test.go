@@ -34,16 +34,16 @@ func TestEachRequestOfAHostWhoseFolderIsAMountSaysSo(t *testing.T) {
 		later := readerFunc(func([]byte) (int, error) { bind(); return 0, io.EOF })
 		errs := map[string]error{}
 		if of == "episodes" { // the received bytes are in staging already
-			_, errs["a mount meanwhile"] = l.r.Put(t.Context(), u, io.MultiReader(bytes.NewReader(fixture.Noise(1000, 2)), later))
+			_, errs["a mount meanwhile"] = l.b.Put(t.Context(), u, io.MultiReader(bytes.NewReader(fixture.Noise(1000, 2)), later))
 		} else {
 			bind()
 		}
 		unread := readerFunc(func([]byte) (int, error) { t.Error("the body was read"); return 0, io.EOF })
-		_, errs["put"] = l.r.Put(t.Context(), u, unread)
-		_, _, errs["announce"] = l.r.Announce(t.Context(), u)
-		_, errs["open"] = l.r.OpenUpload(t.Context(), u.Key)
-		_, _, errs["append"] = l.r.AppendPiece(t.Context(), "lab-01", before.ID, wire.Piece{Size: 1000, Last: true}, unread)
-		s, err := l.r.Storage(t.Context(), "lab-01")
+		_, errs["put"] = l.b.Put(t.Context(), u, unread)
+		_, _, errs["announce"] = l.b.Announce(t.Context(), u)
+		_, errs["open"] = l.b.OpenUpload(t.Context(), u.Key)
+		_, _, errs["append"] = l.b.AppendPiece(t.Context(), "lab-01", before.ID, wire.Piece{Size: 1000, Last: true}, unread)
+		s, err := l.b.Storage(t.Context(), "lab-01")
 		fixture.Must(t, err)
 		errs["ping"] = s.Err()
 		for door, err := range errs {

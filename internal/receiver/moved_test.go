@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/device"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -44,6 +45,16 @@ func (l *lab) countUnverified() int {
 	return n
 }
 
+// setDiskSerial puts the store on a disk with a serial number.
+func (l *lab) setDiskSerial(serial string) {
+	l.Helper()
+	episodes, err := os.Open(filepath.Join(l.data, "episodes"))
+	fixture.Must(l, err)
+	defer episodes.Close()
+	l.b.Archives().Volumes, err = device.OpenDisk(episodes, serial)
+	fixture.Must(l, err)
+}
+
 // TestAnotherDiskWasNeverRead: the image of the disk was copied, including the position of the
 // scrub. Hosts prune nothing until everything was verified there, and the log says so.
 func TestAnotherDiskWasNeverRead(t *testing.T) {
@@ -51,12 +62,12 @@ func TestAnotherDiskWasNeverRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := newLab(t, nil)
-		fixture.Must(t, l.r.SetDiskSerial("S1"))
+		l.setDiskSerial("S1")
 		for i, name := range []string{"a", "b", "c", "d"} {
 			l.wantReceipt(key("lab-01", name), packNoise(1000, byte(i)), wire.Stored)
 		}
 		run := func(disk string, d time.Duration) scrub.Progress {
-			fixture.Must(t, l.r.SetDiskSerial(disk))
+			l.setDiskSerial(disk)
 			stop := l.startScrub()
 			time.Sleep(d)
 			stop()
@@ -221,10 +232,10 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 				k := key("lab-01", fmt.Sprint("run-", i))
 				fixture.Must(t, os.Link(l.storedPath(k), l.stagedPath(k)))
 			}
-			l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
+			l.setDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
 				return nil, fmt.Errorf("open: %w: %w", durable.ErrFault, unix.EIO)
 			})
-			err := l.r.Recover(t.Context())
+			err := l.b.Recover(t.Context(), nil)
 			if errors.Is(err, durable.ErrFault) != c.fault || err != nil && !c.fault {
 				t.Errorf("got %v", err)
 			}

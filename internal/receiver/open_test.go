@@ -12,7 +12,7 @@ import (
 // beginStreaming begins an upload whose end is not known, and sends the beginning of content.
 func (l *lab) beginStreaming(content []byte, to int) wire.Unfinished {
 	l.Helper()
-	left, err := l.r.OpenUpload(l.Context(), partKey)
+	left, err := l.b.OpenUpload(l.Context(), partKey)
 	fixture.Must(l, err)
 	if left.Offset != 0 || left.Length != -1 {
 		l.Fatalf("opened %+v", left)
@@ -67,10 +67,10 @@ func TestOpenUploadCannotEnd(t *testing.T) {
 	_, _, err := l.sendPiece(left, resumed, 1000, 2000, true)
 	l.wantCode("the end", err, wire.DigestMissing)
 	p := wire.Piece{Offset: 1000, Size: 2 << 20, Interrupt: func(error) {}}
-	_, _, err = l.r.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
+	_, _, err = l.b.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
 	l.wantCode("too much", err, wire.TooLarge)
 	l.wantReceipt(partKey, resumed, wire.Stored)
-	_, err = l.r.OpenUpload(t.Context(), partKey)
+	_, err = l.b.OpenUpload(t.Context(), partKey)
 	l.wantCode("a name that is taken", err, wire.Conflict)
 }
 
@@ -80,7 +80,7 @@ func TestOpeningAgainStartsOver(t *testing.T) {
 	l := newLab(t, nil)
 	first := l.beginStreaming(resumed, 1000)
 	l.beginStreaming(resumed, 2000)
-	_, _, err := l.r.AppendPiece(t.Context(), "lab-01", first.ID, wire.Piece{Offset: 1000, Size: 1, Interrupt: func(error) {}}, bytes.NewReader(resumed[:1]))
+	_, _, err := l.b.AppendPiece(t.Context(), "lab-01", first.ID, wire.Piece{Offset: 1000, Size: 1, Interrupt: func(error) {}}, bytes.NewReader(resumed[:1]))
 	l.wantCode("the first one", err, wire.NoUpload)
 	l.wantStaged(1)
 }

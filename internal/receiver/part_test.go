@@ -115,7 +115,7 @@ func TestDamagedPartIsNeverAcknowledged(t *testing.T) {
 				}
 			})
 			if unreadable {
-				l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
+				l.setDisk(func(*durable.Dir, string) (io.ReadCloser, error) {
 					return io.NopCloser(readerFunc(func([]byte) (int, error) { return 0, unix.EIO })), nil
 				})
 			}

@@ -76,7 +76,7 @@ func TestStoreThatMovesUnderAnUpload(t *testing.T) {
 		defer old.Close()
 		moving := readerFunc(func([]byte) (int, error) { move(); return 0, io.EOF })
 		body := io.MultiReader(bytes.NewReader(content[:1<<19]), moving, bytes.NewReader(content[1<<19:]))
-		got, err := l.r.Put(l.Context(), uploadOf(k, content), body)
+		got, err := l.b.Put(l.Context(), uploadOf(k, content), body)
 		l.wantNoReceipt(got, err)
 		if rows, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d/index.jsonl", old.Fd())); err != nil || len(rows) > 0 {
 			t.Errorf("the index has %q, %v", rows, err)

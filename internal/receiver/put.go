@@ -14,13 +14,13 @@ import (
 )
 
 // Stat returns the receipt of the archive under key.
-func (r *Receiver) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
-	o, err := r.statArchive(ctx, key)
-	return newReceipt(wire.AlreadyPresent, rowOf(o)), r.checkAnswer(ctx, err)
+func (b *Backend) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
+	o, err := b.statArchive(ctx, key)
+	return newReceipt(wire.AlreadyPresent, rowOf(o)), b.checkAnswer(ctx, err)
 }
 
-func (r *Receiver) statArchive(ctx context.Context, key episode.Key) (store.Object, error) {
-	o, err := r.store.Stat(key)
+func (b *Backend) statArchive(ctx context.Context, key episode.Key) (store.Object, error) {
+	o, err := b.store.Stat(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, wire.Refuse(wire.NotFound, "no archive under this name")
 	}
@@ -28,66 +28,66 @@ func (r *Receiver) statArchive(ctx context.Context, key episode.Key) (store.Obje
 		return o, err
 	}
 	// It was copied in by hand: its digest must be computed.
-	release, err := r.uploadLimiter.Acquire(ctx, key.Host)
+	release, err := b.uploadLimiter.Acquire(ctx, key.Host)
 	if err != nil {
 		return o, err
 	}
 	defer release()
-	return r.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
+	return b.store.ReadBack(ctx, key, digest.Digest{}, store.Reading{})
 }
 
 // Put stores an archive, and returns when it is durable.
-func (r *Receiver) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
-	got, err := r.putArchive(ctx, u, body)
-	return got, r.checkReceipt(ctx, got, err)
+func (b *Backend) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	got, err := b.putArchive(ctx, u, body)
+	return got, b.checkReceipt(ctx, got, err)
 }
 
-func (r *Receiver) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
-	if err := r.checkSize(u); err != nil {
+func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	if err := b.checkSize(u); err != nil {
 		return wire.Receipt{}, err
 	}
-	release, err := r.uploadLimiter.Acquire(ctx, u.Key.Host)
+	release, err := b.uploadLimiter.Acquire(ctx, u.Key.Host)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
 	defer release()
-	found, err := r.findStored(ctx, u)
+	found, err := b.findStored(ctx, u)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
 	if found.isFinal() {
 		return found.wireResult()
 	}
-	if err := r.store.CheckHost(u.Key.Host); err != nil {
+	if err := b.store.CheckHost(u.Key.Host); err != nil {
 		return wire.Receipt{}, err
 	}
-	reserved, err := r.disk.Reserve(u.Key.Host, 0, u.Size)
+	reserved, err := b.disk.Reserve(u.Key.Host, 0, u.Size)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
 	defer reserved.Release()
-	up, err := r.store.CreateUpload(u.Key)
+	up, err := b.store.CreateUpload(u.Key)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
-	if err := r.stageBody(up, u, body, reserved); err != nil {
+	if err := b.stageBody(up, u, body, reserved); err != nil {
 		return wire.Receipt{}, errors.Join(err, up.Discard())
 	}
-	return r.storeStaged(ctx, up, u, found.state)
+	return b.storeStaged(ctx, up, u, found.state)
 }
 
 // checkSize refuses an archive that is too large.
-func (r *Receiver) checkSize(u wire.Upload) error {
-	if u.Size > int64(r.cfg.Limits.ArchiveBytes) {
-		return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", r.cfg.Limits.ArchiveBytes)
+func (b *Backend) checkSize(u wire.Upload) error {
+	if u.Size > b.cfg.ArchiveBytes {
+		return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", b.cfg.ArchiveBytes)
 	}
 	return nil
 }
 
 // stageBody writes the body to staging and compares it with what was announced.
-func (r *Receiver) stageBody(up *store.Upload, u wire.Upload, body io.Reader, reserved *admission.Reservation) error {
+func (b *Backend) stageBody(up *store.Upload, u wire.Upload, body io.Reader, reserved *admission.Reservation) error {
 	w := digest.NewWriter(up)
-	if err := r.copyBody(w, u.Size, body, reserved, func() error { return nil }); err != nil {
+	if err := b.copyBody(w, u.Size, body, reserved, func() error { return nil }); err != nil {
 		return err
 	}
 	if d, n := w.Sum(); d != u.Digest || n != u.Size {
@@ -101,8 +101,8 @@ func (r *Receiver) stageBody(up *store.Upload, u wire.Upload, body io.Reader, re
 const chunkSize = 32 << 10
 
 // copyBody writes a body of size bytes, and calls afterChunk after each chunk.
-func (r *Receiver) copyBody(w io.Writer, size int64, body io.Reader, reserved *admission.Reservation, afterChunk func() error) error {
-	buf, free := r.acquireBuffer(size)
+func (b *Backend) copyBody(w io.Writer, size int64, body io.Reader, reserved *admission.Reservation, afterChunk func() error) error {
+	buf, free := b.acquireBuffer(size)
 	defer free()
 	for {
 		n, err := io.ReadFull(body, buf)
@@ -124,13 +124,13 @@ func (r *Receiver) copyBody(w io.Writer, size int64, body io.Reader, reserved *a
 
 // acquireBuffer returns a chunk, or less for a smaller body. Chunks are reused: most of the garbage
 // would be chunks.
-func (r *Receiver) acquireBuffer(size int64) (buf []byte, free func()) {
+func (b *Backend) acquireBuffer(size int64) (buf []byte, free func()) {
 	if size < chunkSize {
 		return make([]byte, max(size, 1)), func() {}
 	}
-	chunk, ok := r.chunks.Get().(*[chunkSize]byte)
+	chunk, ok := b.chunks.Get().(*[chunkSize]byte)
 	if !ok {
 		chunk = new([chunkSize]byte)
 	}
-	return chunk[:], func() { r.chunks.Put(chunk) }
+	return chunk[:], func() { b.chunks.Put(chunk) }
 }

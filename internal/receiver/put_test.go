@@ -27,13 +27,13 @@ func TestConflictComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, nil)
 	first := fixture.Noise(1000, 1)
 	l.wantReceipt(key("h", "e"), first, wire.Stored)
-	_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1000, 2)), untouched{t})
+	_, err := l.b.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1000, 2)), untouched{t})
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok || p.Code != wire.Conflict || p.Stored != uploadOf(key("h", "e"), first).Digest {
 		t.Errorf("%v", err)
 	}
 	// So does the answer to the same bytes again. The same name of another host is free.
-	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
+	if _, err := l.b.Put(t.Context(), uploadOf(key("h", "e"), first), untouched{t}); err != nil {
 		t.Error(err)
 	}
 	l.wantReceipt(key("i", "e"), fixture.Noise(1000, 2), wire.Stored)
@@ -59,7 +59,7 @@ func TestOtherBytesThanAnnouncedLeaveNothing(t *testing.T) {
 		"too long":     bytes.NewReader(append(bytes.Clone(content), 0)),
 		"broken":       io.MultiReader(bytes.NewReader(content[:200_000]), iotest.ErrReader(broken)),
 	} {
-		_, err := l.r.Put(t.Context(), u, body)
+		_, err := l.b.Put(t.Context(), u, body)
 		if p, ok := errors.AsType[*wire.Problem](err); what == "broken" && !errors.Is(err, broken) || what != "broken" && (!ok || p.Code != wire.DigestMismatch) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -73,30 +73,30 @@ func TestReceiptIsThatOfTheRow(t *testing.T) {
 	k := key("h", "e")
 	u := uploadOf(k, fixture.Noise(5000, 1))
 	u.Skipped = 3
-	r, err := l.r.Put(t.Context(), u, bytes.NewReader(fixture.Noise(5000, 1)))
+	r, err := l.b.Put(t.Context(), u, bytes.NewReader(fixture.Noise(5000, 1)))
 	fixture.Must(t, err)
 	row := l.row(k)
 	if !row.ReceivedAt.Equal(r.ReceivedAt.Truncate(time.Microsecond)) || row.SHA256 != u.Digest || row.Size != 5000 || row.Skipped != 3 || row.Backfilled {
 		t.Errorf("row %+v, receipt %+v", row, r)
 	}
 	again := l.wantReceipt(k, fixture.Noise(5000, 1), wire.AlreadyPresent)
-	stat, err := l.r.Stat(t.Context(), k)
+	stat, err := l.b.Stat(t.Context(), k)
 	if err != nil || stat != again || again.ReceivedAt != r.ReceivedAt {
 		t.Errorf("first %+v\nagain %+v\nstat %+v, %v", r, again, stat, err)
 	}
-	if _, err := l.r.Stat(t.Context(), key("h", "none")); !errors.Is(err, wire.NotFound) {
+	if _, err := l.b.Stat(t.Context(), key("h", "none")); !errors.Is(err, wire.NotFound) {
 		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 }
 
 func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.Uploads, c.Limits.UploadsPerHost = 3, 2 })
-	l.r.SetMaxWait(0)
+	l.b.Uploads().MaxWait = 0
 	content := fixture.Noise(1000, 1)
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	begin := func(host, name string) {
 		go func() {
-			_, err := l.r.Put(t.Context(), uploadOf(key(host, name), content), &gated{content, arrived, open})
+			_, err := l.b.Put(t.Context(), uploadOf(key(host, name), content), &gated{content, arrived, open})
 			done <- err
 		}()
 		receiveWithin(t, 10*time.Second, arrived, "an upload")
@@ -121,7 +121,7 @@ func TestSlotsAreBoundedPerHostAndInAll(t *testing.T) {
 
 func TestTooLargeComesBeforeTheBody(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 1000 })
-	if _, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
+	if _, err := l.b.Put(t.Context(), uploadOf(key("h", "e"), fixture.Noise(1001, 1)), untouched{t}); !errors.Is(err, wire.TooLarge) {
 		t.Errorf("got %v, want %v", err, wire.TooLarge)
 	}
 	l.wantReceipt(key("h", "e"), fixture.Noise(1000, 1), wire.Stored)
@@ -136,15 +136,15 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		late := io.MultiReader(&gated{big[:1], arrived, open}, bytes.NewReader(big[1:])) // promised, and not written
-		_, err := l.r.Put(t.Context(), uploadOf(key("h", "1"), big), late)
+		_, err := l.b.Put(t.Context(), uploadOf(key("h", "1"), big), late)
 		done <- err
 	}()
 	receiveWithin(t, 10*time.Second, arrived, "the first upload")
-	_, err := l.r.Put(t.Context(), uploadOf(key("h", "2"), big), untouched{t})
+	_, err := l.b.Put(t.Context(), uploadOf(key("h", "2"), big), untouched{t})
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full || p.RetryAfter <= 0 {
 		t.Errorf("%v", err)
 	}
-	if s, err := l.r.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
+	if s, err := l.b.Storage(t.Context(), "h"); err != nil || s.FreeBytes > 2<<20 || !s.Accepting {
 		t.Errorf("a ping tells %+v, %v", s, err)
 	}
 	l.wantReceipt(key("h", "3"), fixture.Noise(1<<20, 3), wire.Stored) // a small one fits beside it
@@ -153,7 +153,7 @@ func TestUploadsTogetherStayAboveTheFloor(t *testing.T) {
 	l.wantRefusal(key("h", "2"), big, wire.Full)
 	l.wantConsistent(2)
 	fixture.Must(t, os.Remove(l.storedPath(key("h", "1"))))
-	if s, _ := l.r.Storage(t.Context(), "h"); s.FreeBytes < 4<<20 {
+	if s, _ := l.b.Storage(t.Context(), "h"); s.FreeBytes < 4<<20 {
 		t.Errorf("promises are not given back: %+v", s)
 	}
 }
@@ -163,7 +163,7 @@ func TestPromisesAreGivenBack(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(fixture.MountTmpfs(t, "size=8m")) })
 	big := fixture.Noise(5<<20, 1)
 	for n := range 10 {
-		_, err := l.r.Put(t.Context(), uploadOf(key("h", "e"), big), io.MultiReader(bytes.NewReader(big[:n<<18]), iotest.ErrReader(context.Canceled)))
+		_, err := l.b.Put(t.Context(), uploadOf(key("h", "e"), big), io.MultiReader(bytes.NewReader(big[:n<<18]), iotest.ErrReader(context.Canceled)))
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("attempt %d: %v", n, err)
 		}
@@ -182,7 +182,7 @@ func TestRowWithoutSpaceIsWrittenLater(t *testing.T) {
 			k, content := key("h", "e"), fixture.Noise(10_000, 1)
 			filler := filepath.Join(l.data, "filler")
 			last := readerFunc(func([]byte) (int, error) { fixture.FillDisk(t, filler); return 0, io.EOF })
-			_, err := l.r.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
+			_, err := l.b.Put(t.Context(), uploadOf(k, content), io.MultiReader(bytes.NewReader(content), last))
 			if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Full {
 				t.Fatalf("%v, want %s", err, wire.Full)
 			}

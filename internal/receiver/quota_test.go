@@ -29,7 +29,7 @@ func limitQuota(sizes ...int64) func(*receiver.Config) {
 
 func (l *lab) quotaLeft(host episode.Name) int64 {
 	l.Helper()
-	s, err := l.r.Storage(l.Context(), host)
+	s, err := l.b.Storage(l.Context(), host)
 	fixture.Must(l, err)
 	if s.Accepting != (s.FreeBytes >= admission.FileCost(1)) {
 		l.Errorf("%s is told %+v", host, s)
@@ -73,11 +73,11 @@ func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
 		late := io.MultiReader(&gated{first[:1], arrived, open}, bytes.NewReader(first[1:])) // promised, and not written
-		_, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "1"), first), late)
+		_, err := l.b.Put(t.Context(), uploadOf(key("lab-01", "1"), first), late)
 		done <- err
 	}()
 	receiveWithin(t, 10*time.Second, arrived, "the first upload")
-	_, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), first), untouched{t})
+	_, err := l.b.Put(t.Context(), uploadOf(key("lab-01", "2"), first), untouched{t})
 	if !errors.Is(err, wire.Full) {
 		t.Errorf("a second one beside it: %v", err)
 	}
@@ -86,7 +86,7 @@ func TestUploadsOnTheirWayAreInTheHostsPart(t *testing.T) {
 
 	second := fixture.Noise(2<<20, 2)
 	cut := io.MultiReader(bytes.NewReader(second[:1<<20]), iotest.ErrReader(io.ErrUnexpectedEOF))
-	if _, err := l.r.Put(t.Context(), uploadOf(key("lab-01", "2"), second), cut); err == nil || errors.Is(err, wire.Full) {
+	if _, err := l.b.Put(t.Context(), uploadOf(key("lab-01", "2"), second), cut); err == nil || errors.Is(err, wire.Full) {
 		t.Fatalf("an upload that was cut: %v", err)
 	}
 	l.restart(func() {}) // counts again, without the dropped uploads

@@ -29,7 +29,7 @@ func (l *lab) raceUploads(contents [][]byte) []outcome {
 	arrived, open, done := make(chan struct{}), make(chan struct{}), make(chan outcome)
 	for _, content := range contents {
 		go func() {
-			r, err := l.r.Put(l.Context(), uploadOf(k, content), &gated{content, arrived, open})
+			r, err := l.b.Put(l.Context(), uploadOf(k, content), &gated{content, arrived, open})
 			done <- outcome{r, err}
 		}()
 	}

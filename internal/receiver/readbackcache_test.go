@@ -21,7 +21,7 @@ import (
 // test lets it begin.
 func (l *lab) gateDiskReads() (begun chan struct{}, let chan struct{}) {
 	begun, let = make(chan struct{}, 100), make(chan struct{})
-	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.setDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		begun <- struct{}{}
 		<-let
 		return d.OpenUncached(name)
@@ -44,7 +44,7 @@ func TestAHostHasOneArchiveReadAtATime(t *testing.T) {
 			go func() {
 				u := uploadOf(k, fixture.Noise(5000, byte(i)))
 				u.Resent = true
-				_, err := l.r.Put(t.Context(), u, untouched{t})
+				_, err := l.b.Put(t.Context(), u, untouched{t})
 				answers <- err
 			}()
 		}
@@ -73,7 +73,7 @@ func TestResponseIsKeptWhenItsSenderIsGone(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)
 		go func() {
-			_, err := l.r.Put(ctx, uploadOf(k, content), untouched{t})
+			_, err := l.b.Put(ctx, uploadOf(k, content), untouched{t})
 			left <- err
 		}()
 		receiveWithin(t, 10*time.Second, after, "the reading")
@@ -124,7 +124,7 @@ func TestResendIsNotToldWhatTheStoreKeeps(t *testing.T) {
 	l.storeAndDisconnect(k, content)
 	u := uploadOf(k, content)
 	u.Resent = true
-	_, err := l.r.Put(t.Context(), u, bytes.NewReader(content))
+	_, err := l.b.Put(t.Context(), u, bytes.NewReader(content))
 	fixture.Must(t, err)
 	if len(begun) != 1 {
 		t.Errorf("%d readings, want 1", len(begun))
@@ -162,7 +162,7 @@ func TestReadingEndsWithTheReceiver(t *testing.T) {
 	begun, let := l.gateDiskReads()
 	told := make(chan error, 1)
 	go func() {
-		_, err := l.r.Put(t.Context(), uploadOf(k, content), untouched{t})
+		_, err := l.b.Put(t.Context(), uploadOf(k, content), untouched{t})
 		told <- err
 	}()
 	receiveWithin(t, 10*time.Second, begun, "the reading")
@@ -177,7 +177,7 @@ func TestReadingEndsWithTheReceiver(t *testing.T) {
 func (l *lab) storeAndDisconnect(k episode.Key, content []byte) {
 	l.Helper()
 	ctx, leave := context.WithCancel(l.Context())
-	_, err := l.r.Put(ctx, uploadOf(k, content), &closeTimeout{bytes.NewReader(content), leave})
+	_, err := l.b.Put(ctx, uploadOf(k, content), &closeTimeout{bytes.NewReader(content), leave})
 	fixture.Must(l, err)
 }
 

@@ -16,9 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,55 +24,34 @@ import (
 	"cis490/internal/access"
 	"cis490/internal/activity"
 	"cis490/internal/admission"
-	"cis490/internal/archive"
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
 	"cis490/internal/gate"
-	"cis490/internal/index"
 	"cis490/internal/notify"
-	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
 
-// Receiver owns a data directory while it is open. It is the [wire.Backend] of its server.
+// Receiver owns a data directory while it is open, and serves the [Backend] in it.
 type Receiver struct {
 	cfg     Config
 	version string
 	log     *slog.Logger
 
 	// What is open.
-	data     *durable.Dir
-	lock     *durable.Lock
-	paths    *durable.PathWatch // of data and the directories of the store
-	store    *store.Store
-	index    *index.Log
-	identity *datadir.StoreWatch
+	data    *durable.Dir
+	lock    *durable.Lock
+	backend *Backend
 
 	headerTimeout time.Duration // of a request's header, and of the TLS handshake
 
 	// What a request must pass.
-	gate          *gate.Gate
-	access        *access.Control // checks the hosts of requests in flight
-	join          *joinDoor       // nil without an identity directory
-	conns         *admission.Conns
-	requests      admission.Requests
-	uploadLimiter admission.Limiter
-	disk          *admission.Disk
-
-	// Uploads.
-	sessions    *sessions
-	keyLocks    admission.KeyLocks[episode.Key] // held from a commit to its row, and while a stored copy is read
-	chunks      sync.Pool                       // of *[chunkSize]byte
-	metaReaders chan *archive.MetaReader        // readers of meta.json
-
-	// Readings of stored archives for requests.
-	verifier        *scrub.Verifier
-	readbackLimiter admission.Limiter                // of inventories that read an archive
-	readbackLocks   admission.KeyLocks[episode.Name] // of hosts that send a stored archive again
-	readbackCache   readbackCache
-	rowSearches     *rowSearches
+	gate     *gate.Gate
+	access   *access.Control // checks the hosts of requests in flight
+	join     *joinDoor       // nil without an identity directory
+	conns    *admission.Conns
+	requests admission.Requests
 
 	fleet  *fleet.Reports // what the hosts report
 	events events
@@ -83,9 +60,6 @@ type Receiver struct {
 	// disconnected. cancelBase ends it.
 	baseCtx    context.Context
 	cancelBase context.CancelCauseFunc
-
-	faulted atomic.Bool
-	fault   chan error // the first storage fault, or the first directory that was moved
 }
 
 // New opens the data directory of c, or returns a [*durable.LockedError], and
@@ -96,15 +70,9 @@ type Receiver struct {
 func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string, log *slog.Logger, recovered func(bytes int)) (*Receiver, error) {
 	log = slog.New(admission.LimitLines(log.Handler()))
 	r := &Receiver{
-		cfg: c, version: version, log: log, gate: gate,
-		uploadLimiter:   admission.Limiter{Total: c.Limits.Uploads, PerHost: c.Limits.UploadsPerHost, MaxWait: maxUploadWait},
-		readbackLimiter: admission.Limiter{Total: maxReadbacks, PerHost: 1},
-		sessions:        newSessions(c.Limits.UploadsPerHost),
-		metaReaders:     newMetaReaders(),
-		fault:           make(chan error, 1),
-		headerTimeout:   headerTimeout,
+		cfg: c, version: version, log: log, gate: gate, headerTimeout: headerTimeout,
+		events: events{counters: newCounters()},
 	}
-	r.events.counters = newCounters()
 	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
 	if err == nil {
@@ -113,18 +81,15 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.openDisk()
 	disabled, err := datadir.WatchDisabled(r.data, log)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.logSeparateHosts()
 	r.access = access.New(gate, disabled, log)
 	if err := r.openJoin(holder); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	r.verifier = r.newVerifier()
-	if err := r.recoverUploads(ctx, recovered); err != nil {
+	if err := r.backend.Recover(ctx, recovered); err != nil {
 		return nil, errors.Join(fmt.Errorf("recover: %w", err), r.Close())
 	}
 	return r, nil
@@ -141,19 +106,6 @@ func (r *Receiver) openConns() error {
 	return err
 }
 
-// openDisk creates the budget of the disk, and logs a warning if it is full.
-func (r *Receiver) openDisk() {
-	quota := &admission.Quota{
-		Max:   int64(r.cfg.Limits.HostBytes),
-		Count: func(host episode.Name) (int64, error) { return r.store.HostBytes(host, admission.FileCost) },
-		Log:   r.log,
-	}
-	r.disk = admission.NewDisk(func() (admission.Space, error) { return r.cfg.availableSpace(r.data) }, quota)
-	if err := r.cfg.checkSpace(r.data); err != nil {
-		r.log.Warn("disk is full", "err", err)
-	}
-}
-
 // open opens what is in the data directory.
 func (r *Receiver) open(holder string) error {
 	var err error
@@ -163,40 +115,18 @@ func (r *Receiver) open(holder string) error {
 	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
-	r.store, err = store.Open(r.data)
+	r.backend, err = OpenBackend(r.baseCtx, r.data, r.cfg.BackendConfig(), &r.events, r.log)
 	if errors.Is(err, store.ErrUnsuitable) {
 		return &ConfigError{"data_dir", err}
 	}
 	if err != nil {
 		return err
 	}
-	if r.index, err = index.Open(r.data, datadir.IndexFile, r.logIndexNotice); err != nil {
-		return err
-	}
-	r.rowSearches = newRowSearches(r.baseCtx, r.index.FindRows)
 	if err := r.openReports(time.Now()); err != nil {
 		return err
 	}
-	if r.events.hooks, err = notify.Open(r.cfg.Hooks, r.data, "cis490-receiver/"+r.version, r.log); err != nil {
-		return err
-	}
-	if err := r.watchPaths(); err != nil {
-		return err
-	}
-	return r.openIdentity(time.Now())
-}
-
-// logIndexNotice logs a repair of the index.
-func (r *Receiver) logIndexNotice(n index.TailNotice) {
-	log := r.log.With("index", n.Path, "bytes", n.Bytes)
-	switch n.Kind {
-	case index.Completed:
-		log.Warn("index row got its newline")
-	case index.TailCut:
-		log.Warn("torn tail of index cut", "saved", n.Saved)
-	case index.Shortened:
-		log.Error("index was truncated", "hint", n.Hint())
-	}
+	r.events.hooks, err = notify.Open(r.cfg.Hooks, r.data, "cis490-receiver/"+r.version, r.log)
+	return err
 }
 
 // Close closes the data directory and releases its lock. A handler may outlive its server, after a fault
@@ -212,22 +142,13 @@ func (r *Receiver) Close() error {
 		}
 	}
 	var errs []error
-	if r.paths != nil {
-		errs = append(errs, r.paths.Close())
-	}
-	if r.rowSearches != nil {
-		r.rowSearches.close()
-	}
 	if r.fleet != nil {
 		errs = append(errs, r.fleet.Close())
 	}
 	hooksEnded, err := r.events.hooks.Close()
 	errs = append(errs, err)
-	if r.index != nil {
-		errs = append(errs, r.index.Close())
-	}
-	if r.store != nil {
-		errs = append(errs, r.store.Close())
+	if r.backend != nil {
+		errs = append(errs, r.backend.Close())
 	}
 	if r.lock != nil {
 		errs = append(errs, r.lock.Unlock())
@@ -237,12 +158,6 @@ func (r *Receiver) Close() error {
 	}
 	errs = append(errs, r.join.close())
 	return errors.Join(errs...)
-}
-
-// Paths returns where a receiver with this configuration keeps its archives and its index,
-// for tools that run beside it.
-func (c Config) Paths() (episodes, index string) {
-	return filepath.Join(string(c.DataDir), "episodes"), filepath.Join(string(c.DataDir), datadir.IndexFile)
 }
 
 // Reload loads new certificates and lists, and ends the requests and connections of hosts
@@ -285,10 +200,7 @@ func (r *Receiver) Ready(context.Context) error {
 	if cause := context.Cause(r.baseCtx); cause != nil {
 		return cause
 	}
-	if r.faulted.Load() {
-		return errFaulted
-	}
-	if err := r.checkPaths(); err != nil {
+	if err := r.backend.CheckStorage(); err != nil {
 		return err
 	}
 	if disabled := r.access.Disabled(); disabled.Err != nil {
@@ -297,8 +209,20 @@ func (r *Receiver) Ready(context.Context) error {
 	if now := time.Now(); now.After(r.CertNotAfter()) || now.Before(r.CertNotBefore()) {
 		return fmt.Errorf("the receiver's certificate is valid from %s to %s only", r.CertNotBefore().Format(time.DateOnly), r.CertNotAfter().Format(time.DateOnly))
 	}
-	return r.cfg.checkSpace(r.data)
+	return r.backend.CheckSpace()
 }
 
 // Alive reports whether the receiver can still make an archive durable, for a watchdog.
-func (r *Receiver) Alive(ctx context.Context) bool { return r.index.IsAlive(ctx) }
+func (r *Receiver) Alive(ctx context.Context) bool { return r.backend.Alive(ctx) }
+
+// CheckKernel returns an error if this kernel, or a seccomp filter, refuses a system call that
+// the receiver needs. openat2 is not one of them: the receiver opens no tree of other users,
+// and the sandbox of its unit refuses it (RestrictSUIDSGID=).
+func CheckKernel() error { return durable.CheckCalls(durable.RefusedCalls()...) }
+
+// Layout describes the names that the receiver and its commands create in the data directory.
+// A new name must be added, or a file that root creates under it stays root's. Archives are
+// included only on request: examining them takes time that grows with the store.
+func Layout(archives bool) durable.Layout {
+	return slices.Concat(BackendLayout(archives), fleet.Layout(), notify.Layout())
+}

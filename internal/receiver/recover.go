@@ -10,21 +10,21 @@ import (
 	"cis490/internal/store"
 )
 
-// recoverUploads completes or drops the uploads that a crash interrupted. It lists staging
+// Recover completes or drops the uploads that a crash interrupted. It lists staging
 // only: its cost is proportional to the uploads in flight. progress, unless nil,
 // is called with the number of bytes of each read of a committed upload.
 //
 // An upload that cannot be read does not affect the others. Too many of them in a row are a
 // storage fault.
-func (r *Receiver) recoverUploads(ctx context.Context, progress func(bytes int)) error {
-	for staged, err := range r.store.AllStaged() {
+func (b *Backend) Recover(ctx context.Context, progress func(bytes int)) error {
+	for staged, err := range b.store.AllStaged() {
 		if stray, ok := errors.AsType[*store.StrayError](err); ok {
-			r.log.Warn("unknown file in staging", "err", stray)
+			b.log.Warn("unknown file in staging", "err", stray)
 			continue
 		}
 		if err == nil {
-			err = r.recoverStaged(ctx, staged, progress)
-		} else if fault := r.countReadError(err); fault != nil {
+			err = b.recoverStaged(ctx, staged, progress)
+		} else if fault := b.countReadError(err); fault != nil {
 			err = fault
 		}
 		switch {
@@ -33,7 +33,7 @@ func (r *Receiver) recoverUploads(ctx context.Context, progress func(bytes int))
 		case err != nil:
 			// It stays in staging as a mark of the missing row: the next upload of its
 			// key, or the next start, tries again.
-			r.log.Error("could not recover interrupted upload", "host", staged.Key.Host, "episode", staged.Key.Name, "err", err, "hint", scrub.UnreadableHint)
+			b.log.Error("could not recover interrupted upload", "host", staged.Key.Host, "episode", staged.Key.Name, "err", err, "hint", scrub.UnreadableHint)
 		}
 	}
 	return nil
@@ -41,53 +41,53 @@ func (r *Receiver) recoverUploads(ctx context.Context, progress func(bytes int))
 
 // countReadError counts err if it is a read error, and returns a [durable.ErrFault] if there
 // were too many in a row.
-func (r *Receiver) countReadError(err error) error {
-	if r.verifier.RecordReadError(err) {
+func (b *Backend) countReadError(err error) error {
+	if b.verifier.RecordReadError(err) {
 		return fmt.Errorf("%w: %w: %w", durable.ErrFault, scrub.ErrDisk, err)
 	}
 	return nil
 }
 
 // recoverStaged completes the upload of a staging file if it was committed.
-func (r *Receiver) recoverStaged(ctx context.Context, staged store.Staged, progress func(bytes int)) error {
+func (b *Backend) recoverStaged(ctx context.Context, staged store.Staged, progress func(bytes int)) error {
 	o, committed, err := staged.Linked(ctx, progress)
 	if store.FailsVerification(err) { // two readings must agree
 		o, committed, err = staged.Linked(ctx, progress)
 	}
 	if committed || err != nil {
-		if fault := r.countReadError(err); fault != nil {
+		if fault := b.countReadError(err); fault != nil {
 			return fault
 		}
 	}
 	if errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrUnreadable) {
-		return r.recoverCorrupt(ctx, staged, err)
+		return b.recoverCorrupt(ctx, staged, err)
 	}
 	if err != nil {
 		return err
 	}
 	if !committed {
-		return r.recoverUncommitted(staged)
+		return b.recoverUncommitted(staged)
 	}
-	found, err := r.index.FindRows(ctx, o.Key)
+	found, err := b.index.FindRows(ctx, o.Key)
 	if err != nil {
 		return err
 	}
-	row, err := r.ensureIndexed(ctx, o, found)
+	row, err := b.ensureIndexed(ctx, o, found)
 	if err != nil {
 		return err
 	}
-	r.events.NoteRecovered(row)
-	r.log.Info("recovered upload", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size)
+	b.observer.NoteRecovered(row)
+	b.log.Info("recovered upload", "host", o.Key.Host, "episode", o.Key.Name, "sha256", o.Digest, "bytes", o.Size)
 	return nil
 }
 
 // recoverUncommitted restores the session of an upload that was not acknowledged, if it can
 // be continued, and drops the upload otherwise.
-func (r *Receiver) recoverUncommitted(staged store.Staged) error {
-	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	restored, err := r.restoreSession(staged)
+func (b *Backend) recoverUncommitted(staged store.Staged) error {
+	log := b.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
+	restored, err := b.restoreSession(staged)
 	if errors.Is(err, store.ErrUnreadable) {
-		if fault := r.countReadError(err); fault != nil {
+		if fault := b.countReadError(err); fault != nil {
 			return fault
 		}
 		log.Error("quarantined unreadable unfinished upload", "err", err, "hint", "its host sends it again")
@@ -103,9 +103,9 @@ func (r *Receiver) recoverUncommitted(staged store.Staged) error {
 // recoverCorrupt ends a committed upload whose bytes are corrupt or unreadable. With a row it
 // may have been acknowledged. Then it stays for the scrub, and for its host, which may still
 // have the bytes.
-func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, cause error) error {
-	log := r.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
-	_, acknowledged, err := r.index.FindRow(ctx, staged.Key)
+func (b *Backend) recoverCorrupt(ctx context.Context, staged store.Staged, cause error) error {
+	log := b.log.With("host", staged.Key.Host, "episode", staged.Key.Name)
+	_, acknowledged, err := b.index.FindRow(ctx, staged.Key)
 	switch {
 	case err != nil:
 		return err
@@ -114,7 +114,7 @@ func (r *Receiver) recoverCorrupt(ctx context.Context, staged store.Staged, caus
 		return cause
 	case acknowledged:
 		log.Error("stored archive is corrupt", "err", cause, "hint", "send it again from its host's shipped folder")
-		r.events.NoteDamage(staged.Key, "damaged", false)
+		b.observer.NoteDamage(staged.Key, "damaged", false)
 		return staged.Unlink()
 	}
 	log.Error("quarantined unacknowledged corrupt archive", "err", cause, "hint", "a crash damaged it: see quarantine")

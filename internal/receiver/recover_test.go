@@ -127,7 +127,7 @@ func TestMillionRowsCostNothing(t *testing.T) {
 	l.wantReceipt(key("h", "new"), fixture.Noise(10, 2), wire.AlreadyPresent)
 	l.wantRefusal(key("h", "new"), fixture.Noise(10, 3), wire.Conflict)
 	l.wantReceipt(key("h", "before"), fixture.Noise(10, 1), wire.AlreadyPresent)
-	if _, err := l.r.Stat(t.Context(), key("h", "before")); err != nil {
+	if _, err := l.b.Stat(t.Context(), key("h", "before")); err != nil {
 		t.Error(err)
 	}
 	if n := bytesRead(t) - read; n > 16<<20 {

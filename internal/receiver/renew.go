@@ -60,7 +60,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 		err = d.records.SetRenewed(issued, request.KeySHA256)
 	}
 	if err != nil {
-		return nil, d.receiver.noteFault(err)
+		return nil, d.receiver.backend.NoteFault(err)
 	}
 	chain, err := issuer.Chain(issued.Serial)
 	if err != nil {

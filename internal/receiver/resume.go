@@ -16,14 +16,14 @@ import (
 )
 
 // AppendPiece appends a piece to an upload.
-func (r *Receiver) AppendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
-	got, unfinished, err := r.appendPiece(ctx, host, id, p, body)
-	return got, unfinished, r.checkReceipt(ctx, got, err)
+func (b *Backend) AppendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	got, unfinished, err := b.appendPiece(ctx, host, id, p, body)
+	return got, unfinished, b.checkReceipt(ctx, got, err)
 }
 
-func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	session := r.sessions.byID(host, id)
+	session := b.sessions.byID(host, id)
 	if session == nil {
 		return wire.Receipt{}, none, errNoUpload
 	}
@@ -32,39 +32,39 @@ func (r *Receiver) appendPiece(ctx context.Context, host episode.Name, id string
 		return wire.Receipt{}, none, err
 	}
 	defer h.Close()
-	if err := h.validatePiece(p, int64(r.cfg.Limits.ArchiveBytes)); err != nil {
+	if err := h.validatePiece(p, b.cfg.ArchiveBytes); err != nil {
 		return wire.Receipt{}, none, err
 	}
-	release, err := r.uploadLimiter.Acquire(ctx, host)
+	release, err := b.uploadLimiter.Acquire(ctx, host)
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
 	defer release()
 	if h.isOpen() {
-		_, err := r.writePiece(ctx, h, p, body)
+		_, err := b.writePiece(ctx, h, p, body)
 		return wire.Receipt{}, h.progress(), err
 	}
-	found, err := r.findStored(ctx, h.Upload)
+	found, err := b.findStored(ctx, h.Upload)
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
-		r.sessions.removeSession(h)
+		b.sessions.removeSession(h)
 		got, err := found.wireResult()
-		return got, none, errors.Join(err, r.store.RemoveStaged(h.Key, h.id))
+		return got, none, errors.Join(err, b.store.RemoveStaged(h.Key, h.id))
 	}
-	work := access.WorkContext(ctx, r.baseCtx)
-	up, err := r.writePiece(work, h, p, body)
+	work := access.WorkContext(ctx, b.baseCtx)
+	up, err := b.writePiece(work, h, p, body)
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(work, err)
 	}
 	if up == nil {
 		return wire.Receipt{}, h.progress(), nil
 	}
-	got, err := r.storeStaged(ctx, up, h.Upload, found.state)
+	got, err := b.storeStaged(ctx, up, h.Upload, found.state)
 	// Not earlier, or an announcement meanwhile would find neither the session nor the
 	// archive, and start a new upload.
-	r.sessions.removeSession(h)
+	b.sessions.removeSession(h)
 	return got, none, err
 }
 
@@ -95,21 +95,21 @@ func (h *heldSession) validatePiece(p wire.Piece, maxSize int64) error {
 // writePiece writes a piece after the bytes of the session. It returns the upload if that is
 // complete and is what was announced, and nil if more pieces follow. Received bytes are kept
 // on any error except a digest mismatch. ctx is for what follows the last byte.
-func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece, body io.Reader) (*store.Upload, error) {
-	if err := r.store.CheckHost(h.Key.Host); err != nil {
+func (b *Backend) writePiece(ctx context.Context, h *heldSession, p wire.Piece, body io.Reader) (*store.Upload, error) {
+	if err := b.store.CheckHost(h.Key.Host); err != nil {
 		return nil, err
 	}
-	reserved, err := r.disk.Reserve(h.Key.Host, h.offset, h.offset+p.Size)
+	reserved, err := b.disk.Reserve(h.Key.Host, h.offset, h.offset+p.Size)
 	if err != nil {
 		return nil, err
 	}
 	defer reserved.Release()
-	up, err := r.openStaged(h)
+	up, err := b.openStaged(h)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The staging file was removed externally.
-		r.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
-		r.sessions.removeSession(h)
-		return nil, errors.Join(errNoUpload, r.store.RemoveStaged(h.Key, h.id))
+		b.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
+		b.sessions.removeSession(h)
+		return nil, errors.Join(errNoUpload, b.store.RemoveStaged(h.Key, h.id))
 	}
 	if err != nil {
 		return nil, err
@@ -119,12 +119,12 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 		return nil, errors.Join(err, up.Abandon())
 	}
 	c := checkpointer{h: h, up: up, w: w, lastAt: time.Now()}
-	err = r.copyBody(w, p.Size, body, reserved, c.maybeFlush)
+	err = b.copyBody(w, p.Size, body, reserved, c.maybeFlush)
 	if err == nil && w.Size() < p.Offset+p.Size {
 		err = io.ErrUnexpectedEOF // or a broken connection would look like a digest mismatch
 	}
 	if err == nil && p.Last {
-		if err = r.verifyComplete(ctx, &c); err == nil {
+		if err = b.verifyComplete(ctx, &c); err == nil {
 			err = access.Recheck(ctx) // now, because a commit that is refused discards the bytes
 		}
 		if err == nil {
@@ -132,7 +132,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 		}
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		r.sessions.removeSession(h)
+		b.sessions.removeSession(h)
 		return nil, errors.Join(err, up.Discard())
 	}
 	return nil, errors.Join(err, c.close(err))
@@ -141,7 +141,7 @@ func (r *Receiver) writePiece(ctx context.Context, h *heldSession, p wire.Piece,
 // verifyComplete returns [wire.DigestMismatch] if a complete upload is not what was
 // announced. The hash of a restored part was computed by an earlier process, and does not
 // show what happened to these bytes since: they are read from the disk.
-func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
+func (b *Backend) verifyComplete(ctx context.Context, c *checkpointer) error {
 	mismatch := wire.Refuse(wire.DigestMismatch, "nothing was stored")
 	if d, n := c.w.Sum(); d != c.h.Digest || n != c.h.Size {
 		return mismatch
@@ -154,7 +154,7 @@ func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 	}
 	err := c.up.ReadBack(ctx, c.h.Digest)
 	if isCorrupt(err) {
-		r.log.Error("restored part of upload is corrupt", "host", c.h.Key.Host, "episode", c.h.Key.Name, "err", err,
+		b.log.Error("restored part of upload is corrupt", "host", c.h.Key.Host, "episode", c.h.Key.Name, "err", err,
 			"hint", "its host sends it again")
 		return mismatch
 	}
@@ -162,11 +162,11 @@ func (r *Receiver) verifyComplete(ctx context.Context, c *checkpointer) error {
 }
 
 // openStaged opens the staging file of a session, and creates it for the first piece.
-func (r *Receiver) openStaged(h *heldSession) (*store.Upload, error) {
+func (b *Backend) openStaged(h *heldSession) (*store.Upload, error) {
 	if h.started {
-		return r.store.ContinueUpload(h.Key, h.id, h.offset)
+		return b.store.ContinueUpload(h.Key, h.id, h.offset)
 	}
-	up, err := r.store.CreateWithID(h.Key, h.id)
+	up, err := b.store.CreateWithID(h.Key, h.id)
 	h.started = err == nil
 	return up, err
 }
@@ -231,28 +231,28 @@ func (c *checkpointer) writeCheckpoint() error {
 }
 
 // UploadState returns the offset of an upload.
-func (r *Receiver) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
-	h, err := r.acquireSession(ctx, host, id)
+func (b *Backend) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+	h, err := b.acquireSession(ctx, host, id)
 	if err != nil {
-		return wire.Unfinished{}, r.checkAnswer(ctx, err)
+		return wire.Unfinished{}, b.checkAnswer(ctx, err)
 	}
 	defer h.Close()
-	return h.progress(), r.checkAnswer(ctx, nil)
+	return h.progress(), b.checkAnswer(ctx, nil)
 }
 
 // CancelUpload drops an upload because its sender cancels it.
-func (r *Receiver) CancelUpload(ctx context.Context, host episode.Name, id string) error {
-	h, err := r.acquireSession(ctx, host, id)
+func (b *Backend) CancelUpload(ctx context.Context, host episode.Name, id string) error {
+	h, err := b.acquireSession(ctx, host, id)
 	if err == nil {
 		defer h.Close()
-		err = r.dropSession(h, "the host cancelled it")
+		err = b.dropSession(h, "the host cancelled it")
 	}
-	return r.checkAnswer(ctx, err)
+	return b.checkAnswer(ctx, err)
 }
 
 // acquireSession acquires the session of a host with an id, or returns [wire.NoUpload].
-func (r *Receiver) acquireSession(ctx context.Context, host episode.Name, id string) (*heldSession, error) {
-	session := r.sessions.byID(host, id)
+func (b *Backend) acquireSession(ctx context.Context, host episode.Name, id string) (*heldSession, error) {
+	session := b.sessions.byID(host, id)
 	if session == nil {
 		return nil, errNoUpload
 	}
@@ -264,7 +264,7 @@ const expireInterval = time.Hour
 
 // ExpireUploads drops the uploads that were not continued within limits.unfinished_age,
 // until ctx ends. It returns an error only if the storage can no longer be trusted.
-func (r *Receiver) ExpireUploads(ctx context.Context) error {
+func (b *Backend) ExpireUploads(ctx context.Context) error {
 	tick := time.NewTicker(expireInterval)
 	defer tick.Stop()
 	for {
@@ -273,14 +273,14 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		for _, h := range r.sessions.acquireIdle(time.Now().Add(-r.cfg.Limits.UnfinishedAge.Std())) {
-			err := r.dropSession(h, "its host did not continue it")
+		for _, h := range b.sessions.acquireIdle(time.Now().Add(-b.cfg.UnfinishedAge)) {
+			err := b.dropSession(h, "its host did not continue it")
 			h.Close()
 			if errors.Is(err, durable.ErrFault) {
-				return r.checkFault(err)
+				return b.checkFault(err)
 			}
 			if err != nil {
-				r.log.Warn("could not drop unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
+				b.log.Warn("could not drop unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
 			}
 		}
 	}
@@ -288,17 +288,17 @@ func (r *Receiver) ExpireUploads(ctx context.Context) error {
 
 // restoreSession restores the session of a staging file. It reports whether the upload can
 // be continued.
-func (r *Receiver) restoreSession(staged store.Staged) (bool, error) {
+func (b *Backend) restoreSession(staged store.Staged) (bool, error) {
 	p, id, at, ok, err := staged.ReadProgress()
-	if err != nil || !ok || time.Since(at) > r.cfg.Limits.UnfinishedAge.Std() {
+	if err != nil || !ok || time.Since(at) > b.cfg.UnfinishedAge {
 		return false, err
 	}
 	// Another request may have stored the archive: after a start that could not read the directory
 	// of the upload, for example.
-	if o, err := r.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+	if o, err := b.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
 		return false, nil
 	}
 	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}, id, at)
 	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
-	return r.sessions.addRestored(u), nil
+	return b.sessions.addRestored(u), nil
 }

@@ -24,7 +24,7 @@ import (
 // wantAnnounced announces an upload, and checks that it is unfinished at an offset.
 func (l *lab) wantAnnounced(u wire.Upload, offset int64) wire.Unfinished {
 	l.Helper()
-	r, left, err := l.r.Announce(l.Context(), u)
+	r, left, err := l.b.Announce(l.Context(), u)
 	fixture.Must(l, err)
 	if r != (wire.Receipt{}) || left.ID == "" || left.Offset != offset || left.Length != u.Size {
 		l.Fatalf("announced %s: %+v, %+v, want it unfinished at %d", u.Key, r, left, offset)
@@ -35,7 +35,7 @@ func (l *lab) wantAnnounced(u wire.Upload, offset int64) wire.Unfinished {
 // sendPiece appends content[from:to]; last means that this completes the upload.
 func (l *lab) sendPiece(left wire.Unfinished, content []byte, from, to int, last bool) (wire.Receipt, wire.Unfinished, error) {
 	p := wire.Piece{Offset: int64(from), Size: int64(to - from), Last: last, Interrupt: func(error) {}}
-	return l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
+	return l.b.AppendPiece(l.Context(), "lab-01", left.ID, p, bytes.NewReader(content[from:to]))
 }
 
 // sendRest sends the rest of an upload, and checks that the receipt has a status.
@@ -54,7 +54,7 @@ func (l *lab) sendInterrupted(left wire.Unfinished, content []byte, to int) {
 	broken := errors.New("the connection broke")
 	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: func(error) {}}
 	body := io.MultiReader(bytes.NewReader(content[left.Offset:to]), readerFunc(func([]byte) (int, error) { return 0, broken }))
-	if _, _, err := l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
+	if _, _, err := l.b.AppendPiece(l.Context(), "lab-01", left.ID, p, body); !errors.Is(err, broken) {
 		l.Fatalf("got %v, want %v", err, broken)
 	}
 }
@@ -152,7 +152,7 @@ func TestPiecesMustFit(t *testing.T) {
 		"is said to be all": {1000, 0, true, wire.LengthMismatch},
 	} {
 		p := wire.Piece{Offset: c.offset, Size: c.size, Last: c.last, Interrupt: func(error) {}}
-		_, _, err := l.r.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
+		_, _, err := l.b.AppendPiece(t.Context(), "lab-01", left.ID, p, unread{t})
 		refusal := l.wantCode(what, err, c.code)
 		if c.code == wire.OffsetMismatch && (refusal.Offset == nil || *refusal.Offset != 1000) {
 			t.Errorf("%s: %+v does not say where to go on", what, refusal)
@@ -179,12 +179,12 @@ func TestUploadOfAnotherHostIsNotFound(t *testing.T) {
 	u := uploadOf(partKey, resumed)
 	left := l.wantAnnounced(u, 0)
 	l.sendInterrupted(left, resumed, 1000)
-	_, _, err := l.r.AppendPiece(t.Context(), "lab-02", left.ID, wire.Piece{Offset: 1000, Size: 1}, unread{t})
+	_, _, err := l.b.AppendPiece(t.Context(), "lab-02", left.ID, wire.Piece{Offset: 1000, Size: 1}, unread{t})
 	mine := l.wantCode("another's piece", err, wire.NoUpload)
-	_, err = l.r.UploadState(t.Context(), "lab-02", left.ID)
+	_, err = l.b.UploadState(t.Context(), "lab-02", left.ID)
 	l.wantCode("another's offset", err, wire.NoUpload)
-	l.wantCode("another's end", l.r.CancelUpload(t.Context(), "lab-02", left.ID), wire.NoUpload)
-	_, _, err = l.r.AppendPiece(t.Context(), "lab-02", "NEVERSEEN", wire.Piece{}, unread{t})
+	l.wantCode("another's end", l.b.CancelUpload(t.Context(), "lab-02", left.ID), wire.NoUpload)
+	_, _, err = l.b.AppendPiece(t.Context(), "lab-02", "NEVERSEEN", wire.Piece{}, unread{t})
 	if never := l.wantCode("never announced", err, wire.NoUpload); *never != *mine {
 		t.Errorf("another's upload is told from none: %+v, %+v", mine, never)
 	}
@@ -210,12 +210,12 @@ func TestLatestRequestContinues(t *testing.T) {
 	t.Parallel()
 	for what, ask := range map[string]func(l *lab, u wire.Upload, id string) (offset int64){
 		"announcement": func(l *lab, u wire.Upload, _ string) int64 {
-			_, left, err := l.r.Announce(l.Context(), u)
+			_, left, err := l.b.Announce(l.Context(), u)
 			fixture.Must(l, err)
 			return left.Offset
 		},
 		"offset": func(l *lab, _ wire.Upload, id string) int64 {
-			left, err := l.r.UploadState(l.Context(), "lab-01", id)
+			left, err := l.b.UploadState(l.Context(), "lab-01", id)
 			fixture.Must(l, err)
 			return left.Offset
 		},
@@ -260,7 +260,7 @@ func (l *lab) stallPiece(left wire.Unfinished, bytesOf int) (there <-chan struct
 	l.Cleanup(func() { late.Stop() })
 	p := wire.Piece{Offset: left.Offset, Size: left.Length - left.Offset, Last: true, Interrupt: interrupt}
 	go func() {
-		_, _, err := l.r.AppendPiece(l.Context(), "lab-01", left.ID, p, body)
+		_, _, err := l.b.AppendPiece(l.Context(), "lab-01", left.ID, p, body)
 		done <- err
 	}()
 	return arrived, done
@@ -273,15 +273,15 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	left := l.wantAnnounced(u, 0)
-	done := l.r.BlockMetaReaders()
+	reached, resume := l.stops.StopAt(beforeCommit)
 	committed, told := make(chan error, 1), make(chan error, 1)
 	go func() {
 		_, _, err := l.sendPiece(left, resumed, 0, len(resumed), true)
 		committed <- err
 	}()
-	l.waitStaged(u)
+	receiveWithin(t, 10*time.Second, reached, "the end of the upload")
 	go func() {
-		r, again, err := l.r.Announce(t.Context(), u)
+		r, again, err := l.b.Announce(t.Context(), u)
 		if err == nil && r.Covers(u) != nil {
 			err = fmt.Errorf("it is told to go on at %d", again.Offset)
 		}
@@ -293,7 +293,7 @@ func TestAnnouncementWaitsForACommit(t *testing.T) {
 		told <- nil
 	case <-time.After(200 * time.Millisecond): // long enough for it to get as far as it can
 	}
-	done()
+	resume()
 	fixture.Must(t, receiveWithin(t, 10*time.Second, committed, "the commit"))
 	fixture.Must(t, receiveWithin(t, 10*time.Second, told, "the answer"))
 	l.wantConsistent(1)
@@ -306,10 +306,10 @@ func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 	l := newLab(t, nil)
 	u := uploadOf(partKey, resumed)
 	left := l.wantAnnounced(u, 0)
-	unlock := l.r.LockKey(partKey)
+	unlock := l.b.LockKey(partKey)
 	committed, told := make(chan error, 1), make(chan error, 1)
 	go func() {
-		r, _, err := l.r.Announce(t.Context(), u)
+		r, _, err := l.b.Announce(t.Context(), u)
 		told <- errors.Join(err, r.Covers(u))
 	}()
 	l.waitActive(1)
@@ -327,21 +327,7 @@ func TestAnnouncementOfAnUploadThatEndsIsAnswered(t *testing.T) {
 // waitActive waits until n requests have a slot.
 func (l *lab) waitActive(n int) {
 	l.Helper()
-	l.waitFor("requests have places", func() bool { return l.r.ActiveUploads() == n })
-}
-
-// waitStaged waits until all bytes of an upload are in staging.
-func (l *lab) waitStaged(u wire.Upload) {
-	l.Helper()
-	l.waitFor("the bytes are there", func() bool {
-		paths, err := filepath.Glob(filepath.Join(l.data, "staging", string(u.Key.Host), string(u.Key.Name)+"~*"))
-		fixture.Must(l, err)
-		if len(paths) != 1 {
-			return false
-		}
-		info, err := os.Stat(paths[0])
-		return err == nil && info.Size() == u.Size
-	})
+	l.waitFor("requests have places", func() bool { return l.b.Uploads().ActiveCount() == n })
 }
 
 func (l *lab) waitFor(what string, ok func() bool) {
@@ -383,9 +369,9 @@ func TestForgottenUploadLeavesNothing(t *testing.T) {
 	u := uploadOf(partKey, resumed)
 	left := l.wantAnnounced(u, 0)
 	l.sendInterrupted(left, resumed, 1000)
-	fixture.Must(t, l.r.CancelUpload(t.Context(), "lab-01", left.ID))
+	fixture.Must(t, l.b.CancelUpload(t.Context(), "lab-01", left.ID))
 	l.wantStaged(0)
-	_, err := l.r.UploadState(t.Context(), "lab-01", left.ID)
+	_, err := l.b.UploadState(t.Context(), "lab-01", left.ID)
 	l.wantCode("afterwards", err, wire.NoUpload)
 }
 
@@ -417,10 +403,10 @@ func TestUploadExpiresByItsLastByte(t *testing.T) {
 		l.wantAnnounced(grows, 0)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- l.r.ExpireUploads(ctx) }()
+		go func() { ended <- l.b.ExpireUploads(ctx) }()
 		for hour := range 20 {
 			time.Sleep(2 * time.Hour)
-			_, left, err := l.r.Announce(t.Context(), grows)
+			_, left, err := l.b.Announce(t.Context(), grows)
 			fixture.Must(t, err)
 			_, _, err = l.sendPiece(left, resumed, hour, hour+1, false)
 			fixture.Must(t, err)
@@ -462,12 +448,12 @@ func TestAnnouncementIsRefusedAsItsArchiveWouldBe(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Limits.ArchiveBytes = 2 << 20 })
 	refused := func(what string, u wire.Upload, code wire.Code) {
 		t.Helper()
-		_, _, err := l.r.Announce(t.Context(), u)
+		_, _, err := l.b.Announce(t.Context(), u)
 		l.wantCode(what, err, code)
 	}
 	u := uploadOf(partKey, resumed)
 	l.wantReceipt(partKey, resumed, wire.Stored)
-	if r, left, err := l.r.Announce(t.Context(), u); err != nil || r.Status != wire.AlreadyPresent || left.ID != "" {
+	if r, left, err := l.b.Announce(t.Context(), u); err != nil || r.Status != wire.AlreadyPresent || left.ID != "" {
 		t.Errorf("what is there: %+v, %+v, %v", r, left, err)
 	}
 	u.Digest[0]++
@@ -485,7 +471,7 @@ func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
 	var ids []string
 	for i := range 20 {
 		host := episode.Name(fmt.Sprintf("lab-%02d", i))
-		_, left, err := l.r.Announce(t.Context(), uploadOf(episode.Key{Host: host, Name: "part"}, resumed))
+		_, left, err := l.b.Announce(t.Context(), uploadOf(episode.Key{Host: host, Name: "part"}, resumed))
 		fixture.Must(t, err)
 		ids = append(ids, left.ID)
 	}
@@ -502,13 +488,13 @@ func TestUnfinishedUploadsOfAHostAreBounded(t *testing.T) {
 	var ids []string
 	for i := range 5 {
 		u := uploadOf(key("lab-01", fmt.Sprint("part-", i)), resumed)
-		_, left, err := l.r.Announce(t.Context(), u)
+		_, left, err := l.b.Announce(t.Context(), u)
 		fixture.Must(t, err)
 		l.sendInterrupted(left, resumed, 1)
 		ids = append(ids, left.ID)
 	}
 	for i, id := range ids {
-		_, err := l.r.UploadState(t.Context(), "lab-01", id)
+		_, err := l.b.UploadState(t.Context(), "lab-01", id)
 		if gone := errors.Is(err, wire.NoUpload); gone != (i < 3) {
 			t.Errorf("upload %d of 5: %v, want the last two to be left", i, err)
 		}

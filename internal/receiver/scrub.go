@@ -13,13 +13,13 @@ import (
 )
 
 // newVerifier returns the verifier of stored archives, for the scrub and for hosts that ask.
-func (r *Receiver) newVerifier() *scrub.Verifier {
+func (b *Backend) newVerifier() *scrub.Verifier {
 	return &scrub.Verifier{
-		Store:      r.store.Reader,
-		Lock:       r.keyLocks.Lock,
-		Quarantine: r.store.Quarantine,
+		Store:      b.store.Reader,
+		Lock:       b.keyLocks.Lock,
+		Quarantine: b.store.Quarantine,
 		Row: func(ctx context.Context, key episode.Key) (digest.Digest, bool, error) {
-			row, found, err := r.index.FindRow(ctx, key)
+			row, found, err := b.index.FindRow(ctx, key)
 			return row.SHA256, found, err
 		},
 	}
@@ -27,22 +27,22 @@ func (r *Receiver) newVerifier() *scrub.Verifier {
 
 // RunScrub verifies the store in the background until ctx ends. It returns an error only if
 // the storage can no longer be trusted.
-func (r *Receiver) RunScrub(ctx context.Context) error {
+func (b *Backend) RunScrub(ctx context.Context) error {
 	s := &scrub.Scheduler{
-		Config: r.cfg.Scrub, Data: r.data, IndexFile: datadir.IndexFile, Store: r.store, Verifier: r.verifier,
-		Busy: func() bool { return r.uploadLimiter.ActiveCount() > 0 }, Log: r.log, OnFinding: r.noteFinding,
+		Config: b.cfg.Scrub, Data: b.data, IndexFile: datadir.IndexFile, Store: b.store, Verifier: b.verifier,
+		Busy: func() bool { return b.uploadLimiter.ActiveCount() > 0 }, Log: b.log, OnFinding: b.noteFinding,
 	}
 	if err := s.Run(ctx); err != nil {
-		return r.noteFault(err)
+		return b.NoteFault(err)
 	}
 	return nil
 }
 
 // noteFinding tells of a finding that means lost or corrupt bytes. What only cannot be read or
 // decoded may be in order.
-func (r *Receiver) noteFinding(f scrub.Finding) {
+func (b *Backend) noteFinding(f scrub.Finding) {
 	if f.Episode != "" && (f.Quarantined || f.Finding == "damaged" || f.Finding == "missing") {
-		r.events.NoteDamage(episode.Key{Host: f.Host, Name: f.Episode}, f.Finding, f.Quarantined)
+		b.observer.NoteDamage(episode.Key{Host: f.Host, Name: f.Episode}, f.Finding, f.Quarantined)
 	}
 }
 
@@ -57,8 +57,8 @@ func findingOf(err error) string {
 // ScrubOnce runs [scrub.RunOnce] on the data directory of c. With [scrub.Options.Quarantine] it
 // takes the lock of the data directory, which names holder, and returns a
 // [*durable.LockedError] beside a live receiver.
-func ScrubOnce(ctx context.Context, c Config, holder string, o scrub.Options) (scrub.Progress, error) {
-	data, err := durable.Open(string(c.DataDir))
+func ScrubOnce(ctx context.Context, c BackendConfig, holder string, o scrub.Options) (scrub.Progress, error) {
+	data, err := durable.Open(c.DataDir)
 	if err != nil {
 		return scrub.Progress{}, err
 	}

@@ -49,9 +49,14 @@ func (l *lab) scrubOnce(o scrub.Options) (scrub.Progress, string) {
 		}
 		found = append(found, s)
 	}
-	p, err := receiver.ScrubOnce(l.Context(), l.cfg, "me", o)
+	p, err := receiver.ScrubOnce(l.Context(), l.cfg.BackendConfig(), "me", o)
 	fixture.Must(l, err)
 	return p, strings.Join(found, ", ")
+}
+
+// setDisk replaces the disk from which stored archives are read.
+func (l *lab) setDisk(open func(*durable.Dir, string) (io.ReadCloser, error)) {
+	l.b.Archives().Uncached = open
 }
 
 func (l *lab) countQuarantined() int {
@@ -177,7 +182,7 @@ func TestTwoLooksThatDisagreeAreFollowedByAThird(t *testing.T) {
 	content[len(content)-1] ^= 1
 	l.wantReceipt(key("lab-01", "run-7"), content, wire.Stored)
 	reads := 0
-	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.setDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 2 {
 			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
@@ -209,7 +214,7 @@ func TestScrubMovesNothingWhileAReceiverRuns(t *testing.T) {
 	k := key("lab-01", "run-7")
 	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
 	l.corruptStored(k)
-	_, err := receiver.ScrubOnce(t.Context(), l.cfg, "me", scrub.Options{Quarantine: true})
+	_, err := receiver.ScrubOnce(t.Context(), l.cfg.BackendConfig(), "me", scrub.Options{Quarantine: true})
 	if _, locked := errors.AsType[*durable.LockedError](err); !locked || l.countQuarantined() != 0 {
 		t.Errorf("got %v, want a LockedError", err)
 	}
@@ -305,7 +310,7 @@ func TestScrubYieldsToUploads(t *testing.T) {
 		arrived, open := make(chan struct{}, 1), make(chan struct{})
 		done := make(chan error, 1)
 		go func() {
-			_, err := l.r.Put(t.Context(), uploadOf(key("lab-02", "slow"), []byte("slow")), &gated{[]byte("slow"), arrived, open})
+			_, err := l.b.Put(t.Context(), uploadOf(key("lab-02", "slow"), []byte("slow")), &gated{[]byte("slow"), arrived, open})
 			done <- err
 		}()
 		<-arrived
@@ -326,7 +331,7 @@ func TestScrubYieldsToUploads(t *testing.T) {
 
 func TestScrubOfRateZeroReadsNothing(t *testing.T) {
 	l := newLab(t, func(c *receiver.Config) { c.Scrub.Rate = 0 })
-	fixture.Must(t, l.r.RunScrub(t.Context()))
+	fixture.Must(t, l.b.RunScrub(t.Context()))
 }
 
 // Whatever a crash or an operator left in scrub.json, the pass continues.
@@ -355,13 +360,13 @@ func TestOneWrongReadingIsNoProof(t *testing.T) {
 	k := key("lab-01", "run-7")
 	l.wantReceipt(k, packNoise(1000, 7), wire.Stored)
 	reads := 0
-	l.r.SetDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
+	l.setDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
 		if reads++; reads == 1 {
 			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
 	})
-	got, err := l.r.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", packNoise(1000, 7))}, true)
+	got, err := l.b.Inventory(t.Context(), "lab-01", []wire.InventoryQuery{queryFor("run-7", packNoise(1000, 7))}, true)
 	fixture.Must(t, err)
 	if reads != 2 || l.countQuarantined() != 0 || got[0].State != wire.Present || got[0].VerifiedAt == nil {
 		t.Errorf("%d reads, %d set aside, %+v", reads, l.countQuarantined(), got)
@@ -374,7 +379,7 @@ func TestAFailingDiskDoesNotEmptyTheStore(t *testing.T) {
 		for i := range 10 {
 			l.wantReceipt(key("lab-01", string(rune('a'+i))), packNoise(1000, byte(i)), wire.Stored)
 		}
-		l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
+		l.setDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
 		stop := l.startScrub()
 		time.Sleep(10 * time.Minute)
 		stop()
@@ -392,7 +397,7 @@ func (l *lab) startScrub() (stop func()) {
 	l.Helper()
 	ctx, cancel := context.WithCancel(l.Context())
 	done := make(chan error, 1)
-	go func() { done <- l.r.RunScrub(ctx) }()
+	go func() { done <- l.b.RunScrub(ctx) }()
 	return func() {
 		l.Helper()
 		cancel()
@@ -402,7 +407,7 @@ func (l *lab) startScrub() (stop func()) {
 
 func (l *lab) inspect() receiver.Status {
 	l.Helper()
-	st, err := receiver.InspectStatus(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg.BackendConfig(), time.Now())
 	fixture.Must(l, err)
 	return st
 }

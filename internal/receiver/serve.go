@@ -23,6 +23,9 @@ import (
 	"cis490/internal/wire"
 )
 
+// checkInterval is how often the storage is checked while there is no request.
+const checkInterval = 2 * time.Second
+
 // Waits of the server. A body has none: see [wire.StallLimits].
 const (
 	headerTimeout = 10 * time.Second // also for the TLS handshake
@@ -43,8 +46,8 @@ const (
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
-	g.Go(func() error { return r.RunScrub(ctx) })
-	g.Go(func() error { return r.ExpireUploads(ctx) })
+	g.Go(func() error { return r.backend.RunScrub(ctx) })
+	g.Go(func() error { return r.backend.ExpireUploads(ctx) })
 	g.Go(func() error { return r.renewOwn(ctx) })
 	g.Go(func() error {
 		r.recordSpace(ctx)
@@ -74,17 +77,17 @@ func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 		all = append(all, behind)
 		go func() { failed <- behind.Serve(r.conns.LimitProxy(proxy)) }()
 	}
-	tick := time.NewTicker(checkPathsInterval)
+	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-failed:
 			return errors.Join(fmt.Errorf("serve: %w", err), all.Close())
-		case err := <-r.fault:
+		case err := <-r.backend.Faults():
 			// No request is answered any more.
 			return errors.Join(err, all.Close())
 		case <-tick.C:
-			_ = r.checkPaths() // its error arrives on r.fault
+			_ = r.backend.CheckStorage() // its error arrives on Faults
 		case <-ctx.Done():
 			return r.shutDown(all)
 		}
@@ -128,7 +131,7 @@ func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *h
 	one.SetHTTP1(true)
 	return &http.Server{
 		Handler: r.access.WrapHandler(r.baseCtx, &wire.Handler{
-			Backend:     r,
+			Backend:     r.backend,
 			Identify:    func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
 			StallLimits: wire.StallLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
 			Limits: wire.Limits{
@@ -167,7 +170,7 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 	if err == nil {
 		var refused error
 		if release, refused = r.conns.BindHost(req.Context(), caller.Host); refused != nil {
-			return wire.Caller{Host: caller.Host}, problemOf(refused)
+			return wire.Caller{Host: caller.Host}, ProblemOf(refused)
 		}
 	}
 	if err != nil {

@@ -126,7 +126,7 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	// The received bytes are kept, and its host continues with them.
 	l.restart(func() {})
 	u := uploadOf(key("lab-01", "long"), content)
-	_, left, err := l.r.Announce(t.Context(), u)
+	_, left, err := l.b.Announce(t.Context(), u)
 	fixture.Must(t, err)
 	if left.Offset == 0 {
 		t.Error("nothing is left of the upload that was interrupted")

@@ -54,9 +54,9 @@ type Status struct {
 
 // InspectStatus reads the status of c's data directory. It writes nothing, and may run beside a
 // live receiver.
-func InspectStatus(c Config, now time.Time) (Status, error) {
-	st := Status{DataDir: string(c.DataDir), MinFree: int64(c.MinFree), ScrubRate: int64(c.Scrub.Rate)}
-	data, err := durable.Open(string(c.DataDir))
+func InspectStatus(c BackendConfig, now time.Time) (Status, error) {
+	st := Status{DataDir: c.DataDir, MinFree: c.MinFree, ScrubRate: int64(c.Scrub.Rate)}
+	data, err := durable.Open(c.DataDir)
 	if err != nil {
 		return st, err
 	}
@@ -76,12 +76,12 @@ func InspectStatus(c Config, now time.Time) (Status, error) {
 	if st.TornTails, err = index.ReadTornTails(data, datadir.IndexFile); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	}
-	if n, err := datadir.CountDisabled(string(c.DataDir)); err != nil {
+	if n, err := datadir.CountDisabled(c.DataDir); err != nil {
 		st.Problems = append(st.Problems, err.Error())
 	} else {
 		st.DisabledHosts = &n
 	}
-	if is, err := datadir.InspectStore(string(c.DataDir)); err == nil {
+	if is, err := datadir.InspectStore(c.DataDir); err == nil {
 		st.Store = &is
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		st.Problems = append(st.Problems, err.Error())
@@ -101,7 +101,7 @@ func InspectStatus(c Config, now time.Time) (Status, error) {
 }
 
 // inspectSpace sets the free space, and a problem if uploads are refused for it.
-func (st *Status) inspectSpace(c Config, data *durable.Dir, now time.Time) error {
+func (st *Status) inspectSpace(c BackendConfig, data *durable.Dir, now time.Time) error {
 	free, err := data.FreeSpace()
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir, now time.Time) error
 		st.FreeInodes, st.MinFreeInodes = &free.Inodes, c.InodeFloor(free.TotalInodes)
 	}
 	if kept, err := fleet.ReadReceiver(data); err == nil && !free.IsUnknown() {
-		if left := fleet.TimeUntilFull(kept.Samples, fleet.Sample{At: now.Unix(), Free: free.Bytes}, int64(c.MinFree)); left > 0 {
+		if left := fleet.TimeUntilFull(kept.Samples, fleet.Sample{At: now.Unix(), Free: free.Bytes}, c.MinFree); left > 0 {
 			hours := fleet.InHours(left)
 			st.FullInHours = &hours
 		}
@@ -123,7 +123,7 @@ func (st *Status) inspectSpace(c Config, data *durable.Dir, now time.Time) error
 }
 
 // inspectDisk sets the disk, and drops the progress of a scrub on another one.
-func (st *Status) inspectDisk(c Config) error {
+func (st *Status) inspectDisk(c BackendConfig) error {
 	v, err := VolumeOf(c)
 	if errors.Is(err, durable.ErrFault) {
 		return err
@@ -144,7 +144,7 @@ func (st *Status) inspectDisk(c Config) error {
 
 // VolumeOf returns the file system and the disk of c's stored archives. The error
 // wraps [fs.ErrNotExist] before the first start.
-func VolumeOf(c Config) (device.Volume, error) {
+func VolumeOf(c BackendConfig) (device.Volume, error) {
 	episodes, _ := c.Paths()
 	r, err := store.OpenReader(episodes)
 	if err != nil {

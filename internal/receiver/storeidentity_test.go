@@ -43,7 +43,7 @@ func (s *logBuffer) drain() string {
 
 func (l *lab) storeIdentity() wire.Store {
 	l.Helper()
-	s, err := l.r.Store()
+	s, err := l.b.Store()
 	fixture.Must(l, err)
 	return s
 }
@@ -58,7 +58,7 @@ func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
 	if text := log.drain(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, "a new, empty store") || !strings.Contains(text, first.ID) || !strings.Contains(text, l.data) {
 		t.Errorf("an empty store is begun with %q", text)
 	}
-	st, err := receiver.InspectStatus(l.cfg, time.Now())
+	st, err := receiver.InspectStatus(l.cfg.BackendConfig(), time.Now())
 	if err != nil || st.Store == nil || st.Store.ID != first.ID || !st.Store.Empty || st.Store.IndexBytes != 0 {
 		t.Errorf("status of an empty store: %+v, %v", st.Store, err)
 	}
@@ -67,7 +67,7 @@ func TestNewEmptyStoreIsBegunLoudly(t *testing.T) {
 	if text := log.drain(); strings.Contains(text, "empty") {
 		t.Errorf("a store with a row is begun with %q", text)
 	}
-	st, err = receiver.InspectStatus(l.cfg, time.Now())
+	st, err = receiver.InspectStatus(l.cfg.BackendConfig(), time.Now())
 	if err != nil || st.Store == nil || st.Store.Empty || st.Store.IndexBytes == 0 {
 		t.Errorf("status of a store with a row: %+v, %v", st.Store, err)
 	}
@@ -249,7 +249,7 @@ func TestNoCommandNamesAStore(t *testing.T) {
 	l.stop()
 	path := filepath.Join(l.data, "store.json")
 	fixture.Must(t, os.Remove(path))
-	if st, err := receiver.InspectStatus(l.cfg, time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
+	if st, err := receiver.InspectStatus(l.cfg.BackendConfig(), time.Now()); err != nil || st.Store != nil || len(st.Problems) > 0 {
 		t.Errorf("status without a name: %+v %q, %v", st.Store, st.Problems, err)
 	}
 	if _, err := datadir.InspectStore(string(l.cfg.DataDir)); !errors.Is(err, fs.ErrNotExist) {
@@ -294,7 +294,7 @@ func TestRestoredImageIsNotWhatItsHostsKnew(t *testing.T) {
 	}
 	has := func(what string, known wire.Store, want bool) {
 		t.Helper()
-		if got, err := l.r.HasStore(known); err != nil || got != want {
+		if got, err := l.b.HasStore(known); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", what, got, err, want)
 		}
 	}

@@ -36,7 +36,7 @@ func runChild(path string) error {
 		return err
 	}
 	content := fixture.Noise(1000, 1)
-	_, err = r.Put(context.Background(), uploadOf(key("h", "e"), content), bytes.NewReader(content))
+	_, err = r.Backend().Put(context.Background(), uploadOf(key("h", "e"), content), bytes.NewReader(content))
 	return err
 }
 

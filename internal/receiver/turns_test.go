@@ -25,7 +25,7 @@ func (l *lab) countVerified(host string, names ...string) int {
 	for i, name := range names {
 		claims[i] = wire.InventoryQuery{Episode: episode.Name(name)}
 	}
-	found, err := l.r.Inventory(l.Context(), episode.Name(host), claims, false)
+	found, err := l.b.Inventory(l.Context(), episode.Name(host), claims, false)
 	fixture.Must(l, err)
 	n := 0
 	for _, h := range found {
@@ -184,7 +184,7 @@ func TestScrubContinuesFromAnOlderPosition(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		l.restart(func() {
-			disk, err := receiver.VolumeOf(l.cfg)
+			disk, err := receiver.VolumeOf(l.cfg.BackendConfig())
 			fixture.Must(t, err)
 			older, err := json.Marshal(map[string]any{
 				"started": time.Now(), "host_id": "b", "episode_id": "1",

@@ -44,7 +44,7 @@ func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 	for _, cause := range []error{unix.EACCES, unix.ELOOP} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLabOfThree(t)
-			l.r.SetDisk(failReads("b", cause))
+			l.setDisk(failReads("b", cause))
 			stop := l.startScrub()
 			time.Sleep(10 * time.Minute)
 			p := l.inspect().Scrub
@@ -52,7 +52,7 @@ func TestWhatCannotBeOpenedWasNotRead(t *testing.T) {
 				t.Errorf("%v: got %+v", cause, p)
 			}
 			stop()
-			l.r.SetDisk(nil)
+			l.setDisk(nil)
 			stop = l.startScrub()
 			time.Sleep(l.cfg.Scrub.Interval.Std() + 10*time.Minute)
 			stop()
@@ -72,7 +72,7 @@ func TestAShortageStopsTheScrub(t *testing.T) {
 		var short atomic.Bool
 		short.Store(true)
 		refuse := failReads("b", unix.EMFILE)
-		l.r.SetDisk(func(dir *durable.Dir, name string) (io.ReadCloser, error) {
+		l.setDisk(func(dir *durable.Dir, name string) (io.ReadCloser, error) {
 			if short.Load() {
 				return refuse(dir, name)
 			}
@@ -100,7 +100,7 @@ func TestWhatCannotBeExaminedIsNotSentAgain(t *testing.T) {
 	if h := l.queryInventory(queryFor("b", content), true); h.VerifiedAt == nil {
 		t.Fatalf("got %+v", h)
 	}
-	l.r.SetDisk(failReads("b", unix.EACCES))
+	l.setDisk(failReads("b", unix.EACCES))
 	if h := l.queryInventory(queryFor("b", content), true); h.State != wire.Present || !h.Unreadable || h.VerifiedAt != nil || h.Contents != nil || h.ReceivedAt == nil {
 		t.Errorf("it cannot be read back: %+v", h)
 	}
@@ -130,7 +130,7 @@ func TestFailingDiskIsNotRepaired(t *testing.T) {
 	l := newLabOfThree(t)
 	l.wantReceipt(key("lab-01", "d"), packNoise(1000, 3), wire.Stored)
 	l.wantReceipt(key("lab-01", "e"), packNoise(1000, 4), wire.Stored)
-	l.r.SetDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
+	l.setDisk(func(*durable.Dir, string) (io.ReadCloser, error) { return nil, errors.New("no medium") })
 	lost := 0
 	for i, name := range []string{"a", "b", "c", "d", "e"} {
 		switch h := l.queryInventory(queryFor(name, packNoise(1000, byte(i))), true); {

@@ -178,7 +178,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		req := l.newRequest(t, "lab-01", time.Hour)
-		unlock := sync.OnceFunc(l.r.LockKey(key("lab-01", "e")))
+		unlock := sync.OnceFunc(l.holdKey(key("lab-01", "e")))
 		defer unlock()
 		answer := httptest.NewRecorder()
 		began, done := time.Now(), make(chan time.Time, 1)
@@ -231,7 +231,7 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		l.stop()
 		l.cfg.TLS.CRLFile = config.Path(crl)
 		l.start()
-		unlock := l.r.LockKey(key("lab-01", "e"))
+		unlock := l.holdKey(key("lab-01", "e"))
 		defer unlock()
 		answer := httptest.NewRecorder()
 		done := make(chan struct{})
@@ -296,7 +296,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			v := d.newVisitor(victim, "port", time.Hour)
 			content := packNoise(300_000, 1)
 			answer := v.send(v.put("e", content, halfBody(t, content)))
-			labtest.Eventually(t, "the upload is under way", func() bool { return d.r.ActiveUploads() == 1 })
+			labtest.Eventually(t, "the upload is under way", func() bool { return d.b.Uploads().ActiveCount() == 1 })
 			path := filepath.Join(d.data, "disabled-hosts.json")
 			fixture.Must(t, damage(path))
 			if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {

@@ -5,12 +5,12 @@ var ofPackages = []mutant{
 	{
 		"receiver: a store that moved before the answer is acknowledged",
 		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
-		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = r.checkPaths()\n	}\n	if err == nil && r.faulted", "	if err == nil && r.faulted"}},
+		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = b.checkPaths()\n	}\n	if err == nil && b.faulted", "	if err == nil && b.faulted"}},
 	},
 	{
 		"receiver: vouches for stored bytes after a storage fault",
 		killer{"receiver", "TestNoAnswerVouchesForBytesAfterAFault"},
-		[]edit{{"receiver/fault.go", "	err = r.checkFault(err)\n	refusal", "	refusal"}},
+		[]edit{{"receiver/fault.go", "	err = b.checkFault(err)\n	refusal", "	refusal"}},
 	},
 	{
 		"shipper: retires into a folder that moved",
@@ -112,7 +112,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/receiver.go",
-				"r.recoverUploads(ctx, recovered); err != nil",
+				"r.backend.Recover(ctx, recovered); err != nil",
 				"error(nil); err != nil",
 			},
 		},
@@ -189,8 +189,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/resume.go",
-				"	got, err := r.storeStaged(ctx, up",
-				"	r.sessions.removeSession(h)\n	got, err := r.storeStaged(ctx, up",
+				"	got, err := b.storeStaged(ctx, up",
+				"	b.sessions.removeSession(h)\n	got, err := b.storeStaged(ctx, up",
 			},
 		},
 	},
@@ -264,8 +264,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/commit.go",
-				"	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file is",
-				"	up.UnlinkStaged()\n	if row, err = r.index.Append(ctx, row); err != nil {\n		// The file is",
+				"	if row, err = b.index.Append(ctx, row); err != nil {\n		// The file is",
+				"	up.UnlinkStaged()\n	if row, err = b.index.Append(ctx, row); err != nil {\n		// The file is",
 			},
 		},
 	},
@@ -330,8 +330,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"receiver/fault.go",
-				"r.fault <- err",
-				"_ = r.fault",
+				"b.faults <- err",
+				"_ = b.faults",
 			},
 		},
 	},

@@ -238,8 +238,8 @@ var ofReadings = []mutant{
 		[]edit{
 			{
 				"receiver/recover.go",
-				"if r.verifier.RecordReadError(err) {",
-				"if r.verifier.RecordReadError(err) && false {",
+				"if b.verifier.RecordReadError(err) {",
+				"if b.verifier.RecordReadError(err) && false {",
 			},
 		},
 	},

@@ -68,7 +68,7 @@ var ofStores = []mutant{
 	},
 	{
 		"receiver: an image that has grown is what it was", grownImage,
-		[]edit{{"receiver/storeidentity.go", "(known.IndexTail == \"\" || known.IndexTail == tail)", "true"}},
+		[]edit{{"receiver/identity.go", "(known.IndexTail == \"\" || known.IndexTail == tail)", "true"}},
 	},
 	{
 		"receiver: a damaged name is replaced",
@@ -78,7 +78,7 @@ var ofStores = []mutant{
 	{
 		"receiver: an empty store is begun in silence",
 		killer{"receiver", "TestNewEmptyStoreIsBegunLoudly"},
-		[]edit{{"receiver/storeidentity.go", "	case empty:\n", "	case empty && false:\n"}},
+		[]edit{{"receiver/identity.go", "	case empty:\n", "	case empty && false:\n"}},
 	},
 	{
 		"wire: no request is refused for its store",
