@@ -88,16 +88,18 @@ var importRules = map[string]importRule{
 
 	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know about a host, for the commands and the metrics: the daemon's requests do not need it"},
 
-	"internal/statuspage": {"activity datadir durable episode fleet hosts printable receiver", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
+	"internal/statuspage": {"activity datadir diskbackend durable episode fleet hosts printable", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging notify outbox pki printable retry serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission archive config datadir device digest durable episode fleet gate hostrecord index invite logging notify pki printable scrub store unixsocket wire", "takes archives in, and tells the operator how long a reading counts on this disk"},
+	"internal/receiver": {"access activity admin admission config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki scrub store unixsocket wire", "serves a backend; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
+
+	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver": {"activity admin ca cli config datadir doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"activity admin ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -107,10 +109,11 @@ var importRules = map[string]importRule{
 	"internal/labtest": {"archive cli config credentials digest durable episode fixture gate index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.
-	"internal/fixture":    {"", "what any test needs, of no program"},
-	"internal/indextest":  {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
-	"internal/pkitest":    {"ca credentials episode fixture gate hostrecord pki rotation serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
-	"internal/scripttest": {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
+	"internal/fixture":     {"", "what any test needs, of no program"},
+	"internal/backendtest": {"datadir episode fixture index store wire", "stores through any backend, and looks at what is on the disk, for the tests of diskbackend and receiver"},
+	"internal/indextest":   {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
+	"internal/pkitest":     {"ca credentials episode fixture gate hostrecord pki rotation serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
+	"internal/scripttest":  {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
 
 	// The packages that break the programs import none of them; their tests may.
 	"internal/crashtest":           {"", "file systems without power, and other sources for the build"},
@@ -126,7 +129,7 @@ var importRules = map[string]importRule{
 // owners says which packages may import modules of others. All packages may import
 // golang.org/x/sys and the standard library, except for the rows below.
 var owners = map[string]string{
-	"github.com/klauspost/compress":     "internal/archive internal/scripttest",
+	"github.com/klauspost/compress":     "internal/archive internal/backendtest internal/scripttest",
 	"github.com/BurntSushi/toml":        "internal/config",
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
@@ -147,11 +150,11 @@ var owners = map[string]string{
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
 	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/notify internal/pkitest internal/receiver internal/retry internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
-	"testing":                         "internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
+	"testing":                         "internal/backendtest internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 
 // testOnly are the packages that no program may import.
-var testOnly = map[string]bool{"internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/pkitest": true, "internal/scripttest": true}
+var testOnly = map[string]bool{"internal/backendtest": true, "internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/pkitest": true, "internal/scripttest": true}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {
@@ -210,6 +213,7 @@ func TestHalvesMeetInWireOnly(t *testing.T) {
 		{"cmd/shipper", "store index fsck scrub datadir receiver gate hostrecord ca revocation rotation"},
 
 		{"internal/receiver", "source outbox shipper credentials ca revocation rotation"},
+		{"internal/diskbackend", "source outbox shipper credentials admin invite metrics notify receiver"}, // the server is above it
 		{"cmd/receiver", "source outbox shipper credentials"},
 	} {
 		reached := map[string]bool{}

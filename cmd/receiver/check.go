@@ -15,6 +15,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/gate"
 	"cis490/internal/printable"
@@ -132,7 +133,7 @@ func examineHost(cfg receiver.Config, f *checkFacts, folder bool, line string) {
 	f.AddWarning(serviceuser.CheckReadable(hookFiles(cfg), line))
 	f.AddNote(f.Hint)
 	f.NoteParent("proxy.socket", string(cfg.Proxy.Socket))
-	st, err := receiver.InspectStatus(cfg.BackendConfig(), time.Now())
+	st, err := diskbackend.InspectStatus(cfg.BackendConfig(), time.Now())
 	if errors.Is(err, durable.ErrFault) {
 		f.AddError(err)
 	}
@@ -261,7 +262,7 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 	if _, err := datadir.InspectStore(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return f, cli.UsageError(err)
 	}
-	v, err := receiver.VolumeOf(c.BackendConfig())
+	v, err := diskbackend.VolumeOf(c.BackendConfig())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return f, nil // not there yet, or not for this user to see
 	}

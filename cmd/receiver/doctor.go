@@ -16,6 +16,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
+	"cis490/internal/diskbackend"
 	"cis490/internal/doctor"
 	"cis490/internal/durable"
 	"cis490/internal/gate"
@@ -68,7 +69,7 @@ type receiverDoctor struct {
 
 	trust    *gate.Trust // nil if it cannot be loaded
 	trustErr error
-	status   receiver.Status
+	status   diskbackend.Status
 	inspect  error // of the status
 }
 
@@ -111,9 +112,9 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 
 // inspectStore reads the status, on which several checks depend.
 func (d *receiverDoctor) inspectStore() {
-	var st receiver.Status
+	var st diskbackend.Status
 	var err error
-	if d.Guard("storage", func(context.Context) { st, err = receiver.InspectStatus(d.cfg.BackendConfig(), time.Now()) }, string(d.cfg.DataDir)) {
+	if d.Guard("storage", func(context.Context) { st, err = diskbackend.InspectStatus(d.cfg.BackendConfig(), time.Now()) }, string(d.cfg.DataDir)) {
 		d.status, d.inspect = st, err
 		return
 	}
@@ -385,7 +386,7 @@ func (d *receiverDoctor) examineHosts() []doctor.Finding {
 }
 
 // judgeStorage reports what is wrong with the store, by its status.
-func judgeStorage(st receiver.Status) []doctor.Finding {
+func judgeStorage(st diskbackend.Status) []doctor.Finding {
 	const check = "storage"
 	var found []doctor.Finding
 	bad := func(v doctor.Verdict, remedy, format string, args ...any) {

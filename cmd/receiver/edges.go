@@ -5,10 +5,10 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/fleet"
 	"cis490/internal/notify"
-	"cis490/internal/receiver"
 )
 
 // edgeInterval is how often the daemon looks for hosts that became silent, and for low space.
@@ -77,7 +77,7 @@ func spaceState(f facts) *notify.SpaceState {
 
 // isSpaceLow reports whether uploads are refused for space, or the forecast of 'receiver status --check'
 // is at least a warning.
-func isSpaceLow(st receiver.Status) bool {
+func isSpaceLow(st diskbackend.Status) bool {
 	return st.FreeBytes < st.MinFree ||
 		st.FreeInodes != nil && *st.FreeInodes < st.MinFreeInodes ||
 		fleet.ForecastSeverity(fleet.FromHours(st.FullInHours)) > fleet.OK

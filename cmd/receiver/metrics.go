@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/admin"
 	"cis490/internal/cli"
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/hosts"
 	"cis490/internal/metrics"
@@ -118,7 +119,7 @@ func setFacts(to *metrics.Reading, f facts) error {
 	return errors.Join(f.statusErr, f.hostsErr)
 }
 
-func setStatus(to *metrics.Reading, st receiver.Status) {
+func setStatus(to *metrics.Reading, st diskbackend.Status) {
 	if st.FreeBytes != durable.UnknownSpace {
 		to.SetInt(metricFreeBytes, st.FreeBytes)
 	}

@@ -10,6 +10,7 @@ import (
 	"cis490/internal/activity"
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/hosts"
 	"cis490/internal/notify"
@@ -22,7 +23,7 @@ import (
 // facts are the state of a receiver and its hosts, read from its directories at one moment.
 type facts struct {
 	at        time.Time
-	status    receiver.Status
+	status    diskbackend.Status
 	statusErr error
 	hosts     []hosts.Host
 	hostsErr  error
@@ -31,7 +32,7 @@ type facts struct {
 
 func readFacts(cfg receiver.Config, records *revocation.RecordCache, now time.Time) facts {
 	f := facts{at: now, hooks: notify.Inspect(cfg.Hooks, string(cfg.DataDir))}
-	f.status, f.statusErr = receiver.InspectStatus(cfg.BackendConfig(), now)
+	f.status, f.statusErr = diskbackend.InspectStatus(cfg.BackendConfig(), now)
 	f.hosts, _, f.hostsErr = listHostsAgain(cfg, records, now)
 	return f
 }

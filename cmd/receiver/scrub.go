@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/config"
+	"cis490/internal/diskbackend"
 	"cis490/internal/episode"
 	"cis490/internal/printable"
 	"cis490/internal/progress"
@@ -93,7 +94,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON 
 		opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.SetItems, count.SetTotal
 		display.Start(func() progress.Status { return count.Status("reading archives") })
 	}
-	p, err := receiver.ScrubOnce(c.Context(), cfg.BackendConfig(), cli.LockHolder("receiver scrub --quarantine"), opts)
+	p, err := diskbackend.ScrubOnce(c.Context(), cfg.BackendConfig(), cli.LockHolder("receiver scrub --quarantine"), opts)
 	display.Stop()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver creates its directories at its first start)", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/fleet"
 	"cis490/internal/hosts"
@@ -72,13 +73,13 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 
 // statusFacts are the state of the receiver, and a summary of its hosts.
 type statusFacts struct {
-	receiver.Status
+	diskbackend.Status
 	Hosts *hosts.Summary      `json:"hosts,omitempty"` // nil if they cannot be listed
 	Hooks []notify.QueueState `json:"hooks,omitempty"`
 }
 
 func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
-	st, err := receiver.InspectStatus(cfg.BackendConfig(), now)
+	st, err := diskbackend.InspectStatus(cfg.BackendConfig(), now)
 	facts := statusFacts{Status: st}
 	if err != nil {
 		return facts, err
@@ -238,7 +239,7 @@ func printFoundRows(w io.Writer, st statusFacts) {
 	}
 }
 
-func scrubLine(st receiver.Status, now time.Time) string {
+func scrubLine(st diskbackend.Status, now time.Time) string {
 	p := st.Scrub
 	read := fmt.Sprintf("%d archives, %s", p.Objects, humanize.IBytes(uint64(max(p.Bytes, 0))))
 	switch {

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/backendtest"
 	"cis490/internal/ca"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
@@ -66,9 +67,9 @@ func newAccessLab(t *testing.T) *accessLab {
 	trust.Now = func() time.Time { return time.Now().Add(time.Duration(d.clockOffset.Load())) }
 	gate, err := gate.Open(trust)
 	fixture.Must(t, err)
-	d.r, err = receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(&d.stops), nil)
+	r, err := receiver.New(t.Context(), gate, d.cfg, "test", "the lab", slog.New(&d.Stops), nil)
 	fixture.Must(t, err)
-	d.b = d.r.Backend()
+	d.use(r)
 	d.b.Uploads().MaxWait = time.Hour
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	fixture.Must(t, err)
@@ -80,7 +81,7 @@ func newAccessLab(t *testing.T) *accessLab {
 	go func() { served <- d.r.Serve(ctx, ln, proxy) }()
 	t.Cleanup(func() {
 		cancel()
-		fixture.Must(t, receiveWithin(t, time.Minute, served, "the end"))
+		fixture.Must(t, fixture.ReceiveWithin(t, time.Minute, served, "the end"))
 	})
 	return d
 }
@@ -179,7 +180,7 @@ func (v *visitor) send(q request) <-chan reply {
 
 func (v *visitor) do(q request) reply {
 	v.d.Helper()
-	return receiveWithin(v.d, time.Minute, v.send(q), q.method+" "+q.path)
+	return fixture.ReceiveWithin(v.d, time.Minute, v.send(q), q.method+" "+q.path)
 }
 
 func (v *visitor) ping() reply {
@@ -277,15 +278,15 @@ func (d *accessLab) occupySlots(t *testing.T) (release func()) {
 		content := fixture.Noise(1000, byte(i))
 		u := uploadOf(key(string(victim), fmt.Sprint("occupied-", i)), content)
 		go func() {
-			_, err := d.b.Put(context.WithoutCancel(t.Context()), u, &gated{content, arrived, open})
+			_, err := d.b.Put(context.WithoutCancel(t.Context()), u, backendtest.StopBeforeLast(content, arrived, open))
 			done <- err
 		}()
-		receiveWithin(t, time.Minute, arrived, "the upload that takes the place")
+		fixture.ReceiveWithin(t, time.Minute, arrived, "the upload that takes the place")
 	}
 	return func() {
 		close(open)
 		for range 2 {
-			fixture.Must(t, receiveWithin(t, time.Minute, done, "the upload that takes the place"))
+			fixture.Must(t, fixture.ReceiveWithin(t, time.Minute, done, "the upload that takes the place"))
 		}
 	}
 }
@@ -322,7 +323,7 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		return waitingRequest{answer: answer, release: release}
 	},
 	"put waits for its name": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		unlock := d.holdKey(key(string(victim), "e"))
+		unlock := d.HoldKey(key(string(victim), "e"))
 		content := packNoise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
 		labtest.Eventually(t, "the upload is under way", func() bool { return d.b.Uploads().ActiveCount() == 2 })
@@ -330,31 +331,31 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 	},
 	"put of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
-		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
+		d.WantReceipt(key(string(victim), "e"), content, wire.Stored)
 		reached, release := d.stallReadback()
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		receiveWithin(t, time.Minute, reached, "the reading")
+		fixture.ReceiveWithin(t, time.Minute, reached, "the reading")
 		return waitingRequest{answer: answer, release: release}
 	},
 	"put before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		reached, release := d.stops.StopAt(beforeCommit)
+		reached, release := d.Stops.StopAt(backendtest.BeforeCommit)
 		content := fixture.Noise(3000, 1)
 		answer := v.send(v.put("e", content, bytes.NewReader(content)))
-		receiveWithin(t, time.Minute, reached, "the end of the upload")
+		fixture.ReceiveWithin(t, time.Minute, reached, "the end of the upload")
 		return waitingRequest{answer: answer, release: release, only: true}
 	},
 	"announcement": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		unlock := d.holdKey(key(string(victim), "e"))
+		unlock := d.HoldKey(key(string(victim), "e"))
 		answer := v.send(v.announcement("e", packNoise(300_000, 1)))
 		labtest.Eventually(t, "the announcement is under way", func() bool { return d.b.Uploads().ActiveCount() == 2 })
 		return waitingRequest{answer: answer, release: unlock}
 	},
 	"announcement of what is read back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(300_000, 1)
-		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
+		d.WantReceipt(key(string(victim), "e"), content, wire.Stored)
 		reached, release := d.stallReadback()
 		answer := v.send(v.announcement("e", content))
-		receiveWithin(t, time.Minute, reached, "the reading")
+		fixture.ReceiveWithin(t, time.Minute, reached, "the reading")
 		return waitingRequest{answer: answer, release: release}
 	},
 	"piece": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -375,9 +376,9 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 	"piece before its commit": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := fixture.Noise(3000, 1)
 		to := v.announce("e", content)
-		reached, release := d.stops.StopAt(beforeCommit)
+		reached, release := d.Stops.StopAt(backendtest.BeforeCommit)
 		answer := v.send(lastPiece(to, content, bytes.NewReader(content)))
-		receiveWithin(t, time.Minute, reached, "the end of the upload")
+		fixture.ReceiveWithin(t, time.Minute, reached, "the end of the upload")
 		return waitingRequest{answer: answer, release: release, only: true}
 	},
 	"state of an upload": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -387,11 +388,11 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 		return d.sendDuringPiece(t, v, "DELETE")
 	},
 	"head of what is read": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
-		fixture.Must(t, os.MkdirAll(filepath.Dir(d.storedPath(key(string(victim), "e"))), 0o755))
-		fixture.Must(t, os.WriteFile(d.storedPath(key(string(victim), "e")), packNoise(3000, 1), 0o644))
+		fixture.Must(t, os.MkdirAll(filepath.Dir(d.StoredPath(key(string(victim), "e"))), 0o755))
+		fixture.Must(t, os.WriteFile(d.StoredPath(key(string(victim), "e")), packNoise(3000, 1), 0o644))
 		reached, release := d.stallReadback()
 		answer := v.send(request{method: "HEAD", path: v.path("e")})
-		receiveWithin(t, time.Minute, reached, "the reading")
+		fixture.ReceiveWithin(t, time.Minute, reached, "the reading")
 		return waitingRequest{answer: answer, release: release}
 	},
 	"inventory body": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
@@ -409,11 +410,11 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 	},
 	"inventory that reads back": func(t *testing.T, d *accessLab, v *visitor) waitingRequest {
 		content := packNoise(3000, 1)
-		d.wantReceipt(key(string(victim), "e"), content, wire.Stored)
+		d.WantReceipt(key(string(victim), "e"), content, wire.Stored)
 		reached, release := d.stallReadback()
 		body := inventory("e", content, true)
 		answer := v.send(request{"POST", "/v1/inventory", nil, bytes.NewReader(body), int64(len(body))})
-		receiveWithin(t, time.Minute, reached, "the reading")
+		fixture.ReceiveWithin(t, time.Minute, reached, "the reading")
 		return waitingRequest{answer: answer, release: release}
 	},
 }
@@ -423,7 +424,7 @@ var kinds = map[string]func(t *testing.T, d *accessLab, v *visitor) waitingReque
 func (d *accessLab) waitArrived(t *testing.T, size int) {
 	t.Helper()
 	labtest.Eventually(t, "the bytes have come", func() bool {
-		staged, err := filepath.Glob(filepath.Join(d.data, "staging", string(victim), "*"))
+		staged, err := filepath.Glob(filepath.Join(d.Data, "staging", string(victim), "*"))
 		if err != nil || len(staged) != 1 {
 			return false
 		}
@@ -440,15 +441,15 @@ func (d *accessLab) sendDuringPiece(t *testing.T, v *visitor, method string) wai
 	arrived, open, done := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
 		p := wire.Piece{Size: 1000}
-		_, _, err := d.b.AppendPiece(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, &gated{content[:1000], arrived, open})
+		_, _, err := d.b.AppendPiece(context.WithoutCancel(t.Context()), victim, strings.TrimPrefix(to, "/v1/uploads/"), p, backendtest.StopBeforeLast(content[:1000], arrived, open))
 		done <- err
 	}()
-	receiveWithin(t, time.Minute, arrived, "the piece")
+	fixture.ReceiveWithin(t, time.Minute, arrived, "the piece")
 	answer := v.send(request{method: method, path: to})
 	labtest.Eventually(t, "the request is under way", func() bool { return d.r.AdmittedRequests() == 1 })
 	return waitingRequest{answer: answer, release: func() {
 		close(open)
-		fixture.Must(t, receiveWithin(t, time.Minute, done, "the piece"))
+		fixture.Must(t, fixture.ReceiveWithin(t, time.Minute, done, "the piece"))
 	}}
 }
 
@@ -496,7 +497,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	d := newAccessLab(t)
 	v := d.newVisitor(victim, door, time.Hour)
 	u := kinds[kind](t, d, v)
-	rows := d.rows()
+	rows := d.Rows()
 	other := d.newVisitor(witness, door, 24*time.Hour)
 	content := fixture.Noise(1000, 9)
 	body, last := io.Pipe()
@@ -509,7 +510,7 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 		labtest.Eventually(t, "a new request is refused", func() bool { return v.isRefused(w.status) })
 		u.release()
 	}
-	got := receiveWithin(t, time.Minute, u.answer, "the answer")
+	got := fixture.ReceiveWithin(t, time.Minute, u.answer, "the answer")
 	isHead := strings.HasPrefix(kind, "head") || strings.HasPrefix(kind, "state")
 	if got.err != nil || got.status != w.status || !got.close {
 		t.Fatalf("the request ends with %+v (%v), want the status %d and the connection's end", got, got.err, w.status)
@@ -525,11 +526,11 @@ func testWithdrawal(t *testing.T, door, how, kind string) {
 	}
 	last.Write(content[999:])
 	last.Close()
-	if r := receiveWithin(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
+	if r := fixture.ReceiveWithin(t, time.Minute, untouched, "the other host's answer"); r.status != http.StatusCreated {
 		t.Errorf("another host's upload ended with %+v", r)
 	}
 	labtest.Eventually(t, "no request is under way", func() bool { return d.r.AdmittedRequests() == 0 })
-	for _, row := range d.rows()[len(rows):] {
+	for _, row := range d.Rows()[len(rows):] {
 		if row.Key.Host == victim && row.Key.Name == "e" {
 			t.Errorf("a row was written: %+v", row)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/admin"
 	"cis490/internal/config"
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/gate"
 	"cis490/internal/logging"
@@ -178,9 +179,9 @@ func (c Config) TrustConfig() gate.Config {
 	}
 }
 
-// BackendConfig returns the configuration of [OpenBackend].
-func (c Config) BackendConfig() BackendConfig {
-	return BackendConfig{
+// BackendConfig returns the configuration of [diskbackend.Open].
+func (c Config) BackendConfig() diskbackend.Config {
+	return diskbackend.Config{
 		DataDir:        string(c.DataDir),
 		MinFree:        int64(c.MinFree),
 		MinFreeInodes:  c.MinFreeInodes,

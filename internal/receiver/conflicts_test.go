@@ -13,8 +13,8 @@ import (
 func TestConflictsAreRememberedForTheStatusPage(t *testing.T) {
 	l := newLab(t, nil)
 	k, content, other := key("h", "run-7"), fixture.Noise(100, 1), fixture.Noise(100, 2)
-	l.wantReceipt(k, content, wire.Stored)
-	l.wantReceipt(k, content, wire.AlreadyPresent)
+	l.WantReceipt(k, content, wire.Stored)
+	l.WantReceipt(k, content, wire.AlreadyPresent)
 	if list := l.r.Conflicts(); len(list) != 0 {
 		t.Errorf("before a conflict: %v", list)
 	}
@@ -23,13 +23,13 @@ func TestConflictsAreRememberedForTheStatusPage(t *testing.T) {
 			t.Fatalf("announced: %v", err)
 		}
 	}
-	if _, err := l.put(k, other); !errors.Is(err, wire.Conflict) {
+	if _, err := l.Put(k, other); !errors.Is(err, wire.Conflict) {
 		t.Fatalf("put: %v", err)
 	}
 	if list := l.r.Conflicts(); len(list) != 1 || list[0].Key != k || list[0].Times != 3 {
 		t.Errorf("after three: %v", list)
 	}
-	l.wantReceipt(key("h", "run-7.conflict-1234abcd"), other, wire.Stored)
+	l.WantReceipt(key("h", "run-7.conflict-1234abcd"), other, wire.Stored)
 	if list := l.r.Conflicts(); len(list) != 0 {
 		t.Errorf("after both were kept: %v", list)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cis490/internal/config"
+	"cis490/internal/datadir"
 	"cis490/internal/fixture"
 	"cis490/internal/notify"
 	"cis490/internal/receiver"
@@ -43,7 +44,7 @@ func TestConflictIsReportedOncePerName(t *testing.T) {
 	const names = 60
 	content, other := fixture.Noise(100, 1), fixture.Noise(100, 2)
 	for i := range names {
-		l.wantReceipt(key("lab-01", fmt.Sprintf("run-%d", i)), content, wire.Stored)
+		l.WantReceipt(key("lab-01", fmt.Sprintf("run-%d", i)), content, wire.Stored)
 	}
 	for range 3 {
 		for i := range names {
@@ -52,7 +53,7 @@ func TestConflictIsReportedOncePerName(t *testing.T) {
 			}
 		}
 	}
-	l.wantReceipt(key("lab-01", "run-0.conflict-1234abcd"), other, wire.Stored)
+	l.WantReceipt(key("lab-01", "run-0.conflict-1234abcd"), other, wire.Stored)
 	if _, _, err := l.b.Announce(t.Context(), uploadOf(key("lab-01", "run-0"), fixture.Noise(100, 3))); !errors.Is(err, wire.Conflict) {
 		t.Fatal(err)
 	}
@@ -65,16 +66,31 @@ func TestConflictIsReportedOncePerName(t *testing.T) {
 func TestCorruptArchiveIsReportedOnce(t *testing.T) {
 	l, queue := newHookLab(t)
 	k, content := key("lab-01", "run-7"), packNoise(1000, 1)
-	l.wantReceipt(k, content, wire.Stored)
-	l.restart(func() { l.corruptStored(k) })
+	l.WantReceipt(k, content, wire.Stored)
+	l.restart(func() { l.CorruptStored(k) })
 	for range 5 {
 		if _, _, err := l.b.Announce(t.Context(), uploadOf(k, content)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l.wantReceipt(k, content, wire.Stored)
+	l.WantReceipt(k, content, wire.Stored)
 	events := l.hookEvents(queue, notify.Damage)
 	if len(events) != 1 || !events[0].Data.Removed || events[0].Data.Finding != "damaged" {
 		t.Errorf("got %+v, want one of a copy in quarantine", events)
+	}
+}
+
+// TestStartCompletesAnInterruptedUpload, and reports its archive: the crash came before the row.
+func TestStartCompletesAnInterruptedUpload(t *testing.T) {
+	l, queue := newHookLab(t)
+	k := key("lab-01", "run-7")
+	l.WantReceipt(k, packNoise(1000, 1), wire.Stored)
+	l.restart(func() {
+		staged := filepath.Join(l.Data, "staging", string(k.Host), string(k.Name)+"~CRASH")
+		fixture.Must(t, errors.Join(os.Link(l.StoredPath(k), staged), os.Truncate(filepath.Join(l.Data, datadir.IndexFile), 0)))
+	})
+	l.WantConsistent(1)
+	if n := len(l.hookEvents(queue, notify.Stored)); n != 2 {
+		t.Errorf("%d events, want one of the upload and one of the recovery", n)
 	}
 }

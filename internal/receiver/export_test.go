@@ -6,9 +6,8 @@ import (
 	"net/http"
 	"time"
 
-	"cis490/internal/episode"
+	"cis490/internal/diskbackend"
 	"cis490/internal/gate"
-	"cis490/internal/index"
 	"cis490/internal/wire"
 )
 
@@ -21,34 +20,8 @@ func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *
 	return New(ctx, gate, c, version, holder, log, nil)
 }
 
-// Searches are the searches for rows.
-type Searches struct{ s *rowSearches }
-
-// NewSearches returns searches by find that end with ctx.
-func NewSearches(ctx context.Context, find func(context.Context, ...episode.Key) (index.SearchResult, error)) Searches {
-	return Searches{newRowSearches(ctx, find)}
-}
-
-// LookUp looks up rows of a host.
-func (s Searches) LookUp(ctx context.Context, host episode.Name, keys ...episode.Key) error {
-	_, err := s.s.lookUp(ctx, host, keys...)
-	return err
-}
-
-// Close waits for the end of searches.
-func (s Searches) Close() { s.s.close() }
-
-// LockKey holds the lock of an archive's key until unlock is called.
-func (b *Backend) LockKey(key episode.Key) (unlock func()) { return b.keyLocks.Lock(key) }
-
 // Backend returns the backend of a receiver.
-func (r *Receiver) Backend() *Backend { return r.backend }
-
-// Drain ends the requests in flight, as at the end of a shutdown.
-func (r *Receiver) Drain() { r.cancelBase(wire.ErrDraining) }
-
-// MaxCachedReadbacks is the maximum number of results that are kept per host.
-const MaxCachedReadbacks = maxCachedReadbacks
+func (r *Receiver) Backend() *diskbackend.Backend { return r.backend }
 
 // SetHeaderTimeout sets how long a connection may be silent before its first request. It must be called
 // before [Receiver.Serve].

@@ -134,11 +134,11 @@ func TestDisabledHostGetsNoCertificate(t *testing.T) {
 	used, open := j.invite("lab-07"), j.invite("lab-08")
 	_, err := j.r.Join(t.Context(), used)
 	fixture.Must(t, err)
-	_, err = datadir.DisableHosts(t.Context(), j.data, []episode.Name{"lab-07", "lab-08"}, "the test", time.Now())
+	_, err = datadir.DisableHosts(t.Context(), j.Data, []episode.Name{"lab-07", "lab-08"}, "the test", time.Now())
 	fixture.Must(t, err)
 	j.wantRefused(used, wire.Forbidden)
 	j.wantRefused(open, wire.Forbidden)
-	_, err = datadir.EnableHosts(t.Context(), j.data, []episode.Name{"lab-08"}, "the test")
+	_, err = datadir.EnableHosts(t.Context(), j.Data, []episode.Name{"lab-08"}, "the test")
 	fixture.Must(t, err)
 	if _, err := j.r.Join(t.Context(), open); err != nil {
 		t.Errorf("it is enabled again: %v", err)
@@ -153,10 +153,10 @@ func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
 	fixture.Must(t, err)
 	list, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
 	fixture.Must(t, err)
-	_, err = datadir.RemoveHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test", time.Now())
+	_, err = datadir.RemoveHosts(t.Context(), j.Data, []episode.Name{"lab-07"}, "the test", time.Now())
 	fixture.Must(t, err)
 	j.wantRefused(j.invite("lab-07"), wire.Forbidden)
-	_, err = datadir.EnableHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test")
+	_, err = datadir.EnableHosts(t.Context(), j.Data, []episode.Name{"lab-07"}, "the test")
 	fixture.Must(t, err)
 	j.wantRefused(j.invite("lab-07"), wire.Forbidden)
 
@@ -168,7 +168,7 @@ func TestRemovedHostIsServedWithItsNewCertificateAlone(t *testing.T) {
 	if former := list[0]; !records["lab-07"].HasReplaced(former.Serial, former.NotBefore) {
 		t.Errorf("its former certificate is valid until the new one is used: %+v", records["lab-07"])
 	}
-	if n, err := datadir.CountDisabled(j.data); err != nil || n != 0 {
+	if n, err := datadir.CountDisabled(j.Data); err != nil || n != 0 {
 		t.Errorf("%d hosts are disabled, %v; want none", n, err)
 	}
 }

@@ -144,7 +144,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 			}()
 		}
 		for range over {
-			if got := receiveWithin(t, time.Minute, answers, d.name+": the refusals"); got != http.StatusTooManyRequests {
+			if got := fixture.ReceiveWithin(t, time.Minute, answers, d.name+": the refusals"); got != http.StatusTooManyRequests {
 				t.Errorf("%s: a request over the bound is answered with %d, want 429", d.name, got)
 			}
 		}
@@ -156,7 +156,7 @@ func TestRequestsOfAHostAreBoundedAtEveryDoor(t *testing.T) {
 			conn.Write([]byte("0123456789")) // the refused ones are closed
 		}
 		for range most {
-			if got := receiveWithin(t, time.Minute, answers, d.name+": the answers"); got != http.StatusForbidden {
+			if got := fixture.ReceiveWithin(t, time.Minute, answers, d.name+": the answers"); got != http.StatusForbidden {
 				t.Errorf("%s: a request within the bound is answered with %d, want 403", d.name, got)
 			}
 		}

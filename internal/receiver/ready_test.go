@@ -26,7 +26,7 @@ func TestReadyIsRefusedWhenAnUploadWouldBe(t *testing.T) {
 	})
 	t.Run("list of disabled hosts", func(t *testing.T) {
 		l := newReadyLab(t)
-		fixture.Must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), nil, 0o640))
+		fixture.Must(t, os.WriteFile(filepath.Join(l.Data, "disabled-hosts.json"), nil, 0o640))
 		if err := l.wantNotReady(); !errors.Is(err, datadir.ErrDisabledList) {
 			t.Errorf("got %v, want %v", err, datadir.ErrDisabledList)
 		}

@@ -1,13 +1,12 @@
-// Package receiver is the daemon that stores archives. It connects package wire, the
-// protocol, with packages store and index, which write to the disk.
+// Package receiver is the daemon that takes archives in. It serves the protocol of package wire to
+// the hosts that packages gate and access admit, and a backend stores what they send. Hosts join here
+// and renew their certificates. What happens becomes metrics, reports and events of hooks.
 //
-// Start with [Receiver.Put], which reads from top to bottom: limits, lookup of what is stored,
-// space, stage, commit, append the row. [Receiver.AppendPiece] does the same for a piece of an
-// announced upload. Between pieces an uploadSession holds the state of the upload.
+// Start with [New], which opens everything in order, and [Receiver.Run].
 //
-// Invariant: before a success response these are durable, in this order: the bytes, the name, and
-// the row in the index. Only then is the staging name removed. [New] finds in staging what a crash
-// interrupted, and completes it before the first request.
+// Invariant: no request comes before the recovery of the backend is complete, and none is answered
+// with success after a storage fault, which ends the daemon. The data directory is not closed under
+// a handler.
 package receiver
 
 import (
@@ -25,6 +24,7 @@ import (
 	"cis490/internal/activity"
 	"cis490/internal/admission"
 	"cis490/internal/datadir"
+	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
@@ -33,7 +33,7 @@ import (
 	"cis490/internal/store"
 )
 
-// Receiver owns a data directory while it is open, and serves the [Backend] in it.
+// Receiver owns a data directory while it is open, and serves the [diskbackend.Backend] in it.
 type Receiver struct {
 	cfg     Config
 	version string
@@ -42,7 +42,7 @@ type Receiver struct {
 	// What is open.
 	data    *durable.Dir
 	lock    *durable.Lock
-	backend *Backend
+	backend *diskbackend.Backend
 
 	headerTimeout time.Duration // of a request's header, and of the TLS handshake
 
@@ -115,7 +115,7 @@ func (r *Receiver) open(holder string) error {
 	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
-	r.backend, err = OpenBackend(r.baseCtx, r.data, r.cfg.BackendConfig(), &r.events, r.log)
+	r.backend, err = diskbackend.Open(r.baseCtx, r.data, r.cfg.BackendConfig(), &r.events, r.log)
 	if errors.Is(err, store.ErrUnsuitable) {
 		return &ConfigError{"data_dir", err}
 	}
@@ -224,5 +224,5 @@ func CheckKernel() error { return durable.CheckCalls(durable.RefusedCalls()...) 
 // A new name must be added, or a file that root creates under it stays root's. Archives are
 // included only on request: examining them takes time that grows with the store.
 func Layout(archives bool) durable.Layout {
-	return slices.Concat(BackendLayout(archives), fleet.Layout(), notify.Layout())
+	return slices.Concat(diskbackend.Layout(archives), fleet.Layout(), notify.Layout())
 }

@@ -41,7 +41,7 @@ func (j *joinLab) serve() (addr string, stop func()) {
 	addr, served := j.listen(ctx)
 	stop = sync.OnceFunc(func() {
 		cancel()
-		fixture.Must(j, receiveWithin(j, time.Minute, served, "the end of the server"))
+		fixture.Must(j, fixture.ReceiveWithin(j, time.Minute, served, "the end of the server"))
 	})
 	j.Cleanup(stop)
 	return addr, stop
@@ -143,7 +143,7 @@ func TestHostWithoutAccessGetsNoNextCertificate(t *testing.T) {
 	j := newJoinLab(t)
 	addr, _ := j.serve()
 	client := j.joinedClient(addr, "lab-07")
-	_, err := datadir.DisableHosts(t.Context(), j.data, []episode.Name{"lab-07"}, "the test", time.Now())
+	_, err := datadir.DisableHosts(t.Context(), j.Data, []episode.Name{"lab-07"}, "the test", time.Now())
 	fixture.Must(t, err)
 	before := j.countIssued()
 	if chain, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Forbidden) {
@@ -185,7 +185,7 @@ func TestReceiverWithoutIssuingCARenewsNothing(t *testing.T) {
 		t.Errorf("the next request: %v", err)
 	}
 	cancel()
-	fixture.Must(t, receiveWithin(t, time.Minute, served, "the end of the server"))
+	fixture.Must(t, fixture.ReceiveWithin(t, time.Minute, served, "the end of the server"))
 }
 
 func TestReceiverUsesItsRenewedCertificate(t *testing.T) {

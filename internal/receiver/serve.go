@@ -18,6 +18,7 @@ import (
 
 	"cis490/internal/access"
 	"cis490/internal/admission"
+	"cis490/internal/diskbackend"
 	"cis490/internal/gate"
 	"cis490/internal/unixsocket"
 	"cis490/internal/wire"
@@ -170,7 +171,7 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 	if err == nil {
 		var refused error
 		if release, refused = r.conns.BindHost(req.Context(), caller.Host); refused != nil {
-			return wire.Caller{Host: caller.Host}, ProblemOf(refused)
+			return wire.Caller{Host: caller.Host}, diskbackend.ProblemOf(refused)
 		}
 	}
 	if err != nil {

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/config"
 	"cis490/internal/durable"
+	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 	"cis490/internal/receiver"
@@ -50,14 +52,14 @@ func TestOverTheWire(t *testing.T) {
 		t.Errorf("got %v, want %v", err, wire.HostMismatch)
 	}
 	cancel()
-	fixture.Must(t, receiveWithin(t, 5*time.Second, served, "the end"))
-	l.wantConsistent(1)
+	fixture.Must(t, fixture.ReceiveWithin(t, 5*time.Second, served, "the end"))
+	l.WantConsistent(1)
 }
 
 // listFiles lists everything in the data directory.
 func (l *lab) listFiles() string {
 	l.Helper()
-	out, err := exec.Command("find", l.data, "-printf", "%P %s\n").Output()
+	out, err := exec.Command("find", l.Data, "-printf", "%P %s\n").Output()
 	fixture.Must(l, err)
 	return string(out)
 }
@@ -105,21 +107,21 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 			_, err := c.Put(t.Context(), uploadOf(key("lab-01", name), content), h)
 			answers[h] <- err
 		}()
-		receiveWithin(t, 10*time.Second, h.arrived, "the upload "+name)
+		fixture.ReceiveWithin(t, 10*time.Second, h.arrived, "the upload "+name)
 	}
 	defer close(long.open)
 	labtest.Eventually(t, "the receiver takes both in", func() bool {
-		staged, err := filepath.Glob(filepath.Join(l.data, "staging", "*", "*"))
+		staged, err := filepath.Glob(filepath.Join(l.Data, "staging", "*", "*"))
 		return err == nil && len(staged) == 2
 	})
 	cancel()
 	close(short.open)
-	fixture.Must(t, receiveWithin(t, 10*time.Second, answers[short], "the short upload's answer"))
-	err := receiveWithin(t, 10*time.Second, answers[long], "the long upload's answer")
+	fixture.Must(t, fixture.ReceiveWithin(t, 10*time.Second, answers[short], "the short upload's answer"))
+	err := fixture.ReceiveWithin(t, 10*time.Second, answers[long], "the long upload's answer")
 	if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Code != wire.Draining || p.RetryAfter <= 0 {
 		t.Errorf("the long upload is told %v", err)
 	}
-	fixture.Must(t, receiveWithin(t, 10*time.Second, served, "the end"))
+	fixture.Must(t, fixture.ReceiveWithin(t, 10*time.Second, served, "the end"))
 	if _, err := c.Ping(t.Context()); err == nil {
 		t.Error("a stopped receiver answers")
 	}
@@ -131,14 +133,18 @@ func TestStopLetsUploadsFinishAndTellsTheOthers(t *testing.T) {
 	if left.Offset == 0 {
 		t.Error("nothing is left of the upload that was interrupted")
 	}
-	l.sendRest(u, left, content, wire.Stored)
-	l.wantConsistent(2)
+	rest := wire.Piece{Offset: left.Offset, Size: u.Size - left.Offset, Last: true, Interrupt: func(error) {}}
+	r, _, err := l.b.AppendPiece(t.Context(), "lab-01", left.ID, rest, bytes.NewReader(content[left.Offset:]))
+	if err := errors.Join(err, r.Covers(u)); err != nil || r.Status != wire.Stored {
+		t.Errorf("the rest: %+v, %v, want status %s", r, err, wire.Stored)
+	}
+	l.WantConsistent(2)
 }
 
 // TestFaultEndsTheReceiver removes the disk during an upload.
 func TestFaultEndsTheReceiver(t *testing.T) {
 	data, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4", "-J", "size=4"), "errors=remount-ro")
-	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = config.Path(data) })
 	addr, served := l.listen(t.Context())
 	c := l.newClient(addr, "lab-01")
 	content := fixture.Noise(500_000, 1)
@@ -152,17 +158,17 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 		}
 		answer <- err
 	}()
-	receiveWithin(t, 10*time.Second, h.arrived, "the upload")
+	fixture.ReceiveWithin(t, 10*time.Second, h.arrived, "the upload")
 	fixture.ShutDownFS(t, data)
 	close(h.open)
-	if err := receiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
+	if err := fixture.ReceiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("Serve returns %v, want a fault", err)
 	}
-	if err := receiveWithin(t, 10*time.Second, answer, "the answer"); err == nil {
+	if err := fixture.ReceiveWithin(t, 10*time.Second, answer, "the answer"); err == nil {
 		t.Error("no error")
 	}
 	for _, name := range []string{"good", "new"} { // any upload now
-		if r, err := l.put(key("lab-01", name), fixture.Noise(10, 9)); err == nil {
+		if r, err := l.Put(key("lab-01", name), fixture.Noise(10, 9)); err == nil {
 			t.Errorf("%s is acknowledged after a fault: %+v", name, r)
 		}
 	}
@@ -172,14 +178,14 @@ func TestFaultEndsTheReceiver(t *testing.T) {
 // as it does at an error.
 func TestReadOnlyDiskEndsTheReceiver(t *testing.T) {
 	data, _ := fixture.MountImage(t, fixture.MakeImage(t, "ext4", "-J", "size=4"), "errors=remount-ro")
-	l := newLab(t, func(c *receiver.Config) { c.DataDir = configPath(data) })
+	l := newLab(t, func(c *receiver.Config) { c.DataDir = config.Path(data) })
 	_, served := l.listen(t.Context())
-	l.wantReceipt(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
+	l.WantReceipt(key("h", "e"), fixture.Noise(10, 1), wire.Stored)
 	fixture.Must(t, os.WriteFile("/sys/fs/ext4/"+loopDevice(t, data)+"/trigger_fs_error", []byte("1"), 0))
-	if r, err := l.put(key("h", "f"), fixture.Noise(10, 1)); err == nil {
+	if r, err := l.Put(key("h", "f"), fixture.Noise(10, 1)); err == nil {
 		t.Errorf("acknowledged: %+v", r)
 	}
-	if err := receiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
+	if err := fixture.ReceiveWithin(t, 10*time.Second, served, "the end"); !errors.Is(err, durable.ErrFault) {
 		t.Errorf("Serve returns %v, want a fault", err)
 	}
 }
@@ -190,4 +196,34 @@ func loopDevice(tb testing.TB, path string) string {
 	out, err := exec.Command("findmnt", "-no", "SOURCE", path).Output()
 	fixture.Must(tb, err)
 	return filepath.Base(string(bytes.TrimSpace(out)))
+}
+
+// TestAnswersNameTheStore over TLS, with the row of the receipt in the index.
+func TestAnswersNameTheStore(t *testing.T) {
+	l := newLab(t, nil)
+	addr, _ := l.listen(t.Context())
+	c := l.newClient(addr, "lab-01")
+	is, err := l.b.Store()
+	fixture.Must(t, err)
+	last := int64(0)
+	for i, size := range []int{100, wire.MinAnnounced} {
+		content := packNoise(size, byte(i))
+		name := episode.Name("run-" + string(rune('a'+i)))
+		r, err := c.Put(t.Context(), uploadOf(key("lab-01", string(name)), content), bytes.NewReader(content))
+		if err != nil || r.Store == nil || r.Store.ID != is.ID || r.Store.IndexBytes <= last {
+			t.Errorf("the receipt of %s: %+v, %v", name, r.Store, err)
+		}
+		last = r.Store.IndexBytes
+	}
+	if pong, err := c.Ping(t.Context()); err != nil || pong.Store == nil || pong.Store.IndexBytes != last {
+		t.Errorf("the pong: %+v, %v", pong.Store, err)
+	}
+}
+
+func TestOneReceiverForADataDirectory(t *testing.T) {
+	l := newLab(t, nil)
+	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "another", discard())
+	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the lab" {
+		t.Errorf("got %v, %v, want Holder %q", r, err, "the lab")
+	}
 }

@@ -43,13 +43,13 @@ func TestCommitAsksAgainWhoSends(t *testing.T) {
 			// Neither a reload nor the timer has ended the request.
 			d.clockOffset.Store(int64(2 * time.Hour))
 			u.release()
-			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+			if r := fixture.ReceiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
 				t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 			}
-			if rows := d.rows(); len(rows) != 0 {
+			if rows := d.Rows(); len(rows) != 0 {
 				t.Errorf("rows were written: %+v", rows)
 			}
-			if _, err := os.Lstat(d.storedPath(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Lstat(d.StoredPath(key(string(victim), "e"))); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the archive was stored: %v", err)
 			}
 		})
@@ -68,7 +68,7 @@ func TestAnswerAsksAgainWhoSends(t *testing.T) {
 			if u.release != nil {
 				u.release()
 			}
-			if r := receiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
+			if r := fixture.ReceiveWithin(t, time.Minute, u.answer, "the answer"); r.status != http.StatusForbidden {
 				t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 			}
 		})
@@ -86,7 +86,7 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	disable, enable := []episode.Name{victim}, datadir.EnableHosts
 	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
 	fixture.Must(t, err)
-	if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
+	if r := fixture.ReceiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
 		t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 	}
 	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
@@ -178,7 +178,7 @@ func TestRequestEndsWithItsCertificate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, nil)
 		req := l.newRequest(t, "lab-01", time.Hour)
-		unlock := sync.OnceFunc(l.holdKey(key("lab-01", "e")))
+		unlock := sync.OnceFunc(l.HoldKey(key("lab-01", "e")))
 		defer unlock()
 		answer := httptest.NewRecorder()
 		began, done := time.Now(), make(chan time.Time, 1)
@@ -231,7 +231,7 @@ func TestReloadEndsWhatItNoLongerAllows(t *testing.T) {
 		l.stop()
 		l.cfg.TLS.CRLFile = config.Path(crl)
 		l.start()
-		unlock := l.holdKey(key("lab-01", "e"))
+		unlock := l.HoldKey(key("lab-01", "e"))
 		defer unlock()
 		answer := httptest.NewRecorder()
 		done := make(chan struct{})
@@ -297,9 +297,9 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 			content := packNoise(300_000, 1)
 			answer := v.send(v.put("e", content, halfBody(t, content)))
 			labtest.Eventually(t, "the upload is under way", func() bool { return d.b.Uploads().ActiveCount() == 1 })
-			path := filepath.Join(d.data, "disabled-hosts.json")
+			path := filepath.Join(d.Data, "disabled-hosts.json")
 			fixture.Must(t, damage(path))
-			if r := receiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
+			if r := fixture.ReceiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusInternalServerError {
 				t.Errorf("a request under way ended with %+v, %v", r, r.err)
 			}
 			if r := v.ping(); r.status != http.StatusInternalServerError || !strings.Contains(r.doc.Detail, "disabled hosts") {
@@ -321,7 +321,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 func TestReceiverDoesNotStartWithADamagedListOfDisabledHosts(t *testing.T) {
 	l := newLab(t, nil)
 	l.stop()
-	fixture.Must(t, os.WriteFile(filepath.Join(l.data, "disabled-hosts.json"), []byte("{"), 0o640))
+	fixture.Must(t, os.WriteFile(filepath.Join(l.Data, "disabled-hosts.json"), []byte("{"), 0o640))
 	r, err := receiver.OpenGateAndNew(t.Context(), l.cfg, "test", "the lab", slog.New(slog.DiscardHandler))
 	if !errors.Is(err, datadir.ErrDisabledList) {
 		t.Errorf("got %v, %v, want %v", r, err, datadir.ErrDisabledList)

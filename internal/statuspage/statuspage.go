@@ -23,9 +23,9 @@ import (
 	"time"
 
 	"cis490/internal/activity"
+	"cis490/internal/diskbackend"
 	"cis490/internal/episode"
 	"cis490/internal/hosts"
-	"cis490/internal/receiver"
 )
 
 // State is what the pages show.
@@ -37,7 +37,7 @@ type State struct {
 	Refusal  error
 	CertEnds time.Time // of the receiver's certificate
 
-	Receiver  receiver.Status
+	Receiver  diskbackend.Status
 	Hosts     []hosts.Host
 	Arrivals  activity.Summary
 	Conflicts []activity.Conflict

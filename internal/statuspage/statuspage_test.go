@@ -20,11 +20,11 @@ import (
 
 	"cis490/internal/activity"
 	"cis490/internal/datadir"
+	"cis490/internal/diskbackend"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/fleet"
 	"cis490/internal/hosts"
-	"cis490/internal/receiver"
 	"cis490/internal/statuspage"
 	"cis490/internal/wire"
 )
@@ -49,7 +49,7 @@ func sample() statuspage.State {
 	host := func(name string, state datadir.HostState, r *hosts.Report, problems ...fleet.Problem) hosts.Host {
 		return hosts.Host{Host: datadir.Host{Host: episode.Name(name), State: state, Stored: true}, Report: r, Problems: problems}
 	}
-	s := statuspage.State{Now: now, Version: "1.4", CertEnds: now.AddDate(1, 0, 0), Receiver: receiver.Status{FreeBytes: 1 << 40, MinFree: 1 << 30, FullInHours: &hours}}
+	s := statuspage.State{Now: now, Version: "1.4", CertEnds: now.AddDate(1, 0, 0), Receiver: diskbackend.Status{FreeBytes: 1 << 40, MinFree: 1 << 30, FullInHours: &hours}}
 	s.Hosts = []hosts.Host{
 		host("lab-01", datadir.HostActive, report(0, time.Minute)),
 		host("lab-02", datadir.HostActive, report(2, time.Minute), fleet.Problem{Kind: "held", Severity: fleet.Warning, Text: "2 held (2 conflict): see 'shipper held' there"}),
@@ -137,7 +137,7 @@ func TestProblemsOfTheReceiverAreFirst(t *testing.T) {
 // TestWhatCouldNotBeReadIsNotShownAsGood: an unknown count must not be shown as zero.
 func TestWhatCouldNotBeReadIsNotShownAsGood(t *testing.T) {
 	s := sample()
-	s.Receiver, s.ReceiverErr = receiver.Status{}, errors.New("lock: permission denied")
+	s.Receiver, s.ReceiverErr = diskbackend.Status{}, errors.New("lock: permission denied")
 	s.Hosts, s.HostsErr = nil, errors.New("open reports: permission denied")
 	s.Arrivals, s.ArrivalsErr = activity.Summary{}, errors.New("read index.jsonl: input/output error")
 	_, page := getPage(t, s, "/")
@@ -167,20 +167,20 @@ func TestReceiversCertificateIsJudged(t *testing.T) {
 func TestStorageOfTheReceiverIsJudged(t *testing.T) {
 	hours, inodes := func(h float64) *float64 { return &h }, int64(5)
 	for what, c := range map[string]struct {
-		change func(*receiver.Status)
+		change func(*diskbackend.Status)
 		want   string
 	}{
-		"nothing":     {func(*receiver.Status) {}, ""},
-		"full":        {func(st *receiver.Status) { st.FreeBytes = st.MinFree - 1 }, "critical"},
-		"inodes":      {func(st *receiver.Status) { st.FreeInodes, st.MinFreeInodes = &inodes, 6 }, "critical"},
-		"full soon":   {func(st *receiver.Status) { st.FullInHours = hours(fleet.FullVerySoon.Hours() - 1) }, "critical"},
-		"full later":  {func(st *receiver.Status) { st.FullInHours = hours(fleet.FullSoon.Hours() - 1) }, "warning"},
-		"corrupt":     {func(st *receiver.Status) { st.Scrub.Damaged = 1 }, "critical"},
-		"missing":     {func(st *receiver.Status) { st.Scrub.Missing = 1 }, "critical"},
-		"unreadable":  {func(st *receiver.Status) { st.Scrub.Unreadable = 1 }, "warning"},
-		"undecodable": {func(st *receiver.Status) { st.Scrub.Undecodable = 1 }, "warning"},
-		"quarantine":  {func(st *receiver.Status) { st.Quarantined = 1 }, "warning"},
-		"not listed":  {func(st *receiver.Status) { st.Scrub.HostsUnreadable = 1 }, "warning"},
+		"nothing":     {func(*diskbackend.Status) {}, ""},
+		"full":        {func(st *diskbackend.Status) { st.FreeBytes = st.MinFree - 1 }, "critical"},
+		"inodes":      {func(st *diskbackend.Status) { st.FreeInodes, st.MinFreeInodes = &inodes, 6 }, "critical"},
+		"full soon":   {func(st *diskbackend.Status) { st.FullInHours = hours(fleet.FullVerySoon.Hours() - 1) }, "critical"},
+		"full later":  {func(st *diskbackend.Status) { st.FullInHours = hours(fleet.FullSoon.Hours() - 1) }, "warning"},
+		"corrupt":     {func(st *diskbackend.Status) { st.Scrub.Damaged = 1 }, "critical"},
+		"missing":     {func(st *diskbackend.Status) { st.Scrub.Missing = 1 }, "critical"},
+		"unreadable":  {func(st *diskbackend.Status) { st.Scrub.Unreadable = 1 }, "warning"},
+		"undecodable": {func(st *diskbackend.Status) { st.Scrub.Undecodable = 1 }, "warning"},
+		"quarantine":  {func(st *diskbackend.Status) { st.Quarantined = 1 }, "warning"},
+		"not listed":  {func(st *diskbackend.Status) { st.Scrub.HostsUnreadable = 1 }, "warning"},
 	} {
 		s := sample()
 		s.Hosts, s.Receiver.FullInHours, s.Receiver.ScrubRate = nil, nil, 1

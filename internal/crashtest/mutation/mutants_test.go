@@ -12,7 +12,6 @@ var (
 	partOrder     = killer{"labtest", "TestPartOfAnUploadIsDurableBeforeItIsAcknowledged"}
 	pruneOrder    = killer{"labtest", "TestPruneJudgesDurablyBeforeItDeletes"}
 	holdOrder     = killer{"labtest", "TestHoldIsDurable"}
-	crashPoints   = killer{"receiver", "TestEveryCrashPointIsRecovered"}
 	powerCuts     = killer{"crashtest", "TestPowerCuts"}
 	tearingCuts   = killer{"crashtest", "TestPowerCutsOfATearingDisk"}
 )

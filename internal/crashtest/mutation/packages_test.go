@@ -3,14 +3,14 @@ package mutation_test
 // ofPackages are the mutants of the packages that handle episodes.
 var ofPackages = []mutant{
 	{
-		"receiver: a store that moved before the answer is acknowledged",
-		killer{"receiver", "TestStoreThatMovesBeforeTheAnswer"},
-		[]edit{{"receiver/fault.go", "	if err == nil {\n		err = b.checkPaths()\n	}\n	if err == nil && b.faulted", "	if err == nil && b.faulted"}},
+		"diskbackend: a store that moved before the answer is acknowledged",
+		killer{"diskbackend", "TestStoreThatMovesBeforeTheAnswer"},
+		[]edit{{"diskbackend/fault.go", "	if err == nil {\n		err = b.checkPaths()\n	}\n	if err == nil && b.faulted", "	if err == nil && b.faulted"}},
 	},
 	{
-		"receiver: vouches for stored bytes after a storage fault",
-		killer{"receiver", "TestNoAnswerVouchesForBytesAfterAFault"},
-		[]edit{{"receiver/fault.go", "	err = b.checkFault(err)\n	refusal", "	refusal"}},
+		"diskbackend: vouches for stored bytes after a storage fault",
+		killer{"diskbackend", "TestNoAnswerVouchesForBytesAfterAFault"},
+		[]edit{{"diskbackend/fault.go", "	err = b.checkFault(err)\n	refusal", "	refusal"}},
 	},
 	{
 		"shipper: retires into a folder that moved",
@@ -76,7 +76,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"store: rot is not seen",
-		killer{"receiver", "TestDamagedCopyIsNeverAcknowledged"},
+		killer{"diskbackend", "TestDamagedCopyIsNeverAcknowledged"},
 		[]edit{
 			{
 				"store/readback.go",
@@ -98,7 +98,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"store: a copy by hand passes for a settled file",
-		killer{"receiver", "TestCopyByHandGetsItsRow"},
+		killer{"diskbackend", "TestCopyByHandGetsItsRow"},
 		[]edit{
 			{
 				"store/read.go",
@@ -108,7 +108,8 @@ var ofPackages = []mutant{
 		},
 	},
 	{
-		"receiver: no recovery", crashPoints,
+		"receiver: no recovery",
+		killer{"receiver", "TestStartCompletesAnInterruptedUpload"},
 		[]edit{
 			{
 				"receiver/receiver.go",
@@ -118,77 +119,88 @@ var ofPackages = []mutant{
 		},
 	},
 	{
-		"receiver: other bytes than announced are stored",
-		killer{"receiver", "TestOtherBytesThanAnnouncedLeaveNothing"},
+		"diskbackend: recovery takes no upload for a committed one",
+		killer{"diskbackend", "TestEveryCrashPointIsRecovered"},
 		[]edit{
 			{
-				"receiver/put.go",
+				"diskbackend/recover.go",
+				"	if !committed {",
+				"	if true {",
+			},
+		},
+	},
+	{
+		"diskbackend: other bytes than announced are stored",
+		killer{"diskbackend", "TestOtherBytesThanAnnouncedLeaveNothing"},
+		[]edit{
+			{
+				"diskbackend/put.go",
 				"d != u.Digest || n != u.Size",
 				"d != u.Digest && false || n != u.Size",
 			},
 		},
 	},
 	{
-		"receiver: other bytes than announced are stored, in pieces",
-		killer{"receiver", "TestLyingDigestLeavesNothing"},
+		"diskbackend: other bytes than announced are stored, in pieces",
+		killer{"diskbackend", "TestLyingDigestLeavesNothing"},
 		[]edit{
 			{
-				"receiver/resume.go",
+				"diskbackend/resume.go",
 				"d != c.h.Digest || n != c.h.Size",
 				"d != c.h.Digest && false || n != c.h.Size",
 			},
 		},
 	},
 	{
-		"receiver: a piece is taken wherever the upload is",
-		killer{"receiver", "TestPiecesMustFit"},
+		"diskbackend: a piece is taken wherever the upload is",
+		killer{"diskbackend", "TestPiecesMustFit"},
 		[]edit{
 			{
-				"receiver/resume.go",
+				"diskbackend/resume.go",
 				"	if p.Offset != h.offset {",
 				"	if false {",
 			},
 		},
 	},
 	{
-		"receiver: one host goes on with another's upload",
-		killer{"receiver", "TestUploadOfAnotherHostIsNotFound"},
+		"diskbackend: one host goes on with another's upload",
+		killer{"diskbackend", "TestUploadOfAnotherHostIsNotFound"},
 		[]edit{
 			{
-				"receiver/session.go",
+				"diskbackend/session.go",
 				"u == nil || u.Key.Host != host",
 				"u == nil",
 			},
 		},
 	},
 	{
-		"receiver: a dead connection keeps its upload",
-		killer{"receiver", "TestLatestRequestContinues"},
+		"diskbackend: a dead connection keeps its upload",
+		killer{"diskbackend", "TestLatestRequestContinues"},
 		[]edit{
 			{
-				"receiver/session.go",
+				"diskbackend/session.go",
 				"		u.interrupt(errSuperseded)\n",
 				"",
 			},
 		},
 	},
 	{
-		"receiver: what a former receiver left of an upload is not read back",
-		killer{"receiver", "TestDamagedPartIsNeverAcknowledged"},
+		"diskbackend: what a former receiver left of an upload is not read back",
+		killer{"diskbackend", "TestDamagedPartIsNeverAcknowledged"},
 		[]edit{
 			{
-				"receiver/resume.go",
+				"diskbackend/resume.go",
 				"	if !c.h.restored {",
 				"	if true {",
 			},
 		},
 	},
 	{
-		"receiver: an upload is off the books before its commit",
-		killer{"receiver", "TestAnnouncementWaitsForACommit"},
+		"diskbackend: an upload is off the books before its commit",
+		killer{"diskbackend", "TestAnnouncementWaitsForACommit"},
 		[]edit{
 			{
-				"receiver/resume.go",
+				"diskbackend/resume.go",
 				"	got, err := b.storeStaged(ctx, up",
 				"	b.sessions.removeSession(h)\n	got, err := b.storeStaged(ctx, up",
 			},
@@ -206,7 +218,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"store: a part may have less than its attribute says",
-		killer{"receiver", "TestPartThatLiesIsDropped"},
+		killer{"diskbackend", "TestPartThatLiesIsDropped"},
 		[]edit{
 			{
 				"store/resume.go",
@@ -216,76 +228,76 @@ var ofPackages = []mutant{
 		},
 	},
 	{
-		"receiver: already-present without its row",
-		killer{"receiver", "TestRowWithoutSpaceIsWrittenLater"},
+		"diskbackend: already-present without its row",
+		killer{"diskbackend", "TestRowWithoutSpaceIsWrittenLater"},
 		[]edit{
 			{
-				"receiver/lookup.go",
+				"diskbackend/lookup.go",
 				"	if !o.Indexed {",
 				"	if false {",
 			},
 		},
 	},
 	{
-		"receiver: an answer that was heard counts for the next time",
-		killer{"receiver", "TestResponseIsKeptWhenItsSenderIsGone"},
+		"diskbackend: an answer that was heard counts for the next time",
+		killer{"diskbackend", "TestResponseIsKeptWhenItsSenderIsGone"},
 		[]edit{
 			{
-				"receiver/readbackcache.go",
+				"diskbackend/readbackcache.go",
 				"	if ctx.Err() == nil {\n		return\n	}\n",
 				"",
 			},
 		},
 	},
 	{
-		"receiver: already-present is not compared",
+		"diskbackend: already-present is not compared",
 		killer{"labtest", "TestFileCopiedInByHandConflictsToo"},
 		[]edit{
 			{
-				"receiver/lookup.go",
+				"diskbackend/lookup.go",
 				"	if o.Digest != u.Digest {",
 				"	if false {",
 			},
 		},
 	},
 	{
-		"receiver: a failed sync of the name forgets the debt",
-		killer{"receiver", "TestFailedSyncOfTheNameLeavesTheDebt"},
+		"diskbackend: a failed sync of the name forgets the debt",
+		killer{"diskbackend", "TestFailedSyncOfTheNameLeavesTheDebt"},
 		[]edit{
 			{
-				"receiver/commit.go",
+				"diskbackend/commit.go",
 				"errors.Join(err, up.Abandon())\n	}\n	if !errors.Is",
 				"errors.Join(err, up.Discard())\n	}\n	if !errors.Is",
 			},
 		},
 	},
 	{
-		"receiver: the staging name goes before the row", receiverOrder,
+		"diskbackend: the staging name goes before the row", receiverOrder,
 		[]edit{
 			{
-				"receiver/commit.go",
+				"diskbackend/commit.go",
 				"	if row, err = b.index.Append(ctx, row); err != nil {\n		// The file is",
 				"	up.UnlinkStaged()\n	if row, err = b.index.Append(ctx, row); err != nil {\n		// The file is",
 			},
 		},
 	},
 	{
-		"receiver: commits without asking again who sends",
+		"diskbackend: commits without asking again who sends",
 		killer{"receiver", "TestCommitAsksAgainWhoSends"},
 		[]edit{
 			{
-				"receiver/commit.go",
+				"diskbackend/commit.go",
 				"		err = access.Recheck(sender)\n",
 				"",
 			},
 		},
 	},
 	{
-		"receiver: answers without asking again who sends",
+		"diskbackend: answers without asking again who sends",
 		killer{"receiver", "TestAnswerAsksAgainWhoSends"},
 		[]edit{
 			{
-				"receiver/fault.go",
+				"diskbackend/fault.go",
 				"	if refusal == nil || errors.Is(err, refusal) {",
 				"	if true {",
 			},
@@ -325,11 +337,11 @@ var ofPackages = []mutant{
 		},
 	},
 	{
-		"receiver: goes on after a fault of the storage",
+		"diskbackend: goes on after a fault of the storage",
 		killer{"receiver", "TestFaultEndsTheReceiver"},
 		[]edit{
 			{
-				"receiver/fault.go",
+				"diskbackend/fault.go",
 				"b.faults <- err",
 				"_ = b.faults",
 			},
@@ -337,7 +349,7 @@ var ofPackages = []mutant{
 	},
 	{
 		"receiver: verifies what does not decode",
-		killer{"receiver", "TestScrubDecodes"},
+		killer{"diskbackend", "TestScrubDecodes"},
 		[]edit{
 			{
 				"scrub/decoding.go",
@@ -649,6 +661,17 @@ var ofPackages = []mutant{
 				"shipper/send.go",
 				"receipt.Covers(upload); err != nil",
 				"error(nil); err != nil",
+			},
+		},
+	},
+	{
+		"diskbackend: recovery takes no upload for a committed one",
+		killer{"diskbackend", "TestEveryCrashPointIsRecovered"},
+		[]edit{
+			{
+				"diskbackend/recover.go",
+				"	if !committed {",
+				"	if true {",
 			},
 		},
 	},

@@ -113,7 +113,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: the position of the scrub counts on another disk",
-		killer{"receiver", "TestAnotherDiskWasNeverRead"},
+		killer{"diskbackend", "TestAnotherDiskWasNeverRead"},
 		[]edit{
 			{
 				"scrub/schedule.go",
@@ -124,7 +124,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: a host that cannot be listed ends the scrub",
-		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		killer{"diskbackend", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
 				"scrub/hosts.go",
@@ -135,7 +135,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: what was not listed counts as read",
-		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		killer{"diskbackend", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
 				"scrub/schedule.go",
@@ -146,7 +146,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: what was not opened counts as read",
-		killer{"receiver", "TestWhatCannotBeOpenedWasNotRead"},
+		killer{"diskbackend", "TestWhatCannotBeOpenedWasNotRead"},
 		[]edit{
 			{
 				"scrub/schedule.go",
@@ -157,7 +157,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: a host reads its archives to the end before the next one",
-		killer{"receiver", "TestNoHostKeepsTheScrubFromOthers"},
+		killer{"diskbackend", "TestNoHostKeepsTheScrubFromOthers"},
 		[]edit{
 			{
 				"scrub/hosts.go",
@@ -168,7 +168,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: an expensive archive is decoded by each scrub",
-		killer{"receiver", "TestABombIsDecodedOnce"},
+		killer{"diskbackend", "TestABombIsDecodedOnce"},
 		[]edit{
 			{
 				"store/readback.go",
@@ -179,7 +179,7 @@ var ofReadings = []mutant{
 	},
 	{
 		"receiver: a shortage of the process counts as an unreadable archive",
-		killer{"receiver", "TestAShortageStopsTheScrub"},
+		killer{"diskbackend", "TestAShortageStopsTheScrub"},
 		[]edit{
 			{
 				"scrub/pass.go",
@@ -189,11 +189,11 @@ var ofReadings = []mutant{
 		},
 	},
 	{
-		"receiver: what cannot be examined is sent again",
-		killer{"receiver", "TestWhatCannotBeExaminedIsNotSentAgain"},
+		"diskbackend: what cannot be examined is sent again",
+		killer{"diskbackend", "TestWhatCannotBeExaminedIsNotSentAgain"},
 		[]edit{
 			{
-				"receiver/inventory.go",
+				"diskbackend/inventory.go",
 				"return unreadableEntry(h, o, c), o, err",
 				"h.State = wire.StateDamaged\n\t\treturn h, o, err",
 			},
@@ -211,44 +211,44 @@ var ofReadings = []mutant{
 		},
 	},
 	{
-		"receiver: a claim that cannot be examined refuses the others",
-		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		"diskbackend: a claim that cannot be examined refuses the others",
+		killer{"diskbackend", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
-				"receiver/inventory.go",
+				"diskbackend/inventory.go",
 				"if err != nil && (ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err)) {",
 				"if err != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err) {",
 			},
 		},
 	},
 	{
-		"receiver: an upload that cannot be looked at stops the start",
-		killer{"receiver", "TestOneBadEntryStopsNoLoop"},
+		"diskbackend: an upload that cannot be looked at stops the start",
+		killer{"diskbackend", "TestOneBadEntryStopsNoLoop"},
 		[]edit{
 			{
-				"receiver/recover.go",
+				"diskbackend/recover.go",
 				"case ctx.Err() != nil || errors.Is(err, durable.ErrFault) || durable.IsShortage(err):",
 				"case err != nil:",
 			},
 		},
 	},
 	{
-		"receiver: recovery empties the store of a failing disk",
-		killer{"receiver", "TestUnreadableUploadDoesNotKeepTheReceiverFromStarting"},
+		"diskbackend: recovery empties the store of a failing disk",
+		killer{"diskbackend", "TestUnreadableUploadDoesNotKeepTheReceiverFromStarting"},
 		[]edit{
 			{
-				"receiver/recover.go",
+				"diskbackend/recover.go",
 				"if b.verifier.RecordReadError(err) {",
 				"if b.verifier.RecordReadError(err) && false {",
 			},
 		},
 	},
 	{
-		"receiver: a host's searches for rows are not paced",
-		killer{"receiver", "TestSearchesForRowsArePaced"},
+		"diskbackend: a host's searches for rows are not paced",
+		killer{"diskbackend", "TestSearchesForRowsArePaced"},
 		[]edit{
 			{
-				"receiver/searches.go",
+				"diskbackend/searches.go",
 				"now.Add(min(searchPause*took, maxSearchPause))",
 				"now",
 			},

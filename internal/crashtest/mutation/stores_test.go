@@ -4,7 +4,7 @@ package mutation_test
 var (
 	anotherStore  = killer{"shipper", "TestReceiptOfAnotherStoreRetiresNothing"}
 	restoredImage = killer{"shipper", "TestRestoredImageIsAnotherStore"}
-	grownImage    = killer{"receiver", "TestRestoredImageIsNotWhatItsHostsKnew"}
+	grownImage    = killer{"diskbackend", "TestRestoredImageIsNotWhatItsHostsKnew"}
 	knowsNothing  = killer{"shipper", "TestStoreThatKnowsNothingIsNotAdopted"}
 	deletes       = killer{"shipper", "TestNothingIsDeletedOrResentToAnotherStore"}
 )
@@ -67,18 +67,18 @@ var ofStores = []mutant{
 		[]edit{{"uplink/adoption.go", "	case reported.ID == before.ID:\n", "	case reported.ID == now.ID && reported.IndexBytes < now.IndexBytes:\n		return &OtherStoreError{Adopted: now, Reported: *reported}\n	case reported.ID == before.ID:\n"}},
 	},
 	{
-		"receiver: an image that has grown is what it was", grownImage,
-		[]edit{{"receiver/identity.go", "(known.IndexTail == \"\" || known.IndexTail == tail)", "true"}},
+		"diskbackend: an image that has grown is what it was", grownImage,
+		[]edit{{"diskbackend/identity.go", "(known.IndexTail == \"\" || known.IndexTail == tail)", "true"}},
 	},
 	{
 		"receiver: a damaged name is replaced",
-		killer{"receiver", "TestDamagedStoreNameIsNeverReplaced"},
+		killer{"diskbackend", "TestDamagedStoreNameIsNeverReplaced"},
 		[]edit{{"datadir/store.go", "	isNew := errors.Is(err, fs.ErrNotExist)\n", "	isNew := err != nil\n"}},
 	},
 	{
-		"receiver: an empty store is begun in silence",
-		killer{"receiver", "TestNewEmptyStoreIsBegunLoudly"},
-		[]edit{{"receiver/identity.go", "	case empty:\n", "	case empty && false:\n"}},
+		"diskbackend: an empty store is begun in silence",
+		killer{"diskbackend", "TestNewEmptyStoreIsBegunLoudly"},
+		[]edit{{"diskbackend/identity.go", "	case empty:\n", "	case empty && false:\n"}},
 	},
 	{
 		"wire: no request is refused for its store",

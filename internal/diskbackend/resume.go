@@ -1,0 +1,304 @@
+package diskbackend
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+
+	"cis490/internal/access"
+	"cis490/internal/digest"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// AppendPiece appends a piece to an upload.
+func (b *Backend) AppendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	got, unfinished, err := b.appendPiece(ctx, host, id, p, body)
+	return got, unfinished, b.checkReceipt(ctx, got, err)
+}
+
+func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
+	none := wire.Unfinished{}
+	session := b.sessions.byID(host, id)
+	if session == nil {
+		return wire.Receipt{}, none, errNoUpload
+	}
+	h, err := session.acquire(ctx, p.Interrupt)
+	if err != nil {
+		return wire.Receipt{}, none, err
+	}
+	defer h.Close()
+	if err := h.validatePiece(p, b.cfg.ArchiveBytes); err != nil {
+		return wire.Receipt{}, none, err
+	}
+	release, err := b.uploadLimiter.Acquire(ctx, host)
+	if err != nil {
+		return wire.Receipt{}, none, contextCause(ctx, err)
+	}
+	defer release()
+	if h.isOpen() {
+		_, err := b.writePiece(ctx, h, p, body)
+		return wire.Receipt{}, h.progress(), err
+	}
+	found, err := b.findStored(ctx, h.Upload)
+	if err != nil {
+		return wire.Receipt{}, none, contextCause(ctx, err)
+	}
+	if found.isFinal() { // stored by another request meanwhile, or in conflict
+		b.sessions.removeSession(h)
+		got, err := found.wireResult()
+		return got, none, errors.Join(err, b.store.RemoveStaged(h.Key, h.id))
+	}
+	work := access.WorkContext(ctx, b.baseCtx)
+	up, err := b.writePiece(work, h, p, body)
+	if err != nil {
+		return wire.Receipt{}, none, contextCause(work, err)
+	}
+	if up == nil {
+		return wire.Receipt{}, h.progress(), nil
+	}
+	got, err := b.storeStaged(ctx, up, h.Upload, found.state)
+	// Not earlier, or an announcement meanwhile would find neither the session nor the
+	// archive, and start a new upload.
+	b.sessions.removeSession(h)
+	return got, none, err
+}
+
+// validatePiece refuses a piece that does not start at the session's offset, or does not end
+// with the upload. An open upload may have up to maxSize bytes.
+func (h *heldSession) validatePiece(p wire.Piece, maxSize int64) error {
+	if p.Offset != h.offset {
+		refusal := wire.Refuse(wire.OffsetMismatch, "continue at byte %d", h.offset)
+		at := h.offset
+		refusal.Offset = &at
+		return refusal
+	}
+	if h.isOpen() {
+		switch {
+		case p.Last:
+			return wire.Refuse(wire.DigestMissing, "announce the archive before its last piece")
+		case p.Size > maxSize-h.offset:
+			return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", maxSize)
+		}
+		return nil
+	}
+	if left := h.Size - h.offset; p.Size > left || p.Last && p.Size < left {
+		return wire.Refuse(wire.LengthMismatch, "%d bytes are left of the archive", left)
+	}
+	return nil
+}
+
+// writePiece writes a piece after the bytes of the session. It returns the upload if that is
+// complete and is what was announced, and nil if more pieces follow. Received bytes are kept
+// on any error except a digest mismatch. ctx is for what follows the last byte.
+func (b *Backend) writePiece(ctx context.Context, h *heldSession, p wire.Piece, body io.Reader) (*store.Upload, error) {
+	if err := b.store.CheckHost(h.Key.Host); err != nil {
+		return nil, err
+	}
+	reserved, err := b.disk.Reserve(h.Key.Host, h.offset, h.offset+p.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer reserved.Release()
+	up, err := b.openStaged(h)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The staging file was removed externally.
+		b.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
+		b.sessions.removeSession(h)
+		return nil, errors.Join(errNoUpload, b.store.RemoveStaged(h.Key, h.id))
+	}
+	if err != nil {
+		return nil, err
+	}
+	w, err := h.hashWriter(up)
+	if err != nil {
+		return nil, errors.Join(err, up.Abandon())
+	}
+	c := checkpointer{h: h, up: up, w: w, lastAt: time.Now()}
+	err = b.copyBody(w, p.Size, body, reserved, c.maybeFlush)
+	if err == nil && w.Size() < p.Offset+p.Size {
+		err = io.ErrUnexpectedEOF // or a broken connection would look like a digest mismatch
+	}
+	if err == nil && p.Last {
+		if err = b.verifyComplete(ctx, &c); err == nil {
+			err = access.Recheck(ctx) // now, because a commit that is refused discards the bytes
+		}
+		if err == nil {
+			return up, nil
+		}
+	}
+	if errors.Is(err, wire.DigestMismatch) {
+		b.sessions.removeSession(h)
+		return nil, errors.Join(err, up.Discard())
+	}
+	return nil, errors.Join(err, c.close(err))
+}
+
+// verifyComplete returns [wire.DigestMismatch] if a complete upload is not what was
+// announced. The hash of a restored part was computed by an earlier process, and does not
+// show what happened to these bytes since: they are read from the disk.
+func (b *Backend) verifyComplete(ctx context.Context, c *checkpointer) error {
+	mismatch := wire.Refuse(wire.DigestMismatch, "nothing was stored")
+	if d, n := c.w.Sum(); d != c.h.Digest || n != c.h.Size {
+		return mismatch
+	}
+	if !c.h.restored {
+		return nil
+	}
+	if err := c.writeCheckpoint(); err != nil {
+		return err
+	}
+	err := c.up.ReadBack(ctx, c.h.Digest)
+	if isCorrupt(err) {
+		b.log.Error("restored part of upload is corrupt", "host", c.h.Key.Host, "episode", c.h.Key.Name, "err", err,
+			"hint", "its host sends it again")
+		return mismatch
+	}
+	return err
+}
+
+// openStaged opens the staging file of a session, and creates it for the first piece.
+func (b *Backend) openStaged(h *heldSession) (*store.Upload, error) {
+	if h.started {
+		return b.store.ContinueUpload(h.Key, h.id, h.offset)
+	}
+	up, err := b.store.CreateWithID(h.Key, h.id)
+	h.started = err == nil
+	return up, err
+}
+
+func (h *heldSession) hashWriter(up *store.Upload) (*digest.Writer, error) {
+	if h.offset == 0 {
+		return digest.NewWriter(up), nil
+	}
+	return digest.ResumeWriter(up, h.offset, h.hashState)
+}
+
+// How often an upload in flight is made durable, so that little of it is sent again after a
+// crash: each checkpointBytes, within these limits of time.
+const (
+	checkpointBytes       = 4 << 20
+	minCheckpointInterval = time.Second
+	maxCheckpointInterval = 10 * time.Second
+)
+
+// checkpointer makes an upload durable while it is received.
+type checkpointer struct {
+	h      *heldSession
+	up     *store.Upload
+	w      *digest.Writer
+	lastAt time.Time
+}
+
+// maybeFlush makes a checkpoint if it is time for one.
+func (c *checkpointer) maybeFlush() error {
+	since := time.Since(c.lastAt)
+	if since < minCheckpointInterval || c.w.Size()-c.h.offset < checkpointBytes && since < maxCheckpointInterval {
+		return nil
+	}
+	c.lastAt = time.Now()
+	return c.writeCheckpoint()
+}
+
+// close ends a piece that does not complete the upload. cause is the error that ended it.
+func (c *checkpointer) close(cause error) error {
+	if errors.Is(cause, durable.ErrFault) {
+		return c.up.Abandon()
+	}
+	if c.w.Size() == 0 {
+		c.h.started = false // nothing was received: there is nothing to continue
+		return c.up.Discard()
+	}
+	return errors.Join(c.writeCheckpoint(), c.up.Abandon())
+}
+
+// writeCheckpoint makes all received bytes durable, and records how many they are.
+func (c *checkpointer) writeCheckpoint() error {
+	n := c.w.Size()
+	if n == c.h.offset {
+		return nil
+	}
+	state := c.w.HashState()
+	err := c.up.Checkpoint(store.Progress{Digest: c.h.Digest, Size: c.h.Size, Skipped: c.h.Skipped, Resent: c.h.Resent, Offset: n, State: state})
+	if err == nil {
+		c.h.advanceTo(n, state)
+	}
+	return err
+}
+
+// UploadState returns the offset of an upload.
+func (b *Backend) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
+	h, err := b.acquireSession(ctx, host, id)
+	if err != nil {
+		return wire.Unfinished{}, b.checkAnswer(ctx, err)
+	}
+	defer h.Close()
+	return h.progress(), b.checkAnswer(ctx, nil)
+}
+
+// CancelUpload drops an upload because its sender cancels it.
+func (b *Backend) CancelUpload(ctx context.Context, host episode.Name, id string) error {
+	h, err := b.acquireSession(ctx, host, id)
+	if err == nil {
+		defer h.Close()
+		err = b.dropSession(h, "the host cancelled it")
+	}
+	return b.checkAnswer(ctx, err)
+}
+
+// acquireSession acquires the session of a host with an id, or returns [wire.NoUpload].
+func (b *Backend) acquireSession(ctx context.Context, host episode.Name, id string) (*heldSession, error) {
+	session := b.sessions.byID(host, id)
+	if session == nil {
+		return nil, errNoUpload
+	}
+	return session.acquire(ctx, nil)
+}
+
+// expireInterval is how often expired uploads are looked for.
+const expireInterval = time.Hour
+
+// ExpireUploads drops the uploads that were not continued within limits.unfinished_age,
+// until ctx ends. It returns an error only if the storage can no longer be trusted.
+func (b *Backend) ExpireUploads(ctx context.Context) error {
+	tick := time.NewTicker(expireInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, h := range b.sessions.acquireIdle(time.Now().Add(-b.cfg.UnfinishedAge)) {
+			err := b.dropSession(h, "its host did not continue it")
+			h.Close()
+			if errors.Is(err, durable.ErrFault) {
+				return b.checkFault(err)
+			}
+			if err != nil {
+				b.log.Warn("could not drop unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
+			}
+		}
+	}
+}
+
+// restoreSession restores the session of a staging file. It reports whether the upload can
+// be continued.
+func (b *Backend) restoreSession(staged store.Staged) (bool, error) {
+	p, id, at, ok, err := staged.ReadProgress()
+	if err != nil || !ok || time.Since(at) > b.cfg.UnfinishedAge {
+		return false, err
+	}
+	// Another request may have stored the archive: after a start that could not read the directory
+	// of the upload, for example.
+	if o, err := b.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+		return false, nil
+	}
+	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}, id, at)
+	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
+	return b.sessions.addRestored(u), nil
+}
