@@ -35,6 +35,7 @@ import (
 // Config is what a [Backend] needs of the receiver's configuration. That has the defaults, and
 // checks the values.
 type Config struct {
+	// DataDir is for what runs beside a receiver. [Open] is given the open directory.
 	DataDir string
 	// MinFree is the number of bytes that stay free, and MinFreeInodes the number of inodes. Of
 	// the inodes of a small file system an eighth stays free.
@@ -53,7 +54,8 @@ func (c Config) Paths() (episodes, index string) {
 	return filepath.Join(c.DataDir, "episodes"), filepath.Join(c.DataDir, datadir.IndexFile)
 }
 
-// Observer is told what happens to archives. Its methods must not block: uploads wait for them.
+// Observer is told what happens to archives. Its methods must neither block nor call the backend:
+// requests wait for them, some with a lock.
 type Observer interface {
 	// NoteStored is called when an archive has been stored, and its row. took is the time since the
 	// last byte of the upload.

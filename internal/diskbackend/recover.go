@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"cis490/internal/durable"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
+	"cis490/internal/wire"
 )
 
 // Recover completes or drops the uploads that a crash interrupted. It lists staging
@@ -98,6 +100,23 @@ func (b *Backend) recoverUncommitted(staged store.Staged) error {
 	}
 	log.Info("dropped interrupted upload", "hint", "its host sends it again")
 	return staged.Unlink()
+}
+
+// restoreSession restores the session of a staging file. It reports whether the upload can
+// be continued.
+func (b *Backend) restoreSession(staged store.Staged) (bool, error) {
+	p, id, at, ok, err := staged.ReadProgress()
+	if err != nil || !ok || time.Since(at) > b.cfg.UnfinishedAge {
+		return false, err
+	}
+	// Another request may have stored the archive: after a start that could not read the directory
+	// of the upload, for example.
+	if o, err := b.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
+		return false, nil
+	}
+	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}, id, at)
+	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
+	return b.sessions.addRestored(u), nil
 }
 
 // recoverCorrupt ends a committed upload whose bytes are corrupt or unreadable. With a row it

@@ -665,17 +665,6 @@ var ofPackages = []mutant{
 		},
 	},
 	{
-		"diskbackend: recovery takes no upload for a committed one",
-		killer{"diskbackend", "TestEveryCrashPointIsRecovered"},
-		[]edit{
-			{
-				"diskbackend/recover.go",
-				"	if !committed {",
-				"	if true {",
-			},
-		},
-	},
-	{
 		"outbox: a judgement that is not synced",
 		pruneOrder,
 		[]edit{
