@@ -230,19 +230,19 @@ func (d *receiverDoctor) examineDaemon() doctor.Finding {
 	const check = "daemon"
 	switch {
 	case errors.Is(d.inspect, fs.ErrNotExist):
-		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "no receiver has run here: its first start makes data_dir"}
+		return doctor.Skippedf(check, "no receiver has run here: its first start makes data_dir")
 	case errors.Is(d.inspect, errUnread):
-		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: d.inspect.Error()}
+		return doctor.Skippedf(check, "%v", d.inspect)
 	case d.inspect != nil:
 		return d.FromError(check, d.inspect, "run 'receiver check' as root")
 	case d.status.RunningUnknown:
-		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: "only root and the receiver's user can read whether a receiver runs"}
+		return doctor.Skippedf(check, "only root and the receiver's user can see whether a receiver runs")
 	case d.status.Running == "" && d.unit.Waiting:
-		return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: "no receiver runs now: " + d.unit.Starter + " starts it with the next connection"}
+		return doctor.OKf(check, "no receiver runs now: %s starts it with the next connection", d.unit.Starter)
 	case d.status.Running == "":
-		return doctor.Finding{Check: check, Verdict: doctor.Warning, Fact: "no receiver runs", Remedy: "run 'systemctl start cis490-receiver'"}
+		return doctor.Warningf(check, "run 'systemctl start cis490-receiver'", "no receiver runs")
 	}
-	return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: d.status.Running + " runs"}
+	return doctor.OKf(check, "%s runs", d.status.Running)
 }
 
 func (d *receiverDoctor) examineAddress(err error) doctor.Finding {
@@ -252,9 +252,9 @@ func (d *receiverDoctor) examineAddress(err error) doctor.Finding {
 	case err != nil:
 		return doctor.FromError(check, err, "run 'ss -tlnp' to see what has the port, or change listen")
 	case d.listen.Hint != "":
-		return doctor.Finding{Check: check, Verdict: doctor.Warning, Fact: fact, Remedy: d.listen.Hint}
+		return doctor.Warningf(check, d.listen.Hint, "%s", fact)
 	}
-	return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fact}
+	return doctor.OKf(check, "%s", fact)
 }
 
 // listenTimeout bounds the handshake with the receiver on this machine.
@@ -264,15 +264,12 @@ const listenTimeout = 10 * time.Second
 // the file.
 func (d *receiverDoctor) examineListening(ctx context.Context) doctor.Finding {
 	const check = "listening"
-	skip := func(why string) doctor.Finding {
-		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: why}
-	}
 	at := localAddress(d.listen.Address)
 	switch {
 	case !d.mayRun():
-		return skip("no receiver runs")
+		return doctor.Skippedf(check, "no receiver runs")
 	case strings.HasSuffix(at, ":0"):
-		return skip("the port is chosen at each start, and not known here")
+		return doctor.Skippedf(check, "the port is chosen at each start, and not known here")
 	}
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
@@ -286,15 +283,12 @@ func (d *receiverDoctor) examineListening(ctx context.Context) doctor.Finding {
 	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 	switch {
 	case d.trust == nil:
-		return skip(fmt.Sprintf("%s answers with a certificate valid until %s; the files to compare cannot be loaded", at, formatDate(leaf.NotAfter)))
+		return doctor.Skippedf(check, "%s answers with a certificate valid until %s; the files to compare it with cannot be loaded", at, formatDate(leaf.NotAfter))
 	case !d.trust.IsOwn(leaf):
-		return doctor.Finding{
-			Check: check, Verdict: doctor.Warning,
-			Fact:   fmt.Sprintf("%s serves a certificate valid until %s that is not the one in %s", at, formatDate(leaf.NotAfter), d.trust.CertFile()),
-			Remedy: "run 'systemctl reload cis490-receiver', and this again; if that does not help, something else listens there",
-		}
+		return doctor.Warningf(check, "run 'systemctl reload cis490-receiver', and this again; if that does not help, something else listens there",
+			"%s serves a certificate valid until %s that is not the one in %s", at, formatDate(leaf.NotAfter), d.trust.CertFile())
 	}
-	return doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fmt.Sprintf("%s serves the certificate in %s, %d days left", at, d.trust.CertFile(), cli.DaysLeft(leaf.NotAfter, time.Now()))}
+	return doctor.OKf(check, "%s serves the certificate in %s, %d days left", at, d.trust.CertFile(), cli.DaysLeft(leaf.NotAfter, time.Now()))
 }
 
 // localAddress returns the address at which this machine reaches itself.
@@ -349,7 +343,7 @@ func (d *receiverDoctor) examineCertificates() {
 	if files.TokensFile != "" {
 		tokens = "tokens from " + files.TokensFile
 	}
-	d.Add(doctor.Finding{Check: "identity", Verdict: doctor.OK, Fact: fmt.Sprintf("%s; %s; %s", join, crl, tokens)})
+	d.Add(doctor.OKf("identity", "%s; %s; %s", join, crl, tokens))
 }
 
 // examineStore reports the hosts and what is stored.
@@ -363,52 +357,53 @@ func (d *receiverDoctor) examineStore() {
 		d.Skip("hosts", "data_dir cannot be read")
 		return
 	}
-	d.Check("hosts", func(context.Context) []doctor.Finding { return d.examineHosts() }, string(d.cfg.DataDir))
+	d.CheckOne("hosts", func(context.Context) doctor.Finding { return d.examineHosts() }, string(d.cfg.DataDir))
 	d.Check("storage", func(context.Context) []doctor.Finding { return judgeStorage(d.status) })
 }
 
-func (d *receiverDoctor) examineHosts() []doctor.Finding {
+func (d *receiverDoctor) examineHosts() doctor.Finding {
 	const check = "hosts"
 	disabled, err := datadir.CountDisabled(string(d.cfg.DataDir))
 	if err != nil {
-		return []doctor.Finding{d.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")}
+		return d.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")
 	}
 	list, _, err := listHosts(d.cfg, time.Now())
 	if err != nil {
-		return []doctor.Finding{d.FromError(check, err, "run 'receiver hosts'")}
+		return d.FromError(check, err, "run 'receiver hosts'")
 	}
 	s := hosts.Summarize(list)
 	fact := fmt.Sprintf("%d known, %d active, %d disabled", len(list), s.Active, disabled)
 	if s.Critical+s.Warning > 0 {
-		return []doctor.Finding{{Check: check, Verdict: doctor.Warning, Fact: fmt.Sprintf("%s; something is wrong with %d of them", fact, s.Critical+s.Warning), Remedy: "run 'receiver hosts': it says what"}}
+		return doctor.Warningf(check, "run 'receiver hosts': it says what", "%s; something is wrong with %d of them", fact, s.Critical+s.Warning)
 	}
-	return []doctor.Finding{{Check: check, Verdict: doctor.OK, Fact: fact}}
+	return doctor.OKf(check, "%s", fact)
 }
 
 // judgeStorage reports what is wrong with the store, by its status.
 func judgeStorage(st diskbackend.Status) []doctor.Finding {
 	const check = "storage"
 	var found []doctor.Finding
-	bad := func(v doctor.Verdict, remedy, format string, args ...any) {
-		found = append(found, doctor.Finding{Check: check, Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
 	for _, p := range st.Problems {
 		found = append(found, doctor.FromError(check, errors.New(p), "run 'receiver status', and see docs/operations.md"))
 	}
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
-		bad(doctor.Failed, "run 'receiver index verify --deep', then 'shipper verify --heal' on the hosts that it names", "the scrub found %d archives damaged, %d missing", st.Scrub.Damaged, st.Scrub.Missing)
+		found = append(found, doctor.Failedf(check, "run 'receiver index verify --deep', then 'shipper verify --heal' on the hosts that it names",
+			"the scrub found %d archives damaged, %d missing", st.Scrub.Damaged, st.Scrub.Missing))
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
-		bad(doctor.Warning, "run 'receiver index verify --deep', and 'smartctl -a' on the disk", "the scrub found %d archives unreadable, %d undecodable", st.Scrub.Unreadable, st.Scrub.Undecodable)
+		found = append(found, doctor.Warningf(check, "run 'receiver index verify --deep', and 'smartctl -a' on the disk",
+			"the scrub found %d archives unreadable, %d undecodable", st.Scrub.Unreadable, st.Scrub.Undecodable))
 	}
 	if st.Quarantined > 0 {
-		bad(doctor.Warning, "run 'shipper verify --heal' on their hosts, then remove the files in data_dir/quarantine", "%d files in quarantine", st.Quarantined)
+		found = append(found, doctor.Warningf(check, "run 'shipper verify --heal' on their hosts, then remove the files in data_dir/quarantine",
+			"%d files in quarantine", st.Quarantined))
 	}
 	if t := st.TornTails; t.Count > 0 {
-		bad(doctor.Warning, "if power did not fail then, run 'smartctl -a' on the disk; run 'receiver index verify'", "the end of the index was torn %d times, the last is %s", t.Count, t.Last)
+		found = append(found, doctor.Warningf(check, "if power did not fail then, run 'smartctl -a' on the disk; run 'receiver index verify'",
+			"the end of the index was torn %d times; the last one is %s", t.Count, t.Last))
 	}
 	if len(found) == 0 {
-		bad(doctor.OK, "", "%s; nothing is damaged, missing or in quarantine, as far as the scrub has read", storeLine(st.Store))
+		found = append(found, doctor.OKf(check, "%s; nothing is damaged, missing or in quarantine, as far as the scrub has read", storeLine(st.Store)))
 	}
 	return found
 }

@@ -196,39 +196,42 @@ func (d *hostDoctor) examineDaemon() []doctor.Finding {
 	const check = "daemon"
 	st, err := shipper.InspectStatus(d.cfg)
 	if errors.Is(err, fs.ErrNotExist) {
-		return []doctor.Finding{{Check: check, Verdict: doctor.Skipped, Fact: "no shipper has run here: its first start makes the directories"}}
+		return []doctor.Finding{doctor.Skippedf(check, "no shipper has run here: its first start makes the directories")}
 	}
 	if err != nil {
 		return []doctor.Finding{d.FromError(check, err, "run 'shipper check' as root")}
 	}
-	var found []doctor.Finding
-	warn := func(v doctor.Verdict, remedy, format string, args ...any) {
-		found = append(found, doctor.Finding{Check: check, Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
-	switch {
-	case st.RunningUnknown:
-		warn(doctor.Skipped, "", "only root and the shipper's user can read whether a shipper runs")
-	case st.Running == "" && d.unit.Waiting:
-		warn(doctor.OK, "", "no shipper runs now: %s starts it; %d episodes wait, %d are shipped", d.unit.Starter, st.Waiting+st.Sealed, st.Shipped)
-	case st.Running == "":
-		warn(doctor.Warning, "run 'systemctl start cis490-shipper', unless cron starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
-	default:
-		warn(doctor.OK, "", "%s runs; %d episodes wait, %d are shipped", st.Running, st.Waiting+st.Sealed, st.Shipped)
-	}
+	found := []doctor.Finding{d.judgeRunning(st)}
 	if st.StoreProblem != "" {
 		found = append(found, doctor.FromError(check, errors.New(st.StoreProblem), "run 'shipper status'"))
 	}
 	if down := st.Receiver; down != nil && st.ReceiverState == shipper.ReceiverDown {
-		warn(doctor.Warning, "do what the checks of the network below say", "the receiver accepts nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
+		found = append(found, doctor.Warningf(check, "do what the checks of the network below say",
+			"the receiver has accepted nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause))
 	}
 	if len(st.Failing) > 0 {
 		f := st.Failing[0]
-		warn(doctor.Warning, "run 'shipper status': it lists them", "%d episodes fail, the first since %s: %s", st.FailingTotal, f.Since.UTC().Format(time.DateTime), f.Cause)
+		found = append(found, doctor.Warningf(check, "run 'shipper status': it lists them",
+			"%d episodes fail, the first since %s: %s", st.FailingTotal, f.Since.UTC().Format(time.DateTime), f.Cause))
 	}
 	if st.HeldTotal > 0 {
-		warn(doctor.Warning, "run 'shipper held', and fix what it says", "%d episodes are held", st.HeldTotal)
+		found = append(found, doctor.Warningf(check, "run 'shipper held', and fix what it says", "%d episodes are held", st.HeldTotal))
 	}
 	return found
+}
+
+// judgeRunning reports whether a shipper runs, or need not run now.
+func (d *hostDoctor) judgeRunning(st shipper.Status) doctor.Finding {
+	const check = "daemon"
+	switch {
+	case st.RunningUnknown:
+		return doctor.Skippedf(check, "only root and the shipper's user can see whether a shipper runs")
+	case st.Running == "" && d.unit.Waiting:
+		return doctor.OKf(check, "no shipper runs now: %s starts it; %d episodes wait, %d are shipped", d.unit.Starter, st.Waiting+st.Sealed, st.Shipped)
+	case st.Running == "":
+		return doctor.Warningf(check, "run 'systemctl start cis490-shipper', unless cron starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
+	}
+	return doctor.OKf(check, "%s runs; %d episodes wait, %d are shipped", st.Running, st.Waiting+st.Sealed, st.Shipped)
 }
 
 // examineNetwork checks each step of the way to the receiver.
@@ -371,16 +374,15 @@ func (d *hostDoctor) examineAccess(ctx context.Context) (found []doctor.Finding,
 		f.Network = true
 		return []doctor.Finding{f}, false
 	}
-	found = append(found, doctor.Finding{Check: check, Verdict: doctor.OK, Network: true, Fact: fmt.Sprintf(
-		"admitted as %s by %s; receiver version %s; %s per archive, %d uploads at once; store %s",
-		resp.Host, resp.Auth.Method, resp.Receiver.Version, config.Bytes(max(resp.Limits.MaxSize, 0)), resp.Limits.UploadsPerHost, storeOf(resp.Store, adopted.ID != ""))})
-	storage := doctor.Finding{Check: "storage", Verdict: doctor.OK, Network: true, Fact: sizeOrUnknown(resp.Storage.FreeBytes) + " available to this host at the receiver"}
+	access := doctor.OKf(check, "admitted as %s by %s; receiver version %s; %s per archive, %d uploads at once; store %s",
+		resp.Host, resp.Auth.Method, resp.Receiver.Version, config.Bytes(max(resp.Limits.MaxSize, 0)), resp.Limits.UploadsPerHost, storeOf(resp.Store, adopted.ID != ""))
+	storage := doctor.OKf("storage", "%s available to this host at the receiver", sizeOrUnknown(resp.Storage.FreeBytes))
 	if err := resp.Storage.Err(); err != nil {
 		storage = doctor.FromNetworkError("storage", err, "run 'receiver status' on the receiver")
 	}
-	clock := doctor.Finding{Check: "clock", Verdict: doctor.OK, Fact: clockText(skew)}
+	clock := doctor.OKf("clock", "%s", clockText(skew))
 	if skew.Abs() > maxClockSkew {
-		clock = doctor.FromNote("clock", clock.Fact, "")
+		clock = doctor.FromNote("clock", clockText(skew), "check both clocks")
 	}
-	return append(found, storage, clock), true
+	return []doctor.Finding{access, storage, clock}, true
 }

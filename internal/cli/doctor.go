@@ -137,10 +137,8 @@ func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...stri
 		}
 		d.Skip(name, "interrupted")
 	case <-limit.C:
-		d.Add(doctor.Finding{
-			Check: name, Verdict: doctor.Failed, Fact: strings.TrimSuffix(fmt.Sprintf("the kernel does not answer within %v: %s", checkLimit, strings.Join(paths, ", ")), ": "),
-			Remedy: "run 'dmesg' for errors of the disk; if it is a network mount, see whether its server runs, or unmount it with 'umount -f -l'",
-		})
+		d.Add(doctor.Failedf(name, "run 'dmesg' for errors of the disk; if it is a network mount, see whether its server runs, or unmount it with 'umount -f -l'",
+			"%s", strings.TrimSuffix(fmt.Sprintf("the kernel does not answer within %v: %s", checkLimit, strings.Join(paths, ", ")), ": ")))
 	}
 	d.stuck = append(d.stuck, paths...)
 	return false
@@ -186,7 +184,7 @@ const sudoRemedy = "run it with sudo: it then examines as the daemon's user"
 func (d *Doctor) FromError(check string, err error, remedy string) doctor.Finding {
 	if d.stranger && errors.Is(err, fs.ErrPermission) {
 		fact, _ := doctor.SplitAdvice(err.Error())
-		return doctor.Finding{Check: check, Verdict: doctor.Skipped, Fact: fact}
+		return doctor.Skippedf(check, "%s", fact)
 	}
 	return doctor.FromError(check, serviceuser.Explain(err, CheckLine(d.c)), remedy)
 }
@@ -217,7 +215,7 @@ func (d *Doctor) AddReport(check string, k *CheckReport, remedy string, facts ..
 		return
 	}
 	for _, fact := range facts {
-		d.Add(doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fact})
+		d.Add(doctor.OKf(check, "%s", fact))
 	}
 }
 
@@ -259,7 +257,7 @@ func (d *Doctor) AddSpace(s *Space, spaceErr, inodesErr error) {
 			d.AddError(check, err, "delete files, or move the directory to a larger disk")
 			return
 		}
-		d.Add(doctor.Finding{Check: check, Verdict: doctor.OK, Fact: fact})
+		d.Add(doctor.OKf(check, "%s", fact))
 	}
 	add("space", s.SpaceText(), spaceErr)
 	if s.FreeInodes == nil {

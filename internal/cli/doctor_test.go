@@ -35,10 +35,10 @@ func TestFindingFitsATerminal(t *testing.T) {
 		f    doctor.Finding
 		want string
 	}{
-		{doctor.Finding{Check: "disk", Verdict: doctor.OK, Fact: "fast"}, "ok       disk           fast\n"},
-		{doctor.Finding{Check: "authorisation", Verdict: doctor.Skipped, Fact: "why"}, "skipped  authorisation  why\n"},
-		{doctor.Finding{Check: "disk", Verdict: doctor.Failed, Fact: "slow", Remedy: "run x"}, "FAILED   disk           slow\n         do: run x\n"},
-		{doctor.Finding{Check: "disk", Verdict: doctor.Warning, Fact: long, Remedy: long}, "warning  disk           word word word"},
+		{doctor.OKf("disk", "fast"), "ok       disk           fast\n"},
+		{doctor.Skippedf("authorisation", "why"), "skipped  authorisation  why\n"},
+		{doctor.Failedf("disk", "run x", "slow"), "FAILED   disk           slow\n         do: run x\n"},
+		{doctor.Warningf("disk", long, "%s", long), "warning  disk           word word word"},
 	} {
 		got := formatFinding(terminal.Painter{}, c.f)
 		if !strings.HasPrefix(got, c.want) || c.f.Fact != long && got != c.want {
@@ -80,7 +80,7 @@ func TestDeadMountEndsACheckAndSkipsTheRest(t *testing.T) {
 			t.Errorf("took %v, want %v", took, checkLimit)
 		}
 		d.Check("space", hang, "/live", "/dead")
-		d.Check("clock", func(context.Context) []doctor.Finding { return []doctor.Finding{{Check: "clock", Verdict: doctor.OK}} })
+		d.Check("clock", func(context.Context) []doctor.Finding { return []doctor.Finding{doctor.OKf("clock", "right")} })
 		var got []string
 		for _, f := range d.Findings {
 			got = append(got, f.Check+" "+string(f.Verdict))

@@ -24,7 +24,7 @@ func CheckFileSystems(dirs ...string) []Finding {
 		m, err := mountOf(path)
 		switch {
 		case err != nil:
-			findings = append(findings, skipped("file system", "%v", err))
+			findings = append(findings, Skippedf("file system", "%v", err))
 		case !slices.Contains(seen, m.ID):
 			seen = append(seen, m.ID)
 			findings = append(findings, judgeMount(path, m))
@@ -50,29 +50,24 @@ var (
 )
 
 func judgeMount(path string, m durable.Mount) Finding {
-	const disk = "use a local disk with ext4 or xfs"
+	const check, localDisk = "file system", "use a local disk with ext4 or xfs"
 	fact := fmt.Sprintf("%s is on %s (%s at %s, %s)", path, m.Type, m.Source, m.Point, strings.Join(dedupe(m.Options), ","))
-	warn := func(why, remedy string) Finding {
-		return Finding{Check: "file system", Verdict: Warning, Fact: fact + ": " + why, Remedy: remedy}
-	}
 	switch {
 	case slices.Contains(m.Options, "ro"):
-		return Finding{
-			Check: "file system", Verdict: Failed, Fact: fact + ": read-only",
-			Remedy: "run 'dmesg' for errors of the disk; if there are none, mount it for writing, or add it to ReadWritePaths= of the unit",
-		}
+		return Failedf(check, "run 'dmesg' for errors of the disk; if there are none, mount it for writing, or add it to ReadWritePaths= of the unit",
+			"%s: read-only", fact)
 	case slices.Contains(networkFileSystems, m.Type) || strings.HasPrefix(m.Type, "fuse"):
-		return warn("over a network or in user space, an fsync may not reach a disk", disk)
+		return Warningf(check, localDisk, "%s: over a network or in user space, an fsync may not reach a disk", fact)
 	case slices.Contains(memoryFileSystems, m.Type):
-		return warn("it is in memory, and lost at the next boot", disk)
+		return Warningf(check, localDisk, "%s: it is in memory, and lost at the next boot", fact)
 	case m.Type == "overlay":
-		return warn("it ends with its container", "mount a volume of a local disk there")
+		return Warningf(check, "mount a volume of a local disk there", "%s: it ends with its container", fact)
 	case slices.Contains(fatFileSystems, m.Type):
-		return warn("it has no hard links or no durable renames", disk)
+		return Warningf(check, localDisk, "%s: it has no hard links or no durable renames", fact)
 	case slices.Contains(m.Options, "nobarrier") || slices.Contains(m.Options, "barrier=0"):
-		return warn("without barriers power loss may lose what was synced", "remove nobarrier from its mount options")
+		return Warningf(check, "remove nobarrier from its mount options", "%s: without barriers power loss may lose what was synced", fact)
 	}
-	return ok("file system", "%s", fact)
+	return OKf(check, "%s", fact)
 }
 
 // dedupe removes repeated options: those of the mount and of the file system overlap.
@@ -103,14 +98,14 @@ const (
 func CheckDisk(ctx context.Context, path string) Finding {
 	dir, err := serviceuser.OpenDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return skipped("disk", "%s is missing: the first start makes it", path)
+		return Skippedf("disk", "%s is missing: the first start makes it", path)
 	}
 	if err != nil {
-		return skipped("disk", "%v", err)
+		return Skippedf("disk", "%v", err)
 	}
 	defer dir.Close()
 	if err := serviceuser.CheckPrivate(dir); err != nil {
-		return skipped("disk", "%v", err)
+		return Skippedf("disk", "%v", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
@@ -139,19 +134,16 @@ func judgeWake(f Finding, first time.Duration) Finding {
 }
 
 func judgeSync(path string, times []time.Duration, err error) Finding {
-	bad := func(v Verdict, remedy, format string, args ...any) Finding {
-		return Finding{Check: "disk", Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
-	}
-	const look = "run 'dmesg' and 'smartctl -a' on the disk"
+	const check, examine = "disk", "run 'dmesg' and 'smartctl -a' on the disk"
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return bad(Failed, look, "%s: %d writes with fsync did not end within %v", path, syncRounds, syncTimeout)
+		return Failedf(check, examine, "%s: %d writes with fsync did not end within %v", path, syncRounds, syncTimeout)
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
-		return bad(Failed, "free some space, or raise the quota", "%v", err)
+		return Failedf(check, "free some space, or raise the quota", "%v", err)
 	case errors.Is(err, fs.ErrPermission):
-		return skipped("disk", "%v", err)
+		return Skippedf(check, "%v", err)
 	case err != nil || len(times) == 0:
-		f := bad(Failed, look, "%v", err)
+		f := Failedf(check, examine, "%v", err)
 		f.Fault = errors.Is(err, durable.ErrFault) || errors.Is(err, unix.EIO)
 		return f
 	}
@@ -159,9 +151,9 @@ func judgeSync(path string, times []time.Duration, err error) Finding {
 	fact := fmt.Sprintf("a write of 4 KiB with fsync takes %s in %s, at most %s", formatTime(median), path, formatTime(longest))
 	switch {
 	case longest >= brokenSync:
-		return bad(Failed, look+": a failing disk is slow before it fails", "%s", fact)
+		return Failedf(check, examine+": a failing disk is slow before it fails", "%s", fact)
 	case median >= slowSync:
-		return bad(Warning, "use a faster disk, or look for what else writes to it: iostat -x 5", "%s", fact)
+		return Warningf(check, "use a faster disk, or look for what else writes to it: iostat -x 5", "%s", fact)
 	}
-	return ok("disk", "%s", fact)
+	return OKf(check, "%s", fact)
 }

@@ -44,14 +44,24 @@ type Finding struct {
 	Fault bool `json:"-"`
 }
 
-// ok returns a finding that all is well.
-func ok(check, format string, args ...any) Finding {
+// OKf returns the finding of a check that found nothing wrong.
+func OKf(check, format string, args ...any) Finding {
 	return Finding{Check: check, Verdict: OK, Fact: fmt.Sprintf(format, args...)}
 }
 
-// skipped returns a finding of a check that could not run.
-func skipped(check, format string, args ...any) Finding {
+// Skippedf returns the finding of a check that could not run. The fact says why.
+func Skippedf(check, format string, args ...any) Finding {
 	return Finding{Check: check, Verdict: Skipped, Fact: fmt.Sprintf(format, args...)}
+}
+
+// Warningf returns a finding with which the daemon works. The remedy says what to do.
+func Warningf(check, remedy, format string, args ...any) Finding {
+	return Finding{Check: check, Verdict: Warning, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+// Failedf returns the finding of a check that has failed. The remedy says what to do.
+func Failedf(check, remedy, format string, args ...any) Finding {
+	return Finding{Check: check, Verdict: Failed, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
 // FromError returns a finding that a check has failed. The remedy is the advice at the end of the
@@ -65,7 +75,9 @@ func FromError(check string, err error, remedy string) Finding {
 	if advice == "" {
 		advice = remedy
 	}
-	return Finding{Check: check, Verdict: Failed, Fact: fact, Remedy: advice, Fault: errors.Is(err, durable.ErrFault)}
+	f := Failedf(check, advice, "%s", fact)
+	f.Fault = errors.Is(err, durable.ErrFault)
+	return f
 }
 
 // FromNote is [FromError] for a warning.
@@ -74,7 +86,7 @@ func FromNote(check, note, remedy string) Finding {
 	if advice == "" {
 		advice = remedy
 	}
-	return Finding{Check: check, Verdict: Warning, Fact: fact, Remedy: advice}
+	return Warningf(check, advice, "%s", fact)
 }
 
 // adviceMarks separate the advice of a message from what happened, the surest first.
@@ -110,7 +122,7 @@ func (r *Report) Add(findings ...Finding) {
 }
 
 // Skip adds a finding of a check that could not run.
-func (r *Report) Skip(check, format string, args ...any) { r.Add(skipped(check, format, args...)) }
+func (r *Report) Skip(check, format string, args ...any) { r.Add(Skippedf(check, format, args...)) }
 
 // Count returns how many findings have a verdict.
 func (r *Report) Count(v Verdict) (n int) {

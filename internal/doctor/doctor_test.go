@@ -30,12 +30,12 @@ func want(t *testing.T, what string, got Finding, verdict Verdict, text string) 
 func TestReportIsPrintableAndCounts(t *testing.T) {
 	var added []Finding
 	r := Report{Added: func(f Finding) { added = append(added, f) }}
-	r.Add(ok("a", "esc\x1b[2J"), Finding{Check: "b", Verdict: Failed, Fact: "\xff", Remedy: "l\u00f6sche", Network: true})
+	r.Add(OKf("a", "esc\x1b[2J"), ofNetwork(Failedf("b", "l\u00f6sche", "\xff")))
 	r.Skip("c", "why %d", 1)
 	if failed, only := r.OnlyNetworkFailed(); !failed || !only {
 		t.Errorf("of the network: %v, %v", failed, only)
 	}
-	r.Add(Finding{Check: "d", Verdict: Warning}, Finding{Check: "e", Verdict: Failed})
+	r.Add(Warningf("d", "do this", "x"), Failedf("e", "do this", "x"))
 	if failed, only := r.OnlyNetworkFailed(); !failed || only {
 		t.Errorf("of both: %v, %v", failed, only)
 	}

@@ -17,9 +17,9 @@ import (
 func CheckUser(wasRoot bool) Finding {
 	us := serviceuser.Current()
 	if wasRoot {
-		return ok("user", "%s, who owns the data of the daemon; root started this", us.Name())
+		return OKf("user", "%s, who owns the data of the daemon; root started this", us.Name())
 	}
-	return ok("user", "%s", us.Name())
+	return OKf("user", "%s", us.Name())
 }
 
 // CheckKernel names the kernel. Refused is what a check of its system calls found.
@@ -27,7 +27,7 @@ func CheckKernel(refused error) Finding {
 	if refused != nil {
 		return FromError("kernel", fmt.Errorf("kernel %s: %w", KernelRelease(), refused), "use a newer kernel")
 	}
-	return ok("kernel", "Linux %s has the system calls that are needed", KernelRelease())
+	return OKf("kernel", "Linux %s has the system calls that are needed", KernelRelease())
 }
 
 // KernelRelease returns the release of the kernel, such as 6.12.48+deb13-amd64.
@@ -52,14 +52,12 @@ const timeError = 5
 func judgeClock(state int, t unix.Timex, err error) Finding {
 	switch {
 	case err != nil:
-		return skipped("clock", "adjtimex: %v (a container may refuse it)", err)
+		return Skippedf("clock", "adjtimex: %v (a container may refuse it)", err)
 	case state == timeError || t.Status&unix.STA_UNSYNC != 0:
-		return Finding{
-			Check: "clock", Verdict: Warning, Fact: "not synchronized, as far as the kernel knows",
-			Remedy: "run 'timedatectl set-ntp true', or install chrony: certificates depend on the clock",
-		}
+		return Warningf("clock", "run 'timedatectl set-ntp true', or install chrony: certificates depend on the clock",
+			"not synchronized, as far as the kernel knows")
 	}
-	return ok("clock", "synchronized, at most %s off", formatTime(time.Duration(t.Maxerror)*time.Microsecond))
+	return OKf("clock", "synchronized, at most %s off", formatTime(time.Duration(t.Maxerror)*time.Microsecond))
 }
 
 // Unit is a service, and the unit that starts it instead: a timer or a socket.
@@ -101,11 +99,11 @@ func chooseUnit(daemon, starter, started string, by systemd.UnitState) Unit {
 func CheckUnit(ctx context.Context, file, defaultFile string, u Unit) Finding {
 	service, starter := u.Service, u.Starter
 	if !systemd.IsRunning() {
-		return skipped("unit", "systemd does not run here")
+		return Skippedf("unit", "systemd does not run here")
 	}
 	s, err := systemd.ShowUnit(ctx, service, UnitProperties...)
 	if err != nil {
-		return skipped("unit", "%v", err)
+		return Skippedf("unit", "%v", err)
 	}
 	var by systemd.UnitState
 	if starter != "" {
@@ -114,10 +112,10 @@ func CheckUnit(ctx context.Context, file, defaultFile string, u Unit) Finding {
 		}
 	}
 	if s.FirstValue("LoadState") != "loaded" {
-		return skipped("unit", "%s is not installed", service)
+		return Skippedf("unit", "%s is not installed", service)
 	}
 	if !s.RunsConfig(file, defaultFile) {
-		return skipped("unit", "%s uses another configuration file", service)
+		return Skippedf("unit", "%s uses another configuration file", service)
 	}
 	return judgeUnit(service, starter, s, by)
 }
@@ -127,38 +125,36 @@ var UnitProperties = []string{"LoadState", "ActiveState", "SubState", "UnitFileS
 
 func judgeUnit(service, starter string, s, by systemd.UnitState) Finding {
 	name := strings.TrimSuffix(service, ".service")
-	bad := func(v Verdict, remedy, format string, args ...any) Finding {
-		return Finding{Check: "unit", Verdict: v, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
-	}
+	const check = "unit"
 	active, enabled := s.FirstValue("ActiveState"), s.FirstValue("UnitFileState")
 	byActive, byEnabled := by.FirstValue("ActiveState") == "active", by.FirstValue("UnitFileState") == "enabled"
 	switch {
 	case active == "failed" && s.FirstValue("ExecMainStatus") == "74":
-		return bad(Failed, "see 'A storage fault' in docs/operations.md before you start it again", "%s has ended with a storage fault", service)
+		return Failedf(check, "see 'A storage fault' in docs/operations.md before you start it again", "%s has ended with a storage fault", service)
 	case active == "failed":
-		return bad(Failed, fmt.Sprintf("run 'journalctl -u %[1]s -n 20', fix what it says, then 'systemctl restart %[1]s'", name),
+		return Failedf(check, fmt.Sprintf("run 'journalctl -u %[1]s -n 20', fix what it says, then 'systemctl restart %[1]s'", name),
 			"%s has failed (%s, exit code %s)", service, s.FirstValue("Result"), s.FirstValue("ExecMainStatus"))
 	case s.FirstValue("SubState") == "auto-restart":
-		return bad(Failed, fmt.Sprintf("run 'journalctl -u %s -n 20' and fix what it says", name),
+		return Failedf(check, fmt.Sprintf("run 'journalctl -u %s -n 20' and fix what it says", name),
 			"%s keeps failing: systemd has restarted it %s times (exit code %s)", service, s.FirstValue("NRestarts"), s.FirstValue("ExecMainStatus"))
 	case active == "active" && (enabled == "enabled" || byEnabled):
-		return ok("unit", "%s is active and starts at boot", service)
+		return OKf(check, "%s is active and starts at boot", service)
 	case active == "active" && enabled == "disabled":
-		return bad(Warning, "run 'systemctl enable "+name+"'", "%s is active, but does not start at boot", service)
+		return Warningf(check, "run 'systemctl enable "+name+"'", "%s is active, but does not start at boot", service)
 	case active == "active" || active == "activating":
-		return ok("unit", "%s is %s (%s)", service, active, enabled)
+		return OKf(check, "%s is %s (%s)", service, active, enabled)
 	case byActive:
-		return ok("unit", "%s is active, and starts %s", starter, service)
+		return OKf(check, "%s is active, and starts %s", starter, service)
 	case byEnabled:
-		return bad(Warning, "run 'systemctl start "+starter+"'", "%s is enabled, but not active: nothing starts %s", starter, service)
+		return Warningf(check, "run 'systemctl start "+starter+"'", "%s is enabled, but not active: nothing starts %s", starter, service)
 	}
-	return bad(Warning, "run 'systemctl enable --now "+name+"'", "%s is %s", service, active)
+	return Warningf(check, "run 'systemctl enable --now "+name+"'", "%s is %s", service, active)
 }
 
 // CheckCanceled returns the finding of a check that ^C or a timeout ended, and whether err is one.
 func CheckCanceled(check string, err error) (Finding, bool) {
 	if errors.Is(err, context.Canceled) {
-		return skipped(check, "interrupted"), true
+		return Skippedf(check, "interrupted"), true
 	}
 	return Finding{}, false
 }

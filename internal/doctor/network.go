@@ -40,7 +40,13 @@ func FromNetworkError(check string, err error, remedy string) Finding {
 	if h := hint.For(err); h != "" {
 		remedy = h
 	}
-	return Finding{Check: check, Verdict: Failed, Fact: err.Error(), Remedy: remedy, Network: true}
+	return ofNetwork(Failedf(check, remedy, "%v", err))
+}
+
+// ofNetwork marks a finding as one of the network.
+func ofNetwork(f Finding) Finding {
+	f.Network = true
+	return f
 }
 
 // isRemote reports whether an error comes from the network or from the other end.
@@ -66,7 +72,7 @@ func CheckName(ctx context.Context, address string) (Finding, []netip.AddrPort) 
 		return networkError("name", err), nil
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return ok("name", "%s is an address, and needs no resolver", host), []netip.AddrPort{netip.AddrPortFrom(addr, uint16(number))}
+		return OKf("name", "%s is an address, and needs no resolver", host), []netip.AddrPort{netip.AddrPortFrom(addr, uint16(number))}
 	}
 	ctx, cancel := context.WithTimeout(ctx, networkTimeout)
 	defer cancel()
@@ -81,7 +87,7 @@ func CheckName(ctx context.Context, address string) (Finding, []netip.AddrPort) 
 		addrs = append(addrs, netip.AddrPortFrom(a.Unmap(), uint16(number)))
 		texts = append(texts, a.Unmap().String())
 	}
-	return ok("name", "%s is %s (%s)", host, strings.Join(texts, ", "), took(began)), addrs
+	return OKf("name", "%s is %s (%s)", host, strings.Join(texts, ", "), took(began)), addrs
 }
 
 // Route is how packets to an address leave this machine.
@@ -106,7 +112,7 @@ func CheckRoute(addrs []netip.AddrPort) (Finding, Route) {
 			if kind == "" {
 				kind = "an unknown interface"
 			}
-			return ok("route", "from %s through %s, MTU %d", r.From, kind, r.MTU), r
+			return OKf("route", "from %s through %s, MTU %d", r.From, kind, r.MTU), r
 		}
 		errs = append(errs, err)
 	}
@@ -212,5 +218,5 @@ func CheckConnection(ctx context.Context, dial Dial, address string) (Finding, n
 			fact += fmt.Sprintf(", round trip %s, path MTU %d", formatTime(time.Duration(info.Rtt)*time.Microsecond), info.Pmtu)
 		}
 	}
-	return ok("connection", "%s", fact), to
+	return OKf("connection", "%s", fact), to
 }

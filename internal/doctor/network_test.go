@@ -105,11 +105,11 @@ func TestLossIsNoBlackHole(t *testing.T) {
 
 // TestBlackHoleNeedsALostHello: with MSS clamping, TCP works where large datagrams vanish.
 func TestBlackHoleNeedsALostHello(t *testing.T) {
-	hole := Finding{Check: "path MTU", Verdict: Failed, Fact: "a black hole", Remedy: "run x", Network: true}
+	hole := ofNetwork(Failedf("path MTU", "run x", "a black hole"))
 	want(t, "lost", ConfirmBlackHole(hole, HelloLost), Failed, "a black hole do: run x")
 	want(t, "arrived", ConfirmBlackHole(hole, HelloArrived), Warning, "TCP works nevertheless: a router adapts its segments do: only if uploads hang: run x")
 	want(t, "not tried", ConfirmBlackHole(hole, HelloUnknown), Warning, "not known")
-	want(t, "all is well", ConfirmBlackHole(ok("path MTU", "fine"), HelloLost), OK, "fine")
+	want(t, "all is well", ConfirmBlackHole(OKf("path MTU", "fine"), HelloLost), OK, "fine")
 	for _, c := range []struct {
 		err  error
 		want HelloFate

@@ -53,24 +53,24 @@ func searchPathMTU(ctx context.Context, r Route, small int, send func(packet int
 	outcome, _, err := trySend(ctx, small, send)
 	switch {
 	case ctx.Err() != nil:
-		return skipped(check, "interrupted")
+		return Skippedf(check, "interrupted")
 	case outcome == rejected:
-		return skipped(check, "probes are refused (%v); TLS below sends large packets too", err)
+		return Skippedf(check, "probes are refused (%v); TLS below sends large packets too", err)
 	case outcome != arrived:
-		return skipped(check, "probes get no answer: a firewall drops UDP or ICMP; TLS below sends large packets too")
+		return Skippedf(check, "probes get no answer: a firewall drops UDP or ICMP; TLS below sends large packets too")
 	}
 	full := min(r.MTU, maxPacket)
 	outcome, mtu, _ := trySend(ctx, full, send)
 	switch {
 	case outcome == arrived:
-		return ok(check, "packets of %d bytes, the MTU of the route, arrive", full)
+		return OKf(check, "packets of %d bytes, the MTU of the route, arrive", full)
 	case outcome == tooLarge:
-		return ok(check, "%d bytes, reported by a router: connections adapt to it", mtu)
+		return OKf(check, "%d bytes, reported by a router: connections adapt to it", mtu)
 	}
 	fits, above := small, full
 	for range maxSearch {
 		if ctx.Err() != nil {
-			return skipped(check, "interrupted")
+			return Skippedf(check, "interrupted")
 		}
 		middle := (fits + above) / 2
 		if outcome, _, _ := send(middle); outcome == arrived {
@@ -80,15 +80,13 @@ func searchPathMTU(ctx context.Context, r Route, small int, send func(packet int
 		}
 	}
 	if outcome, _, _ := trySend(ctx, full, send); outcome == arrived { // a link that loses any packet is no black hole
-		return ok(check, "packets of %d bytes, the MTU of the route, arrive, and some are lost", full)
+		return OKf(check, "packets of %d bytes, the MTU of the route, arrive, and some are lost", full)
 	}
 	if ctx.Err() != nil {
-		return skipped(check, "interrupted")
+		return Skippedf(check, "interrupted")
 	}
-	return Finding{
-		Check: check, Verdict: Failed, Network: true, Remedy: r.mtuRemedy(fits),
-		Fact: fmt.Sprintf("a black hole: packets of %d bytes arrive, those of %d bytes, the MTU of %s, vanish", fits, full, r.interfaceName()),
-	}
+	return ofNetwork(Failedf(check, r.mtuRemedy(fits),
+		"a black hole: packets of %d bytes arrive, those of %d bytes, the MTU of %s, vanish", fits, full, r.interfaceName()))
 }
 
 // ConfirmBlackHole returns the finding of [CheckPathMTU] in the light of TLS. With MSS clamping, jumbo

@@ -34,14 +34,11 @@ func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size i
 		}
 	}
 	if ctx.Err() != nil {
-		return skipped(check, "interrupted")
+		return Skippedf(check, "interrupted")
 	}
 	if limited.Err() != nil && err != nil { // not even the first one ended
-		return Finding{
-			Check: check, Verdict: Failed, Network: true,
-			Fact:   fmt.Sprintf("fewer than %s in %v to the receiver", config.Bytes(firstProbe), throughputLimit),
-			Remedy: "use a faster link, or find out where packets are lost; if the receiver is busy, run this again",
-		}
+		return ofNetwork(Failedf(check, "use a faster link, or find out where packets are lost; if the receiver is busy, run this again",
+			"fewer than %s in %v to the receiver", config.Bytes(firstProbe), throughputLimit))
 	}
 	return judgeThroughput(size, elapsed, err)
 }
@@ -51,9 +48,9 @@ func judgeThroughput(size int64, elapsed time.Duration, err error) Finding {
 	code, refused := errors.AsType[wire.Code](err)
 	switch {
 	case refused && code == wire.NotFound:
-		return skipped(check, "the receiver is too old to measure it")
+		return Skippedf(check, "the receiver is too old to measure it")
 	case refused && (code == wire.Busy || code == wire.HostBusy || code == wire.Draining):
-		return skipped(check, "%v", err)
+		return Skippedf(check, "%v", err)
 	case refused && code == wire.Stalled:
 		return FromNetworkError(check, err, "use a faster link, or lower limits.min_rate of the receiver: it ends uploads that are slower")
 	case err != nil:
@@ -62,10 +59,7 @@ func judgeThroughput(size int64, elapsed time.Duration, err error) Finding {
 	rate := int64(float64(size) / max(elapsed, time.Microsecond).Seconds())
 	fact := fmt.Sprintf("%s/s to the receiver (%s in %s)", config.Bytes(rate), config.Bytes(size), formatTime(elapsed))
 	if rate < slowRate {
-		return Finding{
-			Check: check, Verdict: Warning, Fact: fact, Network: true,
-			Remedy: "use a faster link, or find out where packets are lost",
-		}
+		return ofNetwork(Warningf(check, "use a faster link, or find out where packets are lost", "%s", fact))
 	}
-	return ok(check, "%s", fact)
+	return OKf(check, "%s", fact)
 }

@@ -80,7 +80,7 @@ func isLost(err error) bool {
 
 func judgeTLS(r Route, mtuFits bool, large, small handshakeResult, lerr, serr error) []Finding {
 	const check = "TLS"
-	first, second := ok(check, "%s, hello of two packets", large), ok(check, "%s, small hello", small)
+	first, second := OKf(check, "%s, hello of two packets", large), OKf(check, "%s, small hello", small)
 	if lerr != nil {
 		first = networkError(check, fmt.Errorf("hello of two packets: %w", lerr))
 	}
@@ -91,7 +91,7 @@ func judgeTLS(r Route, mtuFits bool, large, small handshakeResult, lerr, serr er
 	switch {
 	case interrupted, lerr == nil:
 	case serr != nil && serr.Error() == lerr.Error():
-		second = skipped(check, "a small hello fails in the same way")
+		second = Skippedf(check, "a small hello fails in the same way")
 	case serr == nil && isLost(lerr):
 		const drops = "a middlebox drops the hello: as the last resort set Environment=GODEBUG=tlsmlkem=0 with 'systemctl edit cis490-shipper'"
 		first.Fact += ": only the small hello works"
@@ -148,20 +148,17 @@ func CheckCertificate(check, whose string, notBefore, notAfter, renewsAt, now ti
 	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	left := notAfter.Sub(now)
 	fact := fmt.Sprintf("%s is valid until %s, %d days", whose, day(notAfter), int(left.Hours()/24))
-	bad := func(v Verdict, fact, remedy string) Finding {
-		return Finding{Check: check, Verdict: v, Fact: fact, Remedy: remedy}
-	}
 	switch {
 	case now.Before(notBefore):
-		return bad(Failed, fmt.Sprintf("%s is not valid before %s, and the clock says %s", whose, day(notBefore), day(now)), "check the clock")
+		return Failedf(check, "check the clock", "%s is not valid before %s, and the clock says %s", whose, day(notBefore), day(now))
 	case left <= 0:
-		return bad(Failed, fmt.Sprintf("%s expired on %s, and the clock says %s", whose, day(notAfter), day(now)), renew)
+		return Failedf(check, renew, "%s expired on %s, and the clock says %s", whose, day(notAfter), day(now))
 	case renewsAt.IsZero() && left < certificateSoon:
-		return bad(Warning, fact, renew)
+		return Warningf(check, renew, "%s", fact)
 	case renewsAt.IsZero():
-		return ok(check, "%s", fact)
+		return OKf(check, "%s", fact)
 	case now.After(renewsAt.Add(24*time.Hour)) && left < certificateSoon, left < certificateLate:
-		return bad(Warning, fact+", and has not renewed itself since "+day(renewsAt), "the journal of the daemon says why; or "+renew)
+		return Warningf(check, "the journal of the daemon says why; or "+renew, "%s, and has not renewed itself since %s", fact, day(renewsAt))
 	}
-	return ok(check, "%s, renews itself from %s", fact, day(renewsAt))
+	return OKf(check, "%s, renews itself from %s", fact, day(renewsAt))
 }
