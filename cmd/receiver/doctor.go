@@ -85,11 +85,11 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 	defer func() { err = d.Close(err) }()
 	// What only root may read, or bind, comes first.
 	d.listen = findAddress(c.Context(), o.config, cfg.Listen)
-	d.unit = doctor.FindUnit(c.Context(), o.config, receiver.DefaultConfigFile, serviceUnit, socketUnit, serviceUnit)
+	d.unit = doctor.FindUnit(c.Context(), doctor.UnitNames{Daemon: serviceUnit, Starter: socketUnit, Started: serviceUnit}, o.config, receiver.DefaultConfigFile)
 	d.trust, d.trustErr = gate.LoadTrust(cfg.TrustConfig())
 	if b := d.Bundle(); b != nil {
 		b.AddConfig(o.config)
-		b.AddUnit(c.Context(), d.unit.Service)
+		b.AddUnit(c.Context(), d.unit)
 	}
 	d.examineConfig()
 	if d.Reach(d.wasRoot, string(cfg.DataDir)) {
@@ -217,9 +217,7 @@ func (d *receiverDoctor) mayRun() bool { return d.status.Running != "" || d.stat
 
 // examineService checks the unit, the process, its address, and what it serves there.
 func (d *receiverDoctor) examineService() {
-	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
-		return doctor.CheckUnit(ctx, d.o.config, receiver.DefaultConfigFile, d.unit)
-	})
+	d.CheckOne("unit", func(context.Context) doctor.Finding { return doctor.CheckUnit(d.unit) })
 	d.CheckOne("daemon", func(context.Context) doctor.Finding { return d.examineDaemon() })
 	err := d.listen.describePort(d.status.Running, d.status.RunningUnknown)
 	d.CheckOne("address", func(context.Context) doctor.Finding { return d.examineAddress(err) })

@@ -94,10 +94,10 @@ func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
 	defer func() { err = d.Close(err) }()
 	// What only root may read comes first.
 	d.client, d.creds, d.credsErr = newClient(cfg)
-	d.unit = doctor.FindUnit(c.Context(), o.config, shipper.DefaultConfigFile, serviceUnit, timerUnit, onceUnit)
+	d.unit = doctor.FindUnit(c.Context(), doctor.UnitNames{Daemon: serviceUnit, Starter: timerUnit, Started: onceUnit}, o.config, shipper.DefaultConfigFile)
 	if b := d.Bundle(); b != nil {
 		b.AddConfig(o.config)
-		b.AddUnit(c.Context(), d.unit.Service)
+		b.AddUnit(c.Context(), d.unit)
 	}
 	d.examineConfig()
 	if d.Reach(d.wasRoot, d.dirs()...) {
@@ -155,9 +155,7 @@ func (d *hostDoctor) examineMachine() {
 	}
 	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, outbox) }, outbox)
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
-	d.CheckOne("unit", func(ctx context.Context) doctor.Finding {
-		return doctor.CheckUnit(ctx, d.o.config, shipper.DefaultConfigFile, d.unit)
-	})
+	d.CheckOne("unit", func(context.Context) doctor.Finding { return doctor.CheckUnit(d.unit) })
 	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() }, d.dirs()...)
 }
 

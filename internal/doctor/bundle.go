@@ -207,22 +207,21 @@ func (b *Bundle) addInterfaces() {
 	b.Add("interfaces.txt", []byte(text.String()))
 }
 
-// AddUnit adds the state of a unit, and the end of its journal. It runs programs: it is for
+// AddUnit adds the state of a service, and the end of its journal. It runs a program: it is for
 // commands, and needs root to see all of the journal.
-func (b *Bundle) AddUnit(ctx context.Context, unit string) {
-	state, err := systemd.ShowUnit(ctx, unit, UnitProperties...)
-	if err != nil {
-		b.AddError("unit.txt", err)
+func (b *Bundle) AddUnit(ctx context.Context, u Unit) {
+	if u.err != nil {
+		b.AddError("unit.txt", u.err)
 	} else {
 		var text strings.Builder
-		for _, property := range UnitProperties {
-			for _, value := range state[property] {
+		for _, property := range unitProperties {
+			for _, value := range u.state[property] {
 				fmt.Fprintf(&text, "%s=%s\n", property, value)
 			}
 		}
 		b.Add("unit.txt", []byte(text.String()))
 	}
-	journal, err := systemd.ReadJournal(ctx, unit, journalLines, maxMember)
+	journal, err := systemd.ReadJournal(ctx, u.Service, journalLines, maxMember)
 	if err != nil {
 		b.AddError("journal.txt", err)
 		return

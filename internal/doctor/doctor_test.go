@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -188,11 +189,24 @@ func TestTimersOwnServiceIsExamined(t *testing.T) {
 		{"active", "disabled", Unit{Service: "once.service", Starter: "once.timer", Waiting: true}},
 		{"inactive", "enabled", Unit{Service: "once.service", Starter: "once.timer"}},
 	} {
-		by := systemd.UnitState{"ActiveState": {c.active}, "UnitFileState": {c.enabled}}
-		if got := chooseUnit("d.service", "once.timer", "once.service", by); got != c.want {
+		starter := systemd.UnitState{"ActiveState": {c.active}, "UnitFileState": {c.enabled}}
+		if c.want.Starter != "" {
+			c.want.starter = starter
+		}
+		got := chooseUnit(UnitNames{Daemon: "d.service", Starter: "once.timer", Started: "once.service"}, starter)
+		if !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s, %s: got %+v, want %+v", c.active, c.enabled, got, c.want)
 		}
 	}
+}
+
+// TestUnitOfAnotherProgramIsSkipped: only a service that reads the configuration file is examined.
+func TestUnitOfAnotherProgramIsSkipped(t *testing.T) {
+	failed := systemd.UnitState{"LoadState": {"loaded"}, "ActiveState": {"failed"}}
+	want(t, "without systemd", CheckUnit(Unit{Service: "d.service", err: errNoSystemd}), Skipped, "systemd does not run here")
+	want(t, "not installed", CheckUnit(Unit{Service: "d.service", state: systemd.UnitState{"LoadState": {"not-found"}}}), Skipped, "d.service is not installed")
+	want(t, "another file", CheckUnit(Unit{Service: "d.service", state: failed}), Skipped, "another configuration file")
+	want(t, "this file", CheckUnit(Unit{Service: "d.service", state: failed, usesConfig: true}), Failed, "d.service has failed")
 }
 
 // TestTextOfTheOtherEndIsNoAdvice: a receiver that was broken into must not have an operator run a
