@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -60,12 +59,9 @@ cannot be loaded, 74 storage fault, 1 the rest.`,
 type receiverDoctor struct {
 	*cli.Doctor
 
-	c       *cobra.Command
-	o       *options
-	cfg     receiver.Config
-	wasRoot bool
-	listen  listenFacts
-	unit    doctor.Unit
+	c      *cobra.Command
+	cfg    receiver.Config
+	listen listenFacts
 
 	trust    *gate.Trust // nil if it cannot be loaded
 	trustErr error
@@ -78,35 +74,29 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 	if err != nil {
 		return err
 	}
-	d := &receiverDoctor{c: c, o: o, cfg: cfg, wasRoot: os.Geteuid() == 0}
-	if d.Doctor, err = cli.NewDoctor(c, asJSON, bundle); err != nil {
+	d := &receiverDoctor{c: c, cfg: cfg}
+	d.Doctor, err = cli.NewDoctor(c, cli.DoctorOptions{
+		JSON: asJSON, Bundle: bundle, Config: o.config, DefaultConfig: receiver.DefaultConfigFile,
+		Units: doctor.UnitNames{Daemon: serviceUnit, Starter: socketUnit, Started: serviceUnit},
+	})
+	if err != nil {
 		return err
 	}
 	defer func() { err = d.Close(err) }()
-	// What only root may read, or bind, comes first.
+	// What only root may read, or bind, comes first. Nothing touches data_dir before the configuration is
+	// shown.
 	d.listen = findAddress(c.Context(), o.config, cfg.Listen)
-	d.unit = doctor.FindUnit(c.Context(), doctor.UnitNames{Daemon: serviceUnit, Starter: socketUnit, Started: serviceUnit}, o.config, receiver.DefaultConfigFile)
 	d.trust, d.trustErr = gate.LoadTrust(cfg.TrustConfig())
-	if b := d.Bundle(); b != nil {
-		b.AddConfig(o.config)
-		b.AddUnit(c.Context(), d.unit)
-	}
-	d.examineConfig()
-	if d.Reach(d.wasRoot, string(cfg.DataDir)) {
-		_, notes, err := serviceuser.Become(stateOf(cfg))
-		if err != nil {
-			return err
-		}
-		d.AddUser(d.wasRoot, notes)
+	d.AddConfig(o.config, receiver.BareSizes(o.config), config.LiteralPaths(cfg))
+	if err := d.BecomeServiceUser(stateOf(cfg), string(cfg.DataDir)); err != nil {
+		return err
 	}
 	d.inspectStore()
 	d.examineMachine()
 	d.examineService()
 	d.examineCertificates()
 	d.examineStore()
-	if b := d.Bundle(); b != nil {
-		d.addStatus(b)
-	}
+	d.BundleStatus(func() (any, error) { return inspectStatus(cfg, time.Now()) }, string(cfg.DataDir))
 	return d.Finish()
 }
 
@@ -124,28 +114,11 @@ func (d *receiverDoctor) inspectStore() {
 // errUnread says that the status could not be read, which has its finding.
 var errUnread = errors.New("data_dir does not answer, see above")
 
-func (d *receiverDoctor) addStatus(b *doctor.Bundle) {
-	var st statusFacts
-	var err error
-	switch {
-	case !d.Guard("status", func(context.Context) { st, err = inspectStatus(d.cfg, time.Now()) }, string(d.cfg.DataDir)):
-	case err != nil:
-		b.AddError("status.json", err)
-	default:
-		b.AddJSON("status.json", st)
-	}
-}
-
-// examineConfig reports the configuration, before anything touches the directory in it.
-func (d *receiverDoctor) examineConfig() {
-	d.AddConfig(d.o.config, receiver.BareSizes(d.o.config), config.LiteralPaths(d.cfg))
-}
-
 // examineMachine checks what has nothing to do with hosts.
 func (d *receiverDoctor) examineMachine() {
 	cfg, data := d.cfg, string(d.cfg.DataDir)
 	d.examineFiles()
-	d.examineFolders()
+	d.CheckFolders(d.examineFolders, data)
 	d.CheckOne("kernel", func(context.Context) doctor.Finding { return doctor.CheckKernel(receiver.CheckKernel()) })
 	d.CheckFileSystems(data)
 	var free durable.Free
@@ -175,7 +148,7 @@ func (d *receiverDoctor) checkSpace() error {
 
 // examineFiles checks that the receiver's user can read what a start reads, and that it loads.
 func (d *receiverDoctor) examineFiles() {
-	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
+	k := d.NewReport()
 	files := d.cfg.TrustConfig().Files()
 	if !d.Guard("files", func(context.Context) {
 		k.AddError(serviceuser.CheckReadable(files, cli.CheckLine(d.c)))
@@ -193,23 +166,14 @@ func (d *receiverDoctor) examineFiles() {
 	d.AddReport("files", k, "run 'receiver setup --name ...' again, or restore them from a backup", strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
 }
 
-func (d *receiverDoctor) examineFolders() {
-	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
-	if !d.Guard("folders", func(context.Context) {
-		usable := k.ExamineFolders(string(d.cfg.DataDir))
-		k.NoteParent("proxy.socket", string(d.cfg.Proxy.Socket))
-		k.ExamineAdmin(d.cfg.Admin, d.mayRun())
-		if usable && d.inspect == nil {
-			k.AddError(d.cfg.CheckMoves())
-		}
-	}, string(d.cfg.DataDir)) {
-		return
+// examineFolders examines data_dir, and where sockets are made.
+func (d *receiverDoctor) examineFolders(k *cli.CheckReport) {
+	usable := k.ExamineFolders(string(d.cfg.DataDir))
+	k.NoteParent("proxy.socket", string(d.cfg.Proxy.Socket))
+	k.ExamineAdmin(d.cfg.Admin, d.mayRun())
+	if usable && d.inspect == nil {
+		k.AddError(d.cfg.CheckMoves())
 	}
-	var facts []string
-	for _, f := range k.Folders {
-		facts = append(facts, f.Path+" "+f.String())
-	}
-	d.AddReport("folders", k, "change "+d.o.config+", or the owner of the directory", facts...)
 }
 
 // mayRun reports whether a receiver is running, or may be.
@@ -217,7 +181,7 @@ func (d *receiverDoctor) mayRun() bool { return d.status.Running != "" || d.stat
 
 // examineService checks the unit, the process, its address, and what it serves there.
 func (d *receiverDoctor) examineService() {
-	d.CheckOne("unit", func(context.Context) doctor.Finding { return doctor.CheckUnit(d.unit) })
+	d.CheckOne("unit", func(context.Context) doctor.Finding { return doctor.CheckUnit(d.Unit) })
 	d.CheckOne("daemon", func(context.Context) doctor.Finding { return d.examineDaemon() })
 	err := d.listen.describePort(d.status.Running, d.status.RunningUnknown)
 	d.CheckOne("address", func(context.Context) doctor.Finding { return d.examineAddress(err) })
@@ -235,8 +199,8 @@ func (d *receiverDoctor) examineDaemon() doctor.Finding {
 		return d.FromError(check, d.inspect, "run 'receiver check' as root")
 	case d.status.RunningUnknown:
 		return doctor.Skippedf(check, "only root and the receiver's user can see whether a receiver runs")
-	case d.status.Running == "" && d.unit.Waiting:
-		return doctor.OKf(check, "no receiver runs now: %s starts it with the next connection", d.unit.Starter)
+	case d.status.Running == "" && d.Unit.Waiting:
+		return doctor.OKf(check, "no receiver runs now: %s starts it with the next connection", d.Unit.Starter)
 	case d.status.Running == "":
 		return doctor.Warningf(check, "run 'systemctl start cis490-receiver'", "no receiver runs")
 	}

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -66,8 +65,6 @@ type hostDoctor struct {
 	o       *options
 	cfg     shipper.Config
 	address string // of the receiver, with its port
-	wasRoot bool
-	unit    doctor.Unit
 
 	client   *wire.Client
 	creds    *credentials.Client // nil if they cannot be loaded
@@ -87,31 +84,24 @@ func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
 	if err != nil {
 		return cli.UsageError(fmt.Errorf("receiver.url: %w", err))
 	}
-	d := &hostDoctor{c: c, o: o, cfg: cfg, address: address, wasRoot: os.Geteuid() == 0}
-	if d.Doctor, err = cli.NewDoctor(c, o.json, bundle); err != nil {
+	d := &hostDoctor{c: c, o: o, cfg: cfg, address: address}
+	d.Doctor, err = cli.NewDoctor(c, cli.DoctorOptions{
+		JSON: o.json, Bundle: bundle, Config: o.config, DefaultConfig: shipper.DefaultConfigFile,
+		Units: doctor.UnitNames{Daemon: serviceUnit, Starter: timerUnit, Started: onceUnit},
+	})
+	if err != nil {
 		return err
 	}
 	defer func() { err = d.Close(err) }()
-	// What only root may read comes first.
+	// What only root may read comes first. Nothing touches the directories before the configuration is shown.
 	d.client, d.creds, d.credsErr = newClient(cfg)
-	d.unit = doctor.FindUnit(c.Context(), doctor.UnitNames{Daemon: serviceUnit, Starter: timerUnit, Started: onceUnit}, o.config, shipper.DefaultConfigFile)
-	if b := d.Bundle(); b != nil {
-		b.AddConfig(o.config)
-		b.AddUnit(c.Context(), d.unit)
-	}
-	d.examineConfig()
-	if d.Reach(d.wasRoot, d.dirs()...) {
-		_, notes, err := serviceuser.Become(stateOf(cfg))
-		if err != nil {
-			return err
-		}
-		d.AddUser(d.wasRoot, notes)
+	d.AddConfig(fmt.Sprintf("%s, host %s, receiver %s", o.config, cfg.HostID, cfg.Receiver.URL), shipper.BareSizes(o.config), config.LiteralPaths(cfg))
+	if err := d.BecomeServiceUser(stateOf(cfg), d.dirs()...); err != nil {
+		return err
 	}
 	d.examineMachine()
 	d.examineNetwork()
-	if b := d.Bundle(); b != nil {
-		d.addStatus(b)
-	}
+	d.BundleStatus(func() (any, error) { return inspectStatus(cfg) }, d.dirs()...)
 	return d.Finish()
 }
 
@@ -120,28 +110,11 @@ func (d *hostDoctor) dirs() []string {
 	return []string{string(d.cfg.OutboxDir), string(d.cfg.ShippedDir), string(d.cfg.EpisodesDir)}
 }
 
-func (d *hostDoctor) addStatus(b *doctor.Bundle) {
-	var st shipper.Status
-	var err error
-	switch {
-	case !d.Guard("status", func(context.Context) { st, err = inspectStatus(d.cfg) }, d.dirs()...):
-	case err != nil:
-		b.AddError("status.json", err)
-	default:
-		b.AddJSON("status.json", st)
-	}
-}
-
-// examineConfig reports the configuration, before anything touches the directories in it.
-func (d *hostDoctor) examineConfig() {
-	d.AddConfig(fmt.Sprintf("%s, host %s, receiver %s", d.o.config, d.cfg.HostID, d.cfg.Receiver.URL), shipper.BareSizes(d.o.config), config.LiteralPaths(d.cfg))
-}
-
 // examineMachine checks what needs no network.
 func (d *hostDoctor) examineMachine() {
 	cfg, outbox := d.cfg, string(d.cfg.OutboxDir)
 	d.examineFiles()
-	d.examineFolders()
+	d.CheckFolders(func(k *cli.CheckReport) { examineFolders(cfg, k, d.o.config) }, d.dirs()...)
 	d.CheckOne("kernel", func(context.Context) doctor.Finding { return doctor.CheckKernel(hostdir.CheckKernel()) })
 	d.CheckFileSystems(d.dirs()...)
 	var free durable.Free
@@ -155,13 +128,13 @@ func (d *hostDoctor) examineMachine() {
 	}
 	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, outbox) }, outbox)
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
-	d.CheckOne("unit", func(context.Context) doctor.Finding { return doctor.CheckUnit(d.unit) })
+	d.CheckOne("unit", func(context.Context) doctor.Finding { return doctor.CheckUnit(d.Unit) })
 	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() }, d.dirs()...)
 }
 
 // examineFiles checks that the shipper's user can read what a start reads, and that it loads.
 func (d *hostDoctor) examineFiles() {
-	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
+	k := d.NewReport()
 	files := reloadedFiles(d.cfg)
 	if !d.Guard("files", func(context.Context) {
 		examineFiles(d.cfg, k, cli.CheckLine(d.c))
@@ -175,18 +148,6 @@ func (d *hostDoctor) examineFiles() {
 		return
 	}
 	d.AddReport("files", k, fmt.Sprintf("issue them again with 'receiver pki issue %s', or join again", d.cfg.HostID), strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
-}
-
-func (d *hostDoctor) examineFolders() {
-	k := &cli.CheckReport{Lenient: true, WasRoot: d.wasRoot}
-	if !d.Guard("folders", func(context.Context) { examineFolders(d.cfg, k, d.o.config) }, d.dirs()...) {
-		return
-	}
-	var facts []string
-	for _, f := range k.Folders {
-		facts = append(facts, f.Path+" "+f.String())
-	}
-	d.AddReport("folders", k, "change "+d.o.config+", or the owner of the directory", facts...)
 }
 
 // examineDaemon reports whether a shipper runs, and what it last failed at.
@@ -224,8 +185,8 @@ func (d *hostDoctor) judgeRunning(st shipper.Status) doctor.Finding {
 	switch {
 	case st.RunningUnknown:
 		return doctor.Skippedf(check, "only root and the shipper's user can see whether a shipper runs")
-	case st.Running == "" && d.unit.Waiting:
-		return doctor.OKf(check, "no shipper runs now: %s starts it; %d episodes wait, %d are shipped", d.unit.Starter, st.Waiting+st.Sealed, st.Shipped)
+	case st.Running == "" && d.Unit.Waiting:
+		return doctor.OKf(check, "no shipper runs now: %s starts it; %d episodes wait, %d are shipped", d.Unit.Starter, st.Waiting+st.Sealed, st.Shipped)
 	case st.Running == "":
 		return doctor.Warningf(check, "run 'systemctl start cis490-shipper', unless cron starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
 	}

@@ -8,11 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,37 +26,28 @@ import (
 // It must end with [Doctor.Finish], and [Doctor.Close] after that.
 type Doctor struct {
 	doctor.Report
+	Unit    doctor.Unit // of the program
+	WasRoot bool        // root started the command
 
 	c       *cobra.Command
-	json    bool
+	options DoctorOptions
 	out     io.Writer
 	text    bytes.Buffer // what an operator reads, for the bundle
 	display *progress.Display
 	running atomic.Pointer[string] // what is being checked
 	bundle  *doctor.Bundle         // nil unless one was requested
-	path    string                 // of the bundle
 	err     error                  // of stdout
 
 	stuck    []string // paths for which the kernel does not answer
 	stranger bool     // the process is neither the daemon's user nor was it root
 }
 
-// NewDoctor returns a Doctor for a command. It creates the bundle, unless path is empty: root must do
-// so before it becomes the service user.
-func NewDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
-	// The first ^C ends the check that runs, and the report; the second one the process.
-	context.AfterFunc(c.Context(), func() { signal.Reset(os.Interrupt, syscall.SIGTERM) })
-	if path != "" {
-		signal.Ignore(syscall.SIGPIPE) // of stdout: it would leave half a bundle
-	}
-	return newDoctor(c, asJSON, path)
-}
-
-func newDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
-	d := &Doctor{c: c, json: asJSON, path: path, display: NewDisplay(c)}
+// newDoctor is [NewDoctor] without signals and units.
+func newDoctor(c *cobra.Command, o DoctorOptions) (*Doctor, error) {
+	d := &Doctor{WasRoot: os.Geteuid() == 0, c: c, options: o, display: NewDisplay(c)}
 	d.out = d.display.Above(c.OutOrStdout())
-	if path != "" {
-		bundle, err := doctor.CreateBundle(path, c.Root().Name()+"-doctor")
+	if o.Bundle != "" {
+		bundle, err := doctor.CreateBundle(o.Bundle, c.Root().Name()+"-doctor")
 		if err != nil {
 			return nil, UsageError(err)
 		}
@@ -67,8 +56,8 @@ func newDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
 	paint := terminal.NewPainter(c.OutOrStdout())
 	d.Added = func(f doctor.Finding) {
 		d.text.WriteString(formatFinding(terminal.Painter{}, f))
-		if !d.json {
-			d.print(formatFinding(paint, f))
+		if !o.JSON {
+			d.writeText(formatFinding(paint, f))
 		}
 	}
 	start := "configuration"
@@ -77,7 +66,8 @@ func newDoctor(c *cobra.Command, asJSON bool, path string) (*Doctor, error) {
 	return d, nil
 }
 
-func (d *Doctor) print(text string) {
+// writeText writes to stdout, and keeps the first error.
+func (d *Doctor) writeText(text string) {
 	if _, err := io.WriteString(d.out, text); d.err == nil {
 		d.err = err
 	}
@@ -144,37 +134,6 @@ func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...stri
 	return false
 }
 
-// Reach accesses the directories of the daemon, and reports whether the kernel answers for them. If
-// it does not, the command must not become the service user, which waits for all threads. The first
-// one has the state of the daemon: a user who does not own it cannot examine much.
-func (d *Doctor) Reach(wasRoot bool, dirs ...string) bool {
-	stranger := false
-	reached := d.Guard("folders", func(context.Context) {
-		for i, dir := range dirs {
-			info, err := os.Stat(dir)
-			if i == 0 && !wasRoot {
-				stranger = isStranger(info, err)
-			}
-			if f, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0); err == nil {
-				_, _ = f.Readdirnames(1) // only whether it returns matters
-				f.Close()
-			}
-		}
-	}, dirs...)
-	if reached {
-		d.stranger = stranger
-	}
-	return reached
-}
-
-func isStranger(info fs.FileInfo, err error) bool {
-	if err != nil {
-		return errors.Is(err, fs.ErrPermission)
-	}
-	st, is := info.Sys().(*syscall.Stat_t)
-	return is && int(st.Uid) != os.Geteuid()
-}
-
 // sudoRemedy replaces the advice for a user who is not the daemon's: it would open secrets to that
 // user.
 const sudoRemedy = "run it with sudo: it then examines as the daemon's user"
@@ -237,19 +196,6 @@ func (d *Doctor) AddConfig(fact string, sizes error, literal []config.Path) {
 	d.AddReport("configuration", k, "change the configuration file", fact)
 }
 
-// AddUser adds the user of the process, and what went wrong when root handed over its files.
-func (d *Doctor) AddUser(wasRoot bool, notes error) {
-	f := doctor.CheckUser(wasRoot)
-	if d.stranger {
-		f.Verdict, f.Remedy = doctor.Warning, sudoRemedy
-		f.Fact += ", who is not the user of the daemon"
-	}
-	d.Add(f)
-	if notes != nil {
-		d.Add(doctor.FromNote("user", notes.Error(), "run '"+CheckLine(d.c)+"' as root"))
-	}
-}
-
 // AddSpace adds the free space and the free inodes, or what is wrong with them.
 func (d *Doctor) AddSpace(s *Space, spaceErr, inodesErr error) {
 	add := func(check, fact string, err error) {
@@ -281,9 +227,6 @@ func (d *Doctor) CheckFileSystems(dirs ...string) {
 	d.AddError("file system", err, "use a local disk with ext4 or xfs")
 }
 
-// Bundle returns the bundle, or nil if none was requested.
-func (d *Doctor) Bundle() *doctor.Bundle { return d.bundle }
-
 // doctorReport is what --json prints.
 type doctorReport struct {
 	OK       bool             `json:"ok"` // nothing has failed
@@ -298,10 +241,10 @@ func (d *Doctor) Finish() error {
 	failed, onlyNetwork := d.OnlyNetworkFailed()
 	report := doctorReport{OK: !failed, Version: Version(), Findings: d.Findings}
 	summary := "\n" + d.Summary() + "\n"
-	if d.json {
+	if d.options.JSON {
 		d.err = WriteJSON(d.out, report)
 	} else {
-		d.print(summary)
+		d.writeText(summary)
 	}
 	err := errors.Join(d.err, d.finishBundle(report, d.text.String()+summary))
 	switch {
@@ -326,7 +269,7 @@ func (d *Doctor) finishBundle(report doctorReport, text string) error {
 	if err := d.bundle.Close(); err != nil {
 		return err
 	}
-	Note(d.c, "wrote %s: it has no key and no token; read it before you pass it on", d.path)
+	Note(d.c, "wrote %s: it has no key and no token; read it before you pass it on", d.options.Bundle)
 	return nil
 }
 

@@ -63,7 +63,7 @@ func newTestDoctor(t *testing.T, ctx context.Context, bundle string) (*Doctor, *
 	c.SetOut(out)
 	c.SetErr(out)
 	c.SetContext(ctx)
-	d, err := newDoctor(c, false, bundle)
+	d, err := newDoctor(c, DoctorOptions{Bundle: bundle})
 	fixture.Must(t, err)
 	return d, out
 }
@@ -133,8 +133,8 @@ func TestStorageFaultDecidesTheExitCode(t *testing.T) {
 func TestStrangerIsNotToldToOpenSecrets(t *testing.T) {
 	denied := fmt.Errorf("%w; /etc/key belongs to root: run chgrp alice /etc/key", &fs.PathError{Op: "open", Path: "/etc/key", Err: fs.ErrPermission})
 	d, out := newTestDoctor(t, t.Context(), "")
-	d.stranger = true
-	d.AddUser(false, nil)
+	d.stranger, d.WasRoot = true, false
+	d.addUser(nil)
 	k := &CheckReport{Lenient: true}
 	k.AddError(denied)
 	k.AddNote("/etc/key belongs to cis490: run chown root:alice /etc/key")
