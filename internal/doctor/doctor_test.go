@@ -140,7 +140,7 @@ func TestClockSaysWhetherItIsSynchronized(t *testing.T) {
 		text    string
 	}{
 		{0, 0, nil, OK, "at most 16 ms off"},
-		{timeError, 0, nil, Warning, "timedatectl"},
+		{unix.TIME_ERROR, 0, nil, Warning, "timedatectl"},
 		{0, unix.STA_UNSYNC, nil, Warning, "timedatectl"},
 		{0, 0, unix.EPERM, Skipped, "a container may refuse it"},
 	} {

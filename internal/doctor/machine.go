@@ -44,14 +44,11 @@ func CheckClock() Finding {
 	return judgeClock(state, t, err)
 }
 
-// timeError is the state of a clock that is not synchronized (adjtimex(2)).
-const timeError = 5
-
 func judgeClock(state int, t unix.Timex, err error) Finding {
 	switch {
 	case err != nil:
 		return Skippedf("clock", "adjtimex: %v (a container may refuse it)", err)
-	case state == timeError || t.Status&unix.STA_UNSYNC != 0:
+	case state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0:
 		return Warningf("clock", "run 'timedatectl set-ntp true', or install chrony: certificates depend on the clock",
 			"not synchronized, as far as the kernel knows")
 	}
