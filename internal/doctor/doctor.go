@@ -6,8 +6,8 @@
 // decide which checks run, and in which order. A check changes nothing, except that [CheckDisk]
 // writes a file, which it removes.
 //
-// Invariant: a [Report] has only printable ASCII, and each finding that is a warning or has failed
-// says what to do. A [Bundle] has no key, no token and no password.
+// Invariant: a [Report] has only printable ASCII and texts of bounded length, and each finding that is a
+// warning or has failed says what to do. A [Bundle] has no key, no token and no password.
 package doctor
 
 import (
@@ -110,16 +110,23 @@ type Report struct {
 	Added func(Finding)
 }
 
-// Add adds findings.
+// maxText is the maximum length of a fact and of a remedy, in bytes. A part of either may come from
+// another machine, such as the text of a refusal.
+const maxText = 2000
+
+// Add adds findings, whose texts it escapes and clips.
 func (r *Report) Add(findings ...Finding) {
 	for _, f := range findings {
-		f.Fact, f.Remedy = printable.Text(f.Fact), printable.Text(f.Remedy)
+		f.Fact, f.Remedy = clipText(f.Fact), clipText(f.Remedy)
 		r.Findings = append(r.Findings, f)
 		if r.Added != nil {
 			r.Added(f)
 		}
 	}
 }
+
+// clipText returns a text as a report has it.
+func clipText(s string) string { return printable.Clip(printable.Text(s), maxText) }
 
 // Skip adds a finding of a check that could not run.
 func (r *Report) Skip(check, format string, args ...any) { r.Add(Skippedf(check, format, args...)) }

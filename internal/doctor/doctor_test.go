@@ -52,6 +52,18 @@ func TestReportIsPrintableAndCounts(t *testing.T) {
 	}
 }
 
+// TestReportClipsLongTexts: a hostile receiver can fill them.
+func TestReportClipsLongTexts(t *testing.T) {
+	long := strings.Repeat("x\x1b", 1<<16)
+	var r Report
+	r.Add(FromError("a", wire.Refuse(wire.BadRequest, "%s", long), "do this"), Failedf("b", long, "%s", long))
+	for _, f := range r.Findings {
+		if len(f.Fact) != maxText+len("...") || len(f.Remedy) > maxText+len("...") || f.Remedy == "" {
+			t.Errorf("%s: %d bytes of fact and %d of remedy, want at most %d", f.Check, len(f.Fact), len(f.Remedy), maxText)
+		}
+	}
+}
+
 func TestAdviceIsSplitFromTheFact(t *testing.T) {
 	for _, c := range []struct{ text, fact, advice string }{
 		{"/k (mode 0644): every user of this machine can read it: run chmod 0640 /k, and issue a new key", "/k (mode 0644): every user of this machine can read it", "run chmod 0640 /k, and issue a new key"},
