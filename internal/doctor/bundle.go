@@ -45,7 +45,7 @@ type Bundle struct {
 func CreateBundle(path, dir string) (*Bundle, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		f, err = openLeft(path)
+		f, err = openLeftover(path)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("%s exists, and is not overwritten: name another file", path)
@@ -57,9 +57,9 @@ func CreateBundle(path, dir string) (*Bundle, error) {
 	return &Bundle{path: path, dir: dir, f: f, gz: gz, tar: tar.NewWriter(gz)}, nil
 }
 
-// openLeft opens the empty file that [Bundle.Discard] leaves if it cannot remove it. For any other file
+// openLeftover opens the empty file that [Bundle.Discard] leaves if it cannot remove it. For any other file
 // it returns [fs.ErrExist].
-func openLeft(path string) (*os.File, error) {
+func openLeftover(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fs.ErrExist
@@ -116,9 +116,9 @@ func escapeJSON(text []byte) []byte {
 	return escaped
 }
 
-// printableLines is [printable.Text] that keeps line breaks and tabs: mounts, configuration and journal
+// escapeLines is [printable.Text] that keeps line breaks and tabs: mounts, configuration and journal
 // may have the escape sequences of a terminal.
-func printableLines(text []byte) []byte {
+func escapeLines(text []byte) []byte {
 	var lines strings.Builder
 	for line := range strings.Lines(string(text)) {
 		body, ended := strings.CutSuffix(line, "\n")
@@ -139,7 +139,7 @@ func printableLines(text []byte) []byte {
 func (b *Bundle) AddError(name string, err error) { b.Add(name, []byte(err.Error()+"\n")) }
 
 func (b *Bundle) write(name string, text []byte) {
-	text = printableLines(text)
+	text = escapeLines(text)
 	if len(text) > maxMember {
 		text = append(text[:maxMember:maxMember], "\n[the rest was cut off]\n"...)
 	}

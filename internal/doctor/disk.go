@@ -21,7 +21,7 @@ func CheckFileSystems(dirs ...string) []Finding {
 	var findings []Finding
 	var seen []uint64
 	for _, path := range dirs {
-		m, err := mountOf(path)
+		m, err := findMount(path)
 		switch {
 		case err != nil:
 			findings = append(findings, Skippedf("file system", "%v", err))
@@ -33,7 +33,7 @@ func CheckFileSystems(dirs ...string) []Finding {
 	return findings
 }
 
-func mountOf(path string) (durable.Mount, error) {
+func findMount(path string) (durable.Mount, error) {
 	dir, err := serviceuser.OpenNearest(path)
 	if err != nil {
 		return durable.Mount{}, err
@@ -51,7 +51,7 @@ var (
 
 func judgeMount(path string, m durable.Mount) Finding {
 	const check, localDisk = "file system", "use a local disk with ext4 or xfs"
-	fact := fmt.Sprintf("%s is on %s (%s at %s, %s)", path, m.Type, m.Source, m.Point, strings.Join(dedupe(m.Options), ","))
+	fact := fmt.Sprintf("%s is on %s (%s at %s, %s)", path, m.Type, m.Source, m.Point, strings.Join(dedupeOptions(m.Options), ","))
 	switch {
 	case slices.Contains(m.Options, "ro"):
 		return Failedf(check, "run 'dmesg' for errors of the disk; if there are none, mount it for writing, or add it to ReadWritePaths= of the unit",
@@ -70,8 +70,8 @@ func judgeMount(path string, m durable.Mount) Finding {
 	return OKf(check, "%s", fact)
 }
 
-// dedupe removes repeated options: those of the mount and of the file system overlap.
-func dedupe(options []string) []string {
+// dedupeOptions removes repeated options: those of the mount and of the file system overlap.
+func dedupeOptions(options []string) []string {
 	var once []string
 	for _, o := range options {
 		if !slices.Contains(once, o) {

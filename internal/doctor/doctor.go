@@ -177,8 +177,8 @@ func (r *Report) Summary() string {
 	return strings.Join(parts, ", ")
 }
 
-// took formats how long something took since a time.
-func took(since time.Time) string { return formatTime(time.Since(since)) }
+// formatSince formats the time since a moment.
+func formatSince(since time.Time) string { return formatTime(time.Since(since)) }
 
 func formatTime(d time.Duration) string {
 	switch {

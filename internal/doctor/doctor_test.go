@@ -19,8 +19,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// want checks a finding, and the invariant that each bad one says what to do.
-func want(t *testing.T, what string, got Finding, verdict Verdict, text string) {
+// checkFinding checks a finding, and the invariant that each bad one says what to do.
+func checkFinding(t *testing.T, what string, got Finding, verdict Verdict, text string) {
 	t.Helper()
 	bad := got.Verdict == Warning || got.Verdict == Failed
 	if got.Verdict != verdict || !strings.Contains(got.Fact+" do: "+got.Remedy, text) || bad != (got.Remedy != "") {
@@ -31,7 +31,7 @@ func want(t *testing.T, what string, got Finding, verdict Verdict, text string) 
 func TestReportIsPrintableAndCounts(t *testing.T) {
 	var added []Finding
 	r := Report{Added: func(f Finding) { added = append(added, f) }}
-	r.Add(OKf("a", "esc\x1b[2J"), ofNetwork(Failedf("b", "l\u00f6sche", "\xff")))
+	r.Add(OKf("a", "esc\x1b[2J"), markNetwork(Failedf("b", "l\u00f6sche", "\xff")))
 	r.Skip("c", "why %d", 1)
 	if failed, only := r.OnlyNetworkFailed(); !failed || !only {
 		t.Errorf("of the network: %v, %v", failed, only)
@@ -77,8 +77,8 @@ func TestAdviceIsSplitFromTheFact(t *testing.T) {
 			t.Errorf("%q: got %q, %q", c.text, fact, advice)
 		}
 	}
-	want(t, "without advice", FromError("x", errors.New("plain"), "do this"), Failed, "do: do this")
-	want(t, "a note", FromNote("x", "n; see there", "do this"), Warning, "do: see there")
+	checkFinding(t, "without advice", FromError("x", errors.New("plain"), "do this"), Failed, "do: do this")
+	checkFinding(t, "a note", FromNote("x", "n; see there", "do this"), Warning, "do: see there")
 }
 
 func TestMountsThatLoseDataAreWarnedOf(t *testing.T) {
@@ -98,7 +98,7 @@ func TestMountsThatLoseDataAreWarnedOf(t *testing.T) {
 		{"vfat", "rw", Warning, "no hard links"},
 	} {
 		m := durable.Mount{Type: c.kind, Source: "/dev/x", Point: "/m", Options: strings.Split(c.options, ",")}
-		want(t, c.kind+" "+c.options, judgeMount("/o", m), c.verdict, c.text)
+		checkFinding(t, c.kind+" "+c.options, judgeMount("/o", m), c.verdict, c.text)
 	}
 }
 
@@ -128,11 +128,11 @@ func TestSlowDisksAreTold(t *testing.T) {
 		{nil, unix.ENOSPC, Failed, "free some space"},
 		{nil, fs.ErrPermission, Skipped, "permission"},
 	} {
-		want(t, fmt.Sprint(c.times, c.err), judgeSync("/o", c.times, c.err), c.verdict, c.text)
+		checkFinding(t, fmt.Sprint(c.times, c.err), judgeSync("/o", c.times, c.err), c.verdict, c.text)
 	}
 	quick := judgeSync("/o", []time.Duration{ms, ms, ms}, nil)
-	want(t, "a disk that woke", judgeWake(quick, 8*time.Second), Warning, "the first one took 8.0 s do: if the disk does not sleep")
-	want(t, "a disk that was awake", judgeWake(quick, 4*time.Second), OK, "at most 1.0 ms")
+	checkFinding(t, "a disk that woke", judgeWake(quick, 8*time.Second), Warning, "the first one took 8.0 s do: if the disk does not sleep")
+	checkFinding(t, "a disk that was awake", judgeWake(quick, 4*time.Second), OK, "at most 1.0 ms")
 	for err, fault := range map[error]bool{fmt.Errorf("sync: %w: %w", durable.ErrFault, unix.EIO): true, unix.EIO: true, unix.ENOSPC: false} {
 		r := Report{}
 		r.Add(judgeSync("/o", nil, err))
@@ -140,7 +140,7 @@ func TestSlowDisksAreTold(t *testing.T) {
 			t.Errorf("%v: a fault: %t", err, !fault)
 		}
 	}
-	want(t, "a missing directory", CheckDisk(t.Context(), t.TempDir()+"/none"), Skipped, "the first start makes it")
+	checkFinding(t, "a missing directory", CheckDisk(t.Context(), t.TempDir()+"/none"), Skipped, "the first start makes it")
 }
 
 func TestClockSaysWhetherItIsSynchronized(t *testing.T) {
@@ -157,7 +157,7 @@ func TestClockSaysWhetherItIsSynchronized(t *testing.T) {
 		{0, 0, unix.EPERM, Skipped, "a container may refuse it"},
 	} {
 		got := judgeClock(c.state, unix.Timex{Status: c.status, Maxerror: 16000}, c.err)
-		want(t, fmt.Sprintf("%+v", c), got, c.verdict, c.text)
+		checkFinding(t, fmt.Sprintf("%+v", c), got, c.verdict, c.text)
 	}
 }
 
@@ -185,7 +185,7 @@ func TestUnitThatDoesNotRunIsTold(t *testing.T) {
 		if state, file, found := strings.Cut(c.by, " "); found {
 			by = systemd.UnitState{"ActiveState": {state}, "UnitFileState": {file}}
 		}
-		want(t, fmt.Sprintf("%+v", c), judgeUnit("a.service", "a.timer", s, by), c.verdict, c.text)
+		checkFinding(t, fmt.Sprintf("%+v", c), judgeUnit("a.service", "a.timer", s, by), c.verdict, c.text)
 	}
 }
 
@@ -215,10 +215,10 @@ func TestTimersOwnServiceIsExamined(t *testing.T) {
 // TestUnitOfAnotherProgramIsSkipped: only a service that reads the configuration file is examined.
 func TestUnitOfAnotherProgramIsSkipped(t *testing.T) {
 	failed := systemd.UnitState{"LoadState": {"loaded"}, "ActiveState": {"failed"}}
-	want(t, "without systemd", CheckUnit(Unit{Service: "d.service", err: errNoSystemd}), Skipped, "systemd does not run here")
-	want(t, "not installed", CheckUnit(Unit{Service: "d.service", state: systemd.UnitState{"LoadState": {"not-found"}}}), Skipped, "d.service is not installed")
-	want(t, "another file", CheckUnit(Unit{Service: "d.service", state: failed}), Skipped, "another configuration file")
-	want(t, "this file", CheckUnit(Unit{Service: "d.service", state: failed, usesConfig: true}), Failed, "d.service has failed")
+	checkFinding(t, "without systemd", CheckUnit(Unit{Service: "d.service", err: errNoSystemd}), Skipped, "systemd does not run here")
+	checkFinding(t, "not installed", CheckUnit(Unit{Service: "d.service", state: systemd.UnitState{"LoadState": {"not-found"}}}), Skipped, "d.service is not installed")
+	checkFinding(t, "another file", CheckUnit(Unit{Service: "d.service", state: failed}), Skipped, "another configuration file")
+	checkFinding(t, "this file", CheckUnit(Unit{Service: "d.service", state: failed, usesConfig: true}), Failed, "d.service has failed")
 }
 
 // TestTextOfTheOtherEndIsNoAdvice: a receiver that was broken into must not have an operator run a
@@ -239,7 +239,7 @@ func TestTextOfTheOtherEndIsNoAdvice(t *testing.T) {
 		}
 	}
 	own := fmt.Errorf("listen: %w: run this", &net.OpError{Op: "listen", Err: unix.EADDRINUSE})
-	want(t, "an error of our own", FromError("x", own, "do this"), Failed, "do: run this")
+	checkFinding(t, "an error of our own", FromError("x", own, "do this"), Failed, "do: run this")
 }
 
 func TestCertificateThatExpiresIsTold(t *testing.T) {
@@ -264,6 +264,6 @@ func TestCertificateThatExpiresIsTold(t *testing.T) {
 			renews = now.Add(c.renews)
 		}
 		got := CheckCertificate("certificate", "X", now.Add(c.from), now.Add(c.until), renews, now, "renew it")
-		want(t, fmt.Sprintf("%+v", c), got, c.verdict, c.text)
+		checkFinding(t, fmt.Sprintf("%+v", c), got, c.verdict, c.text)
 	}
 }

@@ -24,8 +24,8 @@ import (
 // networkTimeout bounds one step of a check of the network.
 const networkTimeout = 10 * time.Second
 
-// networkError returns the finding of a network check that failed.
-func networkError(check string, err error) Finding {
+// failedByNetwork returns the finding of a network check that failed.
+func failedByNetwork(check string, err error) Finding {
 	return FromNetworkError(check, err, "check the network, and receiver.url")
 }
 
@@ -40,11 +40,11 @@ func FromNetworkError(check string, err error, remedy string) Finding {
 	if h := hint.For(err); h != "" {
 		remedy = h
 	}
-	return ofNetwork(Failedf(check, remedy, "%v", err))
+	return markNetwork(Failedf(check, remedy, "%v", err))
 }
 
-// ofNetwork marks a finding as one of the network.
-func ofNetwork(f Finding) Finding {
+// markNetwork marks a finding as one of the network.
+func markNetwork(f Finding) Finding {
 	f.Network = true
 	return f
 }
@@ -65,11 +65,11 @@ func isRemote(err error) bool {
 func CheckName(ctx context.Context, address string) (Finding, []netip.AddrPort) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return networkError("name", err), nil
+		return failedByNetwork("name", err), nil
 	}
 	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
 	if err != nil {
-		return networkError("name", err), nil
+		return failedByNetwork("name", err), nil
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return OKf("name", "%s is an address, and needs no resolver", host), []netip.AddrPort{netip.AddrPortFrom(addr, uint16(number))}
@@ -79,7 +79,7 @@ func CheckName(ctx context.Context, address string) (Finding, []netip.AddrPort) 
 	began := time.Now()
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return networkError("name", err), nil
+		return failedByNetwork("name", err), nil
 	}
 	var addrs []netip.AddrPort
 	var texts []string
@@ -87,7 +87,7 @@ func CheckName(ctx context.Context, address string) (Finding, []netip.AddrPort) 
 		addrs = append(addrs, netip.AddrPortFrom(a.Unmap(), uint16(number)))
 		texts = append(texts, a.Unmap().String())
 	}
-	return OKf("name", "%s is %s (%s)", host, strings.Join(texts, ", "), took(began)), addrs
+	return OKf("name", "%s is %s (%s)", host, strings.Join(texts, ", "), formatSince(began)), addrs
 }
 
 // Route is how packets to an address leave this machine.
@@ -116,7 +116,7 @@ func CheckRoute(addrs []netip.AddrPort) (Finding, Route) {
 		}
 		errs = append(errs, err)
 	}
-	return networkError("route", errors.Join(errs...)), Route{}
+	return failedByNetwork("route", errors.Join(errs...)), Route{}
 }
 
 // findRoute connects a UDP socket, which sends nothing, and looks up the interface that has its
@@ -129,7 +129,7 @@ func findRoute(to netip.AddrPort) (Route, error) {
 	defer conn.Close()
 	from := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 	r := Route{To: to, From: from.WithZone("")}
-	if r.MTU, err = routeMTU(conn, to.Addr()); err != nil {
+	if r.MTU, err = readRouteMTU(conn, to.Addr()); err != nil {
 		return r, err
 	}
 	if from == to.Addr() { // packets to itself pass the loopback interface
@@ -172,8 +172,8 @@ func isWireGuard(name string) bool {
 	return err == nil && bytes.Contains(text, []byte("DEVTYPE=wireguard\n"))
 }
 
-// routeMTU returns the MTU that the kernel knows for the path of a connected socket.
-func routeMTU(conn syscall.Conn, to netip.Addr) (mtu int, err error) {
+// readRouteMTU returns the MTU that the kernel knows for the path of a connected socket.
+func readRouteMTU(conn syscall.Conn, to netip.Addr) (mtu int, err error) {
 	level, name := unix.IPPROTO_IP, unix.IP_MTU
 	if !to.Unmap().Is4() {
 		level, name = unix.IPPROTO_IPV6, unix.IPV6_MTU
@@ -201,10 +201,10 @@ func CheckConnection(ctx context.Context, dial Dial, address string) (Finding, n
 	began := time.Now()
 	conn, err := dial(ctx, "tcp", address)
 	if err != nil {
-		return networkError("connection", err), netip.AddrPort{}
+		return failedByNetwork("connection", err), netip.AddrPort{}
 	}
 	defer conn.Close()
-	elapsed := took(began)
+	elapsed := formatSince(began)
 	var to netip.AddrPort
 	if a, is := conn.RemoteAddr().(*net.TCPAddr); is {
 		to = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())

@@ -62,7 +62,7 @@ func TestPathMTUFindsTheLargestPacketThatArrives(t *testing.T) {
 			sent++
 			return c.send(n)
 		})
-		want(t, c.name, got, c.verdict, c.text)
+		checkFinding(t, c.name, got, c.verdict, c.text)
 		if sent > 3*probeTries+maxSearch {
 			t.Errorf("%s: %d probes", c.name, sent)
 		}
@@ -85,7 +85,7 @@ func TestLostProbeIsSentAgain(t *testing.T) {
 		}
 		return arrived, 0, nil
 	})
-	want(t, "each first one is lost", got, OK, "1500")
+	checkFinding(t, "each first one is lost", got, OK, "1500")
 }
 
 // TestLossIsNoBlackHole: a full packet that arrives at last clears the path.
@@ -100,19 +100,19 @@ func TestLossIsNoBlackHole(t *testing.T) {
 		}
 		return arrived, 0, nil
 	})
-	want(t, "full packets arrive later", got, OK, "some are lost")
+	checkFinding(t, "full packets arrive later", got, OK, "some are lost")
 }
 
 // TestBlackHoleNeedsALostHello: with MSS clamping, TCP works where large datagrams vanish.
 func TestBlackHoleNeedsALostHello(t *testing.T) {
-	hole := ofNetwork(Failedf("path MTU", "run x", "a black hole"))
-	want(t, "lost", ConfirmBlackHole(hole, HelloLost), Failed, "a black hole do: run x")
-	want(t, "arrived", ConfirmBlackHole(hole, HelloArrived), Warning, "TCP works nevertheless: a router adapts its segments do: only if uploads hang: run x")
-	want(t, "not tried", ConfirmBlackHole(hole, HelloUnknown), Warning, "not known")
-	want(t, "all is well", ConfirmBlackHole(OKf("path MTU", "fine"), HelloLost), OK, "fine")
+	hole := markNetwork(Failedf("path MTU", "run x", "a black hole"))
+	checkFinding(t, "lost", ConfirmBlackHole(hole, HelloLost), Failed, "a black hole do: run x")
+	checkFinding(t, "arrived", ConfirmBlackHole(hole, HelloArrived), Warning, "TCP works nevertheless: a router adapts its segments do: only if uploads hang: run x")
+	checkFinding(t, "not tried", ConfirmBlackHole(hole, HelloUnknown), Warning, "not known")
+	checkFinding(t, "all is well", ConfirmBlackHole(OKf("path MTU", "fine"), HelloLost), OK, "fine")
 	for _, c := range []struct {
 		err  error
-		want HelloFate
+		want HelloOutcome
 	}{
 		{nil, HelloArrived},
 		{fmt.Errorf("tls handshake: %w", os.ErrDeadlineExceeded), HelloLost},
@@ -124,7 +124,7 @@ func TestBlackHoleNeedsALostHello(t *testing.T) {
 		{unix.EPIPE, HelloUnknown},
 		{context.Canceled, HelloUnknown},
 	} {
-		if got := helloFate(t.Context(), c.err); got != c.want {
+		if got := judgeHello(t.Context(), c.err); got != c.want {
 			t.Errorf("%v: got %v, want %v", c.err, got, c.want)
 		}
 	}
@@ -173,8 +173,8 @@ func TestProbesReachAClosedPort(t *testing.T) {
 	}
 	l.Close()
 	f, r := CheckRoute([]netip.AddrPort{open})
-	want(t, "route", f, OK, "from 127.0.0.1 through lo, MTU ")
-	want(t, "path MTU", CheckPathMTU(t.Context(), r), OK, "arrive")
+	checkFinding(t, "route", f, OK, "from 127.0.0.1 through lo, MTU ")
+	checkFinding(t, "path MTU", CheckPathMTU(t.Context(), r), OK, "arrive")
 	if outcome, _, _ := sendProbe(r, 65507); outcome == arrived && r.MTU < 65535 {
 		t.Error("a packet beyond the MTU arrived")
 	}
@@ -182,12 +182,12 @@ func TestProbesReachAClosedPort(t *testing.T) {
 
 func TestRouteAndNameFailWithAHint(t *testing.T) {
 	f, addrs := CheckName(t.Context(), "no-such-name.invalid:8443")
-	want(t, "name", f, Failed, "does not resolve")
+	checkFinding(t, "name", f, Failed, "does not resolve")
 	if len(addrs) != 0 || !f.Network {
 		t.Errorf("got %v, %+v", addrs, f)
 	}
 	f, addrs = CheckName(t.Context(), "[::1]:8443")
-	want(t, "an address", f, OK, "::1 is an address")
+	checkFinding(t, "an address", f, OK, "::1 is an address")
 	if want := netip.MustParseAddrPort("[::1]:8443"); len(addrs) != 1 || addrs[0] != want {
 		t.Errorf("got %v", addrs)
 	}
@@ -203,13 +203,13 @@ func TestConnectionSaysWhyItFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, to := CheckConnection(t.Context(), wire.Dial, l.Addr().String())
-	want(t, "an open port", f, OK, "round trip")
+	checkFinding(t, "an open port", f, OK, "round trip")
 	if to.String() != l.Addr().String() {
 		t.Errorf("connected to %v", to)
 	}
 	l.Close()
 	f, _ = CheckConnection(t.Context(), wire.Dial, l.Addr().String())
-	want(t, "a closed port", f, Failed, "nothing listens there")
+	checkFinding(t, "a closed port", f, Failed, "nothing listens there")
 }
 
 // TestTLSTellsALostPacketFromARefusal: only if the small hello works is the size to blame.
@@ -230,10 +230,10 @@ func TestTLSTellsALostPacketFromARefusal(t *testing.T) {
 	} {
 		h := handshakeResult{version: tls.VersionTLS13, group: tls.X25519MLKEM768, took: time.Millisecond}
 		got := judgeTLS(route, false, h, h, c.large, c.small)
-		want(t, c.name, got[0], c.first, c.firstT)
-		want(t, c.name, got[1], c.second, c.secndT)
+		checkFinding(t, c.name, got[0], c.first, c.firstT)
+		checkFinding(t, c.name, got[1], c.second, c.secndT)
 		if c.name == "the large one is lost" {
-			want(t, c.name, got[0], Failed, "ip link set dev wg0 mtu 1280")
+			checkFinding(t, c.name, got[0], Failed, "ip link set dev wg0 mtu 1280")
 		}
 	}
 }
@@ -271,7 +271,7 @@ func TestThroughputTakesALongerProbeOfAFastLink(t *testing.T) {
 					return 0, ctx.Err()
 				}
 			})
-			want(t, c.name, got, c.verdict, c.text)
+			checkFinding(t, c.name, got, c.verdict, c.text)
 			if took := time.Since(began); took > throughputLimit {
 				t.Errorf("%s: took %v", c.name, took)
 			}
@@ -291,7 +291,7 @@ func TestPacketsToThisMachineStayInIt(t *testing.T) {
 			continue
 		}
 		f, _ := CheckRoute([]netip.AddrPort{netip.AddrPortFrom(p.Addr(), 1)})
-		want(t, a.String(), f, OK, "through lo, ")
+		checkFinding(t, a.String(), f, OK, "through lo, ")
 		return
 	}
 	t.Skip("the machine has no other address")

@@ -85,14 +85,14 @@ func searchPathMTU(ctx context.Context, r Route, small int, send func(packet int
 	if ctx.Err() != nil {
 		return Skippedf(check, "interrupted")
 	}
-	return ofNetwork(Failedf(check, r.mtuRemedy(fits),
+	return markNetwork(Failedf(check, r.mtuRemedy(fits),
 		"a black hole: packets of %d bytes arrive, those of %d bytes, the MTU of %s, vanish", fits, full, r.interfaceName()))
 }
 
 // ConfirmBlackHole returns the finding of [CheckPathMTU] in the light of TLS. With MSS clamping, jumbo
 // frames or a filter of large datagrams TCP works although such datagrams vanish: then it is only a
 // warning, as it is if TLS was not tried.
-func ConfirmBlackHole(f Finding, hello HelloFate) Finding {
+func ConfirmBlackHole(f Finding, hello HelloOutcome) Finding {
 	if f.Verdict != Failed || hello == HelloLost {
 		return f
 	}
@@ -158,7 +158,7 @@ func sendProbe(r Route, payload int) (outcome probeOutcome, mtu int, err error) 
 	case err == nil, errors.Is(err, unix.ECONNREFUSED): // a program that answers has got it too
 		return arrived, 0, nil
 	case errors.Is(err, unix.EMSGSIZE):
-		mtu, err := routeMTU(conn, r.To.Addr())
+		mtu, err := readRouteMTU(conn, r.To.Addr())
 		return tooLarge, mtu, err
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return unanswered, 0, nil

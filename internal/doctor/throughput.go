@@ -37,7 +37,7 @@ func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size i
 		return Skippedf(check, "interrupted")
 	}
 	if limited.Err() != nil && err != nil { // not even the first one ended
-		return ofNetwork(Failedf(check, "use a faster link, or find out where packets are lost; if the receiver is busy, run this again",
+		return markNetwork(Failedf(check, "use a faster link, or find out where packets are lost; if the receiver is busy, run this again",
 			"fewer than %s in %v to the receiver", config.Bytes(firstProbe), throughputLimit))
 	}
 	return judgeThroughput(size, elapsed, err)
@@ -54,12 +54,12 @@ func judgeThroughput(size int64, elapsed time.Duration, err error) Finding {
 	case refused && code == wire.Stalled:
 		return FromNetworkError(check, err, "use a faster link, or lower limits.min_rate of the receiver: it ends uploads that are slower")
 	case err != nil:
-		return networkError(check, err)
+		return failedByNetwork(check, err)
 	}
 	rate := int64(float64(size) / max(elapsed, time.Microsecond).Seconds())
 	fact := fmt.Sprintf("%s/s to the receiver (%s in %s)", config.Bytes(rate), config.Bytes(size), formatTime(elapsed))
 	if rate < slowRate {
-		return ofNetwork(Warningf(check, "use a faster link, or find out where packets are lost", "%s", fact))
+		return markNetwork(Warningf(check, "use a faster link, or find out where packets are lost", "%s", fact))
 	}
 	return OKf(check, "%s", fact)
 }

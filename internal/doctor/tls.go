@@ -25,12 +25,12 @@ var (
 	smallHello = []tls.CurveID{tls.X25519}
 )
 
-// HelloFate is what happened to a hello of two packets.
-type HelloFate int
+// HelloOutcome is what happened to a hello of two packets.
+type HelloOutcome int
 
-// The fates. A hello that got any answer has arrived.
+// The outcomes. A hello that got any answer has arrived.
 const (
-	HelloUnknown HelloFate = iota
+	HelloUnknown HelloOutcome = iota
 	HelloArrived
 	HelloLost
 )
@@ -39,20 +39,20 @@ const (
 // hello. If only the first gets no answer, twice, large packets are lost, or a middlebox drops such a
 // hello. MTUFits says that packets of the route's MTU arrive. It also returns the receiver's
 // certificate, or nil, and what happened to the large hello.
-func CheckTLS(ctx context.Context, dial DialTLS, r Route, mtuFits bool) ([]Finding, *x509.Certificate, HelloFate) {
-	large, lerr := handshake(ctx, dial, largeHello)
-	small, serr := handshake(ctx, dial, smallHello)
+func CheckTLS(ctx context.Context, dial DialTLS, r Route, mtuFits bool) ([]Finding, *x509.Certificate, HelloOutcome) {
+	large, lerr := tryHandshake(ctx, dial, largeHello)
+	small, serr := tryHandshake(ctx, dial, smallHello)
 	if isLost(lerr) && serr == nil { // the first may have met a moment without a network
-		large, lerr = handshake(ctx, dial, largeHello)
+		large, lerr = tryHandshake(ctx, dial, largeHello)
 	}
 	leaf := large.leaf
 	if leaf == nil {
 		leaf = small.leaf
 	}
-	return judgeTLS(r, mtuFits, large, small, lerr, serr), leaf, helloFate(ctx, lerr)
+	return judgeTLS(r, mtuFits, large, small, lerr, serr), leaf, judgeHello(ctx, lerr)
 }
 
-func helloFate(ctx context.Context, err error) HelloFate {
+func judgeHello(ctx context.Context, err error) HelloOutcome {
 	_, refused := errors.AsType[*tls.CertificateVerificationError](err) // by us
 	alert, is := errors.AsType[*net.OpError](err)
 	switch {
@@ -82,10 +82,10 @@ func judgeTLS(r Route, mtuFits bool, large, small handshakeResult, lerr, serr er
 	const check = "TLS"
 	first, second := OKf(check, "%s, hello of two packets", large), OKf(check, "%s, small hello", small)
 	if lerr != nil {
-		first = networkError(check, fmt.Errorf("hello of two packets: %w", lerr))
+		first = failedByNetwork(check, fmt.Errorf("hello of two packets: %w", lerr))
 	}
 	if serr != nil {
-		second = networkError(check, fmt.Errorf("small hello: %w", serr))
+		second = failedByNetwork(check, fmt.Errorf("small hello: %w", serr))
 	}
 	_, interrupted := CheckCanceled(check, errors.Join(lerr, serr))
 	switch {
@@ -118,7 +118,7 @@ func (h handshakeResult) String() string {
 	return fmt.Sprintf("%s with %s in %s", tls.VersionName(h.version), h.group, formatTime(h.took))
 }
 
-func handshake(ctx context.Context, dial DialTLS, groups []tls.CurveID) (handshakeResult, error) {
+func tryHandshake(ctx context.Context, dial DialTLS, groups []tls.CurveID) (handshakeResult, error) {
 	began := time.Now()
 	conn, err := dial(ctx, groups...)
 	if err != nil {
