@@ -20,6 +20,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/gate"
 	"cis490/internal/hosts"
+	"cis490/internal/notify"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
@@ -32,10 +33,11 @@ func doctorCommand(o *options) *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine this machine and the store, and say what to do",
 		Long: `Doctor examines the configuration, files, file system, disk and clock of this
-machine, the service, the address, the certificates and CAs, the hosts and the
-store. Each line has a verdict and a fact; below a warning or a failure is what
-to do. If a receiver runs, it connects to it, without a certificate, to see
-which one it serves. Run 'shipper doctor' on a host for the way from there.
+machine, the service, the address, the certificates and CAs, the hosts, the
+store and the hooks. Each line has a verdict and a fact; below a warning or a
+failure is what to do. If a receiver runs, doctor connects to it without a
+certificate, to see which one it serves. To examine the connection of a host,
+run 'shipper doctor' there.
 
 If root runs it, it examines as the receiver's user, and hands over files as
 'receiver check' does. It makes files in data_dir, and removes them, to try the
@@ -96,6 +98,7 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 	d.examineService()
 	d.examineCertificates()
 	d.examineStore()
+	d.Check("hooks", func(context.Context) []doctor.Finding { return d.examineHooks() }, d.queueDirs()...)
 	d.BundleStatus(func() (any, error) { return inspectStatus(cfg, time.Now()) }, string(cfg.DataDir))
 	return d.Finish()
 }
@@ -368,4 +371,50 @@ func judgeStorage(st diskbackend.Status) []doctor.Finding {
 		found = append(found, doctor.OKf(check, "%s; nothing is damaged, missing or in quarantine, as far as the scrub has read", storeLine(st.Store)))
 	}
 	return found
+}
+
+// queueDirs returns the directories that have the queues of the hooks.
+func (d *receiverDoctor) queueDirs() []string {
+	dirs := []string{string(d.cfg.DataDir)}
+	if queue := string(d.cfg.Hooks.QueueDir); queue != "" {
+		dirs = append(dirs, queue)
+	}
+	return dirs
+}
+
+// examineHooks reports what waits for the hooks, and why it does.
+func (d *receiverDoctor) examineHooks() []doctor.Finding {
+	queues := notify.Inspect(d.cfg.Hooks, string(d.cfg.DataDir))
+	if len(queues) == 0 {
+		return []doctor.Finding{doctor.Skippedf("hooks", "[hooks] names neither url_file nor queue_dir")}
+	}
+	var found []doctor.Finding
+	for _, q := range queues {
+		found = append(found, d.judgeQueue(q, time.Now()))
+	}
+	return found
+}
+
+// judgeQueue reports what is wrong with the queue of a hook. Nothing of it is a failure: uploads do not wait
+// for hooks. The error of a webhook may have text of its server, and is never advice.
+func (d *receiverDoctor) judgeQueue(q notify.QueueState, now time.Time) doctor.Finding {
+	const check = "hooks"
+	switch {
+	case q.ReadErr != nil:
+		f := d.FromError(check, fmt.Errorf("%s: %w", q.Queue, q.ReadErr), "correct [hooks] of the configuration, see 'A command' in docs/hooks.md")
+		if f.Verdict == doctor.Failed {
+			f.Verdict = doctor.Warning
+		}
+		return f
+	case q.Paused:
+		return doctor.Warningf(check, "write the new URL to hooks.url_file, then run 'systemctl reload cis490-receiver'",
+			"%s: paused until a reload, %d queued: %s", q.Queue, q.Queued, q.Error)
+	case q.Error != "":
+		return doctor.Warningf(check, "run 'receiver hooks test', then correct hooks.url_file or the server",
+			"%s: failing since %s, %d queued: %s", q.Queue, q.Since.UTC().Format(time.DateTime), q.Queued, q.Error)
+	case isOverdue(q, now):
+		return doctor.Warningf(check, "see 'journalctl -u cis490-hook' and 'systemctl status cis490-hook.path'",
+			"%s: %d queued, the oldest since %s", q.Queue, q.Queued, q.Oldest.UTC().Format(time.DateTime))
+	}
+	return doctor.OKf(check, "%s: %d queued", q.Queue, q.Queued)
 }

@@ -77,14 +77,19 @@ func printQueues(c *cobra.Command, queues []notify.QueueState, now time.Time) er
 	return w.Flush()
 }
 
-// hookDelay is how long an event of the command may wait before that is shown, as for CIS490HookFails. Of a
-// command that fails only its unit knows.
+// hookDelay is how long an event may wait for the command before that is shown, as for CIS490HookFails.
 const hookDelay = time.Hour
+
+// isOverdue reports whether an event has waited too long for the command. Only its unit knows why: the queue
+// of a webhook has an error.
+func isOverdue(q notify.QueueState, now time.Time) bool {
+	return q.Error == "" && q.Queue == notify.CommandQueue && !q.Oldest.IsZero() && now.Sub(q.Oldest) > hookDelay
+}
 
 // describeQueue says what is wrong with a queue, or "ok".
 func describeQueue(q notify.QueueState, now time.Time) string {
 	switch {
-	case q.Error == "" && q.Queue == notify.CommandQueue && !q.Oldest.IsZero() && now.Sub(q.Oldest) > hookDelay:
+	case isOverdue(q, now):
 		return "waits: see 'journalctl -u cis490-hook' and 'systemctl status cis490-hook.path'"
 	case q.Error == "":
 		return "ok"

@@ -249,6 +249,9 @@ type QueueState struct {
 	Since  time.Time        `json:"failing_since,omitzero"`
 	Next   time.Time        `json:"next_attempt,omitzero"`
 	Paused bool             `json:"paused,omitempty"` // the webhook is not called before a reload
+
+	// ReadErr is why the queue cannot be read, or not all of it. Then Error has its text.
+	ReadErr error `json:"-"`
 }
 
 // Inspect reads the queues of a configuration. It changes nothing, and may run beside a receiver.
@@ -301,5 +304,5 @@ func (s *QueueState) setError(err error) {
 	if s.Queue == WebhookQueue && errors.Is(err, fs.ErrNotExist) {
 		return // nothing was queued yet
 	}
-	s.Error = err.Error()
+	s.ReadErr, s.Error = err, err.Error()
 }
