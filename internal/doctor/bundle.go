@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf16"
 
 	"golang.org/x/sys/unix"
 
@@ -95,25 +94,7 @@ func (b *Bundle) AddJSON(name string, v any) {
 	if err != nil {
 		text = []byte(err.Error())
 	}
-	b.write(name, append(escapeJSON(text), '\n'))
-}
-
-// escapeJSON returns JSON in which all but printable ASCII is escaped. [printable.Text] is not for
-// JSON, which has no \x and no \U.
-func escapeJSON(text []byte) []byte {
-	var escaped []byte
-	for _, r := range string(text) {
-		switch {
-		case r < 0x7f: // json has escaped control characters
-			escaped = append(escaped, byte(r))
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			escaped = fmt.Appendf(escaped, "\\u%04x\\u%04x", high, low)
-		default:
-			escaped = fmt.Appendf(escaped, "\\u%04x", r)
-		}
-	}
-	return escaped
+	b.write(name, []byte(printable.JSON(string(text))+"\n"))
 }
 
 // escapeLines is [printable.Text] that keeps line breaks and tabs: mounts, configuration and journal

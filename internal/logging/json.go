@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 
 	"cis490/internal/printable"
 )
@@ -35,7 +34,7 @@ func (h *handler) formatJSON(ctx context.Context, r slog.Record) (string, error)
 		if err != nil {
 			return "", err
 		}
-		line := prefix + jsonHead(r, limit) + escapeJSON(strings.TrimPrefix(attrs, `{"level":"INFO","msg":""`))
+		line := prefix + jsonHead(r, limit) + printable.JSON(strings.TrimPrefix(attrs, `{"level":"INFO","msg":""`))
 		if len(line) < MaxLine {
 			return line, nil
 		}
@@ -99,23 +98,3 @@ func textOf(v any) (text string) {
 	}
 	return fmt.Sprintf("%+v", v)
 }
-
-// escapeJSON escapes what JSON permits but is not printable ASCII. Only names of groups need it.
-func escapeJSON(s string) string {
-	if !strings.ContainsFunc(s, isUnprintable) {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if !isUnprintable(r) {
-			b.WriteRune(r)
-			continue
-		}
-		for _, unit := range utf16.Encode([]rune{r}) {
-			fmt.Fprintf(&b, `\u%04x`, unit)
-		}
-	}
-	return b.String()
-}
-
-func isUnprintable(r rune) bool { return r < ' ' || r > '~' }

@@ -2,13 +2,14 @@
 // contents of episodes come from malware, and any machine can send requests.
 //
 // Invariant: [Text], [Quote] and [Name] return one line of printable ASCII, whatever they are
-// given. [Clip] only shortens.
+// given. [JSON] keeps line breaks and tabs. [Clip] only shortens.
 package printable
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -27,6 +28,26 @@ func Text(s string) string {
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		default:
 			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// JSON returns JSON text with all but printable ASCII escaped as JSON does it, so that its values are the
+// same. Line breaks and tabs stay: they can only be between values. [Text] is not for JSON, which has no
+// \x and no \U.
+func JSON(text string) string {
+	if !strings.ContainsFunc(text, isUnprintable) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if !isUnprintable(r) || r == '\n' || r == '\r' || r == '\t' {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
 	}
 	return b.String()
