@@ -8,10 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"cis490/internal/fixture"
 )
 
 // maxWait is the maximum time that a lab waits for anything. Only a failing test waits this
@@ -87,7 +88,7 @@ func runProgram(t testing.TB, path string, args ...string) Result {
 type Process struct {
 	name  string
 	cmd   *exec.Cmd
-	said  output
+	said  fixture.Log
 	ended chan struct{}
 }
 
@@ -107,14 +108,14 @@ func StartProgram(t testing.TB, name string, argv ...string) *Process {
 		p.cmd.Process.Kill()
 		<-p.ended
 		if t.Failed() {
-			t.Logf("%s (pid %d): %v\n%s", name, p.cmd.Process.Pid, p.cmd.ProcessState, p.said.text())
+			t.Logf("%s (pid %d): %v\n%s", name, p.cmd.Process.Pid, p.cmd.ProcessState, p.said.String())
 		}
 	})
 	return p
 }
 
 // Output returns the output of the program so far.
-func (p *Process) Output() string { return p.said.text() }
+func (p *Process) Output() string { return p.said.String() }
 
 // Running reports whether the program has not ended.
 func (p *Process) Running() bool {
@@ -173,41 +174,13 @@ func (p *Process) WaitLine(t testing.TB, text string) string {
 	t.Helper()
 	found := ""
 	Eventually(t, p.name+" says "+text, func() bool {
-		found = p.said.findLine(text)
-		if found == "" && !p.Running() && p.said.findLine(text) == "" {
+		found = p.said.FindLine(text)
+		if found == "" && !p.Running() && p.said.FindLine(text) == "" {
 			t.Fatalf("%s ended with %d and did not say %q\n%s", p.name, p.cmd.ProcessState.ExitCode(), text, p.Output())
 		}
 		return found != ""
 	})
 	return found
-}
-
-// output keeps what a program writes.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) text() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-// findLine returns the first whole line that has text in it.
-func (o *output) findLine(text string) string {
-	for line := range strings.Lines(o.text()) {
-		if strings.Contains(line, text) && strings.HasSuffix(line, "\n") {
-			return strings.TrimSuffix(line, "\n")
-		}
-	}
-	return ""
 }
 
 // Pid returns the process's number.

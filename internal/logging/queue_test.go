@@ -1,31 +1,27 @@
 package logging_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/fixture"
 	"cis490/internal/logging"
 )
 
 // stuckWriter waits in each Write until it is released.
 type stuckWriter struct {
 	release chan struct{}
-	mu      sync.Mutex
-	bytes.Buffer
+	fixture.Log
 }
 
 func (w *stuckWriter) Write(p []byte) (int, error) {
 	<-w.release
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.Buffer.Write(p)
+	return w.Log.Write(p)
 }
 
 func TestQueueNeverWaitsForItsReader(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 // newRunner returns a runner of a shell script, and its queue with some events.
-func newRunner(t *testing.T, script string, events int) (*notify.Runner, *logBuffer) {
+func newRunner(t *testing.T, script string, events int) (*notify.Runner, *fixture.Log) {
 	t.Helper()
 	dir := t.TempDir()
 	q := notify.OpenQueue(dir, silent)
@@ -23,10 +23,10 @@ func newRunner(t *testing.T, script string, events int) (*notify.Runner, *logBuf
 	for n := range events {
 		q.Add(stored(n))
 	}
-	var log logBuffer
+	var log fixture.Log
 	out := t.TempDir()
 	return &notify.Runner{
-		Dir: dir, Command: []string{"/bin/sh", "-c", "cd " + out + "; " + script, "hook"}, StateDir: t.TempDir(), Output: &log, Log: logTo(&log),
+		Dir: dir, Command: []string{"/bin/sh", "-c", "cd " + out + "; " + script, "hook"}, StateDir: t.TempDir(), Output: &log, Log: log.Logger(),
 	}, &log
 }
 
@@ -61,7 +61,7 @@ func TestCommandGetsEachEventOnStdinOnly(t *testing.T) {
 }
 
 // runUntil runs a runner until something is so, however long a shell takes to start.
-func runUntil(t *testing.T, r *notify.Runner, log *logBuffer, isSo func() bool) {
+func runUntil(t *testing.T, r *notify.Runner, log *fixture.Log, isSo func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -78,7 +78,7 @@ func runUntil(t *testing.T, r *notify.Runner, log *logBuffer, isSo func() bool) 
 }
 
 // says returns whether a log has a text.
-func says(log *logBuffer, text string) func() bool {
+func says(log *fixture.Log, text string) func() bool {
 	return func() bool { return strings.Contains(log.String(), text) }
 }
 

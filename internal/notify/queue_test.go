@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -24,29 +23,6 @@ import (
 	"cis490/internal/fixture"
 	"cis490/internal/notify"
 )
-
-// logBuffer is a buffer that is read while others write.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) Len() int { return len(l.String()) }
-
-// logTo returns a logger that writes to a buffer.
-func logTo(b *logBuffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }
 
 var silent = slog.New(slog.DiscardHandler)
 
@@ -111,8 +87,8 @@ func TestNumbersGrowAlthoughTheClockWentBack(t *testing.T) {
 // TestFloodOfOneTypeDisplacesNoOther: a full type drops its own new events, and says how many.
 func TestFloodOfOneTypeDisplacesNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log logBuffer
-		q := notify.OpenQueue(t.TempDir(), logTo(&log))
+		var log fixture.Log
+		q := notify.OpenQueue(t.TempDir(), log.Logger())
 		defer q.Close()
 		for n := range notify.MaxPerType + 7 {
 			q.Add(stored(n))
@@ -166,8 +142,8 @@ func TestRoomIsFoundAfterAnotherProcessRemovedFiles(t *testing.T) {
 // TestFailingDiskCostsOneLine: and the next event that can be written says what is missing.
 func TestFailingDiskCostsOneLine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
-	var log logBuffer
-	q := notify.OpenQueue(dir, logTo(&log))
+	var log fixture.Log
+	q := notify.OpenQueue(dir, log.Logger())
 	defer q.Close()
 	for n := range 5 {
 		q.Add(stored(n))
@@ -201,8 +177,8 @@ func TestWhatIsNotAnEventIsRemoved(t *testing.T) {
 		os.WriteFile(at(".being-written"), nil, 0o600),
 		os.Mkdir(at("00000000000000000008-stored.json"), 0o700),
 	))
-	var log logBuffer
-	q := notify.OpenQueue(dir, logTo(&log))
+	var log fixture.Log
+	q := notify.OpenQueue(dir, log.Logger())
 	defer q.Close()
 	q.Add(stored(1))
 	for range 3 {
@@ -244,8 +220,8 @@ func closeNotifier(t *testing.T, n *notify.Notifier) {
 // TestCloseSaysThatWritingHasNotEnded: its caller must leave the data directory open.
 func TestCloseSaysThatWritingHasNotEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log logBuffer
-		n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(filepath.Join(t.TempDir(), "missing"))}, logTo(&log))
+		var log fixture.Log
+		n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(filepath.Join(t.TempDir(), "missing"))}, log.Logger())
 		synctest.Wait() // it has looked for its directory
 		hanging := make(chan struct{})
 		n.HangCommandQueue(hanging)
@@ -266,8 +242,8 @@ func TestCloseSaysThatWritingHasNotEnded(t *testing.T) {
 func TestUnusableQueueIsReportedAtTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for dir, bad := range map[string]bool{t.TempDir(): false, filepath.Join(t.TempDir(), "missing"): true} {
-			var log logBuffer
-			n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(dir)}, logTo(&log))
+			var log fixture.Log
+			n, _ := openNotifier(t, notify.Config{Events: notify.Types(), QueueDir: config.Path(dir)}, log.Logger())
 			synctest.Wait()
 			if strings.Contains(log.String(), "command queue cannot be used") != bad {
 				t.Errorf("%s:\n%s", dir, log.String())
@@ -357,8 +333,8 @@ func TestTooManyNamesDoNotLiftTheBound(t *testing.T) {
 	for n := range notify.MaxNames + 1 {
 		fixture.Must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("junk-%d", n)), nil, 0o600))
 	}
-	var log logBuffer
-	q, other := notify.OpenQueue(dir, logTo(&log)), notify.OpenQueue(dir, silent)
+	var log fixture.Log
+	q, other := notify.OpenQueue(dir, log.Logger()), notify.OpenQueue(dir, silent)
 	defer q.Close()
 	defer other.Close()
 	q.Add(stored(0))
@@ -384,8 +360,8 @@ func TestUnreadableFileBlocksNoOther(t *testing.T) {
 		fixture.Must(t, unix.Setfsuid(65534))
 	}
 	dir := t.TempDir()
-	var log logBuffer
-	q := notify.OpenQueue(dir, logTo(&log))
+	var log fixture.Log
+	q := notify.OpenQueue(dir, log.Logger())
 	defer q.Close()
 	q.Add(stored(0))
 	q.Add(stored(1))

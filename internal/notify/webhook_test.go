@@ -125,7 +125,7 @@ func respond(code int, retryAfter string) (*http.Response, error) {
 }
 
 // startWebhook runs a webhook with a fake server until the test ends.
-func startWebhook(t *testing.T, f *fakeServer, log *logBuffer) (*notify.Queue, *notify.Webhook, string) {
+func startWebhook(t *testing.T, f *fakeServer, log *fixture.Log) (*notify.Queue, *notify.Webhook, string) {
 	t.Helper()
 	dir := t.TempDir()
 	q, w := startWebhookIn(t, dir, f, log)
@@ -133,12 +133,12 @@ func startWebhook(t *testing.T, f *fakeServer, log *logBuffer) (*notify.Queue, *
 }
 
 // startWebhookIn is startWebhook with the directory of the queue.
-func startWebhookIn(t *testing.T, dir string, f *fakeServer, log *logBuffer) (*notify.Queue, *notify.Webhook) {
+func startWebhookIn(t *testing.T, dir string, f *fakeServer, log *fixture.Log) (*notify.Queue, *notify.Webhook) {
 	t.Helper()
 	urlFile, secretFile := hookFiles(t, "https://hooks.example/s3cret?k=s3cret")
 	q := notify.OpenQueue(dir, silent)
 	q.KeepStateFiles()
-	w := notify.OpenWebhook(urlFile, secretFile, q, f, logTo(log))
+	w := notify.OpenWebhook(urlFile, secretFile, q, f, log.Logger())
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); w.Run(ctx) }()
@@ -149,7 +149,7 @@ func startWebhookIn(t *testing.T, dir string, f *fakeServer, log *logBuffer) (*n
 func TestEventsArriveInOrderSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f fakeServer
-		var log logBuffer
+		var log fixture.Log
 		q, _, dir := startWebhook(t, &f, &log)
 		for n := range 20 {
 			q.Add(stored(n))
@@ -185,7 +185,7 @@ func TestFailuresAreRetriedForever(t *testing.T) {
 			}
 			return respond(http.StatusInternalServerError, "")
 		}}
-		var log logBuffer
+		var log fixture.Log
 		q, _, dir := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		q.Add(stored(1))
@@ -231,7 +231,7 @@ func TestRecoveredWebhookIsNotShownAsFailing(t *testing.T) {
 			dir := t.TempDir()
 			fixture.WriteFile(t, filepath.Join(dir, ".delivery"), saved)
 			var f fakeServer
-			var log logBuffer
+			var log fixture.Log
 			q, _ := startWebhookIn(t, dir, &f, &log)
 			synctest.Wait()
 			if d := readDelivery(t, dir); name != "damaged" && (d.Paused || !d.NextAttempt.IsZero() || d.Error != "x") {
@@ -250,7 +250,7 @@ func TestRecoveredWebhookIsNotShownAsFailing(t *testing.T) {
 func TestReloadEndsAPauseAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := fakeServer{answer: func(int) (*http.Response, error) { return respond(http.StatusGone, "") }}
-		var log logBuffer
+		var log fixture.Log
 		q, w, dir := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		synctest.Wait()
@@ -287,7 +287,7 @@ func TestRetryAfterIsHonouredUpToAnHour(t *testing.T) {
 			}
 			return respond(http.StatusOK, "")
 		}}
-		var log logBuffer
+		var log fixture.Log
 		q, _, _ := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		time.Sleep(3 * time.Hour)
@@ -310,7 +310,7 @@ func TestGoneWebhookWaitsForAReload(t *testing.T) {
 			}
 			return respond(http.StatusOK, "")
 		}}
-		var log logBuffer
+		var log fixture.Log
 		q, w, _ := startWebhook(t, &f, &log)
 		q.Add(stored(0))
 		time.Sleep(1000 * time.Hour)
@@ -335,10 +335,10 @@ func TestChangedFilesAreReadAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		urlFile, secretFile := hookFiles(t, "not a URL with s3cret")
 		var f fakeServer
-		var log logBuffer
+		var log fixture.Log
 		q := notify.OpenQueue(t.TempDir(), silent)
 		defer q.Close()
-		w := notify.OpenWebhook(urlFile, secretFile, q, &f, logTo(&log))
+		w := notify.OpenWebhook(urlFile, secretFile, q, &f, log.Logger())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); w.Run(ctx) }()
@@ -467,9 +467,9 @@ func TestHeartbeatStopsWhileTheDaemonCannotWork(t *testing.T) {
 
 func TestHeartbeatLogsOneLinePerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log logBuffer
+		var log fixture.Log
 		h := &notify.Heartbeat{
-			Config: notify.HeartbeatConfig{URLFile: "/nowhere", Interval: config.Duration(time.Minute)}, Log: logTo(&log),
+			Config: notify.HeartbeatConfig{URLFile: "/nowhere", Interval: config.Duration(time.Minute)}, Log: log.Logger(),
 			Ready: func(context.Context) error { return nil },
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
