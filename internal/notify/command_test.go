@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cis490/internal/fixture"
+	"cis490/internal/labtest"
 	"cis490/internal/notify"
 )
 
@@ -60,62 +62,64 @@ func TestCommandGetsEachEventOnStdinOnly(t *testing.T) {
 	}
 }
 
-// runUntil runs a runner until something is so, however long a shell takes to start.
-func runUntil(t *testing.T, r *notify.Runner, log *fixture.Log, isSo func() bool) {
+// runUntilIdle runs a runner in a bubble until it waits, or has ended. Time stands still while a command
+// runs.
+func runUntilIdle(t *testing.T, r *notify.Runner) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
-	for !isSo() && ctx.Err() == nil {
-		time.Sleep(5 * time.Millisecond)
-	}
+	synctest.Wait()
 	cancel()
 	fixture.Must(t, <-ended)
-	if !isSo() {
-		t.Fatalf("it did not come to that:\n%s", log.String())
-	}
-}
-
-// says returns whether a log has a text.
-func says(log *fixture.Log, text string) func() bool {
-	return func() bool { return strings.Contains(log.String(), text) }
 }
 
 // TestFailedCommandIsRetried: in order, after a wait, and the count of attempts survives a restart.
 func TestFailedCommandIsRetried(t *testing.T) {
-	r, log := newRunner(t, `echo run >>runs; exit 1`, 2)
-	runUntil(t, r, log, says(log, " attempt=1 "))
-	runUntil(t, r, log, says(log, " attempt=2 "))
-	if runs := fixture.ReadFile(t, filepath.Join(outputDir(r), "runs")); runs != "run\nrun\n" {
-		t.Errorf("runs: %q", runs)
-	}
-	if strings.Count(log.String(), "command failed") != 2 {
-		t.Errorf("log:\n%s", log.String())
-	}
-	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) != 2 {
-		t.Errorf("left: %v, %v", entries, err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, log := newRunner(t, `echo run >>runs; exit 1`, 2)
+		runUntilIdle(t, r)
+		runUntilIdle(t, r)
+		if runs := fixture.ReadFile(t, filepath.Join(outputDir(r), "runs")); runs != "run\nrun\n" {
+			t.Errorf("runs: %q, want two", runs)
+		}
+		for _, text := range []string{" attempt=1 ", " attempt=2 "} {
+			if strings.Count(log.String(), text) != 1 {
+				t.Errorf("no line, or more than one, with %q:\n%s", text, log.String())
+			}
+		}
+		if strings.Count(log.String(), "command failed") != 2 {
+			t.Errorf("want two failures:\n%s", log.String())
+		}
+		if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) != 2 {
+			t.Errorf("left: %v, %v, want both events", entries, err)
+		}
+	})
 }
 
 // TestCommandThatCannotStartDropsNoEvent: it may be missing for longer than an event is tried.
 func TestCommandThatCannotStartDropsNoEvent(t *testing.T) {
-	r, log := newRunner(t, ``, 1)
-	command := r.Command
-	r.Command = []string{filepath.Join(t.TempDir(), "missing")}
-	entries, err := os.ReadDir(r.Dir)
-	fixture.Must(t, err)
-	saved := fmt.Sprintf(`{"event":%q,"count":%d}`, entries[0].Name(), notify.MaxAttempts-1)
-	fixture.WriteFile(t, filepath.Join(r.StateDir, "attempts"), saved)
-	runUntil(t, r, log, says(log, "command not started"))
-	if got := fixture.ReadFile(t, filepath.Join(r.StateDir, "attempts")); got != saved {
-		t.Errorf("attempts: %s, want %s", got, saved)
-	}
-	r.Command = command
-	fixture.Must(t, r.Run(t.Context()))
-	if strings.Contains(log.String(), "event dropped") {
-		t.Errorf("log:\n%s", log.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, log := newRunner(t, ``, 1)
+		command := r.Command
+		r.Command = []string{filepath.Join(t.TempDir(), "missing")}
+		entries, err := os.ReadDir(r.Dir)
+		fixture.Must(t, err)
+		saved := fmt.Sprintf(`{"event":%q,"count":%d}`, entries[0].Name(), notify.MaxAttempts-1)
+		fixture.WriteFile(t, filepath.Join(r.StateDir, "attempts"), saved)
+		runUntilIdle(t, r)
+		if !strings.Contains(log.String(), "command not started") {
+			t.Errorf("log:\n%s", log.String())
+		}
+		if got := fixture.ReadFile(t, filepath.Join(r.StateDir, "attempts")); got != saved {
+			t.Errorf("attempts: %s, want %s", got, saved)
+		}
+		r.Command = command
+		fixture.Must(t, r.Run(t.Context()))
+		if strings.Contains(log.String(), "event dropped") {
+			t.Errorf("log:\n%s", log.String())
+		}
+	})
 }
 
 // TestEventIsDroppedAfterTooManyFailures: an event that the command cannot handle must not block others.
@@ -141,28 +145,29 @@ func TestHangingCommandIsKilledWithItsChildren(t *testing.T) {
 	} {
 		r, log := newRunner(t, script, 1)
 		child := filepath.Join(outputDir(r), "child")
-		if ok {
-			fixture.Must(t, r.Run(t.Context()))
-		} else {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		if !ok {
 			r.Timeout = 500 * time.Millisecond // if the shell takes longer, it is run again
-			runUntil(t, r, log, func() bool {
-				text, _ := os.ReadFile(child)
-				return len(text) > 0 && says(log, "did not end within")()
-			})
 		}
+		go func() { ended <- r.Run(ctx) }()
+		if !ok {
+			labtest.Eventually(t, "the command is killed", func() bool {
+				text, _ := os.ReadFile(child)
+				return len(text) > 0 && strings.Contains(log.String(), "did not end within")
+			})
+			cancel()
+		}
+		fixture.Must(t, <-ended)
 		if strings.Contains(log.String(), "did not end within") == ok {
 			t.Errorf("%s:\n%s", script, log.String())
 		}
 		pid := strings.TrimSpace(fixture.ReadFile(t, child))
-		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		labtest.Eventually(t, "the child "+pid+" ends: "+script, func() bool {
 			stat, err := os.ReadFile("/proc/" + pid + "/stat")
-			if err != nil || strings.Contains(string(stat), ") Z ") {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: the child %s runs", script, pid)
-			}
-		}
+			return err != nil || strings.Contains(string(stat), ") Z ")
+		})
 	}
 }
 
@@ -176,16 +181,20 @@ func TestOutputOfACommandIsBounded(t *testing.T) {
 
 // TestRunnerStaysWhileItsDirectoryIsNotEmpty: a path unit would start it again at once.
 func TestRunnerStaysWhileItsDirectoryIsNotEmpty(t *testing.T) {
-	r, _ := newRunner(t, `true`, 1)
-	dir := filepath.Join(r.Dir, "directory")
-	fixture.Must(t, os.Mkdir(dir, 0o700))
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(t.Context()) }()
-	select {
-	case err := <-ended:
-		t.Fatalf("it ended: %v", err)
-	case <-time.After(500 * time.Millisecond):
-	}
-	fixture.Must(t, os.Remove(dir))
-	fixture.Must(t, <-ended)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newRunner(t, `true`, 1)
+		dir := filepath.Join(r.Dir, "directory")
+		fixture.Must(t, os.Mkdir(dir, 0o700))
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(t.Context()) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended with %v, although a directory is left", err)
+		default:
+		}
+		fixture.Must(t, os.Remove(dir))
+		fixture.Must(t, <-ended)
+	})
 }
