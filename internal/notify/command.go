@@ -71,7 +71,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			if tried.Event != entry.Name {
 				tried = attempts{Event: entry.Name}
 			}
-			err := r.runFor(ctx, q, entry, text, &tried)
+			err := r.handleEvent(ctx, q, entry, text, &tried)
 			if !errors.Is(err, errNotStarted) {
 				notStarted = 0
 				continue
@@ -90,10 +90,10 @@ func (r *Runner) Run(ctx context.Context) error {
 // something. The event is not the cause.
 var errNotStarted = errors.New("start the command")
 
-// runFor runs the command for an event. After a failure of the command it waits. It returns an error
+// handleEvent runs the command for an event. After a failure of the command it waits. It returns an error
 // wrapping errNotStarted if there was none.
-func (r *Runner) runFor(ctx context.Context, q *Queue, e Entry, text []byte, tried *attempts) error {
-	err := r.runOnce(ctx, text)
+func (r *Runner) handleEvent(ctx context.Context, q *Queue, e Entry, text []byte, tried *attempts) error {
+	err := r.runCommand(ctx, text)
 	switch {
 	case ctx.Err() != nil:
 		return nil // it is run again: at least once
@@ -117,9 +117,9 @@ func (r *Runner) runFor(ctx context.Context, q *Queue, e Entry, text []byte, tri
 	return nil
 }
 
-// runOnce runs the command with an event on stdin. Nothing of the event is in its arguments or its
+// runCommand runs the command with an event on stdin. Nothing of the event is in its arguments or its
 // environment. It then kills what the command has left running.
-func (r *Runner) runOnce(ctx context.Context, text []byte) error {
+func (r *Runner) runCommand(ctx context.Context, text []byte) error {
 	limit := r.Timeout
 	if limit == 0 {
 		limit = commandTimeout

@@ -62,11 +62,11 @@ func (e *Edges) Update(hosts []HostState, complete bool, space *SpaceState, now 
 	}
 	var events []Event
 	for _, h := range hosts {
-		if e.isNewlySilent(h) {
+		if e.updateHost(h) {
 			events = append(events, Event{Type: HostSilent, Time: now, Data: Data{Host: h.Host, Contact: h.Contact.UTC()}})
 		}
 	}
-	if space != nil && e.isNewlyLow(space.Low, now) {
+	if space != nil && e.updateSpace(space.Low, now) {
 		events = append(events, Event{Type: LowSpace, Time: now, Data: space.Data})
 	}
 	if before.Low != e.state.Low || !maps.Equal(before.Silent, e.state.Silent) {
@@ -84,10 +84,10 @@ func (e *Edges) forgetOthers(list []HostState) {
 	maps.DeleteFunc(e.state.Silent, func(host episode.Name, _ time.Time) bool { return !listed[host] })
 }
 
-// isNewlySilent reports whether a host is silent and was not. After a start of the receiver no host is
-// silent for a while, so only what counts as a sign of life ends its silence: a contact does not if the host
-// has stopped reporting.
-func (e *Edges) isNewlySilent(h HostState) bool {
+// updateHost remembers whether a host is silent, and reports whether it has become so. For a while after a
+// start of the receiver no host is silent, so only a sign of life ends a silence: a contact is none if the
+// host has stopped reporting.
+func (e *Edges) updateHost(h HostState) (newlySilent bool) {
 	reported, known := e.state.Silent[h.Host]
 	switch {
 	case !h.Silent && known && h.Heard.After(reported):
@@ -100,7 +100,8 @@ func (e *Edges) isNewlySilent(h HostState) bool {
 	return !known
 }
 
-func (e *Edges) isNewlyLow(low bool, now time.Time) bool {
+// updateSpace remembers whether space is low, and reports whether it has become so.
+func (e *Edges) updateSpace(low bool, now time.Time) (newlyLow bool) {
 	was := e.state.Low
 	switch {
 	case low:

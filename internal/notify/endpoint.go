@@ -149,8 +149,9 @@ func newClient() *http.Client {
 	}
 }
 
-// do sends a request. It returns a [*StatusError] unless the response is a success. No error has the URL.
-func do(ctx context.Context, client *http.Client, method string, e endpoint, body io.Reader, header map[string]string) error {
+// sendRequest sends a request. It returns a [*StatusError] unless the response is a success. Its errors do
+// not contain the URL.
+func sendRequest(ctx context.Context, client *http.Client, method string, e endpoint, body io.Reader, header map[string]string) error {
 	req, err := http.NewRequestWithContext(ctx, method, e.url, body)
 	if err != nil {
 		return errors.New("the request cannot be made of this URL")

@@ -71,7 +71,7 @@ func (h *Heartbeat) call(ctx context.Context, client *http.Client) (to endpoint,
 	if to, err = loadEndpoint(string(h.Config.URLFile), ""); err != nil {
 		return to, err
 	}
-	if err = do(ctx, client, http.MethodGet, to, nil, map[string]string{"User-Agent": h.Agent}); err == nil {
+	if err = sendRequest(ctx, client, http.MethodGet, to, nil, map[string]string{"User-Agent": h.Agent}); err == nil {
 		h.last.Store(time.Now().UnixNano())
 	}
 	return to, err

@@ -278,7 +278,7 @@ func (s *QueueState) read(path string) {
 		return
 	}
 	defer dir.Close()
-	l, err := list(dir)
+	l, err := readListing(dir)
 	if err != nil {
 		s.setError(err)
 		return

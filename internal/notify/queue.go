@@ -108,7 +108,7 @@ func (q *Queue) closeDir() error {
 func (q *Queue) check() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	err := q.openDir()
+	err := q.openAndCount()
 	if err == nil {
 		if path := q.dir.Path(""); unix.Access(path, unix.W_OK|unix.X_OK) != nil {
 			err = fmt.Errorf("%s: %w for the user of the receiver", path, errNoAccess)
@@ -127,7 +127,7 @@ func (q *Queue) Dropped() int64 { return q.total.Load() }
 func (q *Queue) Add(e Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	fits, err := q.write(e)
+	fits, err := q.writeEvent(e)
 	if err != nil {
 		_ = q.closeDir() // it may have been replaced
 	}
@@ -171,9 +171,9 @@ func (q *Queue) logState(fits bool, err error) {
 	}
 }
 
-// write writes the file of an event, and reports whether it fits. The caller must hold q.mu.
-func (q *Queue) write(e Event) (fits bool, err error) {
-	if err := q.openDir(); err != nil {
+// writeEvent writes the file of an event, and reports whether it fits. The caller must hold q.mu.
+func (q *Queue) writeEvent(e Event) (fits bool, err error) {
+	if err := q.openAndCount(); err != nil {
 		return false, err
 	}
 	if q.counts[e.Type] >= maxPerType && time.Since(q.countedAt) >= recount {
@@ -202,17 +202,17 @@ func (q *Queue) write(e Event) (fits bool, err error) {
 	return true, nil
 }
 
-// openDir opens the directory unless it is open, and counts its events. The caller must hold q.mu.
-func (q *Queue) openDir() error {
-	if err := q.openOnly(); err != nil || !q.countedAt.IsZero() {
+// openAndCount opens the directory unless it is open, and counts its events. The caller must hold q.mu.
+func (q *Queue) openAndCount() error {
+	if err := q.openDir(); err != nil || !q.countedAt.IsZero() {
 		return err
 	}
 	return q.count()
 }
 
-// openOnly opens the directory unless it is open. What removes events does not need their number, and must
-// continue although there are too many names. The caller must hold q.mu.
-func (q *Queue) openOnly() error {
+// openDir opens the directory unless it is open. Removing events needs no count of them, and must work even
+// if there are too many names. The caller must hold q.mu.
+func (q *Queue) openDir() error {
 	if q.dir != nil {
 		return nil
 	}
@@ -227,7 +227,7 @@ func (q *Queue) openOnly() error {
 // count reads how many events are queued. It returns an error if the directory has too many names: the
 // events among them cannot be counted. The caller must hold q.mu.
 func (q *Queue) count() error {
-	l, err := list(q.dir)
+	l, err := readListing(q.dir)
 	if err == nil {
 		err = l.checkSize(q.dir)
 	}
@@ -251,10 +251,10 @@ func (q *Queue) count() error {
 func (q *Queue) oldest() (Entry, []byte, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.openOnly(); err != nil {
+	if err := q.openDir(); err != nil {
 		return Entry{}, nil, err
 	}
-	l, err := list(q.dir)
+	l, err := readListing(q.dir)
 	if err != nil {
 		return Entry{}, nil, err
 	}
@@ -320,7 +320,7 @@ func (q *Queue) ignore(name string) {
 func (q *Queue) remove(e Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	err := q.openOnly()
+	err := q.openDir()
 	if err == nil {
 		err = q.dir.Unlink(e.Name)
 	}
@@ -336,7 +336,7 @@ func (q *Queue) remove(e Entry) {
 func (q *Queue) isEmpty() (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err := q.openOnly(); err != nil {
+	if err := q.openDir(); err != nil {
 		return false, err
 	}
 	for _, err := range q.dir.Names() {
@@ -405,8 +405,8 @@ func (l listing) checkSize(dir *durable.Dir) error {
 	return nil
 }
 
-// list reads the names of a queue. Of too many it returns some, and says so.
-func list(dir *durable.Dir) (listing, error) {
+// readListing reads the names of a queue. If there are too many, it returns some of them, and says so.
+func readListing(dir *durable.Dir) (listing, error) {
 	var l listing
 	n := 0
 	for e, err := range dir.Names() {

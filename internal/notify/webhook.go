@@ -149,17 +149,17 @@ func (w *Webhook) attempt(ctx context.Context, body []byte) error {
 		}
 		w.to = &to
 	}
-	return post(ctx, w.client, *w.to, w.agent, body)
+	return postEvent(ctx, w.client, *w.to, w.agent, body)
 }
 
-// post sends a signed event.
-func post(ctx context.Context, client *http.Client, to endpoint, agent string, body []byte) error {
+// postEvent sends a signed event.
+func postEvent(ctx context.Context, client *http.Client, to endpoint, agent string, body []byte) error {
 	e, err := ParseEvent(body)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	return do(ctx, client, http.MethodPost, to, bytes.NewReader(body), map[string]string{
+	return sendRequest(ctx, client, http.MethodPost, to, bytes.NewReader(body), map[string]string{
 		"Content-Type": "application/json", "User-Agent": agent,
 		"webhook-id": e.ID, "webhook-timestamp": strconv.FormatInt(now.Unix(), 10),
 		"webhook-signature": sign(to.secret, e.ID, now, body),
@@ -284,7 +284,7 @@ func SendTest(ctx context.Context, c Config, agent string, e Event) (public stri
 	}
 	client := newClient()
 	defer client.CloseIdleConnections()
-	return to.public, post(ctx, client, to, agent, body)
+	return to.public, postEvent(ctx, client, to, agent, body)
 }
 
 // NewTest returns a test event.
@@ -300,7 +300,7 @@ func QueueTest(c Config, e Event) error {
 	defer q.Close()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	fits, err := q.write(e)
+	fits, err := q.writeEvent(e)
 	if err == nil && !fits {
 		err = errors.New("the queue has too many test events: does cis490-hook.path run?")
 	}
