@@ -19,13 +19,13 @@ import (
 // Limits of a command.
 const (
 	commandTimeout = time.Minute
-	pipeTimeout    = 5 * time.Second // for its output, after it has ended
+	pipeTimeout    = 5 * time.Second // for its output to end, after it has
 	maxOutput      = 64 << 10        // bytes of output of one run
 	maxAttempts    = 20              // after which an event is dropped
-	emptyWait      = 5 * time.Second // while the directory has something else
+	emptyWait      = 5 * time.Second // while the directory contains only what is not an event
 )
 
-// attemptsFile has how often the command has failed with the oldest event.
+// attemptsFile is the file that counts failures with the oldest event.
 const attemptsFile = "attempts"
 
 // Runner runs a command for each event of a queue.
@@ -44,8 +44,8 @@ type attempts struct {
 	Count int    `json:"count"`
 }
 
-// Run runs the command until the directory is empty, or ctx ends. An event is removed after the command
-// has ended with 0, or has failed 20 times. It does not end before: a path unit would start it again at
+// Run runs the command until the directory is empty or ctx ends. An event is removed after the command has
+// ended with 0, or has failed 20 times. Run ends no earlier, because the path unit would start it again at
 // once.
 func (r *Runner) Run(ctx context.Context) error {
 	dir, err := durable.Open(r.Dir)
@@ -86,12 +86,12 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
-// errNotStarted says that the command could not be started: it is missing, or the machine is short of
-// something. The event is not the cause.
+// errNotStarted says that the command could not be started: it is missing, say, or there are too many
+// processes. The event is not the cause.
 var errNotStarted = errors.New("start the command")
 
-// handleEvent runs the command for an event. After a failure of the command it waits. It returns an error
-// wrapping errNotStarted if there was none.
+// handleEvent runs the command for an event, and waits if it fails. It returns an error, which wraps
+// errNotStarted, only if the command could not be started.
 func (r *Runner) handleEvent(ctx context.Context, q *Queue, e Entry, text []byte, tried *attempts) error {
 	err := r.runCommand(ctx, text)
 	switch {
@@ -107,7 +107,7 @@ func (r *Runner) handleEvent(ctx context.Context, q *Queue, e Entry, text []byte
 	r.saveAttempts(*tried)
 	log := r.Log.With("event", e.Name, "attempt", tried.Count, "err", err)
 	if tried.Count >= maxAttempts {
-		log.Error("event dropped", "hint", "the command has failed too often with it")
+		log.Error("event dropped", "hint", "the command has failed too often with this event")
 		q.remove(e)
 		return nil
 	}
@@ -149,7 +149,7 @@ func (r *Runner) runCommand(ctx context.Context, text []byte) error {
 	return err
 }
 
-// limitedWriter discards what exceeds a number of bytes.
+// limitedWriter discards everything after a number of bytes.
 type limitedWriter struct {
 	to   io.Writer
 	left int
@@ -159,7 +159,7 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 	n := min(len(p), w.left)
 	w.left -= n
 	if n > 0 {
-		_, _ = w.to.Write(p[:n]) // its reader is of no concern to the command
+		_, _ = w.to.Write(p[:n]) // the command must not fail because its output cannot be written
 	}
 	return len(p), nil
 }

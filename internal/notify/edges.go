@@ -13,12 +13,12 @@ import (
 const (
 	maxSilent = 4096      // hosts that are remembered
 	maxEdges  = 512 << 10 // bytes of the file
-	// spaceSettled is how long space must not have been low before it is reported again.
+	// spaceSettled is how long space must be sufficient before low space is reported again.
 	spaceSettled = 30 * time.Minute
 )
 
-// Edges finds the moments at which a host becomes silent, and space becomes low. It remembers both in a
-// file, so that a restart reports nothing again. It is not safe for concurrent use.
+// Edges detects that a host becomes silent, and that space becomes low. It remembers both in a file, so that
+// a restart reports nothing twice. It is not safe for concurrent use.
 type Edges struct {
 	open func() (*durable.Dir, error)
 	log  *slog.Logger
@@ -30,7 +30,7 @@ type Edges struct {
 
 // edgeState is the content of the file.
 type edgeState struct {
-	// Silent has the hosts that were reported, and when they were last heard then.
+	// Silent maps each host that was reported to when it had last been heard.
 	Silent map[episode.Name]time.Time `json:"silent"`
 	Low    bool                       `json:"low_space"`
 }
@@ -40,8 +40,7 @@ type HostState struct {
 	Host    episode.Name
 	Silent  bool
 	Contact time.Time // zero if unknown
-	// Heard is when the host was last heard, as its silence is judged: by its reports, or by its contacts if
-	// it never reported.
+	// Heard is when the host gave its last sign of life: a report or, if it has never reported, a contact.
 	Heard time.Time
 }
 
@@ -51,9 +50,9 @@ type SpaceState struct {
 	Data Data // of the event
 }
 
-// Update returns the events that follow from what is known now. Space is nil if it could not be read.
-// Hosts that an incomplete list lacks stay as they were. Those that a complete one lacks were disabled or
-// removed.
+// Update returns the events for what has changed since the last call. space is nil if it could not be read.
+// A host that is missing from an incomplete list stays as it was; one that is missing from a complete list
+// was disabled or removed.
 func (e *Edges) Update(hosts []HostState, complete bool, space *SpaceState, now time.Time) []Event {
 	e.load(now)
 	before := edgeState{maps.Clone(e.state.Silent), e.state.Low}
@@ -85,8 +84,8 @@ func (e *Edges) forgetOthers(list []HostState) {
 }
 
 // updateHost remembers whether a host is silent, and reports whether it has become so. For a while after a
-// start of the receiver no host is silent, so only a sign of life ends a silence: a contact is none if the
-// host has stopped reporting.
+// start of the receiver no host is silent, so only a sign of life ends a silence. A contact does not count if
+// the host has stopped reporting.
 func (e *Edges) updateHost(h HostState) (newlySilent bool) {
 	reported, known := e.state.Silent[h.Host]
 	switch {

@@ -11,7 +11,7 @@ import (
 	"cis490/internal/notify"
 )
 
-// edgeTest drives edges by a clock of its own.
+// edgeTest drives edges with its own clock.
 type edgeTest struct {
 	*testing.T
 	dir   string

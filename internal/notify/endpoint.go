@@ -24,14 +24,14 @@ import (
 
 // Limits of a request.
 const (
-	requestTimeout = 15 * time.Second // until the response was read
-	maxResponse    = 64 << 10         // bytes that are read of it, and ignored
+	requestTimeout = 15 * time.Second // until the response has been read
+	maxResponse    = 64 << 10         // bytes of it that are read, and ignored
 	maxKeyFile     = 4 << 10
 	maxErrorText   = 300 // bytes of an error that is logged and saved
-	minHiddenPart  = 8   // bytes of a part of a URL that may be a token
+	minHiddenPart  = 8   // bytes; a part of a URL that is this long may be a token
 )
 
-// endpoint is where requests are sent. Its URL is a secret: services such as chats and monitors take
+// endpoint is where requests are sent. Its URL is a secret: services such as chats and monitors accept
 // anything that is sent to it.
 type endpoint struct {
 	url    string
@@ -39,7 +39,7 @@ type endpoint struct {
 	secret []byte // nil for a heartbeat
 }
 
-// loadEndpoint reads the file that has the URL, and the file that has the secret unless secretFile is empty.
+// loadEndpoint reads the file with the URL and, unless secretFile is empty, the one with the secret.
 func loadEndpoint(urlFile, secretFile string) (endpoint, error) {
 	text, err := readKeyFile(urlFile)
 	if err != nil {
@@ -71,14 +71,14 @@ func readKeyFile(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// parseEndpoint parses a URL. Its errors do not repeat it.
+// parseEndpoint parses a URL. Its errors do not contain it.
 func parseEndpoint(text string) (endpoint, error) {
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
-		return endpoint{}, errors.New("it is empty: it must have a URL")
+		return endpoint{}, errors.New("it is empty, but must contain a URL")
 	case err != nil || u.Host == "":
-		return endpoint{}, errors.New("it does not have one valid URL, such as https://hooks.example/abc")
+		return endpoint{}, errors.New("it does not contain one valid URL, such as https://hooks.example/abc")
 	case u.Scheme == "http" && !config.IsLoopback(u.Hostname()):
 		return endpoint{}, errors.New("its URL must begin with https://: http is for this machine only")
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -95,7 +95,7 @@ const (
 
 const secretPrefix = "whsec_"
 
-// parseSecret parses a secret. Its errors do not repeat it.
+// parseSecret parses a secret. Its errors do not contain it.
 func parseSecret(text string) ([]byte, error) {
 	encoded, found := strings.CutPrefix(text, secretPrefix)
 	secret, err := base64.StdEncoding.DecodeString(encoded)
@@ -131,8 +131,8 @@ func (e *StatusError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("it answered with HTTP %d %s", e.Code, http.StatusText(e.Code)))
 }
 
-// newClient returns a client for requests to the URLs of operators. It has no cookies, and follows no
-// redirect: it would send the event to a host that the operator did not name.
+// newClient returns a client for requests to the URLs of operators. It keeps no cookies and follows no
+// redirects: one would send the event to a host that the operator did not name.
 func newClient() *http.Client {
 	return &http.Client{
 		Timeout: requestTimeout,
@@ -154,7 +154,7 @@ func newClient() *http.Client {
 func sendRequest(ctx context.Context, client *http.Client, method string, e endpoint, body io.Reader, header map[string]string) error {
 	req, err := http.NewRequestWithContext(ctx, method, e.url, body)
 	if err != nil {
-		return errors.New("the request cannot be made of this URL")
+		return errors.New("no request can be made with this URL")
 	}
 	for name, value := range header {
 		req.Header.Set(name, value)
@@ -172,10 +172,10 @@ func sendRequest(ctx context.Context, client *http.Client, method string, e endp
 }
 
 // errLocation replaces an error of package net/http that repeats a header of the server.
-var errLocation = errors.New("it answered with a redirect that is not followed, to an address that is not valid")
+var errLocation = errors.New("it answered with a redirect to an invalid address")
 
-// hideURL returns the error of a request without the URL that package net/http adds. Some of its errors
-// repeat what the server sent, which may be anything: the URL too, and up to 64 KiB.
+// hideURL returns the error of a request without the URL that package net/http adds. Some of these errors
+// repeat up to 64 KiB of what the server sent, which may contain the URL.
 func hideURL(err error, target *url.URL) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		if u.Timeout() {
@@ -193,7 +193,8 @@ func hideURL(err error, target *url.URL) error {
 	return errors.New(printable.Clip(printable.Text(text), maxErrorText))
 }
 
-// hiddenParts returns what must not be shown of a URL, the longest first: all but its scheme and host.
+// hiddenParts returns the parts of a URL that must not be shown, the longest first: all but its scheme and
+// host.
 func hiddenParts(u *url.URL) []string {
 	password, _ := u.User.Password()
 	parts := []string{u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery, u.User.String(), password}

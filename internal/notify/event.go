@@ -59,12 +59,12 @@ type Event struct {
 	Type Type      `json:"type"`
 	Time time.Time `json:"timestamp"`
 	Data Data      `json:"data"`
-	// Dropped is the number of events of this type that did not fit into the queue just before this one.
+	// Dropped is the number of events of this type that could not be queued just before this one.
 	Dropped int64 `json:"dropped"`
 }
 
-// Data are the facts of an event. Which of them are set depends on its type. The names are those of rows
-// of the index and of the JSON of commands.
+// Data has the facts of an event. Its type decides which of them are set. Their names are those in rows of the
+// index and in the JSON of commands.
 type Data struct {
 	Host    episode.Name  `json:"host_id,omitempty"`
 	Episode episode.Name  `json:"episode_id,omitempty"`
@@ -101,8 +101,8 @@ func (e Event) Encode() ([]byte, error) {
 	return b, err
 }
 
-// ParseEvent parses an event of a queue. It ignores unknown members, and accepts exactly what
-// [Event.Encode] returns, with or without white space around it.
+// ParseEvent parses an event of a queue. It accepts everything that [Event.Encode] returns, also with white
+// space around it, and ignores unknown members.
 func ParseEvent(b []byte) (Event, error) {
 	if len(b) > MaxEvent {
 		return Event{}, fmt.Errorf("larger than %d bytes", MaxEvent)
@@ -110,10 +110,10 @@ func ParseEvent(b []byte) (Event, error) {
 	var j eventJSON
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if err := dec.Decode(&j); err != nil {
-		return Event{}, fmt.Errorf("not a JSON object of an event: \"%s\"", printable.Text(err.Error()))
+		return Event{}, fmt.Errorf("not the JSON of an event: \"%s\"", printable.Text(err.Error()))
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return Event{}, errors.New("there is something after the JSON object")
+		return Event{}, errors.New("something follows the JSON object")
 	}
 	e := j.Event
 	e.Type = Type(j.Type)

@@ -14,13 +14,13 @@ const (
 	// heartbeatRetry is how soon a heartbeat that failed is sent again. Monitors count a heartbeat as
 	// missing only after a while.
 	heartbeatRetry = 30 * time.Second
-	// readyWait is how soon a daemon is asked again that could not do its job. A shipper has to reach its
-	// receiver first.
+	// readyWait is how soon a daemon that cannot do its job is asked again. A shipper must reach its receiver
+	// first.
 	readyWait = 5 * time.Second
 )
 
 // Heartbeat calls a URL while a daemon can do its job. A monitor such as healthchecks.io raises the alarm
-// when the calls stop: it also notices that the machine is off.
+// when the calls stop, also because the machine is off.
 type Heartbeat struct {
 	Config HeartbeatConfig
 	Agent  string                      // names the program in requests
@@ -30,7 +30,7 @@ type Heartbeat struct {
 	last atomic.Int64 // Unix nanoseconds of the last success
 }
 
-// LastSuccess returns when the URL was last called with success, or the zero time.
+// LastSuccess returns when a call of the URL last succeeded, or the zero time.
 func (h *Heartbeat) LastSuccess() time.Time {
 	if n := h.last.Load(); n != 0 {
 		return time.Unix(0, n)

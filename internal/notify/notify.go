@@ -1,8 +1,8 @@
-// Package notify tells other programs what happened at a receiver: a webhook, and a command that a unit
-// of its own runs. It also sends the heartbeat of both daemons.
+// Package notify tells other programs what happens at a receiver: by a webhook, and by a command that a
+// separate unit runs. It also sends the heartbeat of both daemons.
 //
 //	<data_dir>/.hooks/<number>-<type>.json   events for the webhook
-//	<data_dir>/.hooks/.delivery              since when the webhook fails, and when it is tried again
+//	<data_dir>/.hooks/.delivery              since when the webhook has failed, and when it is tried next
 //	<data_dir>/.hooks/.edges                 which hosts are silent, and whether space is low
 //	<queue_dir>/<number>-<type>.json         events for the command
 //
@@ -31,13 +31,13 @@ import (
 // dirName is the directory of the webhook's queue in the data directory.
 const dirName = ".hooks"
 
-// Other files of that directory.
+// Files in that directory that are not events.
 const (
 	deliveryFile = ".delivery"
 	edgesFile    = ".edges"
 )
 
-// stateFiles are the names in the webhook's directory that are not events.
+// stateFiles returns the names in the directory of the webhook that are not events.
 func stateFiles() []string {
 	return []string{deliveryFile, durable.TempName(deliveryFile), edgesFile, durable.TempName(edgesFile)}
 }
@@ -59,7 +59,7 @@ func Layout() durable.Layout {
 // Limits of a Notifier.
 const (
 	maxPending  = 256             // events in memory that wait for the disk
-	closeWithin = 2 * time.Second // for the events that are in memory at the end
+	closeWithin = 2 * time.Second // to write the events that are still in memory
 )
 
 // Names of the queues, in metrics and JSON.
@@ -89,12 +89,13 @@ func Open(c Config, data *durable.Dir, agent string, log *slog.Logger) (*Notifie
 	if !c.IsEnabled() {
 		return nil, nil
 	}
-	// Only here: MakeDir syncs the data directory, and a failed sync must end the receiver.
+	// The directory is made nowhere else: MakeDir syncs the data directory, and a failed sync must end the
+	// receiver.
 	switch dir, err := data.MakeDir(dirName); {
 	case errors.Is(err, durable.ErrFault):
 		return nil, err
 	case err != nil:
-		log.Warn("directory of hooks not created", "err", err, "hint", "events are dropped; correct that, then restart the receiver")
+		log.Warn("directory of hooks not created", "err", err, "hint", "events are dropped; remove the cause, then restart the receiver")
 	default:
 		dir.Close()
 	}
@@ -159,8 +160,8 @@ func (n *Notifier) writeEvents() {
 	}
 }
 
-// checkQueueDir warns of a queue of the command that cannot be used. Otherwise that would show only with the
-// next event.
+// checkQueueDir warns if the queue of the command cannot be used. Otherwise only the next event would show
+// it.
 func (n *Notifier) checkQueueDir() {
 	q := n.queues[CommandQueue]
 	if q == nil {
@@ -179,21 +180,21 @@ func (n *Notifier) addToQueues(e Event) {
 	}
 }
 
-// Deliver sends queued events to the webhook until ctx ends. A webhook that fails is no error.
+// Deliver sends queued events to the webhook until ctx ends. A failing webhook is not an error.
 func (n *Notifier) Deliver(ctx context.Context) {
 	if n != nil && n.webhook != nil {
 		n.webhook.run(ctx)
 	}
 }
 
-// Reload reads the URL and the secret of the webhook again, and ends a pause between two attempts.
+// Reload reads the URL and the secret of the webhook again, and ends its wait for the next attempt.
 func (n *Notifier) Reload() {
 	if n != nil && n.webhook != nil {
 		n.webhook.Reload()
 	}
 }
 
-// Edges returns what finds silent hosts and low space, or nil.
+// Edges returns the detector of silent hosts and low space. It is nil if n is.
 func (n *Notifier) Edges() *Edges {
 	if n == nil {
 		return nil
@@ -201,13 +202,13 @@ func (n *Notifier) Edges() *Edges {
 	return n.edges
 }
 
-// Counts are what the hooks did since the start.
+// Counts says what the hooks have done since the start.
 type Counts struct {
 	Dropped           map[string]int64 // events, by queue
 	Delivered, Failed int64            // attempts of the webhook
 }
 
-// Counts returns what the hooks did since the start. It does not wait for the disk.
+// Counts returns what the hooks have done since the start. It does not wait for the disk.
 func (n *Notifier) Counts() Counts {
 	c := Counts{Dropped: make(map[string]int64)}
 	for name, q := range n.queues {
@@ -219,8 +220,8 @@ func (n *Notifier) Counts() Counts {
 	return c
 }
 
-// Close writes the events that are in memory, within two seconds, and closes the queues. It returns false
-// if writing has not ended: then the data directory is still used, and must stay open.
+// Close writes the events that are in memory, and closes the queues. It returns false if writing has not
+// ended within two seconds: then the data directory is still in use, and must stay open.
 func (n *Notifier) Close() (ended bool, err error) {
 	if n == nil {
 		return true, nil
@@ -254,7 +255,7 @@ type QueueState struct {
 	ReadErr error `json:"-"`
 }
 
-// Inspect reads the queues of a configuration. It changes nothing, and may run beside a receiver.
+// Inspect reads the queues of a configuration. It changes nothing, and may run while a receiver does.
 func Inspect(c Config, dataDir string) []QueueState {
 	var all []QueueState
 	if c.URLFile != "" {
@@ -270,7 +271,7 @@ func Inspect(c Config, dataDir string) []QueueState {
 	return all
 }
 
-// read reads the queue at a path. A queue without a directory is empty.
+// read reads the queue at a path.
 func (s *QueueState) read(path string) {
 	dir, err := durable.Open(path)
 	if err != nil {
@@ -286,7 +287,7 @@ func (s *QueueState) read(path string) {
 	s.Queued, s.Types = int64(len(l.entries)), make(map[string]int64)
 	for _, e := range l.entries {
 		s.Types[string(e.Type)]++
-		// Not by its number, which is ahead of the time for long if the clock once was.
+		// Not by its number: if the clock was ever ahead, numbers stay ahead of it for long.
 		if st, err := dir.Lstat(e.Name); err == nil && (s.Oldest.IsZero() || st.ChangedAt().Before(s.Oldest)) {
 			s.Oldest = st.ChangedAt().UTC()
 		}
@@ -302,7 +303,7 @@ func (s *QueueState) read(path string) {
 
 func (s *QueueState) setError(err error) {
 	if s.Queue == WebhookQueue && errors.Is(err, fs.ErrNotExist) {
-		return // nothing was queued yet
+		return // nothing has been queued yet
 	}
 	s.ReadErr, s.Error = err, err.Error()
 }

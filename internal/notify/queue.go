@@ -23,12 +23,12 @@ import (
 
 // Limits of a queue.
 const (
-	maxPerType = 200    // events of one type
-	maxNames   = 10_000 // names of its directory that are read; another user may write to it
-	recount    = time.Second
-	tempAge    = time.Minute // after which a temporary file was left by a crash
-	entryPerm  = 0o640       // the user of the command is in the group
-	maxAhead   = 24 * time.Hour
+	maxPerType = 200            // events of one type
+	maxNames   = 10_000         // names of its directory that are read; another user may write to it
+	recount    = time.Second    // how often a full queue is counted again
+	tempAge    = time.Minute    // a crash has left a temporary file that is older
+	entryPerm  = 0o640          // the user of the command is in the group
+	maxAhead   = 24 * time.Hour // of the clock
 )
 
 // Entry is a file of a queue.
@@ -38,8 +38,8 @@ type Entry struct {
 	Type   Type
 }
 
-// isPlausible reports whether a number may be of this queue: not one that another user has made up, from
-// which no larger number could follow, nor one of a clock that was far ahead.
+// isPlausible reports whether this queue may have chosen the number. No larger number could follow one that
+// another user made up, and a clock that was far ahead must not determine all later numbers.
 func (e Entry) isPlausible(now time.Time) bool {
 	return e.Number <= uint64(max(0, now.Add(maxAhead).UnixNano()))
 }
@@ -75,12 +75,12 @@ type Queue struct {
 	last      uint64       // the largest number that is plausible
 	counts    map[Type]int
 	countedAt time.Time
-	dropped   map[Type]int64  // since the last event of that type that was queued
-	failure   string          // of the last write, for a log line per change
-	ignored   map[string]bool // files that could not be removed, or read
+	dropped   map[Type]int64  // since an event of that type was last queued
+	failure   string          // of the last write; only changes of it are logged
+	ignored   map[string]bool // files that could not be removed or read
 }
 
-// newQueue returns the queue in the directory that open opens. It is opened when it is needed.
+// newQueue returns the queue in the directory that open opens. It calls open when it needs the directory.
 func newQueue(open func() (*durable.Dir, error), log *slog.Logger) *Queue {
 	return &Queue{
 		open: open, log: log, wake: make(chan struct{}, 1),
@@ -104,7 +104,7 @@ func (q *Queue) closeDir() error {
 	return err
 }
 
-// check returns why no event could be added.
+// check returns an error if no event could be added.
 func (q *Queue) check() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -274,7 +274,7 @@ func (q *Queue) oldest() (Entry, []byte, error) {
 		case errors.Is(err, errNotEvent):
 			q.removeWithWarning(e.Name, err)
 		case q.shared && errors.Is(err, errNoAccess):
-			q.log.Warn("event cannot be read", "file", e.Name, "err", err, "hint", "it is left out until cis490-hook.service starts again: correct its owner and mode, or remove it")
+			q.log.Warn("event cannot be read", "file", e.Name, "err", err, "hint", "it is skipped until cis490-hook.service restarts; correct its owner and mode, or remove it")
 			q.ignore(e.Name)
 		default:
 			return Entry{}, nil, err
@@ -283,7 +283,7 @@ func (q *Queue) oldest() (Entry, []byte, error) {
 	return Entry{}, nil, fs.ErrNotExist
 }
 
-// removeForeign removes files that have no name of an event. The caller must hold q.mu.
+// removeForeign removes files whose names are not those of events. The caller must hold q.mu.
 func (q *Queue) removeForeign(names []string) {
 	for _, name := range names {
 		if q.ignored[name] || slices.Contains(q.keep, name) {
@@ -291,7 +291,7 @@ func (q *Queue) removeForeign(names []string) {
 		}
 		st, err := q.dir.Lstat(name)
 		if err != nil || strings.HasPrefix(name, ".") && time.Since(st.ChangedAt()) < tempAge {
-			continue // it may be written at this moment
+			continue // another process may be writing it
 		}
 		q.removeWithWarning(name, errNotEvent)
 	}
@@ -308,15 +308,15 @@ func (q *Queue) removeWithWarning(name string, why error) {
 	log.Warn("removed file from queue", "err", why)
 }
 
-// ignore leaves a file out from now on. The caller must hold q.mu.
+// ignore skips a file from now on. The caller must hold q.mu.
 func (q *Queue) ignore(name string) {
 	if len(q.ignored) < maxNames {
 		q.ignored[name] = true
 	}
 }
 
-// remove removes an event that was delivered. If that fails, the event is ignored, because it must not be
-// delivered again and again.
+// remove removes an event that was delivered. If that fails, the event is skipped from now on, so that it is
+// not delivered again and again.
 func (q *Queue) remove(e Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -332,7 +332,7 @@ func (q *Queue) remove(e Entry) {
 	q.counts[e.Type] = max(0, q.counts[e.Type]-1)
 }
 
-// isEmpty reports whether the directory has no file at all.
+// isEmpty reports whether the directory contains nothing at all.
 func (q *Queue) isEmpty() (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -353,8 +353,8 @@ var (
 	errNoAccess = errors.New("no access")
 )
 
-// readEvent returns the bytes of an event. Its error wraps [errNotEvent] if the file is not one, and
-// errNoAccess if it may not be read.
+// readEvent returns the bytes of an event. Its error wraps errNotEvent if the file is not one, and errNoAccess
+// if this process may not read it.
 func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 	st, err := dir.Lstat(e.Name)
 	if err != nil {
@@ -367,13 +367,13 @@ func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: %w", errNoAccess, err)
-	case errors.Is(err, unix.ELOOP): // replaced meanwhile
+	case errors.Is(err, unix.ELOOP): // replaced in between
 		return nil, fmt.Errorf("%w: %w", errNotEvent, err)
 	case err != nil:
 		return nil, err
 	}
 	defer f.Close()
-	if st, err = durable.StatFile(f); err == nil && !st.IsRegular() { // replaced meanwhile
+	if st, err = durable.StatFile(f); err == nil && !st.IsRegular() { // replaced in between
 		return nil, errNotEvent
 	}
 	text, err := io.ReadAll(io.LimitReader(f, MaxEvent+1)) // it may have grown; ParseEvent refuses that
@@ -390,7 +390,7 @@ func readEvent(dir *durable.Dir, e Entry) ([]byte, error) {
 	return text, nil
 }
 
-// listing is what a directory has.
+// listing is the content of a directory.
 type listing struct {
 	entries []Entry  // the oldest first
 	foreign []string // other names

@@ -120,8 +120,8 @@ func TestFloodOfOneTypeDisplacesNoOther(t *testing.T) {
 	})
 }
 
-// TestRoomIsFoundAfterAnotherProcessRemovedFiles: the command's process removes what the daemon added.
-func TestRoomIsFoundAfterAnotherProcessRemovedFiles(t *testing.T) {
+// TestFullQueueTakesEventsOnceAnotherProcessRemovedSome: the command's process removes what the daemon added.
+func TestFullQueueTakesEventsOnceAnotherProcessRemovedSome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		q, other := notify.OpenQueue(dir, silent), notify.OpenQueue(dir, silent)

@@ -13,16 +13,16 @@ const (
 	maxReportedHosts = 4096
 )
 
-// Reported remembers of which episodes something was reported, so that it is reported once. It does not
-// forget a name for another: of a host with too many, further names are not reported, so that no host can
-// cause events without end. A restart forgets all. Its zero value is empty. It is safe for concurrent use.
+// Reported remembers which episodes were reported, so that each is reported once. It forgets no name to make
+// space for another: once a host has too many, its further names are not reported, so that no host can cause
+// events without end. A restart forgets all names. Its zero value is empty. It is safe for concurrent use.
 type Reported struct {
 	mu   sync.Mutex
-	seed maphash.Seed                         // so that no host can choose names with one hash
+	seed maphash.Seed                         // so that no host can choose names with the same hash
 	all  map[episode.Name]map[uint64]struct{} // guarded by mu; hashes of names, which are shorter
 }
 
-// Add adds an episode, and reports whether that is to be reported.
+// Add adds an episode, and reports whether the caller must report it.
 func (r *Reported) Add(key episode.Key) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

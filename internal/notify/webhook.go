@@ -21,7 +21,7 @@ import (
 const (
 	minBackoff = 5 * time.Second
 	maxBackoff = time.Hour
-	// idleWait is how often the queue is read although no event was added.
+	// idleWait is how often the queue is read even if no event was added.
 	idleWait = time.Minute
 )
 
@@ -106,8 +106,8 @@ func (w *Webhook) wait(ctx context.Context, d time.Duration, wake <-chan struct{
 	}
 }
 
-// load reads the state that an earlier process has saved. Without that, a webhook that works again would be
-// shown as failing for ever.
+// load reads the state that an earlier process has saved. Without it, a webhook that works again would be
+// shown as failing forever.
 func (w *Webhook) load() {
 	dir, err := w.queue.open()
 	if err != nil {
@@ -132,8 +132,8 @@ func (w *Webhook) resume() {
 	}
 }
 
-// checkFiles warns of files that cannot be used, at the start and after a reload. Otherwise that would show
-// only with the next event.
+// checkFiles warns if a file cannot be used, at the start and after a reload. Otherwise only the next event
+// would show it.
 func (w *Webhook) checkFiles() {
 	if _, err := loadEndpoint(w.urlFile, w.secretFile); err != nil {
 		w.log.Warn("webhook cannot be used", "err", err, "hint", "correct hooks.url_file and hooks.secret_file; they are read again before each attempt")
@@ -217,7 +217,7 @@ func (w *Webhook) publicURL() string {
 	return w.to.public
 }
 
-// untilNext returns the time until the next attempt.
+// untilNext returns the time until the next attempt is due.
 func (d Delivery) untilNext() time.Duration {
 	if d.Paused {
 		return time.Duration(1<<63 - 1)
@@ -225,8 +225,7 @@ func (d Delivery) untilNext() time.Duration {
 	return max(0, time.Until(d.NextAttempt))
 }
 
-// backoff returns the time to wait after a number of failures: from 5 s to an hour, and a quarter more or
-// less.
+// backoff returns the time to wait after a number of failures: from 5 s to an hour, give or take a quarter.
 func backoff(failures int) time.Duration {
 	d := min(maxBackoff, minBackoff<<min(failures, 20))
 	return d - d/4 + rand.N(d/2+1)
@@ -252,7 +251,7 @@ func writeState(dir *durable.Dir, name string, v any, log *slog.Logger) bool {
 	return err == nil
 }
 
-// readState reads a small file into v. It reports false if there is none or it cannot be used.
+// readState reads a small file into v, and reports whether it could.
 func readState(dir *durable.Dir, name string, maxBytes int64, v any) bool {
 	f, err := dir.Open(name)
 	if err != nil {
@@ -302,7 +301,7 @@ func QueueTest(c Config, e Event) error {
 	defer q.mu.Unlock()
 	fits, err := q.writeEvent(e)
 	if err == nil && !fits {
-		err = errors.New("the queue has too many test events: does cis490-hook.path run?")
+		err = errors.New("the queue has too many test events: is cis490-hook.path active?")
 	}
 	return err
 }

@@ -39,8 +39,8 @@ func hookFiles(t *testing.T, url string) (urlFile, secretFile string) {
 
 const testSecret = "0123456789abcdef01234567"
 
-// TestSignatureIsOfTheSpecification: the example of the Standard Webhooks reference implementations.
-func TestSignatureIsOfTheSpecification(t *testing.T) {
+// TestSignatureFollowsTheSpecification, by the example of the Standard Webhooks reference implementations.
+func TestSignatureFollowsTheSpecification(t *testing.T) {
 	secret, err := notify.ParseSecret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	fixture.Must(t, err)
 	got := notify.Sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", time.Unix(1614265330, 0), []byte(`{"test": 2432232314}`))
@@ -75,7 +75,7 @@ func TestRefusedSecretsAndURLs(t *testing.T) {
 	}
 }
 
-// request is what a webhook got.
+// request is what a webhook received.
 type request struct {
 	at     time.Time
 	id     string
