@@ -39,15 +39,15 @@ failure is what to do. If a receiver runs, doctor connects to it without a
 certificate, to see which one it serves. To examine the connection of a host,
 run 'shipper doctor' there.
 
-If root runs it, it examines as the receiver's user, and hands over files as
-'receiver check' does. It makes files in data_dir, and removes them, to try the
-file system and time the disk. Nothing else changes.
+If root runs it, it works as the receiver's user, and hands over files as
+'receiver check' does. To test the file system and time the disk, it creates
+files in data_dir, and removes them. Nothing else changes.
 
 With --bundle it also writes a file for a bug report: the findings, the
 configuration, the status and the journal, without keys, tokens and passwords.
 
 Exit codes: 0 nothing has failed, 2 wrong arguments or a configuration that
-cannot be loaded, 74 storage fault, 1 the rest.`,
+cannot be loaded, 74 storage fault, 1 any other failure.`,
 		Example: "  sudo receiver doctor\n  sudo receiver doctor --bundle report.tar.gz",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(c, o, asJSON, bundle) },
@@ -57,7 +57,7 @@ cannot be loaded, 74 storage fault, 1 the rest.`,
 	return c
 }
 
-// receiverDoctor examines a receiver. What a check needs of an earlier one is in it.
+// receiverDoctor examines a receiver. It keeps what later checks need of earlier ones.
 type receiverDoctor struct {
 	*cli.Doctor
 
@@ -114,10 +114,10 @@ func (d *receiverDoctor) inspectStore() {
 	d.status.RunningUnknown, d.inspect = true, errUnread
 }
 
-// errUnread says that the status could not be read, which has its finding.
+// errUnread says that the status could not be read. An earlier finding says why.
 var errUnread = errors.New("data_dir does not answer, see above")
 
-// examineMachine checks what has nothing to do with hosts.
+// examineMachine checks what does not depend on hosts.
 func (d *receiverDoctor) examineMachine() {
 	cfg, data := d.cfg, string(d.cfg.DataDir)
 	d.examineFiles()
@@ -140,8 +140,8 @@ func (d *receiverDoctor) examineMachine() {
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
 }
 
-// checkSpace returns an error if uploads are refused because of the disk. Before the first start there
-// is no directory.
+// checkSpace returns an error if uploads are refused because of the disk. Before the first start the
+// directory does not exist yet.
 func (d *receiverDoctor) checkSpace() error {
 	if d.inspect != nil {
 		return nil
@@ -149,7 +149,7 @@ func (d *receiverDoctor) checkSpace() error {
 	return d.cfg.BackendConfig().CheckSpace()
 }
 
-// examineFiles checks that the receiver's user can read what a start reads, and that it loads.
+// examineFiles checks that the receiver's user can read what a start reads, and that it can be loaded.
 func (d *receiverDoctor) examineFiles() {
 	k := d.NewReport()
 	files := d.cfg.TrustConfig().Files()
@@ -238,11 +238,11 @@ func (d *receiverDoctor) examineListening(ctx context.Context) doctor.Finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
-	// Only the certificate is looked at, and compared below: nothing is sent.
+	// Verifying would prove nothing: the certificate is compared with the file below, and nothing is sent.
 	dialer := tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: true}}
 	conn, err := dialer.DialContext(ctx, "tcp", at)
 	if err != nil {
-		return doctor.FromError(check, fmt.Errorf("connect to %s: %w", at, err), "run 'journalctl -u cis490-receiver': a receiver holds data_dir, and does not answer there")
+		return doctor.FromError(check, fmt.Errorf("connect to %s: %w", at, err), "run 'journalctl -u cis490-receiver': a receiver has locked data_dir, but does not answer there")
 	}
 	defer conn.Close()
 	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
@@ -250,7 +250,7 @@ func (d *receiverDoctor) examineListening(ctx context.Context) doctor.Finding {
 	case d.trust == nil:
 		return doctor.Skippedf(check, "%s answers with a certificate valid until %s; the files to compare it with cannot be loaded", at, formatDate(leaf.NotAfter))
 	case !d.trust.IsOwn(leaf):
-		return doctor.Warningf(check, "run 'systemctl reload cis490-receiver', and this again; if that does not help, something else listens there",
+		return doctor.Warningf(check, "run 'systemctl reload cis490-receiver', then doctor again; if that does not help, something else listens there",
 			"%s serves a certificate valid until %s that is not the one in %s", at, formatDate(leaf.NotAfter), d.trust.CertFile())
 	}
 	return doctor.OKf(check, "%s serves the certificate in %s, %d days left", at, d.trust.CertFile(), cli.DaysLeft(leaf.NotAfter, time.Now()))
@@ -266,12 +266,12 @@ func localAddress(listen string) string {
 	case "", "0.0.0.0":
 		host = "127.0.0.1"
 	case "::":
-		host = "localhost" // by IPv4, if the machine has no IPv6
+		host = "localhost" // also without IPv6
 	}
 	return net.JoinHostPort(host, port)
 }
 
-// examineCertificates reports the certificate, the CAs and how hosts are identified.
+// examineCertificates reports the certificate, the CAs, and how hosts are identified.
 func (d *receiverDoctor) examineCertificates() {
 	if d.trust == nil {
 		for _, check := range []string{"certificate", "CA", "identity"} {
@@ -395,8 +395,8 @@ func (d *receiverDoctor) examineHooks() []doctor.Finding {
 	return found
 }
 
-// judgeQueue reports what is wrong with the queue of a hook. Nothing of it is a failure: uploads do not wait
-// for hooks. The error of a webhook may have text of its server, and is never advice.
+// judgeQueue reports what is wrong with the queue of a hook. That is never a failure, because uploads do not
+// wait for hooks. The error of a webhook may contain text of its server, and is never advice.
 func (d *receiverDoctor) judgeQueue(q notify.QueueState, now time.Time) doctor.Finding {
 	const check = "hooks"
 	switch {

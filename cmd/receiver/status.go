@@ -125,7 +125,7 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Values = append(result.Values, fmt.Sprintf("free=%dB", st.FreeBytes))
 	}
 	if st.RunningUnknown {
-		return result, errors.New("only root and the receiver's user can read whether it runs: run this as cis490")
+		return result, errors.New("only root and the receiver's user can see whether it runs: run this as cis490")
 	}
 	if st.Running == "" {
 		result.Add(cli.MonitorCritical, "not running")

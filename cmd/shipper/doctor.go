@@ -32,23 +32,23 @@ func doctorCommand(o *options) *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine this host and its connection, and say what to do",
 		Long: `Doctor examines the configuration, files, file systems, disk and clock of this
-host, its service, and each step of the way to the receiver: name, route,
-connection, MTU, TLS, certificates, access and throughput. Each line has a
-verdict and a fact; below a warning or a failure is what to do. A check whose
-result others need may skip them. It takes up to a minute or two if the network
-drops packets.
+host, its service, and each step to the receiver: name, route, connection, MTU,
+TLS, certificates, access and throughput. Each line has a verdict and a fact;
+below a warning or a failure is what to do. If a check fails, those that need
+its result are skipped. If the network drops packets, all of this takes a minute
+or two.
 
-If root runs it, it examines as the shipper's user, and hands over files as
-'shipper check' does. It makes files in its directories, and removes them, to
-try the file system and time the disk. It sends up to 8 MiB, which the receiver
-discards, whatever bandwidth_limit is. Nothing else changes.
+If root runs it, it works as the shipper's user, and hands over files as
+'shipper check' does. To test the file system and time the disk, it creates
+files in the shipper's directories, and removes them. It sends up to 8 MiB,
+whatever bandwidth_limit is; the receiver discards them. Nothing else changes.
 
 With --bundle it also writes a file for a bug report: the findings, the
 configuration, the status and the journal, without keys, tokens and passwords.
 
 Exit codes: 0 nothing has failed, 2 wrong arguments or a configuration that
 cannot be loaded, 4 only the network or the receiver has failed, 74 storage
-fault, 1 the rest.`,
+fault, 1 any other failure.`,
 		Example: "  sudo shipper doctor\n  sudo shipper doctor --bundle report.tar.gz",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return runDoctor(c, o, bundle) },
@@ -57,7 +57,7 @@ fault, 1 the rest.`,
 	return c
 }
 
-// hostDoctor examines a host. What a check needs of an earlier one is in it.
+// hostDoctor examines a host. It keeps what later checks need of earlier ones.
 type hostDoctor struct {
 	*cli.Doctor
 
@@ -105,7 +105,7 @@ func runDoctor(c *cobra.Command, o *options, bundle string) (err error) {
 	return d.Finish()
 }
 
-// dirs returns the directories of the shipper, that of its state first.
+// dirs returns the directories of the shipper, beginning with that of its state.
 func (d *hostDoctor) dirs() []string {
 	return []string{string(d.cfg.OutboxDir), string(d.cfg.ShippedDir), string(d.cfg.EpisodesDir)}
 }
@@ -132,7 +132,7 @@ func (d *hostDoctor) examineMachine() {
 	d.Check("daemon", func(context.Context) []doctor.Finding { return d.examineDaemon() }, d.dirs()...)
 }
 
-// examineFiles checks that the shipper's user can read what a start reads, and that it loads.
+// examineFiles checks that the shipper's user can read what a start reads, and that it can be loaded.
 func (d *hostDoctor) examineFiles() {
 	k := d.NewReport()
 	files := reloadedFiles(d.cfg)
@@ -150,7 +150,7 @@ func (d *hostDoctor) examineFiles() {
 	d.AddReport("files", k, fmt.Sprintf("issue them again with 'receiver pki issue %s', or join again", d.cfg.HostID), strings.Join(files, ", ")+": readable for "+serviceuser.Current().Name())
 }
 
-// examineDaemon reports whether a shipper runs, and what it last failed at.
+// examineDaemon reports whether a shipper runs, and what it fails at.
 func (d *hostDoctor) examineDaemon() []doctor.Finding {
 	const check = "daemon"
 	st, err := shipper.InspectStatus(d.cfg)
@@ -193,7 +193,7 @@ func (d *hostDoctor) judgeRunning(st shipper.Status) doctor.Finding {
 	return doctor.OKf(check, "%s runs; %d episodes wait, %d are shipped", st.Running, st.Waiting+st.Sealed, st.Shipped)
 }
 
-// examineNetwork checks each step of the way to the receiver.
+// examineNetwork checks each step to the receiver.
 func (d *hostDoctor) examineNetwork() {
 	var addrs []netip.AddrPort
 	d.CheckNetwork("name", func(ctx context.Context) (f doctor.Finding) {
@@ -212,7 +212,7 @@ func (d *hostDoctor) examineNetwork() {
 	d.CheckNetwork("connection", func(ctx context.Context) (f doctor.Finding) {
 		f, to := doctor.CheckConnection(ctx, wire.Dial, d.address)
 		d.connects = to.IsValid()
-		if d.connects && to != d.route.To { // of several addresses, another one answers
+		if d.connects && to != d.route.To { // a different one of several addresses has answered
 			_, d.route = doctor.CheckRoute([]netip.AddrPort{to})
 		}
 		return f
@@ -308,9 +308,9 @@ func (d *hostDoctor) examineCertificate() {
 	if d.leaf == nil {
 		return
 	}
-	// How the receiver renews its own is not known here.
-	f = doctor.CheckCertificate("certificate", "that of the receiver", d.leaf.NotBefore, d.leaf.NotAfter, time.Time{}, now,
-		"run 'receiver check' on the receiver, which says whether it renews itself; or 'receiver pki renew'")
+	// This host does not know whether the receiver renews its own.
+	f = doctor.CheckCertificate("certificate", "the receiver's certificate", d.leaf.NotBefore, d.leaf.NotAfter, time.Time{}, now,
+		"run 'receiver check' on the receiver: it says whether the certificate renews itself; if not, 'receiver pki renew'")
 	f.Network = true
 	d.Add(f)
 }

@@ -95,9 +95,9 @@ func checkStatus(st shipper.Status, now time.Time) cli.MonitorResult {
 	case st.StoreProblem != "":
 		result.Add(cli.MonitorCritical, "%s", st.StoreProblem)
 	case down != nil && st.ReceiverState == shipper.ReceiverDown && now.Sub(down.Since) > downVeryLong:
-		result.Add(cli.MonitorCritical, "the receiver accepts nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
+		result.Add(cli.MonitorCritical, "the receiver has accepted nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
 	case down != nil && st.ReceiverState == shipper.ReceiverDown && now.Sub(down.Since) > downLong:
-		result.Add(cli.MonitorWarning, "the receiver accepts nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
+		result.Add(cli.MonitorWarning, "the receiver has accepted nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
 	}
 	switch {
 	case waits > waitingLong:

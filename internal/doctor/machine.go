@@ -20,7 +20,7 @@ func CheckUser(wasRoot bool) Finding {
 	return OKf("user", "%s", us.Name())
 }
 
-// CheckKernel names the kernel. Refused is what a check of its system calls found.
+// CheckKernel names the kernel. refused is the error of a check of its system calls, or nil.
 func CheckKernel(refused error) Finding {
 	if refused != nil {
 		return FromError("kernel", fmt.Errorf("kernel %s: %w", KernelRelease(), refused), "use a newer kernel")
@@ -37,7 +37,7 @@ func KernelRelease() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// CheckClock reports whether the kernel counts the clock as synchronized.
+// CheckClock reports whether the kernel considers the clock synchronized.
 func CheckClock() Finding {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
@@ -55,7 +55,7 @@ func judgeClock(state int, t unix.Timex, err error) Finding {
 	return OKf("clock", "synchronized, at most %s off", formatTime(time.Duration(t.Maxerror)*time.Microsecond))
 }
 
-// CheckCanceled returns the finding of a check that ^C or a timeout ended, and whether err is one.
+// CheckCanceled returns the finding of a check that ^C has ended, and whether err says so.
 func CheckCanceled(check string, err error) (Finding, bool) {
 	if errors.Is(err, context.Canceled) {
 		return Skippedf(check, "interrupted"), true

@@ -29,10 +29,9 @@ func failedByNetwork(check string, err error) Finding {
 	return FromNetworkError(check, err, "check the network, and receiver.url")
 }
 
-// FromNetworkError returns the finding of a check that failed at the network or at the other end. An
-// error of these is never split into fact and advice, because the other end chooses a part of its
-// text: it could make an operator run a command. The remedy is the hint for the error, or else the
-// given one.
+// FromNetworkError returns the finding of a check that failed because of the network or the other end.
+// It never splits the error into fact and advice: the other end chooses a part of the text, and could
+// make an operator run a command. The remedy is the hint for the error, or else the given one.
 func FromNetworkError(check string, err error, remedy string) Finding {
 	if f, is := CheckCanceled(check, err); is {
 		return f
@@ -54,7 +53,7 @@ func isRemote(err error) bool {
 	if e, is := errors.AsType[*net.OpError](err); is {
 		return e.Op != "listen"
 	}
-	_, code := errors.AsType[wire.Code](err) // that of a Problem, too
+	_, code := errors.AsType[wire.Code](err) // also that of a Problem
 	_, unexpected := errors.AsType[*wire.UnexpectedResponseError](err)
 	_, request := errors.AsType[*url.Error](err)
 	_, name := errors.AsType[x509.HostnameError](err)
@@ -132,7 +131,7 @@ func findRoute(to netip.AddrPort) (Route, error) {
 	if r.MTU, err = readRouteMTU(conn, to.Addr()); err != nil {
 		return r, err
 	}
-	if from == to.Addr() { // packets to itself pass the loopback interface
+	if from == to.Addr() { // packets of a machine to itself pass the loopback interface
 		r.From = from
 		r.setInterface(func(i net.Interface) bool { return i.Flags&net.FlagLoopback != 0 })
 		return r, nil
@@ -193,8 +192,8 @@ func withFD(conn syscall.Conn, do func(fd int)) error {
 // Dial opens a TCP connection, as [net.Dialer.DialContext] does.
 type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// CheckConnection opens a TCP connection. It returns the address at the other end, of those that a
-// name may have, or an invalid one.
+// CheckConnection opens a TCP connection. It also returns which address has answered, because a name may
+// have several, or an invalid one.
 func CheckConnection(ctx context.Context, dial Dial, address string) (Finding, netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(ctx, networkTimeout)
 	defer cancel()

@@ -89,8 +89,8 @@ func TestLostProbeIsSentAgain(t *testing.T) {
 	checkFinding(t, "each first one is lost", got, OK, "1500")
 }
 
-// TestLossIsNoBlackHole: a full packet that arrives at last clears the path.
-func TestLossIsNoBlackHole(t *testing.T) {
+// TestLossIsNotABlackHole: a full packet that arrives at last clears the path.
+func TestLossIsNotABlackHole(t *testing.T) {
 	full := 0
 	got := searchPathMTU(t.Context(), Route{MTU: 1500}, 92, func(n int) (probeOutcome, int, error) {
 		if n == 1500 {
@@ -213,7 +213,7 @@ func TestConnectionSaysWhyItFails(t *testing.T) {
 	checkFinding(t, "a closed port", f, Failed, "nothing listens there")
 }
 
-// TestTLSTellsALostPacketFromARefusal: only if the small hello works is the size to blame.
+// TestTLSTellsALostPacketFromARefusal: the size is to blame only if the small hello works.
 func TestTLSTellsALostPacketFromARefusal(t *testing.T) {
 	timeout := fmt.Errorf("tls handshake: %w", os.ErrDeadlineExceeded)
 	route := Route{Interface: "wg0", WireGuard: true}

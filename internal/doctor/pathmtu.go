@@ -33,9 +33,9 @@ const (
 )
 
 // CheckPathMTU sends padded datagrams to the receiver's port. A machine without a program at that UDP
-// port says so by ICMP, and proves that the packet arrived. If small packets arrive and those that
-// fill the MTU vanish, the finding has failed. Connections then hang as soon as they send a full
-// packet, unless a router clamps their segments: [ConfirmBlackHole] decides with the result of TLS.
+// port says so by ICMP, and so proves that the packet arrived. If small packets arrive and those that
+// fill the MTU vanish, the check has failed. Connections then hang as soon as they send a full packet,
+// unless a router clamps their segments: [ConfirmBlackHole] decides that by the result of TLS.
 func CheckPathMTU(ctx context.Context, r Route) Finding {
 	header := headerBytes
 	if !r.To.Addr().Unmap().Is4() {
@@ -79,7 +79,7 @@ func searchPathMTU(ctx context.Context, r Route, small int, send func(packet int
 			above = middle
 		}
 	}
-	if outcome, _, _ := trySend(ctx, full, send); outcome == arrived { // a link that loses any packet is no black hole
+	if outcome, _, _ := trySend(ctx, full, send); outcome == arrived { // a link that loses packets of any size is not a black hole
 		return OKf(check, "packets of %d bytes, the MTU of the route, arrive, and some are lost", full)
 	}
 	if ctx.Err() != nil {
@@ -89,9 +89,9 @@ func searchPathMTU(ctx context.Context, r Route, small int, send func(packet int
 		"a black hole: packets of %d bytes arrive, those of %d bytes, the MTU of %s, vanish", fits, full, r.interfaceName()))
 }
 
-// ConfirmBlackHole returns the finding of [CheckPathMTU] in the light of TLS. With MSS clamping, jumbo
-// frames or a filter of large datagrams TCP works although such datagrams vanish: then it is only a
-// warning, as it is if TLS was not tried.
+// ConfirmBlackHole returns the finding of [CheckPathMTU] after a handshake. With MSS clamping, jumbo
+// frames or a filter of large datagrams, TCP works although such datagrams vanish. Then it is only a
+// warning, as it is if there was no handshake.
 func ConfirmBlackHole(f Finding, hello HelloOutcome) Finding {
 	if f.Verdict != Failed || hello == HelloLost {
 		return f
@@ -155,7 +155,7 @@ func sendProbe(r Route, payload int) (outcome probeOutcome, mtu int, err error) 
 		_, err = conn.Read(make([]byte, 1))
 	}
 	switch {
-	case err == nil, errors.Is(err, unix.ECONNREFUSED): // a program that answers has got it too
+	case err == nil, errors.Is(err, unix.ECONNREFUSED): // a program that answers has received it too
 		return arrived, 0, nil
 	case errors.Is(err, unix.EMSGSIZE):
 		mtu, err := readRouteMTU(conn, r.To.Addr())

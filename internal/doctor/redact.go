@@ -7,8 +7,7 @@ import (
 
 const redacted = "[redacted]"
 
-// isSecretKey reports whether a key may have a secret as its value. That of a *_file key is only a
-// path.
+// isSecretKey reports whether the value of a key may be a secret. That of a *_file key is only a path.
 func isSecretKey(key string) bool {
 	key = strings.ToLower(strings.Trim(key, `"'`))
 	return secretWord.MatchString(key) && !strings.HasSuffix(key, "_file") && !strings.HasSuffix(key, "_dir")
@@ -37,12 +36,12 @@ var (
 // quoted is a string, whose end may have been cut off.
 const quoted = `"(?:\\.|[^"\\\n])*"|'[^'\n]*'|"[^"\n]*|'[^'\n]*`
 
-// maxNesting is how deep assignments within values are examined, so that hostile text is not
-// examined forever. Below that, a value is removed as a whole if it may have a secret.
+// maxNesting is how deep assignments within values are examined, so that hostile text does not take
+// forever. Below that, a value that may contain a secret is removed as a whole.
 const maxNesting = 4
 
 // Redact removes from a text what may be a secret: PEM blocks, user names, passwords and queries in
-// URLs, tokens, and the values of keys such as password. It leaves paths.
+// URLs, tokens, and the values of keys such as password. It keeps paths.
 func Redact(text string) string {
 	if end, begin := strings.Index(text, "-----END "), strings.Index(text, "-----BEGIN "); end >= 0 && (begin < 0 || end < begin) {
 		text = pemEnd.ReplaceAllString(text, redacted)
@@ -55,8 +54,8 @@ func Redact(text string) string {
 	return joinToken.ReplaceAllString(text, redacted)
 }
 
-// redactAssignments removes the values of keys that name secrets. A value may have assignments in
-// it: a table, a line of a log that another one quotes.
+// redactAssignments removes the values of keys that name secrets. A value may contain assignments, as a
+// table does, or a log line that quotes another one.
 func redactAssignments(text string, nesting int) string {
 	return assignment.ReplaceAllStringFunc(text, func(match string) string {
 		m := assignment.FindStringSubmatch(match)

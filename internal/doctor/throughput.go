@@ -19,7 +19,7 @@ const (
 	slowRate        = 16 << 10 // bytes per second
 )
 
-// CheckThroughput measures how fast the receiver takes bytes, which it discards.
+// CheckThroughput measures how fast the receiver accepts bytes, which it discards.
 func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size int64) (time.Duration, error)) Finding {
 	const check = "throughput"
 	limited, cancel := context.WithTimeout(ctx, throughputLimit)
@@ -36,7 +36,7 @@ func CheckThroughput(ctx context.Context, probe func(ctx context.Context, size i
 	if ctx.Err() != nil {
 		return Skippedf(check, "interrupted")
 	}
-	if limited.Err() != nil && err != nil { // not even the first one ended
+	if limited.Err() != nil && err != nil { // not even the first probe has ended
 		return markNetwork(Failedf(check, "use a faster link, or find out where packets are lost; if the receiver is busy, run this again",
 			"fewer than %s in %v to the receiver", config.Bytes(firstProbe), throughputLimit))
 	}

@@ -37,7 +37,7 @@ const (
 
 // CheckTLS does a handshake with a hello of two packets, as the daemon does, and one with a small
 // hello. If only the first gets no answer, twice, large packets are lost, or a middlebox drops such a
-// hello. MTUFits says that packets of the route's MTU arrive. It also returns the receiver's
+// hello. mtuFits says that packets of the route's MTU arrive. CheckTLS also returns the receiver's
 // certificate, or nil, and what happened to the large hello.
 func CheckTLS(ctx context.Context, dial DialTLS, r Route, mtuFits bool) ([]Finding, *x509.Certificate, HelloOutcome) {
 	large, lerr := tryHandshake(ctx, dial, largeHello)
@@ -66,9 +66,9 @@ func judgeHello(ctx context.Context, err error) HelloOutcome {
 	return HelloUnknown
 }
 
-// isLost reports whether a handshake got no answer, or was reset. A receiver that got no whole hello
-// closes the connection after as long as this end waits, which is an EOF if it is the first. A
-// connection that could not be opened says nothing about the hello.
+// isLost reports whether a handshake got no answer, or was reset. A receiver that does not get a whole
+// hello waits as long as this end does, then closes the connection: an EOF here, if its wait ends first.
+// A connection that could not be opened says nothing about the hello.
 func isLost(err error) bool {
 	if e, is := errors.AsType[*net.OpError](err); is && e.Op == "dial" {
 		return false
@@ -142,8 +142,8 @@ const (
 	certificateLate = 7 * 24 * time.Hour  // for one that should have renewed itself
 )
 
-// CheckCertificate reports for how long a certificate is valid. Whose names its owner. RenewsAt is
-// when it renews itself, or zero; renew is what to do if it does not.
+// CheckCertificate reports for how long a certificate is valid. whose describes it; renewsAt is when it
+// renews itself, or zero; renew is what to do if it does not.
 func CheckCertificate(check, whose string, notBefore, notAfter, renewsAt, now time.Time, renew string) Finding {
 	day := func(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 	left := notAfter.Sub(now)

@@ -26,7 +26,7 @@ type Unit struct {
 	state   systemd.UnitState // of the service; nil if err is not
 	starter systemd.UnitState // nil if Starter is empty
 	err     error             // why systemd did not answer
-	// usesConfig says that the service reads the configuration file that is examined.
+	// usesConfig says that the service reads the configuration file of the command.
 	usesConfig bool
 }
 
