@@ -23,7 +23,7 @@ func runHooks(ctx context.Context, hooks *notify.Notifier, source *factSource, h
 	return nil
 }
 
-// watchEdges tells the hooks of hosts that become silent, and of space that becomes low, until ctx ends.
+// watchEdges tells the hooks which hosts become silent, and when space becomes low, until ctx ends.
 func watchEdges(ctx context.Context, hooks *notify.Notifier, source *factSource) {
 	edges := hooks.Edges()
 	if edges == nil {
@@ -75,8 +75,8 @@ func spaceState(f facts) *notify.SpaceState {
 	return s
 }
 
-// isSpaceLow reports whether uploads are refused for space, or the forecast of 'receiver status --check'
-// is at least a warning.
+// isSpaceLow reports whether uploads are refused for lack of space, or the forecast of 'receiver status
+// --check' is at least a warning.
 func isSpaceLow(st diskbackend.Status) bool {
 	return st.FreeBytes < st.MinFree ||
 		st.FreeInodes != nil && *st.FreeInodes < st.MinFreeInodes ||

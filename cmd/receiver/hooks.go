@@ -41,9 +41,8 @@ func hooksListCommand(o *options) *cobra.Command {
 	return withJSON(&cobra.Command{
 		Use:   "list",
 		Short: "List what waits for the hooks",
-		Long: `List shows for each hook how many events are queued, since when the oldest
-waits, and when a webhook that fails is tried again. It can run while the
-receiver runs.`,
+		Long: `List shows for each hook how many events are queued, when the oldest was queued,
+and when a failing webhook is tried again. It can run while the receiver runs.`,
 		Example: `  receiver hooks list
   receiver hooks list --json | jq 'select(.queued > 0)'`,
 		Args: cobra.NoArgs,
@@ -80,8 +79,8 @@ func printQueues(c *cobra.Command, queues []notify.QueueState, now time.Time) er
 // hookDelay is how long an event may wait for the command before that is shown, as for CIS490HookFails.
 const hookDelay = time.Hour
 
-// isOverdue reports whether an event has waited too long for the command. Only its unit knows why: the queue
-// of a webhook has an error.
+// isOverdue reports whether an event has waited too long for the command. Its queue has no error, because only
+// its unit knows why.
 func isOverdue(q notify.QueueState, now time.Time) bool {
 	return q.Error == "" && q.Queue == notify.CommandQueue && !q.Oldest.IsZero() && now.Sub(q.Oldest) > hookDelay
 }
@@ -113,9 +112,9 @@ func hooksTestCommand(o *options) *cobra.Command {
 	return withJSON(&cobra.Command{
 		Use:   "test",
 		Short: "Send a test event to each hook",
-		Long: `Test sends an event of the type "test" to the webhook now, past its queue, and
-adds one to the queue of the command. It runs as the receiver's user, so it also
-shows whether the daemon can read the files of the URL and the secret.
+		Long: `Test sends an event of the type "test" to the webhook at once, bypassing its
+queue, and adds one to the queue of the command. It runs as the receiver's user,
+so it also shows whether the daemon can read the files of the URL and secret.
 
 Exit codes: 4 the webhook is unreachable, or refused the event.`,
 		Example: "  sudo receiver hooks test",
@@ -139,7 +138,7 @@ func testHooks(c *cobra.Command, cfg receiver.Config) error {
 	if cfg.Hooks.URLFile != "" {
 		to, err := notify.SendTest(c.Context(), cfg.Hooks, hookAgent(), notify.NewTest(time.Now()))
 		tests = append(tests, hookTest{Queue: notify.WebhookQueue, To: to, OK: err == nil})
-		errs = append(errs, webhookError(to, err))
+		errs = append(errs, explainWebhookError(to, err))
 	}
 	if cfg.Hooks.QueueDir != "" {
 		dir := string(cfg.Hooks.QueueDir)
@@ -165,8 +164,8 @@ func testHooks(c *cobra.Command, cfg receiver.Config) error {
 	return errors.Join(errs...)
 }
 
-// webhookError gives the error of a webhook its exit code, and says what to do.
-func webhookError(to string, err error) error {
+// explainWebhookError gives the error of a webhook its exit code, and says what to do.
+func explainWebhookError(to string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -177,7 +176,7 @@ func webhookError(to string, err error) error {
 	hint := "check the network, and the URL in hooks.url_file"
 	switch {
 	case answered && (status.Code == 401 || status.Code == 403):
-		hint = "does it have the secret of hooks.secret_file?"
+		hint = "does that server have the secret in hooks.secret_file?"
 	case answered && status.Code/100 == 3:
 		hint = "write the URL to which it redirects to hooks.url_file"
 	case answered && (status.Code == 404 || status.Code == 410):
@@ -193,10 +192,10 @@ func hooksRunCommand(o *options) *cobra.Command {
 		Use:   "run DIR -- COMMAND [ARG]...",
 		Short: "Run a command for each event of a queue",
 		Long: `Run runs COMMAND once for each event in the queue DIR, in order, with the event
-as JSON on its stdin. Nothing of the event is in its arguments or environment,
-because hosts choose names. The event is removed if COMMAND exits with 0 within
-a minute. Otherwise it is retried, after 5 s at first and after an hour at most,
-and dropped after 20 failures. Run ends when DIR is empty.
+as JSON on its stdin. Its arguments and environment contain nothing of the
+event, because hosts choose names. The event is removed if COMMAND exits with 0
+within a minute. Otherwise COMMAND is run again, after 5 s at first and an hour
+at most; after 20 failures the event is dropped. Run ends when DIR is empty.
 
 cis490-hook.service runs it, when cis490-hook.path finds an event. It needs no
 configuration, and refuses to run as root.`,

@@ -50,8 +50,8 @@ type hookServer struct {
 	tried  int              // guarded by mu; all requests
 }
 
-// newHookServer starts a recipient, and sets the options of a receiver for it. The receiver trusts its
-// certificate by SSL_CERT_FILE.
+// newHookServer starts a recipient, and returns the options of a receiver that sends to it. The receiver
+// trusts its certificate because of SSL_CERT_FILE.
 func newHookServer(t *testing.T) (*hookServer, []labtest.Option) {
 	t.Helper()
 	s := &hookServer{t: t}
@@ -92,7 +92,7 @@ func (s *hookServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// setAnswer decides about requests from now on, and returns how many came before.
+// setAnswer sets the answer to requests from now on, and returns how many came before.
 func (s *hookServer) setAnswer(answer http.HandlerFunc) (tried int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *hookServer) wasTried(after int) bool {
 	return s.tried > after
 }
 
-// wait waits for events, which must come in this order, each once.
+// wait waits for these events, which must come in this order, each once.
 func (s *hookServer) wait(want ...string) []hookEvent {
 	s.t.Helper()
 	var got []hookEvent
