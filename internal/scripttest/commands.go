@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"cis490/internal/durable"
+	"cis490/internal/fixture"
 )
 
 // condition evaluates [mounts]: whether this user may mount a file system of its own.
@@ -132,6 +133,22 @@ func locked(ts *testscript.TestScript, _ bool, args []string) {
 	lock, err := dir.Lock(args[1], args[2])
 	ts.Check(err)
 	ts.Defer(func() { lock.Unlock(); dir.Close() })
+}
+
+// onTerminal runs a command with $TTY as the path of a terminal of 80 columns, and writes what it wrote
+// there to a file: onterminal tty sh -c 'receiver status >$TTY'. Unlike testscript's ttyout it loses
+// nothing if the reader of the terminal is slow.
+func onTerminal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: onterminal file command [args...]")
+	}
+	term, err := fixture.OpenTerminal(80, 24)
+	ts.Check(err)
+	ts.Setenv("TTY", term.File.Name())
+	failed := ts.Exec(args[1], args[2:]...)
+	output := term.Close()
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(output), 0o644))
+	ts.Check(failed)
 }
 
 // freePort sets a variable to a port on which nothing listens: freeport PORT

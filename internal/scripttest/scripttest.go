@@ -51,7 +51,7 @@ func Run(t *testing.T, program string, update bool) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "lines": lines, "columns": columns, "ascii": ascii, "objects": objects,
 			"mode": mode, "hostile": hostile, "packed": packed, "locked": locked,
-			"freeport": freePort, "takenport": takenPort, "logged": logged,
+			"onterminal": onTerminal, "freeport": freePort, "takenport": takenPort, "logged": logged,
 		},
 	})
 }
