@@ -62,11 +62,11 @@ func (b *Backend) mayBeStored(key episode.Key) bool {
 
 // interruptPiece interrupts the piece of an upload that is in flight, if there is one.
 func (b *Backend) interruptPiece(ctx context.Context, of wire.Upload) error {
-	session := b.sessions.findSession(of)
+	session := b.sessions.Find(of)
 	if session == nil {
 		return nil
 	}
-	h, err := session.acquire(ctx, nil)
+	h, err := acquireSession(ctx, session, nil)
 	if errors.Is(err, wire.NoUpload) {
 		return nil
 	}
@@ -99,11 +99,11 @@ func (b *Backend) openUpload(ctx context.Context, key episode.Key) (wire.Unfinis
 // attachOpen makes the open upload under the name of an archive a part of that. If it is not,
 // the digest will show it.
 func (b *Backend) attachOpen(ctx context.Context, u wire.Upload) error {
-	open := b.sessions.findSession(wire.Upload{Key: u.Key})
-	if open == nil || u.Digest.IsZero() || b.sessions.findSession(u) != nil {
+	open := b.sessions.Find(wire.Upload{Key: u.Key})
+	if open == nil || u.Digest.IsZero() || b.sessions.Find(u) != nil {
 		return nil
 	}
-	h, err := open.acquire(ctx, nil)
+	h, err := acquireSession(ctx, open, nil)
 	if err != nil {
 		return nil // it has ended, or the sender has disconnected
 	}
@@ -111,7 +111,7 @@ func (b *Backend) attachOpen(ctx context.Context, u wire.Upload) error {
 	if h.offset > u.Size {
 		return b.dropSession(h, "its archive is shorter")
 	}
-	b.sessions.finalizeLength(h, u)
+	b.sessions.Finalize(h.Held, u)
 	return nil
 }
 
@@ -123,19 +123,19 @@ func (b *Backend) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.U
 	if err := b.store.CheckHost(u.Key.Host); err != nil {
 		return none, err
 	}
-	if b.sessions.findSession(u) == nil {
+	if b.sessions.Find(u) == nil {
 		if err := b.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
 			return none, err // before another session is dropped for it
 		}
 	}
-	session := b.sessions.getOrCreate(u)
+	session := b.findOrCreateSession(u)
 	for session == nil {
 		if err := b.dropOldestIdle(u.Key.Host); err != nil {
 			return none, err
 		}
-		session = b.sessions.getOrCreate(u)
+		session = b.findOrCreateSession(u)
 	}
-	h, err := session.acquire(ctx, nil)
+	h, err := acquireSession(ctx, session, nil)
 	if err != nil {
 		return none, err
 	}
@@ -143,13 +143,13 @@ func (b *Backend) getOrCreateSession(ctx context.Context, u wire.Upload) (wire.U
 	if err := b.disk.CheckReserve(u.Key.Host, h.offset, max(h.offset, u.Size)); err != nil {
 		return none, err
 	}
-	return h.progress(), nil
+	return h.unfinished(), nil
 }
 
 func (b *Backend) dropOldestIdle(host episode.Name) error {
-	h := b.sessions.acquireOldestIdle(host)
+	h := holdSession(b.sessions.AcquireOldestIdle(host))
 	if h == nil {
-		return hostBusy("%d uploads are unfinished", b.sessions.maxPerHost)
+		return hostBusy("%d uploads are unfinished", b.sessions.MaxPerHost())
 	}
 	defer h.Close()
 	return b.dropSession(h, "the host has started others")
@@ -158,11 +158,11 @@ func (b *Backend) dropOldestIdle(host episode.Name) error {
 // discardSuperseded drops the session of an archive that was stored by another request, or
 // conflicts with a stored one.
 func (b *Backend) discardSuperseded(ctx context.Context, u wire.Upload) error {
-	session := b.sessions.findSession(u)
+	session := b.sessions.Find(u)
 	if session == nil {
 		return nil
 	}
-	h, err := session.acquire(ctx, nil)
+	h, err := acquireSession(ctx, session, nil)
 	if err != nil {
 		return nil // it has ended
 	}
@@ -172,10 +172,10 @@ func (b *Backend) discardSuperseded(ctx context.Context, u wire.Upload) error {
 
 // dropSession ends a session and removes its staging file.
 func (b *Backend) dropSession(h *heldSession, reason string) error {
-	b.sessions.removeSession(h)
+	b.sessions.Remove(h.Held)
 	if !h.started {
 		return nil
 	}
 	b.log.Info("dropped an unfinished upload", "host", h.Key.Host, "episode", h.Key.Name, "bytes", h.offset, "reason", reason)
-	return b.store.RemoveStaged(h.Key, h.id)
+	return b.store.RemoveStaged(h.Key, h.ID())
 }

@@ -4,7 +4,7 @@
 //
 // Start with [Backend.Put], which reads from top to bottom: limits, lookup of what is stored,
 // space, stage, commit, append the row. [Backend.AppendPiece] does the same for a piece of an
-// announced upload. Between pieces an uploadSession holds the state of the upload.
+// announced upload. Between pieces an uploadSession has the state of the upload.
 //
 // Invariant: before a success response these are durable, in this order: the bytes, the name, and
 // the row in the index. Only then is the staging name removed. [Backend.Recover] finds in staging
@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"cis490/internal/admission"
 	"cis490/internal/archive"
 	"cis490/internal/datadir"
@@ -28,6 +30,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/resumable"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
 )
@@ -90,7 +93,7 @@ type Backend struct {
 	disk          *admission.Disk
 
 	// Uploads.
-	sessions    *sessions
+	sessions    *resumable.Sessions[stagedBytes]
 	keyLocks    admission.KeyLocks[episode.Key] // held from a commit to its row, and while a stored copy is read
 	chunks      sync.Pool                       // of *[chunkSize]byte
 	metaReaders chan *archive.MetaReader        // readers of meta.json
@@ -118,7 +121,7 @@ func Open(base context.Context, data *durable.Dir, c Config, observer Observer, 
 		cfg: c, observer: observer, log: log, baseCtx: base, data: data,
 		uploadLimiter:   admission.Limiter{Total: c.Uploads, PerHost: c.UploadsPerHost, MaxWait: maxUploadWait},
 		readbackLimiter: admission.Limiter{Total: maxReadbacks, PerHost: 1},
-		sessions:        newSessions(c.UploadsPerHost),
+		sessions:        resumable.New[stagedBytes](c.UploadsPerHost),
 		metaReaders:     newMetaReaders(),
 		faults:          make(chan error, 1),
 	}
@@ -176,6 +179,19 @@ func (b *Backend) Close() error {
 		errs = append(errs, b.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Run verifies the store and drops expired uploads, until ctx ends or one of these fails.
+func (b *Backend) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.RunScrub(ctx) })
+	g.Go(func() error { return b.ExpireUploads(ctx) })
+	return g.Wait()
+}
+
+// CountArchives is [store.Reader.CountArchives].
+func (b *Backend) CountArchives(host episode.Name, lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error) {
+	return b.store.CountArchives(host, lastChange)
 }
 
 // Uploads returns the limiter of uploads, whose counts are metrics.

@@ -114,9 +114,8 @@ func (b *Backend) restoreSession(staged store.Staged) (bool, error) {
 	if o, err := b.store.Stat(staged.Key); err == nil && !p.Digest.IsZero() && o.Digest == p.Digest {
 		return false, nil
 	}
-	u := newSession(wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}, id, at)
-	u.started, u.restored, u.offset, u.hashState = true, true, p.Offset, p.State
-	return b.sessions.addRestored(u), nil
+	u := wire.Upload{Key: staged.Key, Digest: p.Digest, Size: p.Size, Skipped: p.Skipped, Resent: p.Resent}
+	return b.sessions.Restore(u, id, at, stagedBytes{started: true, restored: true, offset: p.Offset, hashState: p.State}), nil
 }
 
 // recoverCorrupt ends a committed upload whose bytes are corrupt or unreadable. With a row it

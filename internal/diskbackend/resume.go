@@ -11,6 +11,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/resumable"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -23,11 +24,11 @@ func (b *Backend) AppendPiece(ctx context.Context, host episode.Name, id string,
 
 func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string, p wire.Piece, body io.Reader) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	session := b.sessions.byID(host, id)
+	session := b.sessions.ByID(host, id)
 	if session == nil {
-		return wire.Receipt{}, none, errNoUpload
+		return wire.Receipt{}, none, resumable.ErrNoUpload
 	}
-	h, err := session.acquire(ctx, p.Interrupt)
+	h, err := acquireSession(ctx, session, p.Interrupt)
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
@@ -40,18 +41,18 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
 	defer release()
-	if h.isOpen() {
+	if h.IsOpen() {
 		_, err := b.writePiece(ctx, h, p, body)
-		return wire.Receipt{}, h.progress(), err
+		return wire.Receipt{}, h.unfinished(), err
 	}
 	found, err := b.findStored(ctx, h.Upload)
 	if err != nil {
 		return wire.Receipt{}, none, contextCause(ctx, err)
 	}
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
-		b.sessions.removeSession(h)
+		b.sessions.Remove(h.Held)
 		got, err := found.wireResult()
-		return got, none, errors.Join(err, b.store.RemoveStaged(h.Key, h.id))
+		return got, none, errors.Join(err, b.store.RemoveStaged(h.Key, h.ID()))
 	}
 	work := access.WorkContext(ctx, b.baseCtx)
 	up, err := b.writePiece(work, h, p, body)
@@ -59,12 +60,12 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 		return wire.Receipt{}, none, contextCause(work, err)
 	}
 	if up == nil {
-		return wire.Receipt{}, h.progress(), nil
+		return wire.Receipt{}, h.unfinished(), nil
 	}
 	got, err := b.storeStaged(ctx, up, h.Upload, found.state)
 	// Not earlier, or an announcement meanwhile would find neither the session nor the
 	// archive, and start a new upload.
-	b.sessions.removeSession(h)
+	b.sessions.Remove(h.Held)
 	return got, none, err
 }
 
@@ -77,7 +78,7 @@ func (h *heldSession) validatePiece(p wire.Piece, maxSize int64) error {
 		refusal.Offset = &at
 		return refusal
 	}
-	if h.isOpen() {
+	if h.IsOpen() {
 		switch {
 		case p.Last:
 			return wire.Refuse(wire.DigestMissing, "announce the archive before its last piece")
@@ -108,8 +109,8 @@ func (b *Backend) writePiece(ctx context.Context, h *heldSession, p wire.Piece, 
 	if errors.Is(err, fs.ErrNotExist) {
 		// The staging file was removed externally.
 		b.log.Warn("staging file of upload is missing", "host", h.Key.Host, "episode", h.Key.Name, "err", err)
-		b.sessions.removeSession(h)
-		return nil, errors.Join(errNoUpload, b.store.RemoveStaged(h.Key, h.id))
+		b.sessions.Remove(h.Held)
+		return nil, errors.Join(resumable.ErrNoUpload, b.store.RemoveStaged(h.Key, h.ID()))
 	}
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func (b *Backend) writePiece(ctx context.Context, h *heldSession, p wire.Piece, 
 		}
 	}
 	if errors.Is(err, wire.DigestMismatch) {
-		b.sessions.removeSession(h)
+		b.sessions.Remove(h.Held)
 		return nil, errors.Join(err, up.Discard())
 	}
 	return nil, errors.Join(err, c.close(err))
@@ -164,9 +165,9 @@ func (b *Backend) verifyComplete(ctx context.Context, c *checkpointer) error {
 // openStaged opens the staging file of a session, and creates it for the first piece.
 func (b *Backend) openStaged(h *heldSession) (*store.Upload, error) {
 	if h.started {
-		return b.store.ContinueUpload(h.Key, h.id, h.offset)
+		return b.store.ContinueUpload(h.Key, h.ID(), h.offset)
 	}
-	up, err := b.store.CreateWithID(h.Key, h.id)
+	up, err := b.store.CreateWithID(h.Key, h.ID())
 	h.started = err == nil
 	return up, err
 }
@@ -232,17 +233,17 @@ func (c *checkpointer) writeCheckpoint() error {
 
 // UploadState returns the offset of an upload.
 func (b *Backend) UploadState(ctx context.Context, host episode.Name, id string) (wire.Unfinished, error) {
-	h, err := b.acquireSession(ctx, host, id)
+	h, err := b.acquireByID(ctx, host, id)
 	if err != nil {
 		return wire.Unfinished{}, b.checkAnswer(ctx, err)
 	}
 	defer h.Close()
-	return h.progress(), b.checkAnswer(ctx, nil)
+	return h.unfinished(), b.checkAnswer(ctx, nil)
 }
 
 // CancelUpload drops an upload because its sender cancels it.
 func (b *Backend) CancelUpload(ctx context.Context, host episode.Name, id string) error {
-	h, err := b.acquireSession(ctx, host, id)
+	h, err := b.acquireByID(ctx, host, id)
 	if err == nil {
 		defer h.Close()
 		err = b.dropSession(h, "the host cancelled it")
@@ -250,13 +251,13 @@ func (b *Backend) CancelUpload(ctx context.Context, host episode.Name, id string
 	return b.checkAnswer(ctx, err)
 }
 
-// acquireSession acquires the session of a host with an id, or returns [wire.NoUpload].
-func (b *Backend) acquireSession(ctx context.Context, host episode.Name, id string) (*heldSession, error) {
-	session := b.sessions.byID(host, id)
+// acquireByID acquires the session of a host with an id, or returns [wire.NoUpload].
+func (b *Backend) acquireByID(ctx context.Context, host episode.Name, id string) (*heldSession, error) {
+	session := b.sessions.ByID(host, id)
 	if session == nil {
-		return nil, errNoUpload
+		return nil, resumable.ErrNoUpload
 	}
-	return session.acquire(ctx, nil)
+	return acquireSession(ctx, session, nil)
 }
 
 // expireInterval is how often expired uploads are looked for.
@@ -273,7 +274,8 @@ func (b *Backend) ExpireUploads(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		for _, h := range b.sessions.acquireIdle(time.Now().Add(-b.cfg.UnfinishedAge)) {
+		for _, held := range b.sessions.AcquireIdle(time.Now().Add(-b.cfg.UnfinishedAge)) {
+			h := holdSession(held)
 			err := b.dropSession(h, "its host did not continue it")
 			h.Close()
 			if errors.Is(err, durable.ErrFault) {

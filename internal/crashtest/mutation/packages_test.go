@@ -167,7 +167,7 @@ var ofPackages = []mutant{
 		killer{"diskbackend", "TestUploadOfAnotherHostIsNotFound"},
 		[]edit{
 			{
-				"diskbackend/session.go",
+				"resumable/resumable.go",
 				"u == nil || u.Key.Host != host",
 				"u == nil",
 			},
@@ -178,8 +178,8 @@ var ofPackages = []mutant{
 		killer{"diskbackend", "TestLatestRequestContinues"},
 		[]edit{
 			{
-				"diskbackend/session.go",
-				"		u.interrupt(errSuperseded)\n",
+				"resumable/resumable.go",
+				"		u.interrupt(ErrSuperseded)\n",
 				"",
 			},
 		},
@@ -202,7 +202,7 @@ var ofPackages = []mutant{
 			{
 				"diskbackend/resume.go",
 				"	got, err := b.storeStaged(ctx, up",
-				"	b.sessions.removeSession(h)\n	got, err := b.storeStaged(ctx, up",
+				"	b.sessions.Remove(h.Held)\n	got, err := b.storeStaged(ctx, up",
 			},
 		},
 	},
