@@ -92,25 +92,31 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging notify outbox pki printable retry serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki scrub store unixsocket wire", "serves a backend; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
+	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki s3backend scrub store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
-	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
+	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
+	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
+	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
+	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index resumable wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
+	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver": {"activity admin ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver": {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
 	"internal/scrub":   {"archive config digest durable episode index retry store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
 	// A whole lab in one test, so it may import everything except the programs.
-	"internal/labtest": {"archive cli config credentials digest durable episode fixture gate index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
+	"internal/fleettest": {"bucket buckettest fixture labtest", "several receivers over one object store"},
+	"internal/labtest":   {"archive cli config credentials digest durable episode fixture gate index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.
 	"internal/fixture":     {"", "what any test needs, of no program"},
 	"internal/backendtest": {"datadir episode fixture index store wire", "stores through any backend, and looks at what is on the disk, for the tests of diskbackend and receiver"},
+	"internal/buckettest":  {"bucket config digest fixture", "object stores for the tests of what keeps objects"},
 	"internal/indextest":   {"durable episode fixture index", "rows and indexes for the tests of index and fsck"},
 	"internal/pkitest":     {"ca credentials episode fixture gate hostrecord pki rotation serviceuser", "a receiver that asks for certificates, with its hosts, for the tests of the packages that make and check them"},
 	"internal/scripttest":  {"cli durable fixture labtest", "runs a program's command, and the other program as it is shipped"},
@@ -145,16 +151,17 @@ var owners = map[string]string{
 	"github.com/prometheus/common":        "internal/metrics", // the encoder of client_golang, for a file
 	"golang.org/x/net":                    "internal/admin",   // netutil.LimitListener
 
-	"golang.org/x/sync":               "internal/admin internal/cli internal/labtest internal/receiver internal/shipper",
+	"golang.org/x/sync":               "internal/admin internal/cli internal/diskbackend internal/labtest internal/receiver internal/s3backend internal/shipper",
 	"golang.org/x/sys":                "*",
+	"github.com/minio/minio-go/v7":    "internal/bucket", // signs requests of S3
 	"github.com/google/go-cmp":        "internal/labtest",
 	"github.com/rogpeppe/go-internal": "internal/labtest internal/scripttest",
-	"net/http":                        "cmd/receiver internal/access internal/admin internal/gate internal/hint internal/labtest internal/metrics internal/notify internal/pkitest internal/receiver internal/retry internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
-	"testing":                         "internal/backendtest internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
+	"net/http":                        "cmd/receiver internal/access internal/admin internal/bucket internal/buckettest internal/gate internal/hint internal/labtest internal/metrics internal/notify internal/pkitest internal/receiver internal/retry internal/statuspage internal/wire scripts/bench", // only wire knows headers and status codes; the bench loads nginx with the same requests
+	"testing":                         "internal/backendtest internal/buckettest internal/fixture internal/indextest internal/labtest internal/pkitest internal/scripttest",
 }
 
 // testOnly are the packages that no program may import.
-var testOnly = map[string]bool{"internal/backendtest": true, "internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/pkitest": true, "internal/scripttest": true}
+var testOnly = map[string]bool{"internal/backendtest": true, "internal/buckettest": true, "internal/labtest": true, "internal/fixture": true, "internal/indextest": true, "internal/pkitest": true, "internal/scripttest": true}
 
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range project(t) {
@@ -352,8 +359,8 @@ func TestNothingIsLeftAsANote(t *testing.T) {
 func TestModuleAsksForGo126(t *testing.T) {
 	text, err := os.ReadFile("../go.mod")
 	fixture.Must(t, err)
-	if !regexp.MustCompile(`(?m)^go 1\.26$`).Match(text) {
-		t.Error("go.mod: want the line: go 1.26")
+	if !regexp.MustCompile(`(?m)^go 1\.26\.0$`).Match(text) {
+		t.Error("go.mod: want the line: go 1.26.0")
 	}
 	if regexp.MustCompile(`(?m)^toolchain `).Match(text) {
 		t.Error("go.mod: want no toolchain line")

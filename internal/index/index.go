@@ -147,7 +147,7 @@ func (l *Log) submitRequest(ctx context.Context, req appendRequest) (Row, error)
 func (l *Log) RowTime(now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return notBefore(now, l.lastTime)
+	return NotBefore(now, l.lastTime)
 }
 
 // CommitCount returns how many batches were made durable. Rows per batch show how well uploads
@@ -291,7 +291,7 @@ func (l *Log) commitBatch(batch []appendRequest, rows []Row) error {
 				continue
 			}
 			if !r.row.Backfilled {
-				rows[i].ReceivedAt = notBefore(r.row.ReceivedAt, last)
+				rows[i].ReceivedAt = NotBefore(r.row.ReceivedAt, last)
 				last = rows[i].ReceivedAt
 			}
 			missing = append(missing, rows[i])
@@ -332,8 +332,8 @@ func (l *Log) alreadyAppended(r *Row, since int64) (bool, error) {
 	return appended, nil
 }
 
-// notBefore returns now, or last if that is later by at most maxClockJump.
-func notBefore(now, last time.Time) time.Time {
+// NotBefore returns now, or last if that is later by at most maxClockJump.
+func NotBefore(now, last time.Time) time.Time {
 	if now.Before(last) && last.Sub(now) <= maxClockJump {
 		return last
 	}

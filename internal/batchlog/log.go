@@ -1,0 +1,332 @@
+package batchlog
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"time"
+
+	"cis490/internal/bucket"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/retry"
+)
+
+const (
+	// maxRows is the maximum number of rows of a batch.
+	maxRows = 1024
+	// createTimeout bounds one request, and maxAttempts how often a batch is tried while the object
+	// store fails. Then its senders get an error, and try again by themselves.
+	createTimeout = 30 * time.Second
+	maxAttempts   = 4
+)
+
+// Log appends rows for one receiver. It must be closed. Its methods are safe for concurrent use.
+//
+// One goroutine, the committer, creates batches. It takes all rows that arrived while the last batch
+// was being created, so that many uploads share a request.
+type Log struct {
+	bucket   bucket.Bucket
+	log      *slog.Logger
+	requests chan request
+	cancel   context.CancelFunc
+	stopped  chan struct{} // closed by the committer
+	segments segmenter
+
+	mu   sync.Mutex
+	tail tail // guarded by mu
+}
+
+// request asks the committer for a row.
+type request struct {
+	row   index.Row
+	since int64        // no batch up to this one has the row
+	reply chan<- reply // has room for the reply
+}
+
+type reply struct {
+	row index.Row
+	err error
+}
+
+// errOverrun says that the tail begins after the batch since which a row is looked for.
+var errOverrun = errors.New("the log has grown")
+
+// Open finds the end of the log. It returns an error if the log has a gap or a batch at its end is
+// corrupt.
+func Open(ctx context.Context, in bucket.Bucket, log *slog.Logger) (*Log, error) {
+	head, err := findHead(ctx, in)
+	if err == nil {
+		err = checkGap(ctx, in, head)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the end of the index: %w", err)
+	}
+	l := &Log{
+		bucket: in, log: log, requests: make(chan request), stopped: make(chan struct{}),
+		tail: newTail(head),
+	}
+	if head > 0 { // its last row has the time that no later one may be before
+		l.tail = newTail(head - 1)
+		if _, err := l.readNext(ctx); err != nil {
+			return nil, fmt.Errorf("read the end of the index: %w", err)
+		}
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l.cancel = cancel
+	go l.run(run)
+	return l, nil
+}
+
+// Close ends the committer. Rows that are not yet in a batch get an error.
+func (l *Log) Close() error {
+	l.cancel()
+	<-l.stopped
+	l.segments.wait()
+	return nil
+}
+
+// Head returns the number of the last batch that this receiver knows. Others may have appended since.
+func (l *Log) Head() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tail.head
+}
+
+// Refresh reads batches until the receiver knows batch n. It reports whether there is one.
+func (l *Log) Refresh(ctx context.Context, n int64) (bool, error) {
+	if n > l.Head() { // do not read up to a number that a host has made up
+		if exists, err := hasBatch(ctx, l.bucket, n); !exists || err != nil {
+			return false, err
+		}
+	}
+	for l.Head() < n {
+		if more, err := l.readNext(ctx); !more || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Sum returns a digest of batch n, which must exist. No two logs have the same one, because the rows
+// have the times and digests of their archives.
+func (l *Log) Sum(ctx context.Context, n int64) (digest.Digest, error) {
+	l.mu.Lock()
+	b, known := l.tail.batch(n)
+	l.mu.Unlock()
+	if !known {
+		var err error
+		if b, err = readBatch(ctx, l.bucket, n); err != nil {
+			return digest.Digest{}, err
+		}
+	}
+	return sha256.Sum256(b.body), nil
+}
+
+// readNext reads the batch after the last known one. It reports whether there is one.
+func (l *Log) readNext(ctx context.Context) (bool, error) {
+	b, err := readBatch(ctx, l.bucket, l.Head()+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	l.add(b)
+	return true, nil
+}
+
+// add adds a batch to the tail, unless it is known.
+func (l *Log) add(b batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b.number == l.tail.head+1 {
+		l.tail.add(b)
+	}
+}
+
+// Ensure makes sure that the log has one row for a commit, and returns the row as it was written:
+// its time is not before that of the last row, unless that is more than a day ahead. All who call it
+// for the same commit must use the same since: the number of a batch, such as [Log.Head] when the
+// commit was made, up to which no batch can have the row.
+//
+// If Ensure returns an error the row may have been written or not. Calling it again with the same
+// since, at any receiver, does not write a second row.
+func (l *Log) Ensure(ctx context.Context, row index.Row, since int64) (index.Row, error) {
+	row.ReceivedAt = row.ReceivedAt.UTC().Truncate(time.Microsecond)
+	if err := row.Validate(); err != nil {
+		return index.Row{}, fmt.Errorf("append a row to the index: %w", err)
+	}
+	for {
+		found, next, err := l.search(ctx, row.Key, since)
+		if err != nil {
+			return index.Row{}, fmt.Errorf("search the index since batch %d: %w", since, err)
+		}
+		if found != nil {
+			return *found, nil
+		}
+		written, err := l.submit(ctx, row, next)
+		if !errors.Is(err, errOverrun) {
+			return written, err
+		}
+		since = next
+	}
+}
+
+func (l *Log) submit(ctx context.Context, row index.Row, since int64) (index.Row, error) {
+	done := make(chan reply, 1)
+	select {
+	case l.requests <- request{row, since, done}:
+	case <-ctx.Done():
+		return index.Row{}, ctx.Err()
+	case <-l.stopped:
+		return index.Row{}, fmt.Errorf("append a row to the index: %w", fs.ErrClosed)
+	}
+	select {
+	case got := <-done:
+		return got.row, got.err
+	case <-ctx.Done():
+		return index.Row{}, ctx.Err()
+	}
+}
+
+// search looks for a row of key in the batches after since. If it finds none it returns the batch up
+// to which it has read, from which on the tail has the rows.
+func (l *Log) search(ctx context.Context, key episode.Key, since int64) (*index.Row, int64, error) {
+	for {
+		l.mu.Lock()
+		row, known := l.tail.find(key, since)
+		l.mu.Unlock()
+		if known {
+			return row, since, nil
+		}
+		rows, _, end, err := readFrom(ctx, l.bucket, since+1)
+		if err != nil {
+			return nil, since, err
+		}
+		for _, row := range rows {
+			if row.Key == key {
+				return &row, since, nil
+			}
+		}
+		since = end
+	}
+}
+
+func (l *Log) run(ctx context.Context) {
+	defer close(l.stopped)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case first := <-l.requests:
+			l.append(ctx, l.collect(first))
+		}
+	}
+}
+
+// collect returns first and all requests that wait, up to maxRows.
+func (l *Log) collect(first request) []request {
+	pending := []request{first}
+	for len(pending) < maxRows {
+		select {
+		case r := <-l.requests:
+			pending = append(pending, r)
+		default:
+			return pending
+		}
+	}
+	return pending
+}
+
+// append creates a batch with the rows of all requests that the log does not have yet.
+func (l *Log) append(ctx context.Context, pending []request) {
+	for attempt := 1; ; {
+		if pending = l.replyFound(pending); len(pending) == 0 {
+			return
+		}
+		b := l.render(pending)
+		err := l.create(ctx, b)
+		if err == nil {
+			l.add(b)
+			for i, r := range pending {
+				r.reply <- reply{row: b.rows[i]}
+			}
+			l.joinSegment(ctx, b.number)
+			return
+		}
+		if errors.Is(err, fs.ErrExist) { // of another receiver, or this one's, which it did not learn
+			if err = l.readTaken(ctx, b.number); err == nil {
+				continue
+			}
+		}
+		l.log.Warn("could not append to the index", "batch", b.number, "rows", len(pending), "attempt", attempt, "err", err)
+		_, corrupt := errors.AsType[*CorruptError](err)
+		if attempt++; corrupt || attempt > maxAttempts || !retry.Sleep(ctx, time.Duration(attempt)*time.Second/4) {
+			for _, r := range pending {
+				r.reply <- reply{err: fmt.Errorf("append to the index: %w", err)}
+			}
+			return
+		}
+	}
+}
+
+// replyFound replies to the requests whose row the log has, and to those that must search again. It
+// returns the others.
+func (l *Log) replyFound(pending []request) []request {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var missing []request
+	for _, r := range pending {
+		row, known := l.tail.find(r.row.Key, r.since)
+		switch {
+		case !known:
+			r.reply <- reply{err: errOverrun}
+		case row != nil:
+			r.reply <- reply{row: *row}
+		default:
+			missing = append(missing, r)
+		}
+	}
+	return missing
+}
+
+// render returns the batch after the last known one.
+func (l *Log) render(pending []request) batch {
+	l.mu.Lock()
+	b, last := batch{number: l.tail.head + 1}, l.tail.lastTime
+	l.mu.Unlock()
+	for _, r := range pending {
+		row := r.row
+		if !row.Backfilled {
+			row.ReceivedAt = index.NotBefore(row.ReceivedAt, last)
+			last = row.ReceivedAt
+		}
+		b.rows = append(b.rows, row)
+		b.body = row.Append(b.body)
+	}
+	return b
+}
+
+func (l *Log) create(ctx context.Context, b batch) error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	return l.bucket.Create(ctx, Name(b.number), bytes.NewReader(b.body), int64(len(b.body)), sha256.Sum256(b.body))
+}
+
+// readTaken reads a batch that exists.
+func (l *Log) readTaken(ctx context.Context, n int64) error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	b, err := readBatch(ctx, l.bucket, n)
+	if err == nil {
+		l.add(b)
+	}
+	return err
+}

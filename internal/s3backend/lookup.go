@@ -1,0 +1,195 @@
+package s3backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"cis490/internal/archive"
+	"cis490/internal/bucket"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/wire"
+)
+
+// storedState says what is stored under the key of an upload.
+type storedState int
+
+const (
+	notStored storedState = iota
+	stored                // the same archive
+	conflicts             // another archive
+	corrupt               // the same archive once, but the bucket does not return it any more
+)
+
+// lookupResult is the result of [Backend.find].
+type lookupResult struct {
+	state  storedState
+	commit commit    // the newest one, unless state is notStored
+	row    index.Row // in the index, if state is stored
+}
+
+// isFinal reports whether the upload has its answer, and nothing is to be stored.
+func (l lookupResult) isFinal() bool { return l.state == stored || l.state == conflicts }
+
+// result returns the answer to an upload for which isFinal reports true.
+func (l lookupResult) result() (wire.Receipt, error) {
+	if l.state == conflicts {
+		return wire.Receipt{}, conflictError(l.commit.row.SHA256)
+	}
+	return newReceipt(wire.AlreadyPresent, l.row), nil
+}
+
+// next returns the generation of the next commit.
+func (l lookupResult) next() int { return l.commit.generation + 1 }
+
+func conflictError(stored digest.Digest) error {
+	p := wire.Refuse(wire.Conflict, "another archive is stored under this name")
+	p.Stored = stored
+	return p
+}
+
+// find looks for the archive of an upload. It reads a stored one back, because the sender may delete
+// its own for the answer, and ensures that it has a row. So a corrupt one has its row before the
+// commit that replaces it.
+func (b *Backend) find(ctx context.Context, u wire.Upload) (lookupResult, error) {
+	unlock, err := b.keys.LockContext(ctx, u.Key)
+	if err != nil {
+		return lookupResult{}, err
+	}
+	defer unlock()
+	c, err := b.newestCommit(ctx, u.Key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return lookupResult{}, nil
+	}
+	if err != nil {
+		return lookupResult{}, err
+	}
+	if c.row.SHA256 != u.Digest {
+		b.noteConflict(u, c)
+		return lookupResult{state: conflicts, commit: c}, nil
+	}
+	found := lookupResult{state: stored, commit: c}
+	if err := b.readBack(ctx, c); errors.Is(err, errCorrupt) {
+		b.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "object", c.object, "err", err, "hint", "its host sends it again")
+		found.state = corrupt
+	} else if err != nil {
+		return lookupResult{}, err
+	}
+	found.row, err = b.ensureRow(context.WithoutCancel(ctx), c)
+	return found, err
+}
+
+// noteConflict tells the observer of an upload that is refused for the archive of a commit.
+func (b *Backend) noteConflict(u wire.Upload, c commit) {
+	if b.opts.Observer != nil {
+		b.opts.Observer.NoteConflict(u.Key, u.Digest, c.row.SHA256)
+	}
+}
+
+// errCorrupt says that an archive is missing from the bucket, or has other bytes than its commit says.
+var errCorrupt = errors.New("archive is corrupt")
+
+// readBack reads an archive from the bucket, and returns an error wrapping [errCorrupt] if it is not
+// what was committed.
+func (b *Backend) readBack(ctx context.Context, c commit) error {
+	return b.checkObject(ctx, c.object, c.row.Key.Host, c.row.SHA256, c.row.Size)
+}
+
+// checkObject reads an object, and returns an error wrapping [errCorrupt] if it has another digest or
+// size. A host reads one at a time: a few bytes of request must not cause more.
+func (b *Backend) checkObject(ctx context.Context, name string, host episode.Name, want digest.Digest, size int64) error {
+	unlock, err := b.readings.LockContext(ctx, host)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, _, err := b.bucket.Open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	defer r.Close()
+	got, n, err := digest.Of(io.LimitReader(r, size+1))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if got != want || n != size {
+		return fmt.Errorf("%w: %s has the sha256 %s", errCorrupt, name, got)
+	}
+	return nil
+}
+
+// decodeArchive reads an archive to its end and decodes it. It returns an error wrapping [errCorrupt] if
+// it is not what was committed, and errUndecodable if it is and cannot be decoded. It decodes at most
+// [archive.ExpansionLimit] bytes.
+func decodeArchive(ctx context.Context, in bucket.Bucket, c commit) (contents digest.Digest, err error) {
+	r, _, err := in.Open(ctx, c.object)
+	if errors.Is(err, fs.ErrNotExist) {
+		return contents, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	if err != nil {
+		return contents, fmt.Errorf("open %s: %w", c.object, err)
+	}
+	defer r.Close()
+	whole := digest.NewWriter(io.Discard)
+	read := io.TeeReader(io.LimitReader(r, c.row.Size+1), whole)
+	contents, undecodable := archive.ContentDigest(read, &limitedWriter{archive.ExpansionLimit(c.row.Size)})
+	if _, err := io.Copy(io.Discard, read); err != nil { // what the decoder has left
+		return contents, fmt.Errorf("read %s: %w", c.object, err)
+	}
+	if got, n := whole.Sum(); got != c.row.SHA256 || n != c.row.Size {
+		return contents, fmt.Errorf("%w: %s has the sha256 %s", errCorrupt, c.object, got)
+	}
+	if undecodable != nil {
+		return contents, fmt.Errorf("%w: %s: %w", errUndecodable, c.object, undecodable)
+	}
+	return contents, nil
+}
+
+// errUndecodable says that an archive is what was committed, and no archive of an episode.
+var errUndecodable = errors.New("archive cannot be decoded")
+
+// limitedWriter discards a number of bytes, and fails then.
+type limitedWriter struct{ left int64 }
+
+func (w *limitedWriter) Write(b []byte) (int, error) {
+	if w.left -= int64(len(b)); w.left < 0 {
+		return 0, fmt.Errorf("it decodes to more than %d times its size", archive.MaxRatio)
+	}
+	return len(b), nil
+}
+
+// readMeta returns the Git commit in an archive's meta.json, or "". An archive without meta.json, or
+// one that does not decode, is stored all the same.
+func (b *Backend) readMeta(key episode.Key, from io.Reader) string {
+	reader := <-b.metas
+	defer func() { b.metas <- reader }()
+	meta, err := reader.Read(from, key.Name)
+	if err == nil {
+		return meta.Commit
+	}
+	log := b.log.With("host", key.Host, "episode", key.Name, "err", err)
+	if _, bad := errors.AsType[*episode.MetaError](err); bad {
+		log.Warn("meta.json cannot be read")
+	} else {
+		log.Debug("no meta.json")
+	}
+	return ""
+}
+
+// readStoredMeta is [Backend.readMeta] of an archive in the bucket.
+func (b *Backend) readStoredMeta(ctx context.Context, key episode.Key, object string) string {
+	r, _, err := b.bucket.Open(ctx, object)
+	if err != nil {
+		b.log.Warn("could not read meta.json", "host", key.Host, "episode", key.Name, "err", err)
+		return ""
+	}
+	defer r.Close()
+	return b.readMeta(key, r)
+}

@@ -1,0 +1,174 @@
+package s3backend
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"cis490/internal/access"
+	"cis490/internal/admission"
+	"cis490/internal/bucket"
+	"cis490/internal/digest"
+	"cis490/internal/episode"
+	"cis490/internal/index"
+	"cis490/internal/wire"
+)
+
+// Stat returns the receipt of the archive under key.
+func (b *Backend) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
+	c, err := b.newestCommit(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = wire.Refuse(wire.NotFound, "no archive under this name")
+	}
+	return newReceipt(wire.AlreadyPresent, c.row), b.checkAnswer(ctx, err)
+}
+
+// Put stores an archive, and returns when the engine has it and its row.
+func (b *Backend) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	got, err := b.putArchive(ctx, u, body)
+	return got, b.checkReceipt(ctx, got, err)
+}
+
+// checkReceipt is [Backend.checkAnswer] for a request that ended with a receipt or err. A receipt for
+// an archive that this request stored needs no access any more: the host had access at the commit.
+func (b *Backend) checkReceipt(ctx context.Context, got wire.Receipt, err error) error {
+	if err == nil && got.Status == wire.Stored {
+		return nil
+	}
+	return b.checkAnswer(ctx, err)
+}
+
+func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
+	if err := b.checkSize(u); err != nil {
+		return wire.Receipt{}, err
+	}
+	release, err := b.uploads.Acquire(ctx, u.Key.Host)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	defer release()
+	found, err := b.find(ctx, u)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	if found.isFinal() {
+		return found.result()
+	}
+	if err := b.checkQuota(u); err != nil {
+		return wire.Receipt{}, err
+	}
+	name := archiveName(u.Key, u.Digest, found.next())
+	meta, err := b.putBody(ctx, u, body, name)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	return b.commitArchive(ctx, u, found.next(), name, meta)
+}
+
+// checkSize refuses an archive that is too large.
+func (b *Backend) checkSize(u wire.Upload) error {
+	if u.Size > b.opts.Limits.MaxSize {
+		return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", b.opts.Limits.MaxSize)
+	}
+	return nil
+}
+
+// checkQuota refuses an archive that does not fit into the quota of its host.
+func (b *Backend) checkQuota(u wire.Upload) error {
+	disk := admission.NewDisk(unlimitedSpace, b.quota)
+	return disk.CheckReserve(u.Key.Host, 0, max(u.Size, 0))
+}
+
+// putBody puts an archive into the bucket while it arrives, and returns the Git commit in its
+// meta.json. The signature of the request covers the digest, so that the engine refuses other bytes.
+// An archive that is smaller than [wire.MinAnnounced] is compared here first.
+func (b *Backend) putBody(ctx context.Context, u wire.Upload, body io.Reader, name string) (string, error) {
+	if u.Size >= wire.MinAnnounced {
+		if err := b.put(ctx, name, body, u); err != nil {
+			return "", err
+		}
+		return b.readStoredMeta(ctx, u.Key, name), nil
+	}
+	archive := make([]byte, u.Size)
+	if _, err := io.ReadFull(body, archive); err != nil {
+		return "", err
+	}
+	if got, _, err := digest.Of(bytes.NewReader(archive)); err != nil || got != u.Digest {
+		return "", errors.Join(errMismatch, err)
+	}
+	// All bytes have arrived: it continues if the sender disconnects.
+	if err := b.put(access.WorkContext(ctx, context.WithoutCancel(ctx)), name, bytes.NewReader(archive), u); err != nil {
+		return "", err
+	}
+	return b.readMeta(u.Key, bytes.NewReader(archive)), nil
+}
+
+var errMismatch = wire.Refuse(wire.DigestMismatch, "nothing was stored")
+
+func (b *Backend) put(ctx context.Context, name string, body io.Reader, u wire.Upload) error {
+	err := b.bucket.Put(ctx, name, body, u.Size, u.Digest)
+	if errors.Is(err, bucket.ErrDigest) {
+		return errors.Join(errMismatch, err)
+	}
+	if err != nil {
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	return nil
+}
+
+// commitArchive commits an archive, which is an object of the bucket, and ensures its row. It continues if the
+// sender disconnects, because all bytes have arrived.
+func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generation int, object, meta string) (wire.Receipt, error) {
+	ctx, begun := context.WithoutCancel(sender), time.Now()
+	unlock := b.keys.Lock(u.Key)
+	defer unlock()
+	// The host may have lost access since the request began. From here on it gets its receipt.
+	if err := access.Recheck(sender); err != nil {
+		return wire.Receipt{}, err
+	}
+	c := commit{
+		generation: generation, object: object, since: b.index.Head(),
+		row: index.Row{
+			ReceivedAt: time.Now(), Key: u.Key, SHA256: u.Digest, Size: u.Size,
+			Commit: meta, Skipped: u.Skipped, Repaired: generation > 1,
+		},
+	}
+	status := wire.Stored
+	err := b.createCommit(ctx, c)
+	if errors.Is(err, fs.ErrExist) { // another request was first: its commit decides
+		if c, err = b.readCommit(ctx, u.Key, generation); err == nil && c.row.SHA256 != u.Digest {
+			b.noteConflict(u, c)
+			return wire.Receipt{}, conflictError(c.row.SHA256)
+		}
+		status = wire.AlreadyPresent
+	}
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	row, err := b.ensureRow(ctx, c)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	select {
+	case b.appended <- struct{}{}:
+	default: // the copy is being completed
+	}
+	if status == wire.Stored {
+		if b.opts.Observer != nil {
+			b.opts.Observer.NoteStored(row, time.Since(begun))
+		}
+		b.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
+	}
+	return newReceipt(status, row), nil
+}
+
+func newReceipt(s wire.Status, row index.Row) wire.Receipt {
+	return wire.Receipt{
+		Status: s, Host: row.Key.Host, Episode: row.Key.Name,
+		Digest: row.SHA256, Size: row.Size, ReceivedAt: wire.Timestamp{Time: row.ReceivedAt},
+	}
+}
