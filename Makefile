@@ -10,11 +10,12 @@ BENCHTIME ?= 1s
 BENCH     ?= .
 CUTS      ?= 200
 MINUTES   ?= 10
+ROUNDS    ?= 20
 
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab fleet race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +99,11 @@ race: ## Run the short tests under the race detector (needs gcc)
 
 lab: ## Run the slow labs: kills, cut connections, proxies, hostile hosts (5 min)
 	go test -C internal/labtest -count=1 -timeout 20m -slow
+
+# Needs versitygw and haproxy. SEED=N repeats the faults of a run.
+fleet: ## Run three receivers behind haproxy over one object store, and kill them, ROUNDS=20 times
+	go test -C internal/s3backend -count=1 -timeout 10m -run RandomRounds -rounds 300 $(if $(SEED),-seed $(SEED))
+	go test -C internal/fleettest -count=1 -timeout 40m -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED))
 
 readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
 	@scripts/readers.sh

@@ -87,9 +87,9 @@ func TestConfigPagesHaveEveryKey(t *testing.T) {
 		fixture.Must(t, root.Execute())
 		text := fixture.ReadFile(t, filepath.Join(dir, page+".5"))
 		for key := range leaves(reflect.ValueOf(defaults), nil) {
-			table, name, found := strings.Cut(key, ".")
-			if !found {
-				table, name = "", key
+			table, name := "", key
+			if dot := strings.LastIndexByte(key, '.'); dot >= 0 {
+				table, name = key[:dot], key[dot+1:]
 			}
 			_, below, _ := strings.Cut(text, ".SH KEYS\n")
 			if table != "" {

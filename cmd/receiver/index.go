@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"cis490/internal/printable"
 	"cis490/internal/progress"
 	"cis490/internal/receiver"
+	"cis490/internal/s3backend"
 	"cis490/internal/scrub"
 	"cis490/internal/serviceuser"
 )
@@ -29,12 +31,12 @@ import (
 func indexCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "index",
-		Short:   "Repair or verify the index",
+		Short:   "Repair, verify or export the index",
 		Example: "  receiver index backfill --dry-run\n  receiver index verify --deep",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(backfillCommand(o), verifyCommand(o))
+	c.AddCommand(backfillCommand(o), verifyCommand(o), exportCommand(o))
 	return c
 }
 
@@ -121,6 +123,13 @@ Exit codes: 1 an archive got no row, or it failed.`,
 	f.addTo(c, o)
 	c.Flags().BoolVar(&f.opts.DryRun, "dry-run", false, "print what would be appended without writing it")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		in, err := f.openBucket(c, o)
+		if err != nil {
+			return err
+		}
+		if in != nil {
+			return backfillBucket(c, in, &f)
+		}
 		opts, err := f.fsckOptions(c, o)
 		if err != nil {
 			return err
@@ -215,16 +224,28 @@ Exit codes: 1 there are findings, or it failed.`,
 With --deep, an archive is decoded to at most 128 times its size, unless a scrub
 has decoded it before; a note on stderr counts such archives.`
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		in, err := f.openBucket(c, o)
+		if err != nil {
+			return err
+		}
+		if in != nil {
+			return runVerify(c, f.opts, f.json, f.full, func(ctx context.Context, opts fsck.Options, found func(fsck.Finding)) (fsck.VerifyReport, error) {
+				return s3backend.Verify(ctx, in, opts, found)
+			})
+		}
 		opts, err := f.fsckOptions(c, o)
 		if err != nil {
 			return err
 		}
-		return runVerify(c, opts, f.json, f.full)
+		return runVerify(c, opts, f.json, f.full, fsck.Verify)
 	}
 	return c
 }
 
-func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
+// verifyFunc is [fsck.Verify], or the same for a bucket.
+type verifyFunc func(context.Context, fsck.Options, func(fsck.Finding)) (fsck.VerifyReport, error)
+
+func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool, verify verifyFunc) error {
 	display := cli.NewDisplay(c)
 	defer display.Stop()
 	what := "checking archives"
@@ -235,7 +256,7 @@ func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	var expanding expandingNotes
 	opts.Expanding = expanding.addArchive
 	out := bufio.NewWriter(display.Above(c.OutOrStdout()))
-	report, err := fsck.Verify(c.Context(), opts, func(found fsck.Finding) {
+	report, err := verify(c.Context(), opts, func(found fsck.Finding) {
 		printFinding(out, found, asJSON, full)
 		if display.Visible() {
 			out.Flush() // an operator waits for it; the writer keeps its error

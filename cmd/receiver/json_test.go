@@ -26,6 +26,7 @@ func TestJSONMembersAreDocumented(t *testing.T) {
 		"receiver index backfill":                {fsck.BackfillReport{}},
 		"receiver pki":                           {createdCAs{}, issuedCertificate{}, pki.Issued{}, revokedCertificates{}, revokedCertificate{}, renewedCertificate{}, rotationReport{}},
 		"receiver setup":                         {setupReport{}},
+		"receiver probe":                         {probeReport{}, probeCheck{}},
 		"check":                                  {checkFacts{}, listenFacts{}, cli.CheckReport{}, cli.Space{}, serviceuser.Folder{}, serviceuser.Secret{}},
 	} {
 		for _, s := range structs {

@@ -57,7 +57,6 @@ Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 5 another
 receiver runs, 74 storage fault.`,
 		Example: `  sudo receiver setup --name receiver.lab,10.0.0.1
   sudo receiver invite lab-01
-  receiver pki init --dir pki --name receiver.lab,10.0.0.1
   receiver --config ./receiver.toml
   receiver index verify --deep`,
 		Args: cobra.NoArgs,
@@ -74,6 +73,6 @@ receiver runs, 74 storage fault.`,
 		{Path: "/var/lib/cis490/quarantine", Text: "corrupt archives"},
 		{Path: "/var/lib/cis490-identity", Text: "the key that signs for hosts, invitations, and what is known about hosts"},
 	}}
-	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), hooksCommand(&o), doctorCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), hooksCommand(&o), doctorCommand(&o), probeCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
 	return root
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,7 +17,7 @@ import (
 )
 
 var allChecks = []string{
-	"access", "settings", "create-only", "signed-digest", "cut-body", "list", "multipart", "same-objects", "remove", "prefix",
+	"access", "settings", "create-only", "signed-digest", "cut-body", "list", "multipart", "same-objects", "remove",
 }
 
 // probeMemory probes buckets in memory, and returns the checks that failed.
@@ -100,15 +99,6 @@ func TestProbeComparesEndpoints(t *testing.T) {
 	if !slices.Contains(failed, "create-only") || !slices.Contains(failed, "same-objects") {
 		t.Errorf("got %q failed (%v), want create-only and same-objects", failed, err)
 	}
-}
-
-func read(t *testing.T, b bucket.Bucket, name string) string {
-	t.Helper()
-	r, _, err := b.Open(t.Context(), name)
-	fixture.Must(t, err)
-	content, err := io.ReadAll(r)
-	fixture.Must(t, errors.Join(err, r.Close()))
-	return string(content)
 }
 
 func TestProbeStopsWithoutAccess(t *testing.T) {

@@ -55,6 +55,7 @@ func jsonRuns(pki, dir string) map[string][]aJSONRun {
 		"receiver setup":          {{"--name localhost", 0, 1}},
 		"receiver hooks list":     {{"", 0, 1}},
 		"receiver hooks test":     {{"", 0, 1}},
+		"receiver probe":          {{"", 2, 0}}, // this store is on a disk; see fleettest
 	}
 }
 
@@ -91,7 +92,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 		"shipper resend", "shipper join", "shipper doctor", "shipper version", "receiver check", "receiver doctor", "receiver invite", "receiver status", "receiver hosts", "receiver store",
 		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
 		"receiver hosts disable", "receiver hosts enable", "receiver hosts remove", "receiver store replaces", "receiver pki init", "receiver pki issue",
-		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup", "receiver hooks test", "receiver hooks list",
+		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup", "receiver hooks test", "receiver hooks list", "receiver probe",
 	} {
 		for _, want := range runs[command] {
 			r := run(command, append(strings.Fields(want.args), "--json")...)

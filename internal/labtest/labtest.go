@@ -179,9 +179,9 @@ func (s settings) encodeTOML() string {
 	var b bytes.Buffer
 	table := ""
 	for _, key := range keys {
-		of, name, dotted := strings.Cut(key, ".")
-		if !dotted {
-			of, name = "", key
+		of, name := "", key
+		if dot := strings.LastIndexByte(key, '.'); dot >= 0 {
+			of, name = key[:dot], key[dot+1:]
 		}
 		if of != table {
 			fmt.Fprintf(&b, "[%s]\n", of)

@@ -190,6 +190,8 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 	c.runAsRoot(t, l, h, 0, "receiver", "scrub", "--rate", "0")
 	c.runAsRoot(t, l, h, 0, "receiver", "index backfill")
 	c.runAsRoot(t, l, h, 0, "receiver", "index verify", "--deep")
+	c.runAsRoot(t, l, h, 2, "receiver", "index export") // this store is on a disk; see fleettest
+	c.runAsRoot(t, l, h, 2, "receiver", "probe")
 	pki := l.Path("pki")
 	c.runAsRoot(t, l, h, 0, "receiver", "pki issue", "lab-09", "--dir", pki, "--out", l.Path("lab-09"))
 	c.runAsRoot(t, l, h, 0, "receiver", "pki revoke", "lab-09", "--dir", pki)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/admin"
+	"cis490/internal/bucket"
 	"cis490/internal/config"
 	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
@@ -16,6 +17,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
+	"cis490/internal/wire"
 )
 
 // DefaultConfigFile is the default path of the receiver's configuration.
@@ -37,15 +39,43 @@ type Config struct {
 	IdentityDir config.Path `toml:"identity_dir"`
 	// LogFormat is the format of the daemon's log.
 	LogFormat logging.Format `toml:"log_format"`
-	TLS       TLSConfig      `toml:"tls"`
-	Auth      AuthConfig     `toml:"auth"`
-	Proxy     ProxyConfig    `toml:"proxy"`
-	Limits    LimitsConfig   `toml:"limits"`
-	Scrub     scrub.Config   `toml:"scrub"`
-	Admin     admin.Config   `toml:"admin"`
-	Hooks     notify.Config  `toml:"hooks"`
+	// Store says where archives and the index are.
+	Store  StoreConfig   `toml:"store"`
+	TLS    TLSConfig     `toml:"tls"`
+	Auth   AuthConfig    `toml:"auth"`
+	Proxy  ProxyConfig   `toml:"proxy"`
+	Limits LimitsConfig  `toml:"limits"`
+	Scrub  scrub.Config  `toml:"scrub"`
+	Admin  admin.Config  `toml:"admin"`
+	Hooks  notify.Config `toml:"hooks"`
 	// Heartbeat calls a URL while an upload would be accepted.
 	Heartbeat notify.HeartbeatConfig `toml:"heartbeat"`
+}
+
+// StoreConfig says where archives and their index are kept.
+type StoreConfig struct {
+	Kind StoreKind     `toml:"kind"`
+	S3   bucket.Config `toml:"s3"` // with the kind s3
+}
+
+// StoreKind is a kind of store.
+type StoreKind string
+
+// The kinds of stores.
+const (
+	StoreOnDisk StoreKind = "disk" // in data_dir
+	StoreOnS3   StoreKind = "s3"   // in a bucket that several receivers share; data_dir has a copy of the index
+)
+
+// validate returns what is wrong with each key.
+func (c StoreConfig) validate() []error {
+	switch c.Kind {
+	case StoreOnDisk:
+		return nil
+	case StoreOnS3:
+		return c.S3.Validate()
+	}
+	return []error{config.InvalidValue("store.kind", "must be %q or %q", StoreOnDisk, StoreOnS3)}
 }
 
 // TLSConfig names the files of the receiver's end of mutual TLS.
@@ -90,6 +120,7 @@ func DefaultConfig() Config {
 		MinFree:       256 << 20,
 		MinFreeInodes: 1024,
 		LogFormat:     logging.Text,
+		Store:         StoreConfig{Kind: StoreOnDisk, S3: bucket.DefaultConfig()},
 		TLS: TLSConfig{
 			CertFile:     "/etc/cis490/pki/server.crt",
 			KeyFile:      "/etc/cis490/pki/server.key",
@@ -162,7 +193,7 @@ func (c Config) Validate() error {
 	if c.Limits.UnfinishedAge.Std() < time.Minute {
 		errs = append(errs, config.InvalidValue("limits.unfinished_age", "must be at least 1m"))
 	}
-	errs = slices.Concat(errs, c.Scrub.Validate(), c.Hooks.Validate(), c.Heartbeat.Validate())
+	errs = slices.Concat(errs, c.Store.validate(), c.Scrub.Validate(), c.Hooks.Validate(), c.Heartbeat.Validate())
 	return errors.Join(append(errs, c.Admin.Validate()...)...)
 }
 
@@ -176,6 +207,14 @@ func (c Config) TrustConfig() gate.Config {
 		TrustDomain:  c.Auth.TrustDomain,
 		TokensFile:   string(c.Auth.TokensFile),
 		IdentityDir:  string(c.IdentityDir),
+	}
+}
+
+// wireLimits returns the limits that hosts are told.
+func (c Config) wireLimits() wire.Limits {
+	return wire.Limits{
+		MaxSize: int64(c.Limits.ArchiveBytes), Uploads: c.Limits.Uploads,
+		UploadsPerHost: c.Limits.UploadsPerHost, UnfinishedAge: c.Limits.UnfinishedAge.Std(),
 	}
 }
 

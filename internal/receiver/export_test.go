@@ -21,7 +21,7 @@ func OpenGateAndNew(ctx context.Context, c Config, version, holder string, log *
 }
 
 // Backend returns the backend of a receiver.
-func (r *Receiver) Backend() *diskbackend.Backend { return r.backend }
+func (r *Receiver) Backend() *diskbackend.Backend { return r.backend.(*diskbackend.Backend) }
 
 // SetHeaderTimeout sets how long a connection may be silent before its first request. It must be called
 // before [Receiver.Serve].

@@ -23,6 +23,7 @@ import (
 	"cis490/internal/access"
 	"cis490/internal/activity"
 	"cis490/internal/admission"
+	"cis490/internal/batchlog"
 	"cis490/internal/datadir"
 	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
@@ -30,10 +31,9 @@ import (
 	"cis490/internal/fleet"
 	"cis490/internal/gate"
 	"cis490/internal/notify"
-	"cis490/internal/store"
 )
 
-// Receiver owns a data directory while it is open, and serves the [diskbackend.Backend] in it.
+// Receiver owns a data directory while it is open, and serves a backend.
 type Receiver struct {
 	cfg     Config
 	version string
@@ -42,7 +42,7 @@ type Receiver struct {
 	// What is open.
 	data    *durable.Dir
 	lock    *durable.Lock
-	backend *diskbackend.Backend
+	backend backend
 
 	headerTimeout time.Duration // of a request's header, and of the TLS handshake
 
@@ -76,7 +76,7 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 	r.baseCtx, r.cancelBase = context.WithCancelCause(context.WithoutCancel(ctx))
 	err := r.openConns()
 	if err == nil {
-		err = r.open(holder)
+		err = r.open(ctx, holder)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -107,7 +107,7 @@ func (r *Receiver) openConns() error {
 }
 
 // open opens what is in the data directory.
-func (r *Receiver) open(holder string) error {
+func (r *Receiver) open(ctx context.Context, holder string) error {
 	var err error
 	if r.data, err = durable.Create(string(r.cfg.DataDir)); err != nil {
 		return &ConfigError{"data_dir", err}
@@ -115,11 +115,7 @@ func (r *Receiver) open(holder string) error {
 	if r.lock, err = datadir.Lock(r.data, holder); err != nil {
 		return err
 	}
-	r.backend, err = diskbackend.Open(r.baseCtx, r.data, r.cfg.BackendConfig(), &r.events, r.log)
-	if errors.Is(err, store.ErrUnsuitable) {
-		return &ConfigError{"data_dir", err}
-	}
-	if err != nil {
+	if err := r.openBackend(ctx); err != nil {
 		return err
 	}
 	if err := r.openReports(time.Now()); err != nil {
@@ -224,5 +220,7 @@ func CheckKernel() error { return durable.CheckCalls(durable.RefusedCalls()...) 
 // A new name must be added, or a file that root creates under it stays root's. Archives are
 // included only on request: examining them takes time that grows with the store.
 func Layout(archives bool) durable.Layout {
-	return slices.Concat(diskbackend.Layout(archives), fleet.Layout(), notify.Layout())
+	return slices.Concat(diskbackend.Layout(archives), fleet.Layout(), notify.Layout(), durable.Layout{
+		{Match: durable.MatchNames(probeFile, batchlog.CopyStateName(datadir.IndexFile)), Perm: 0o640},
+	})
 }

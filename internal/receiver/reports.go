@@ -44,7 +44,7 @@ func (r *Receiver) KeepReport(ctx context.Context, host episode.Name, report wir
 }
 
 func (r *Receiver) countArchives(host episode.Name, lastChange time.Time) (fleet.Count, bool, error) {
-	n, at, counted, err := r.backend.Archives().CountArchives(host, lastChange)
+	n, at, counted, err := r.backend.CountArchives(host, lastChange)
 	return fleet.Count{Archives: n, LastChange: at}, counted, err
 }
 

@@ -47,8 +47,7 @@ const (
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
-	g.Go(func() error { return r.backend.RunScrub(ctx) })
-	g.Go(func() error { return r.backend.ExpireUploads(ctx) })
+	g.Go(func() error { return r.backend.Run(ctx) })
 	g.Go(func() error { return r.renewOwn(ctx) })
 	g.Go(func() error {
 		r.recordSpace(ctx)
@@ -135,15 +134,12 @@ func (r *Receiver) newServer(caller func(*http.Request) (gate.Caller, error)) *h
 			Backend:     r.backend,
 			Identify:    func(req *http.Request) (wire.Caller, error) { return r.identifyCaller(req, caller) },
 			StallLimits: wire.StallLimits{Idle: r.cfg.Limits.IdleTimeout.Std(), MinRate: int64(r.cfg.Limits.MinRate), Window: rateWindow},
-			Limits: wire.Limits{
-				MaxSize: int64(r.cfg.Limits.ArchiveBytes), Uploads: r.cfg.Limits.Uploads,
-				UploadsPerHost: r.cfg.Limits.UploadsPerHost, UnfinishedAge: r.cfg.Limits.UnfinishedAge.Std(),
-			},
-			Authority: r.certificateAuthority(),
-			Reports:   r,
-			Observe:   r.events.counters.countRequest,
-			About:     wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
-			Log:       r.log,
+			Limits:      r.cfg.wireLimits(),
+			Authority:   r.certificateAuthority(),
+			Reports:     r,
+			Observe:     r.events.counters.countRequest,
+			About:       wire.ServerInfo{Version: r.version, Protocol: []string{"v1"}},
+			Log:         r.log,
 		}),
 		Protocols:         &one,
 		ReadHeaderTimeout: r.headerTimeout,

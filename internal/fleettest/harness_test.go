@@ -1,0 +1,163 @@
+package fleettest
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/bucket"
+	"cis490/internal/buckettest"
+	"cis490/internal/fixture"
+	"cis490/internal/labtest"
+)
+
+var (
+	rounds = flag.Int("rounds", 0, "number of rounds with kills and cut connections; 0: skip")
+	seed   = flag.Uint64("seed", 0, "seed of the random faults; 0: a random one")
+)
+
+func TestMain(m *testing.M) { labtest.Main(m) }
+
+const (
+	accessKey  = "fleet"
+	secretKey  = "fleet-secret"
+	bucketName = "lab"
+)
+
+// engine is an object store in a process of its own.
+type engine struct {
+	t    testing.TB
+	dir  string
+	addr string
+	proc *labtest.Process
+}
+
+// findProgram returns the path of a program. Without it the test skips, or fails if CI is set.
+func findProgram(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name) // is not in the PATH of everybody
+	}
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing: .ci/run installs it", name)
+	}
+	t.Skipf("%s is missing", name)
+	return ""
+}
+
+// requireFleet skips a test unless make fleet runs it.
+func requireFleet(t testing.TB) {
+	t.Helper()
+	if *rounds == 0 {
+		t.Skip("run it with make fleet")
+	}
+}
+
+// freeAddr returns an address on which nothing listens.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fixture.Must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// newEngine starts versitygw over an empty directory.
+func newEngine(t testing.TB) *engine {
+	t.Helper()
+	e := &engine{t: t, dir: t.TempDir(), addr: freeAddr(t)}
+	fixture.Must(t, os.Mkdir(filepath.Join(e.dir, bucketName), 0o755))
+	e.start()
+	return e
+}
+
+func (e *engine) start() {
+	e.t.Helper()
+	e.proc = labtest.StartProgram(e.t, "versitygw", "env", "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey,
+		findProgram(e.t, "versitygw"), "-q", "-p", e.addr, "--keep-alive", "posix", e.dir)
+	labtest.Eventually(e.t, "the engine listens", func() bool {
+		c, err := net.Dial("tcp", e.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// kill ends the engine as a crash would.
+func (e *engine) kill() { e.proc.Kill(e.t) }
+
+// open opens the bucket without the receivers.
+func (e *engine) open() bucket.Bucket {
+	e.t.Helper()
+	c := bucket.DefaultConfig()
+	c.Endpoints, c.Bucket = []string{"http://" + e.addr}, bucketName
+	c.CredentialsFile = buckettest.WriteCredentials(e.t, accessKey, secretKey)
+	b, err := bucket.Open(c)
+	fixture.Must(e.t, err)
+	return b
+}
+
+// fleet is a lab with several receivers.
+type fleet struct {
+	lab       *labtest.Lab // its receiver does not run: it has the certificates and the hosts
+	engine    *engine
+	receivers []*labtest.Lab
+	links     []*labtest.Proxy // from each receiver to the engine
+}
+
+// newFleet starts an engine, receivers and haproxy. The hosts of its lab reach the receivers through
+// haproxy.
+func newFleet(t testing.TB, n int) *fleet {
+	t.Helper()
+	f := &fleet{lab: labtest.New(t, labtest.Unstarted()), engine: newEngine(t)}
+	credentials := buckettest.WriteCredentials(t, accessKey, secretKey)
+	for i := range n {
+		link := labtest.NewProxy(t)
+		link.Forward(f.engine.addr)
+		f.links = append(f.links, link)
+		f.receivers = append(f.receivers, f.lab.Peer(fmt.Sprintf("receiver-%d", i),
+			labtest.Set("store.kind", `"s3"`),
+			labtest.Set("store.s3.endpoints", fmt.Sprintf(`["http://%s"]`, link.Addr())),
+			labtest.Set("store.s3.bucket", fmt.Sprintf("%q", bucketName)),
+			labtest.Set("store.s3.credentials_file", fmt.Sprintf("%q", credentials)),
+		))
+	}
+	for _, r := range f.receivers {
+		r.Start()
+	}
+	f.lab.Proxy.Forward(f.balance(t))
+	return f
+}
+
+// balance starts haproxy before the receivers, and returns its address.
+func (f *fleet) balance(t testing.TB) string {
+	t.Helper()
+	program, addr := findProgram(t, "haproxy"), freeAddr(t)
+	var b strings.Builder
+	fmt.Fprintf(&b, "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1m\n  timeout server 1m\n  retries 3\n  option redispatch\n")
+	fmt.Fprintf(&b, "frontend receivers\n  bind %s\n  default_backend receivers\nbackend receivers\n  balance roundrobin\n", addr)
+	for i, r := range f.receivers {
+		fmt.Fprintf(&b, "  server receiver-%d %s\n", i, r.Proxy.Addr())
+	}
+	file := filepath.Join(t.TempDir(), "haproxy.cfg")
+	fixture.WriteFile(t, file, b.String())
+	labtest.StartProgram(t, "haproxy", program, "-db", "-q", "-f", file)
+	labtest.Eventually(t, "haproxy listens", func() bool {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return addr
+}

@@ -1,0 +1,145 @@
+package receiver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/admission"
+	"cis490/internal/bucket"
+	"cis490/internal/diskbackend"
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+	"cis490/internal/s3backend"
+	"cis490/internal/store"
+	"cis490/internal/wire"
+)
+
+// backend stores what hosts send: a [diskbackend.Backend] or a [s3backend.Backend].
+type backend interface {
+	wire.Backend
+	// Recover completes what a crash has interrupted. It is called once, before the first request.
+	Recover(ctx context.Context, recovered func(bytes int)) error
+	// Run does what is done in the background, until ctx ends.
+	Run(ctx context.Context) error
+	Close() error
+
+	// Alive reports whether an archive can still be made durable, for a watchdog.
+	Alive(ctx context.Context) bool
+	// CheckStorage returns an error if the storage can no longer be trusted.
+	CheckStorage() error
+	// CheckSpace returns an error if uploads would be refused for lack of space.
+	CheckSpace() error
+	// Faults receives the error that ends the daemon.
+	Faults() <-chan error
+	// NoteFault ends the daemon if err is a storage fault, and returns the error for the sender.
+	NoteFault(err error) error
+
+	Uploads() *admission.Limiter
+	// CountArchives returns the number of archives of a host, unless nothing has changed since.
+	CountArchives(host episode.Name, lastChange time.Time) (n int64, changedAt time.Time, counted bool, err error)
+}
+
+// maxUploadWait is how long an upload waits for a slot before it is refused.
+const maxUploadWait = 10 * time.Second
+
+// openBackend opens the store.
+func (r *Receiver) openBackend(ctx context.Context) error {
+	if r.cfg.Store.Kind == StoreOnS3 {
+		return r.openBucket(ctx)
+	}
+	disk, err := diskbackend.Open(r.baseCtx, r.data, r.cfg.BackendConfig(), &r.events, r.log)
+	if errors.Is(err, store.ErrUnsuitable) {
+		return &ConfigError{"data_dir", err}
+	}
+	if err != nil {
+		return err
+	}
+	r.backend = disk
+	return nil
+}
+
+// openBucket opens the store in a bucket, once the engine has passed the probe.
+func (r *Receiver) openBucket(ctx context.Context) error {
+	in, err := bucket.Open(r.cfg.Store.S3)
+	if err != nil {
+		return &ConfigError{"store.s3", err}
+	}
+	if err := r.probeBucket(ctx, in); err != nil {
+		return err
+	}
+	b, err := s3backend.Open(ctx, in, s3backend.Options{
+		Limits: r.cfg.wireLimits(), HostBytes: int64(r.cfg.Limits.HostBytes), MaxUploadWait: maxUploadWait,
+		SpoolDir: string(r.cfg.DataDir), Data: r.data, Observer: &r.events, Log: r.log,
+	})
+	if err != nil {
+		return err
+	}
+	r.backend = b
+	return nil
+}
+
+const (
+	// probeFile says which engine has passed the probe, and when.
+	probeFile = ".bucket-probe.json"
+	// probeValid is how long an engine need not be probed again, and probeTimeout bounds a probe.
+	probeValid   = 24 * time.Hour
+	probeTimeout = 2 * time.Minute
+	maxProbeFile = 64 << 10
+)
+
+// probeResult is the content of the file.
+type probeResult struct {
+	Endpoints []string  `json:"endpoints"`
+	Servers   []string  `json:"servers"`
+	Bucket    string    `json:"bucket"`
+	Prefix    string    `json:"prefix"`
+	At        time.Time `json:"at"`
+}
+
+// probeBucket probes the engine, unless it passed within the last day. An engine that fails must not be
+// used, and there is no way around that.
+func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
+	c := r.cfg.Store.S3
+	if last, err := r.lastProbe(); err == nil && slices.Equal(last.Endpoints, c.Endpoints) && last.Bucket == c.Bucket && last.Prefix == c.Prefix &&
+		time.Since(last.At) < probeValid && time.Since(last.At) >= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	begun := time.Now()
+	report, err := bucket.Probe(ctx, in.Endpoints()...)
+	if err != nil {
+		return fmt.Errorf("%w; 'receiver probe' shows all checks", err)
+	}
+	r.log.Info("object store passed the probe", "endpoints", strings.Join(c.Endpoints, " "), "server", strings.Join(report.Servers, " "), "took", time.Since(begun))
+	b, err := json.Marshal(probeResult{c.Endpoints, report.Servers, c.Bucket, c.Prefix, report.At})
+	if err == nil {
+		err = r.data.WriteFile(probeFile, b, 0o640)
+	}
+	if errors.Is(err, durable.ErrFault) {
+		return err
+	}
+	if err != nil { // it is probed again at the next start
+		r.log.Warn("result of the probe not kept", "err", err)
+	}
+	return nil
+}
+
+func (r *Receiver) lastProbe() (probeResult, error) {
+	var last probeResult
+	f, err := r.data.Open(probeFile)
+	if err != nil {
+		return last, err
+	}
+	defer f.Close()
+	b, err := durable.ReadAtMost(f, probeFile, maxProbeFile)
+	if err != nil {
+		return last, err
+	}
+	return last, json.Unmarshal(b, &last)
+}
