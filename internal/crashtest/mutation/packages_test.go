@@ -163,6 +163,50 @@ var ofPackages = []mutant{
 		},
 	},
 	{
+		"s3backend: a commit is acknowledged without its row",
+		killer{"s3backend", "TestNoRowNoReceipt"},
+		[]edit{
+			{
+				"s3backend/lookup.go",
+				"	found.row, err = b.ensureRow(context.WithoutCancel(ctx), c)\n	return found, err",
+				"	found.row = c.row\n	return found, nil",
+			},
+		},
+	},
+	{
+		"s3backend: commits are replaced",
+		killer{"s3backend", "TestOfTwoRecordingsOneIsStored"},
+		[]edit{
+			{
+				"s3backend/commit.go",
+				"b.bucket.Create(ctx, name, bytes",
+				"b.bucket.Put(ctx, name, bytes",
+			},
+		},
+	},
+	{
+		"batchlog: batches are replaced",
+		killer{"s3backend", "TestEachOperationFailsOnce"},
+		[]edit{
+			{
+				"batchlog/log.go",
+				"l.bucket.Create(ctx",
+				"l.bucket.Put(ctx",
+			},
+		},
+	},
+	{
+		"batchlog: a row is looked for in later batches only",
+		killer{"batchlog", "TestACommitHasOneRow"},
+		[]edit{
+			{
+				"batchlog/log.go",
+				"	for {\n		found, next, err := l.search(ctx, row.Key, since)",
+				"	since = l.Head()\n	for {\n		found, next, err := l.search(ctx, row.Key, since)",
+			},
+		},
+	},
+	{
 		"diskbackend: one host goes on with another's upload",
 		killer{"diskbackend", "TestUploadOfAnotherHostIsNotFound"},
 		[]edit{
