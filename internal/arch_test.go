@@ -110,7 +110,7 @@ var importRules = map[string]importRule{
 	"internal/scrub":   {"archive config digest durable episode index retry store", "verifies what is stored, beside a receiver or without one: no protocol, and no uploads"},
 
 	// A whole lab in one test, so it may import everything except the programs.
-	"internal/fleettest": {"bucket buckettest fixture labtest", "several receivers over one object store"},
+	"internal/fleettest": {"bucket buckettest config fixture labtest", "several receivers over one object store"},
 	"internal/labtest":   {"archive cli config credentials digest durable episode fixture gate index outbox pki receiver shipper source store systemd wire", "both ends meet in tests only"},
 
 	// Test helpers.

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/bucket"
 	"cis490/internal/buckettest"
+	"cis490/internal/config"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
@@ -19,6 +20,9 @@ import (
 var (
 	rounds = flag.Int("rounds", 0, "number of rounds with kills and cut connections; 0: skip")
 	seed   = flag.Uint64("seed", 0, "seed of the random faults; 0: a random one")
+	// Another engine than versitygw is not killed. Its bucket must be empty.
+	endpoint    = flag.String("endpoint", "", "`HOST:PORT` of an engine that runs already")
+	credentials = flag.String("credentials", "", "`FILE` with its credentials")
 )
 
 func TestMain(m *testing.M) { labtest.Main(m) }
@@ -32,9 +36,11 @@ const (
 // engine is an object store in a process of its own.
 type engine struct {
 	t    testing.TB
-	dir  string
+	dir  string // "" if it is not the test's
 	addr string
 	proc *labtest.Process
+
+	credentials string // their file
 }
 
 // findProgram returns the path of a program. Without it the test skips, or fails if CI is set.
@@ -74,7 +80,10 @@ func freeAddr(t testing.TB) string {
 // newEngine starts versitygw over an empty directory.
 func newEngine(t testing.TB) *engine {
 	t.Helper()
-	e := &engine{t: t, dir: t.TempDir(), addr: freeAddr(t)}
+	if *endpoint != "" {
+		return &engine{t: t, addr: *endpoint, credentials: *credentials}
+	}
+	e := &engine{t: t, dir: t.TempDir(), addr: freeAddr(t), credentials: string(buckettest.WriteCredentials(t, accessKey, secretKey))}
 	fixture.Must(t, os.Mkdir(filepath.Join(e.dir, bucketName), 0o755))
 	e.start()
 	return e
@@ -82,6 +91,9 @@ func newEngine(t testing.TB) *engine {
 
 func (e *engine) start() {
 	e.t.Helper()
+	if e.dir == "" {
+		return
+	}
 	e.proc = labtest.StartProgram(e.t, "versitygw", "env", "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey,
 		findProgram(e.t, "versitygw"), "-q", "-p", e.addr, "--keep-alive", "posix", e.dir)
 	labtest.Eventually(e.t, "the engine listens", func() bool {
@@ -94,14 +106,18 @@ func (e *engine) start() {
 }
 
 // kill ends the engine as a crash would.
-func (e *engine) kill() { e.proc.Kill(e.t) }
+func (e *engine) kill() {
+	if e.dir != "" {
+		e.proc.Kill(e.t)
+	}
+}
 
 // open opens the bucket without the receivers.
 func (e *engine) open() bucket.Bucket {
 	e.t.Helper()
 	c := bucket.DefaultConfig()
 	c.Endpoints, c.Bucket = []string{"http://" + e.addr}, bucketName
-	c.CredentialsFile = buckettest.WriteCredentials(e.t, accessKey, secretKey)
+	c.CredentialsFile = config.Path(e.credentials)
 	b, err := bucket.Open(c)
 	fixture.Must(e.t, err)
 	return b
@@ -120,7 +136,6 @@ type fleet struct {
 func newFleet(t testing.TB, n int) *fleet {
 	t.Helper()
 	f := &fleet{lab: labtest.New(t, labtest.Unstarted()), engine: newEngine(t)}
-	credentials := buckettest.WriteCredentials(t, accessKey, secretKey)
 	for i := range n {
 		link := labtest.NewProxy(t)
 		link.Forward(f.engine.addr)
@@ -129,7 +144,7 @@ func newFleet(t testing.TB, n int) *fleet {
 			labtest.Set("store.kind", `"s3"`),
 			labtest.Set("store.s3.endpoints", fmt.Sprintf(`["http://%s"]`, link.Addr())),
 			labtest.Set("store.s3.bucket", fmt.Sprintf("%q", bucketName)),
-			labtest.Set("store.s3.credentials_file", fmt.Sprintf("%q", credentials)),
+			labtest.Set("store.s3.credentials_file", fmt.Sprintf("%q", f.engine.credentials)),
 		))
 	}
 	for _, r := range f.receivers {
