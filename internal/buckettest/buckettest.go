@@ -1,5 +1,5 @@
-// Package buckettest provides buckets for tests: [Memory], with faults. [RunContract] tests any
-// bucket.
+// Package buckettest provides buckets for tests: [Memory] with faults, and [Versitygw], a real
+// engine. [RunContract] tests any bucket.
 //
 // Invariant: a bucket for tests keeps the whole contract of [bucket.Bucket], and returns an error to
 // a caller that does not. Only a test that asks for a [Fault] or [Breach] gets one.
