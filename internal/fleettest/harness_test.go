@@ -20,7 +20,7 @@ import (
 var (
 	rounds = flag.Int("rounds", 0, "number of rounds with kills and cut connections; 0: skip")
 	seed   = flag.Uint64("seed", 0, "seed of the random faults; 0: a random one")
-	// Another engine than versitygw is not killed. Its bucket must be empty.
+	// An engine that runs already is not killed. Its bucket must be empty.
 	endpoint    = flag.String("endpoint", "", "`HOST:PORT` of an engine that runs already")
 	credentials = flag.String("credentials", "", "`FILE` with its credentials")
 )
