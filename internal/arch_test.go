@@ -96,9 +96,10 @@ var importRules = map[string]importRule{
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
+	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
-	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index resumable wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
-	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
+	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index readback resumable wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
+	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index readback resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
 
 	// The programs wire things up.
 	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},

@@ -145,6 +145,14 @@ func (a *Control) WrapHandler(base context.Context, next http.Handler) http.Hand
 	})
 }
 
+// CauseOf returns the cause for which ctx ended if err is a consequence of that, and err otherwise.
+func CauseOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
 // WorkContext returns the context of work that continues if the sender of ctx disconnects. It
 // ends with base, or when the sender's host loses access.
 func WorkContext(ctx, base context.Context) context.Context {

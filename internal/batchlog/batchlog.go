@@ -165,6 +165,12 @@ func checkGap(ctx context.Context, in bucket.Bucket, head int64) error {
 			head++ // appended just now
 			continue
 		}
+		if exists, err := hasBatch(ctx, in, head+1); err != nil {
+			return err
+		} else if exists { // the list is older than it
+			head = n
+			continue
+		}
 		return fmt.Errorf("%s is missing although %s exists: the index has a hole; restore the object, and deny everybody but the receivers to delete", Name(head+1), info.Name)
 	}
 	return nil

@@ -195,7 +195,28 @@ func (c *Copy) appendLocked(body []byte) error {
 	if len(written) == len(body) {
 		return nil
 	}
-	return c.log.Append(body[len(written):])
+	return c.appendRows(body[len(written):])
+}
+
+// maxAppend is how much is appended at once. The log expects no more.
+const maxAppend = 256 << 10
+
+// appendRows appends rows, of which each is durable before the next ones.
+func (c *Copy) appendRows(rows []byte) error {
+	for len(rows) > 0 {
+		n := len(rows)
+		if n > maxAppend {
+			n = bytes.LastIndexByte(rows[:maxAppend], '\n') + 1
+		}
+		if n == 0 {
+			return errors.New("a row is too long")
+		}
+		if err := c.log.Append(rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
 }
 
 // save writes the file beside the copy.

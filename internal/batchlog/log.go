@@ -39,6 +39,8 @@ type Log struct {
 	stopped  chan struct{} // closed by the committer
 	segments segmenter
 
+	reading sync.Mutex // held to read several batches
+
 	mu   sync.Mutex
 	tail tail // guarded by mu
 }
@@ -106,12 +108,25 @@ func (l *Log) Refresh(ctx context.Context, n int64) (bool, error) {
 			return false, err
 		}
 	}
+	l.reading.Lock() // others wait for the same batches
+	defer l.reading.Unlock()
 	for l.Head() < n {
 		if more, err := l.readNext(ctx); !more || err != nil {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// CatchUp reads the batches that other receivers have appended, so that requests need not wait for that.
+func (l *Log) CatchUp(ctx context.Context) error {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	for {
+		if more, err := l.readNext(ctx); !more || err != nil {
+			return err
+		}
+	}
 }
 
 // Sum returns a digest of batch n, which must exist. No two logs have the same one, because the rows
@@ -212,7 +227,9 @@ func (l *Log) search(ctx context.Context, key episode.Key, since int64) (*index.
 		}
 		for _, row := range rows {
 			if row.Key == key {
-				return &row, since, nil
+				// A later commit of the key must be after this row.
+				_, err := l.Refresh(ctx, end)
+				return &row, since, err
 			}
 		}
 		since = end

@@ -275,6 +275,7 @@ func (s *S3) List(ctx context.Context, prefix, after string) iter.Seq2[Info, err
 		if err == nil {
 			err = s.do(ctx, func(ctx context.Context, e *endpoint) error {
 				return s.list(ctx, e, prefix, after, func(i Info) bool {
+					after = i.Name // from which another endpoint continues
 					ended = !yield(i, nil)
 					return !ended
 				})

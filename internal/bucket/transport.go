@@ -19,7 +19,7 @@ const (
 	dialTimeout    = 10 * time.Second
 	stallTimeout   = time.Minute // without a byte in either direction, also while the engine commits
 	idleTimeout    = 50 * time.Second
-	maxConnections = 64 // to each endpoint
+	maxConnections = 256 // to each endpoint; an upload that is not spooled holds one
 	maxHeader      = 64 << 10
 	maxErrorBody   = 64 << 10 // bytes of a response in which an engine's error is looked for
 )
@@ -34,7 +34,7 @@ func newTransport(c Config) (*http.Transport, error) {
 		TLSHandshakeTimeout:    dialTimeout,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		MaxConnsPerHost:        maxConnections,
-		MaxIdleConnsPerHost:    maxConnections,
+		MaxIdleConnsPerHost:    maxConnections / 4,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true, // an archive must arrive as it was stored

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/readback"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -46,7 +47,7 @@ func (b *Backend) storeStaged(sender context.Context, up *store.Upload, u wire.U
 		return wire.Receipt{}, err
 	}
 	b.observer.NoteStored(row, time.Since(begun))
-	b.readbackCache.addResult(sender, archiveID{u.Key, u.Digest})
+	b.readbackCache.Add(sender, readback.Archive{Key: u.Key, Digest: u.Digest})
 	b.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
 	return newReceipt(wire.Stored, row), nil
 }
@@ -61,7 +62,7 @@ func (b *Backend) commitStaged(sender context.Context, up *store.Upload, u wire.
 	if err == nil {
 		repaired, err = b.supersedesRow(work, u)
 	}
-	if err = contextCause(work, err); err == nil {
+	if err = access.CauseOf(work, err); err == nil {
 		// The host may have lost access since the request began. From here on it gets its
 		// receipt.
 		err = access.Recheck(sender)

@@ -30,6 +30,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/readback"
 	"cis490/internal/resumable"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
@@ -102,7 +103,7 @@ type Backend struct {
 	verifier        *scrub.Verifier
 	readbackLimiter admission.Limiter                // of inventories that read an archive
 	readbackLocks   admission.KeyLocks[episode.Name] // of hosts that send a stored archive again
-	readbackCache   readbackCache
+	readbackCache   readback.Cache
 	rowSearches     *rowSearches
 
 	faulted atomic.Bool

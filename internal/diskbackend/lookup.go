@@ -10,6 +10,7 @@ import (
 	"cis490/internal/access"
 	"cis490/internal/digest"
 	"cis490/internal/index"
+	"cis490/internal/readback"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -78,8 +79,8 @@ func (b *Backend) lookUpStored(ctx context.Context, u wire.Upload) (lookupResult
 	if !o.Digest.IsZero() && o.Digest != u.Digest {
 		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
-	id, work := archiveID{u.Key, u.Digest}, access.WorkContext(ctx, b.baseCtx)
-	if cached := b.readbackCache.takeResult(id); o.Digest.IsZero() || u.Resent || !cached {
+	id, work := readback.Archive{Key: u.Key, Digest: u.Digest}, access.WorkContext(ctx, b.baseCtx)
+	if cached := b.readbackCache.Take(id); o.Digest.IsZero() || u.Resent || !cached {
 		// One per host: a few bytes of request must not occupy the disk.
 		unlockHost, lerr := b.readbackLocks.LockContext(ctx, u.Key.Host)
 		if lerr != nil {
@@ -94,16 +95,16 @@ func (b *Backend) lookUpStored(ctx context.Context, u wire.Upload) (lookupResult
 		return lookupResult{state: corrupt}, nil
 	}
 	if err != nil {
-		return lookupResult{}, contextCause(work, err)
+		return lookupResult{}, access.CauseOf(work, err)
 	}
 	if o.Digest != u.Digest {
 		return lookupResult{state: conflicts, row: rowOf(o)}, nil
 	}
-	b.readbackCache.addResult(ctx, id)
+	b.readbackCache.Add(ctx, id)
 	if !o.Indexed {
 		found, err := b.rowSearches.lookUp(ctx, u.Key.Host, u.Key)
 		if err != nil {
-			b.readbackCache.addResult(ctx, id)
+			b.readbackCache.Add(ctx, id)
 			return lookupResult{}, err
 		}
 		row, err := b.ensureIndexed(context.WithoutCancel(ctx), o, found)
@@ -137,13 +138,4 @@ func (b *Backend) ensureIndexed(ctx context.Context, o store.Object, found index
 	}
 	o.ReceivedAt = row.ReceivedAt
 	return row, b.store.MarkIndexed(o)
-}
-
-// contextCause returns the cause for which ctx ended if err is a consequence of that, and
-// err otherwise.
-func contextCause(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
-		return cause
-	}
-	return err
 }

@@ -38,7 +38,7 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 	}
 	release, err := b.uploadLimiter.Acquire(ctx, host)
 	if err != nil {
-		return wire.Receipt{}, none, contextCause(ctx, err)
+		return wire.Receipt{}, none, access.CauseOf(ctx, err)
 	}
 	defer release()
 	if h.IsOpen() {
@@ -47,7 +47,7 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 	}
 	found, err := b.findStored(ctx, h.Upload)
 	if err != nil {
-		return wire.Receipt{}, none, contextCause(ctx, err)
+		return wire.Receipt{}, none, access.CauseOf(ctx, err)
 	}
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
 		b.sessions.Remove(h.Held)
@@ -57,7 +57,7 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 	work := access.WorkContext(ctx, b.baseCtx)
 	up, err := b.writePiece(work, h, p, body)
 	if err != nil {
-		return wire.Receipt{}, none, contextCause(work, err)
+		return wire.Receipt{}, none, access.CauseOf(work, err)
 	}
 	if up == nil {
 		return wire.Receipt{}, h.unfinished(), nil

@@ -74,7 +74,7 @@ func (r *Receiver) openBucket(ctx context.Context) error {
 	}
 	b, err := s3backend.Open(ctx, in, s3backend.Options{
 		Limits: r.cfg.wireLimits(), HostBytes: int64(r.cfg.Limits.HostBytes), MaxUploadWait: maxUploadWait,
-		SpoolDir: string(r.cfg.DataDir), Data: r.data, Observer: &r.events, Log: r.log,
+		SpoolDir: string(r.cfg.DataDir), Data: r.data, Observer: &r.events, Log: r.log, Base: r.baseCtx,
 	})
 	if err != nil {
 		return err

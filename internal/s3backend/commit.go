@@ -19,6 +19,7 @@ import (
 const (
 	episodesPrefix = "episodes/"
 	commitsPrefix  = "commits/"
+	verifiedPrefix = "verified/"
 )
 
 // commit says which archive has a key. It never changes.

@@ -1,14 +1,22 @@
 package s3backend
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/access"
 	"cis490/internal/admission"
+	"cis490/internal/bucket"
+	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
 )
@@ -19,17 +27,46 @@ func (b *Backend) Admit(ctx context.Context, host episode.Name) (release func(),
 	return release, b.refusal(err)
 }
 
+const (
+	// maxVerifies is how many archives are read for their hosts at once.
+	maxVerifies = 2
+	// examinedAtOnce is how many entries of an inventory are examined at the same time.
+	examinedAtOnce = 8
+)
+
 // Inventory returns an entry for each query of a host. With readBack it reads the one archive first.
 func (b *Backend) Inventory(ctx context.Context, host episode.Name, queries []wire.InventoryQuery, readBack bool) ([]wire.InventoryEntry, error) {
-	entries := make([]wire.InventoryEntry, 0, len(queries))
-	for _, q := range queries {
-		e, err := b.examine(ctx, episode.Key{Host: host, Name: q.Episode}, q, readBack)
+	if readBack {
+		done, err := b.verifies.Acquire(ctx, host)
 		if err != nil {
-			return nil, b.checkAnswer(ctx, fmt.Errorf("examine %s/%s: %w", host, q.Episode, err))
+			p := wire.Refuse(wire.HostBusy, "archives are being read back")
+			p.RetryAfter = time.Second
+			return nil, b.checkAnswer(ctx, p)
 		}
-		entries = append(entries, e)
+		defer done()
 	}
-	return entries, b.checkAnswer(ctx, nil)
+	entries := make([]wire.InventoryEntry, len(queries))
+	var g errgroup.Group
+	g.SetLimit(examinedAtOnce)
+	for i, q := range queries {
+		g.Go(func() error {
+			var err error
+			entries[i], err = b.examine(ctx, episode.Key{Host: host, Name: q.Episode}, q, readBack)
+			if err != nil && ctx.Err() == nil { // the other queries get their entries
+				b.log.Error("could not examine a stored archive", "host", host, "episode", q.Episode, "err", err)
+				entries[i] = unreadable(q)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return entries, b.checkAnswer(ctx, ctx.Err())
+}
+
+// unreadable returns the entry of an archive of which nothing is known: its host keeps its copy, sends
+// nothing and reports the episode.
+func unreadable(q wire.InventoryQuery) wire.InventoryEntry {
+	return wire.InventoryEntry{Episode: q.Episode, State: wire.Divergent, Digest: new(digest.Digest), Unreadable: true}
 }
 
 func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.InventoryQuery, readBack bool) (wire.InventoryEntry, error) {
@@ -41,10 +78,20 @@ func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.Inventory
 	if err != nil {
 		return e, err
 	}
+	info, err := b.bucket.Stat(ctx, c.object)
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, nil // its host sends it again
+	}
+	if err != nil {
+		return e, err
+	}
 	if readBack {
-		if err := b.verify(ctx, c, &e); err != nil || e.State == wire.StateDamaged {
-			return e, err
-		}
+		err = b.verify(ctx, c, info, &e)
+	} else {
+		err = b.addVerified(ctx, c, info, &e)
+	}
+	if err != nil || e.State == wire.StateDamaged {
+		return e, err
 	}
 	e.State = wire.Present
 	if c.row.SHA256 != q.Digest {
@@ -54,14 +101,42 @@ func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.Inventory
 	return e, nil
 }
 
-// verify reads and decodes an archive for its host, and notes the result in e. A host reads one at a time.
-func (b *Backend) verify(ctx context.Context, c commit, e *wire.InventoryEntry) error {
+// verification is the content of an object that says that an archive was read and decoded. It is a hint:
+// without it the archive counts as not verified.
+type verification struct {
+	Object   string         `json:"object"`
+	ETag     string         `json:"etag"` // of the object that was read
+	At       wire.Timestamp `json:"at"`
+	Contents digest.Digest  `json:"contents_sha256"`
+}
+
+func verificationName(c commit) string {
+	return fmt.Sprintf("%s%s/%s/%d.json", verifiedPrefix, c.row.Key.Host, c.row.Key.Name, c.generation)
+}
+
+// addVerified adds to e when the archive was last verified, if it is the same object.
+func (b *Backend) addVerified(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) error {
+	var v verification
+	err := b.readJSON(ctx, verificationName(c), &v)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && v.Object == c.object && v.ETag == info.ETag {
+		e.VerifiedAt, e.Contents = &v.At, &v.Contents
+	}
+	return err
+}
+
+// verify reads and decodes an archive for its host, and notes the result in e. It continues if the
+// sender disconnects, so that the next attempt finds the result.
+func (b *Backend) verify(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) error {
 	unlock, err := b.readings.LockContext(ctx, c.row.Key.Host)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	contents, err := decodeArchive(ctx, b.bucket, c)
+	work := b.workContext(ctx)
+	contents, err := decodeArchive(work, b.bucket, c)
 	switch {
 	case errors.Is(err, errCorrupt):
 		e.State = wire.StateDamaged
@@ -73,9 +148,17 @@ func (b *Backend) verify(ctx context.Context, c commit, e *wire.InventoryEntry) 
 		e.Undecodable = true
 		return nil
 	case err != nil:
-		return err
+		return access.CauseOf(work, err)
 	}
-	e.VerifiedAt, e.Contents = &wire.Timestamp{Time: time.Now()}, &contents
+	v := verification{Object: c.object, ETag: info.ETag, At: wire.Timestamp{Time: time.Now()}, Contents: contents}
+	e.VerifiedAt, e.Contents = &v.At, &v.Contents
+	body, err := json.Marshal(v)
+	if err == nil {
+		err = b.bucket.Put(work, verificationName(c), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
+	}
+	if err != nil {
+		b.log.Warn("verification not recorded", "host", c.row.Key.Host, "episode", c.row.Key.Name, "err", err)
+	}
 	return nil
 }
 
@@ -86,13 +169,12 @@ func unlimitedSpace() (admission.Space, error) {
 
 // Storage returns how much may still be stored for a host, for a ping.
 func (b *Backend) Storage(ctx context.Context, host episode.Name) (wire.Storage, error) {
-	disk := admission.NewDisk(unlimitedSpace, b.quota)
-	left, err := disk.SpaceLeft(host)
+	left, err := b.disk.SpaceLeft(host)
 	if err != nil {
 		return wire.Storage{}, b.checkAnswer(ctx, err)
 	}
 	s := wire.Storage{FreeBytes: max(left.Bytes, 0), Accepting: true}
-	err = disk.CheckReserve(host, 0, 1)
+	err = b.disk.CheckReserve(host, 0, 1)
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		s.Accepting, s.Detail, err = false, refused.Detail, nil
 	}

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
+	"cis490/internal/access"
 	"cis490/internal/archive"
 	"cis490/internal/bucket"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/readback"
 	"cis490/internal/wire"
 )
 
@@ -73,11 +76,18 @@ func (b *Backend) find(ctx context.Context, u wire.Upload) (lookupResult, error)
 		return lookupResult{state: conflicts, commit: c}, nil
 	}
 	found := lookupResult{state: stored, commit: c}
-	if err := b.readBack(ctx, c); errors.Is(err, errCorrupt) {
+	// It continues if the sender disconnects: the next attempt needs the result.
+	id, work := readback.Archive{Key: u.Key, Digest: u.Digest}, b.workContext(ctx)
+	if cached := b.read.Take(id); u.Resent || !cached {
+		err = b.readBack(work, c)
+	}
+	if errors.Is(err, errCorrupt) {
 		b.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "object", c.object, "err", err, "hint", "its host sends it again")
 		found.state = corrupt
 	} else if err != nil {
-		return lookupResult{}, err
+		return lookupResult{}, access.CauseOf(work, err)
+	} else {
+		b.read.Add(ctx, id)
 	}
 	found.row, err = b.ensureRow(context.WithoutCancel(ctx), c)
 	return found, err
@@ -166,13 +176,22 @@ func (w *limitedWriter) Write(b []byte) (int, error) {
 }
 
 // readMeta returns the Git commit in an archive's meta.json, or "". An archive without meta.json, or
-// one that does not decode, is stored all the same.
-func (b *Backend) readMeta(key episode.Key, from io.Reader) string {
-	reader := <-b.metas
+// one that does not decode, is stored all the same. An error is of the reading.
+func (b *Backend) readMeta(ctx context.Context, key episode.Key, from io.Reader) (string, error) {
+	var reader *archive.MetaReader
+	select {
+	case reader = <-b.metas:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 	defer func() { b.metas <- reader }()
-	meta, err := reader.Read(from, key.Name)
+	source := &sourceReader{r: from}
+	meta, err := reader.Read(source, key.Name)
+	if source.err != nil {
+		return "", fmt.Errorf("read meta.json of %s/%s: %w", key.Host, key.Name, source.err)
+	}
 	if err == nil {
-		return meta.Commit
+		return meta.Commit, nil
 	}
 	log := b.log.With("host", key.Host, "episode", key.Name, "err", err)
 	if _, bad := errors.AsType[*episode.MetaError](err); bad {
@@ -180,16 +199,34 @@ func (b *Backend) readMeta(key episode.Key, from io.Reader) string {
 	} else {
 		log.Debug("no meta.json")
 	}
-	return ""
+	return "", nil
 }
 
+// sourceReader keeps the error of a reader, which a decoder hides.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// metaTimeout bounds the reading of meta.json from the bucket, because it occupies one of few decoders.
+const metaTimeout = 15 * time.Second
+
 // readStoredMeta is [Backend.readMeta] of an archive in the bucket.
-func (b *Backend) readStoredMeta(ctx context.Context, key episode.Key, object string) string {
+func (b *Backend) readStoredMeta(ctx context.Context, key episode.Key, object string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, metaTimeout)
+	defer cancel()
 	r, _, err := b.bucket.Open(ctx, object)
 	if err != nil {
-		b.log.Warn("could not read meta.json", "host", key.Host, "episode", key.Name, "err", err)
-		return ""
+		return "", fmt.Errorf("open %s: %w", object, err)
 	}
 	defer r.Close()
-	return b.readMeta(key, r)
+	return b.readMeta(ctx, key, r)
 }

@@ -11,8 +11,10 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 
 	"cis490/internal/bucket"
 	"cis490/internal/digest"
+	"cis490/internal/episode"
 	"cis490/internal/resumable"
 	"cis490/internal/wire"
 )
@@ -137,7 +140,8 @@ func (b *Backend) loadParts(ctx context.Context, u wire.Upload, p *progress, nam
 			return err
 		}
 		if len(r.Parts) == 0 || r.End <= p.partsEnd || r.End > u.Size {
-			return fmt.Errorf("%s is not a record of parts", name)
+			b.log.Warn("ignored a record of parts", "object", name)
+			return nil // what follows is sent again
 		}
 		p.parts, p.partsEnd, p.hashState, p.loaded = append(p.parts, r.Parts...), r.End, r.State, true
 	}
@@ -176,19 +180,26 @@ func (b *Backend) removeUpload(ctx context.Context, u wire.Upload, p *progress) 
 	if p == nil || p.multipart.ID == "" && p.tail == "" {
 		return
 	}
-	if err := b.removeDir(ctx, uploadDir(u)); err != nil {
+	if err := b.removeDir(ctx, uploadDir(u), p.multipart.ID); err != nil {
 		b.log.Debug("could not remove an upload", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
 	}
 }
 
-func (b *Backend) removeDir(ctx context.Context, dir string) error {
+// removeDir removes the objects of an upload, and its multipart upload. With an id it removes nothing if
+// the multipart upload is another one: another receiver has begun again.
+func (b *Backend) removeDir(ctx context.Context, dir, id string) error {
 	var m multipart
 	err := b.readJSON(ctx, dir+multipartName, &m)
-	if err == nil {
-		err = b.bucket.Abort(ctx, m.Object, m.ID)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return err
+	case id != "" && m.ID != id:
+		return nil
+	default:
+		if err := b.bucket.Abort(ctx, m.Object, m.ID); err != nil {
+			return err
+		}
 	}
 	var names []string
 	for info, err := range b.bucket.List(ctx, dir, "") {
@@ -205,31 +216,93 @@ func (b *Backend) removeDir(ctx context.Context, dir string) error {
 	return nil
 }
 
-// removeExpired removes the uploads in which nothing was written since a time.
-func (b *Backend) removeExpired(ctx context.Context, before time.Time) error {
-	dir, newest := "", time.Time{}
-	remove := func() error {
-		if dir == "" || newest.After(before) {
-			return nil
+// uploadInBucket is an upload of which something is in the bucket.
+type uploadInBucket struct {
+	dir, id string
+	host    episode.Name
+	newest  time.Time // when something of it was last written
+}
+
+// uploadsUnder yields the uploads whose objects begin with prefix. It ignores what is not an upload.
+func (b *Backend) uploadsUnder(ctx context.Context, prefix string) iter.Seq2[uploadInBucket, error] {
+	return func(yield func(uploadInBucket, error) bool) {
+		var u uploadInBucket
+		for info, err := range b.bucket.List(ctx, prefix, "") {
+			if err != nil {
+				yield(u, err)
+				return
+			}
+			next, valid := parseUploadDir(path.Dir(info.Name) + "/")
+			if !valid {
+				continue
+			}
+			if u.dir != "" && next.dir != u.dir {
+				if !yield(u, nil) {
+					return
+				}
+				u = uploadInBucket{}
+			}
+			next.newest = u.newest
+			if info.ModifiedAt.After(next.newest) {
+				next.newest = info.ModifiedAt
+			}
+			u = next
 		}
-		b.log.Info("dropped an unfinished upload", "upload", dir, "reason", "its host did not continue it")
-		return b.removeDir(ctx, dir)
+		if u.dir != "" {
+			yield(u, nil)
+		}
 	}
-	for info, err := range b.bucket.List(ctx, uploadsPrefix, "") {
+}
+
+// uploadDirPattern matches the directory of an upload, whose host is parsed by itself.
+var uploadDirPattern = regexp.MustCompile(`^uploads/([^/]+)/([0-9a-f]{32})/$`)
+
+func parseUploadDir(dir string) (uploadInBucket, bool) {
+	match := uploadDirPattern.FindStringSubmatch(dir)
+	if match == nil {
+		return uploadInBucket{}, false
+	}
+	host, err := episode.ParseName(match[1])
+	return uploadInBucket{dir: dir, host: host, id: match[2]}, err == nil
+}
+
+// limitUploads removes the oldest upload of a host if it has as many as it may have, before another one
+// begins. Those that this receiver holds count as the newest.
+func (b *Backend) limitUploads(ctx context.Context, u wire.Upload) error {
+	var oldest uploadInBucket
+	count := 0
+	for other, err := range b.uploadsUnder(ctx, uploadsPrefix+string(u.Key.Host)+"/") {
+		if err != nil {
+			return fmt.Errorf("look for uploads of %s: %w", u.Key.Host, err)
+		}
+		count++
+		if held := b.sessions.ByID(other.host, other.id) != nil; !held && (oldest.dir == "" || other.newest.Before(oldest.newest)) {
+			oldest = other
+		}
+	}
+	if count < b.sessions.MaxPerHost() || oldest.dir == "" {
+		return nil
+	}
+	b.log.Info("dropped an unfinished upload", "host", u.Key.Host, "upload", oldest.id, "reason", "the host has started others")
+	return b.removeDir(ctx, oldest.dir, "")
+}
+
+// removeExpired removes the uploads in which nothing was written since a time, except those that this
+// receiver holds.
+func (b *Backend) removeExpired(ctx context.Context, before time.Time) error {
+	for u, err := range b.uploadsUnder(ctx, uploadsPrefix) {
 		if err != nil {
 			return err
 		}
-		if of := path.Dir(info.Name) + "/"; of != dir {
-			if err := remove(); err != nil {
-				return err
-			}
-			dir, newest = of, time.Time{}
+		if u.newest.After(before) || b.sessions.ByID(u.host, u.id) != nil {
+			continue
 		}
-		if info.ModifiedAt.After(newest) {
-			newest = info.ModifiedAt
+		b.log.Info("dropped an unfinished upload", "host", u.host, "upload", u.id, "reason", "its host did not continue it")
+		if err := b.removeDir(ctx, u.dir, ""); err != nil {
+			b.log.Warn("could not remove expired upload", "host", u.host, "upload", u.id, "err", err)
 		}
 	}
-	return remove()
+	return nil
 }
 
 // partWriter sends the bytes of an upload to the bucket in parts. A part is spooled until it is
@@ -262,7 +335,7 @@ func (b *Backend) newPartWriter(ctx context.Context, u wire.Upload, p *progress,
 	if p.partsEnd > 0 {
 		p.loaded = true
 		if w.whole, err = digest.ResumeWriter(io.Discard, p.partsEnd, p.hashState); err != nil {
-			return nil, err
+			return nil, errors.Join(resumable.ErrNoUpload, err, b.removeDir(ctx, uploadDir(u), p.multipart.ID))
 		}
 	}
 	// It has no name, and is gone with the process.
@@ -323,7 +396,10 @@ func (w *partWriter) sendPart() error {
 	}
 	number := len(w.p.parts) + len(w.sent) + 1
 	if number == 1 {
-		w.meta = w.b.readMeta(w.u.Key, w.spooledBytes())
+		var err error
+		if w.meta, err = w.b.readMeta(w.ctx, w.u.Key, w.spooledBytes()); err != nil {
+			return err
+		}
 	}
 	part, err := w.b.bucket.PutPart(w.ctx, w.p.multipart.Object, w.p.multipart.ID, number, w.spooledBytes(), w.spooled, digest.Digest(w.part.Sum(nil)))
 	if errors.Is(err, bucket.ErrNoUpload) {
@@ -374,7 +450,7 @@ func (w *partWriter) begin() error {
 func (w *partWriter) startAgain(err error) error {
 	err = errors.Join(resumable.ErrNoUpload, err)
 	if _, missing := w.b.bucket.Stat(w.ctx, w.p.multipart.Object); errors.Is(missing, fs.ErrNotExist) {
-		return errors.Join(err, w.b.removeDir(w.ctx, uploadDir(w.u)))
+		return errors.Join(err, w.b.removeDir(w.ctx, uploadDir(w.u), w.p.multipart.ID))
 	}
 	return err
 }
@@ -393,7 +469,7 @@ func (w *partWriter) record() error {
 	}
 	w.p.parts, w.sent, w.recorded = append(w.p.parts, w.sent...), nil, time.Now()
 	w.p.partsEnd, w.p.hashState = r.End, r.State
-	w.p.tail, w.p.offset = "", r.End
+	w.replaceTail("", r.End)
 	return nil
 }
 
@@ -410,8 +486,21 @@ func (w *partWriter) keep() error {
 	if err := w.b.bucket.Put(w.ctx, name, w.spooledBytes(), w.spooled, digest.Digest(w.part.Sum(nil))); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
-	w.p.tail, w.p.offset = name, w.whole.Size()
+	w.replaceTail(name, w.whole.Size())
 	return nil
+}
+
+// replaceTail records the bytes after the last part, and removes those from before. If that fails, they
+// go with the upload.
+func (w *partWriter) replaceTail(name string, offset int64) {
+	former := w.p.tail
+	w.p.tail, w.p.offset = name, offset
+	if former == "" || former == name {
+		return
+	}
+	if err := w.b.bucket.Remove(w.ctx, former); err != nil {
+		w.b.log.Debug("could not remove a tail", "object", former, "err", err)
+	}
 }
 
 // finish makes the received bytes an archive, and returns its name in the bucket.
@@ -420,7 +509,10 @@ func (w *partWriter) finish() (string, error) {
 		return "", errMismatch
 	}
 	if w.p.multipart.ID == "" {
-		w.meta = w.b.readMeta(w.u.Key, w.spooledBytes())
+		var err error
+		if w.meta, err = w.b.readMeta(w.ctx, w.u.Key, w.spooledBytes()); err != nil {
+			return "", err
+		}
 		return w.name, w.b.put(w.ctx, w.name, w.spooledBytes(), w.u)
 	}
 	if w.spooled > 0 {
@@ -437,16 +529,19 @@ func (w *partWriter) finish() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("finish %s: %w", m.Object, err)
 	}
-	if !w.p.loaded {
-		return m.Object, nil
+	return m.Object, w.checkFinished(m.Object)
+}
+
+// checkFinished reads back an archive that was completed from parts. Our hash does not show what
+// happened to them since: the host may have sent other bytes with the same ETag to another receiver.
+func (w *partWriter) checkFinished(object string) error {
+	err := w.b.checkObject(w.ctx, object, w.u.Key.Host, w.u.Digest, w.u.Size)
+	if errors.Is(err, errCorrupt) {
+		w.b.log.Error("upload in parts is corrupt", "host", w.u.Key.Host, "episode", w.u.Key.Name, "err", err, "hint", "its host sends it again")
+		return errMismatch
 	}
-	// The hash of loaded parts does not show what happened to their bytes since.
-	w.meta = w.b.readStoredMeta(w.ctx, w.u.Key, m.Object)
-	if err := w.b.checkObject(w.ctx, m.Object, w.u.Key.Host, w.u.Digest, w.u.Size); errors.Is(err, errCorrupt) {
-		w.b.log.Error("resumed upload is corrupt", "host", w.u.Key.Host, "episode", w.u.Key.Name, "err", err, "hint", "its host sends it again")
-		return "", errMismatch
-	} else if err != nil {
-		return "", err
+	if err == nil && w.p.loaded { // the first part had meta.json
+		w.meta, err = w.b.readStoredMeta(w.ctx, w.u.Key, object)
 	}
-	return m.Object, nil
+	return err
 }

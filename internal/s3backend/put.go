@@ -3,6 +3,7 @@ package s3backend
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,11 +11,11 @@ import (
 	"time"
 
 	"cis490/internal/access"
-	"cis490/internal/admission"
 	"cis490/internal/bucket"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/readback"
 	"cis490/internal/wire"
 )
 
@@ -58,14 +59,17 @@ func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader)
 	if found.isFinal() {
 		return found.result()
 	}
-	if err := b.checkQuota(u); err != nil {
+	reserved, err := b.disk.Reserve(u.Key.Host, 0, u.Size)
+	if err != nil {
 		return wire.Receipt{}, err
 	}
+	defer reserved.Release()
 	name := archiveName(u.Key, u.Digest, found.next())
 	meta, err := b.putBody(ctx, u, body, name)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
+	reserved.RecordWritten(u.Size)
 	return b.commitArchive(ctx, u, found.next(), name, meta)
 }
 
@@ -77,44 +81,39 @@ func (b *Backend) checkSize(u wire.Upload) error {
 	return nil
 }
 
-// checkQuota refuses an archive that does not fit into the quota of its host.
-func (b *Backend) checkQuota(u wire.Upload) error {
-	disk := admission.NewDisk(unlimitedSpace, b.quota)
-	return disk.CheckReserve(u.Key.Host, 0, max(u.Size, 0))
-}
-
 // putBody puts an archive into the bucket while it arrives, and returns the Git commit in its
 // meta.json. The signature of the request covers the digest, so that the engine refuses other bytes.
 // An archive that is smaller than [wire.MinAnnounced] is compared here first.
 func (b *Backend) putBody(ctx context.Context, u wire.Upload, body io.Reader, name string) (string, error) {
 	if u.Size >= wire.MinAnnounced {
-		if err := b.put(ctx, name, body, u); err != nil {
+		err := b.put(ctx, name, body, u)
+		if errors.Is(err, bucket.ErrDigest) {
+			return "", errors.Join(errMismatch, err)
+		}
+		if err != nil {
 			return "", err
 		}
-		return b.readStoredMeta(ctx, u.Key, name), nil
+		return b.readStoredMeta(b.workContext(ctx), u.Key, name)
 	}
 	archive := make([]byte, u.Size)
 	if _, err := io.ReadFull(body, archive); err != nil {
 		return "", err
 	}
-	if got, _, err := digest.Of(bytes.NewReader(archive)); err != nil || got != u.Digest {
-		return "", errors.Join(errMismatch, err)
+	if digest.Digest(sha256.Sum256(archive)) != u.Digest {
+		return "", errMismatch
 	}
 	// All bytes have arrived: it continues if the sender disconnects.
-	if err := b.put(access.WorkContext(ctx, context.WithoutCancel(ctx)), name, bytes.NewReader(archive), u); err != nil {
-		return "", err
+	work := b.workContext(ctx)
+	if err := b.put(work, name, bytes.NewReader(archive), u); err != nil {
+		return "", access.CauseOf(work, err)
 	}
-	return b.readMeta(u.Key, bytes.NewReader(archive)), nil
+	return b.readMeta(work, u.Key, bytes.NewReader(archive))
 }
 
 var errMismatch = wire.Refuse(wire.DigestMismatch, "nothing was stored")
 
 func (b *Backend) put(ctx context.Context, name string, body io.Reader, u wire.Upload) error {
-	err := b.bucket.Put(ctx, name, body, u.Size, u.Digest)
-	if errors.Is(err, bucket.ErrDigest) {
-		return errors.Join(errMismatch, err)
-	}
-	if err != nil {
+	if err := b.bucket.Put(ctx, name, body, u.Size, u.Digest); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	return nil
@@ -145,6 +144,9 @@ func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generatio
 			return wire.Receipt{}, conflictError(c.row.SHA256)
 		}
 		status = wire.AlreadyPresent
+		if err == nil && c.object != object {
+			err = b.checkWinner(ctx, c)
+		}
 	}
 	if err != nil {
 		return wire.Receipt{}, err
@@ -157,6 +159,7 @@ func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generatio
 	case b.appended <- struct{}{}:
 	default: // the copy is being completed
 	}
+	b.read.Add(sender, readback.Archive{Key: u.Key, Digest: u.Digest})
 	if status == wire.Stored {
 		if b.opts.Observer != nil {
 			b.opts.Observer.NoteStored(row, time.Since(begun))
@@ -164,6 +167,16 @@ func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generatio
 		b.log.Info("upload stored", "host", row.Key.Host, "episode", row.Key.Name, "sha256", row.SHA256, "bytes", row.Size, "repaired", row.Repaired)
 	}
 	return newReceipt(status, row), nil
+}
+
+// checkWinner reads back the archive of a commit that another request has made meanwhile: the sender may
+// delete its own for the answer.
+func (b *Backend) checkWinner(ctx context.Context, c commit) error {
+	err := b.readBack(ctx, c)
+	if errors.Is(err, errCorrupt) {
+		return errors.Join(wire.Refuse(wire.Damaged, "send it again"), err)
+	}
+	return err
 }
 
 func newReceipt(s wire.Status, row index.Row) wire.Receipt {

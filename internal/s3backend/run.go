@@ -26,13 +26,16 @@ func (b *Backend) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// followIndex completes the copy of the index.
+// followIndex reads what other receivers append, and completes the copy of the index.
 func (b *Backend) followIndex(ctx context.Context) error {
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	failed := false
 	for {
-		err := b.copy.CatchUp(ctx, b.bucket, nil)
+		err := b.index.CatchUp(ctx)
+		if err == nil {
+			err = b.copy.CatchUp(ctx, b.bucket, nil)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil

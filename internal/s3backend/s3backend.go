@@ -5,6 +5,7 @@
 //	episodes/<host>/<episode>/<sha256>[.<generation>].tar.zst   archives; a name only ever gets the same bytes
 //	commits/<host>/<episode>/<generation>.json                  which archive has the name, from 1
 //	log/<number>.jsonl                                          the rows of the index: see batchlog
+//	verified/<host>/<episode>/<generation>.json                 when the archive was read and decoded; a hint
 //	uploads/<host>/<upload>/...                                 what has arrived of an upload; temporary
 //	store.json                                                  the id of the store
 //
@@ -41,6 +42,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/readback"
 	"cis490/internal/resumable"
 	"cis490/internal/wire"
 )
@@ -54,6 +56,9 @@ type Options struct {
 	Data          *durable.Dir  // has the copy of the index; the caller's
 	Observer      Observer      // may be nil
 	Log           *slog.Logger
+	// Base is the parent of work that continues after a sender has disconnected. If it ends, its
+	// cause is the answer.
+	Base context.Context
 }
 
 // Observer is told what happens to archives. Its methods must not block: uploads wait for them.
@@ -79,9 +84,11 @@ type Backend struct {
 
 	uploads  admission.Limiter
 	sessions *resumable.Sessions[*progress]
-	quota    *admission.Quota
+	disk     *admission.Disk                  // the quotas of hosts: only the engine knows when it is full
 	keys     admission.KeyLocks[episode.Key]  // held while a key is looked up or committed here
 	readings admission.KeyLocks[episode.Name] // of hosts whose archive is read back
+	read     readback.Cache
+	verifies admission.Limiter // of inventories that read an archive
 	metas    chan *archive.MetaReader
 	minPart  int64 // minPartSize, except in tests
 
@@ -107,7 +114,8 @@ func Open(ctx context.Context, in bucket.Bucket, opts Options) (*Backend, error)
 		metas:    make(chan *archive.MetaReader, maxMetaReaders),
 		minPart:  minPartSize,
 	}
-	b.quota = &admission.Quota{Max: opts.HostBytes, Count: b.countBytes, Log: opts.Log}
+	b.disk = admission.NewDisk(unlimitedSpace, &admission.Quota{Max: opts.HostBytes, Count: b.countBytes, Log: opts.Log})
+	b.verifies = admission.Limiter{Total: maxVerifies, PerHost: 1}
 	for range maxMetaReaders {
 		b.metas <- new(archive.MetaReader)
 	}
@@ -143,6 +151,16 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
+// workContext returns the context of work that continues if the sender of ctx disconnects. It ends when
+// the receiver stops, or the host loses access.
+func (b *Backend) workContext(ctx context.Context) context.Context {
+	base := b.opts.Base
+	if base == nil {
+		base = context.Background()
+	}
+	return access.WorkContext(ctx, base)
+}
+
 // countTimeout bounds a listing of the archives of a host.
 const countTimeout = time.Minute
 
@@ -164,6 +182,10 @@ func (b *Backend) countBytes(host episode.Name) (int64, error) {
 func (b *Backend) refusal(err error) error {
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		return admissionProblem(refused)
+	}
+	if durable.IsFull(err) {
+		b.log.Warn("no space for parts of archives", "err", err)
+		return wire.Refuse(wire.Full, "the receiver has no space for parts of archives")
 	}
 	if errors.Is(err, bucket.ErrFull) {
 		b.log.Warn("no space", "err", err)

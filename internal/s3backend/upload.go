@@ -50,7 +50,7 @@ func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt
 		b.endSession(ctx, u)
 		return got, none, err
 	}
-	if err := b.checkQuota(u); err != nil {
+	if err := b.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	h, err := b.acquire(ctx, u, nil)
@@ -59,6 +59,9 @@ func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt
 	}
 	defer h.Close()
 	p, err := b.loadProgress(ctx, u)
+	if err == nil && p.offset == 0 && p.finished == "" {
+		err = b.limitUploads(ctx, u)
+	}
 	if err != nil {
 		return wire.Receipt{}, none, err
 	}
@@ -167,15 +170,12 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 	}
 	release, err := b.uploads.Acquire(ctx, host)
 	if err != nil {
-		return wire.Receipt{}, none, err
+		return wire.Receipt{}, none, access.CauseOf(ctx, err)
 	}
 	defer release()
-	if err := b.checkQuota(h.Upload); err != nil {
-		return wire.Receipt{}, none, err
-	}
 	found, err := b.find(ctx, h.Upload)
 	if err != nil {
-		return wire.Receipt{}, none, err
+		return wire.Receipt{}, none, access.CauseOf(ctx, err)
 	}
 	if found.isFinal() { // stored by another request meanwhile, or in conflict
 		b.sessions.Remove(h)
@@ -204,7 +204,13 @@ func validatePiece(h *session, piece wire.Piece) error {
 // receivePiece receives a piece, and stores the archive if it is the last one. What has arrived of a
 // piece that ends early is kept.
 func (b *Backend) receivePiece(ctx context.Context, h *session, piece wire.Piece, body io.Reader, generation int) (wire.Receipt, wire.Unfinished, error) {
-	work := access.WorkContext(ctx, context.WithoutCancel(ctx)) // it continues if the sender disconnects
+	at := (*h.Progress()).offset
+	reserved, err := b.disk.Reserve(h.Key.Host, at, at+piece.Size)
+	if err != nil {
+		return wire.Receipt{}, wire.Unfinished{}, err
+	}
+	defer reserved.Release()
+	work := b.workContext(ctx) // it continues if the sender disconnects
 	r, err := b.newPartWriter(work, h.Upload, *h.Progress(), archiveName(h.Key, h.Digest, generation))
 	if err != nil {
 		return wire.Receipt{}, wire.Unfinished{}, err
@@ -214,6 +220,7 @@ func (b *Backend) receivePiece(ctx context.Context, h *session, piece wire.Piece
 	if err == nil && n < piece.Size {
 		err = io.ErrUnexpectedEOF
 	}
+	reserved.RecordWritten(n)
 	if n > 0 {
 		h.NoteByte()
 	}
@@ -253,19 +260,24 @@ func (b *Backend) completeUpload(ctx, work context.Context, h *session, r *partW
 // back: other processes have received them.
 func (b *Backend) commitFinished(ctx context.Context, h *session, generation int) (wire.Receipt, error) {
 	p := *h.Progress()
-	err := b.checkObject(ctx, p.finished, h.Key.Host, h.Digest, h.Size)
+	work := b.workContext(ctx)
+	err := b.checkObject(work, p.finished, h.Key.Host, h.Digest, h.Size)
 	if errors.Is(err, errCorrupt) {
 		b.log.Error("completed upload is corrupt", "host", h.Key.Host, "episode", h.Key.Name, "err", err, "hint", "its host sends it again")
 		b.removeUpload(ctx, h.Upload, p)
 		return wire.Receipt{}, errMismatch
 	}
+	meta := ""
+	if err == nil {
+		meta, err = b.readStoredMeta(work, h.Key, p.finished)
+	}
 	if err != nil {
-		return wire.Receipt{}, err
+		return wire.Receipt{}, access.CauseOf(work, err)
 	}
 	b.sessions.Remove(h)
-	got, err := b.commitArchive(ctx, h.Upload, generation, p.finished, b.readStoredMeta(ctx, h.Key, p.finished))
+	got, err := b.commitArchive(ctx, h.Upload, generation, p.finished, meta)
 	if err == nil {
-		b.removeUpload(ctx, h.Upload, p)
+		b.removeUpload(work, h.Upload, p)
 	}
 	return got, err
 }
@@ -304,8 +316,12 @@ func (b *Backend) acquireByID(ctx context.Context, host episode.Name, id string)
 	return h, err
 }
 
-// expireInterval is how often expired uploads are looked for.
-const expireInterval = time.Hour
+// expireInterval is how often expired uploads are looked for. minUnfinishedAge is longer than a part
+// takes at the minimum rate, because nothing is written in between.
+const (
+	expireInterval   = time.Hour
+	minUnfinishedAge = 6 * time.Hour
+)
 
 // expireUploadsUntil removes the uploads that were not continued within the limit, whichever receiver
 // has begun them, until ctx ends.
@@ -318,7 +334,8 @@ func (b *Backend) expireUploadsUntil(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := b.expireUploads(ctx, time.Now().Add(-b.opts.Limits.UnfinishedAge)); err != nil && ctx.Err() == nil {
+		age := max(b.opts.Limits.UnfinishedAge, minUnfinishedAge)
+		if err := b.expireUploads(ctx, time.Now().Add(-age)); err != nil && ctx.Err() == nil {
 			b.log.Warn("could not remove expired uploads", "err", err)
 		}
 	}

@@ -287,7 +287,7 @@ var ofPackages = []mutant{
 		killer{"diskbackend", "TestResponseIsKeptWhenItsSenderIsGone"},
 		[]edit{
 			{
-				"diskbackend/readbackcache.go",
+				"readback/readback.go",
 				"	if ctx.Err() == nil {\n		return\n	}\n",
 				"",
 			},
