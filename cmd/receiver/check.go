@@ -152,7 +152,11 @@ func hookFiles(cfg receiver.Config) []string {
 
 // secretFiles returns the files that only the daemon and root should read.
 func secretFiles(cfg receiver.Config) []string {
-	return append([]string{string(cfg.TLS.KeyFile)}, hookFiles(cfg)...)
+	files := append([]string{string(cfg.TLS.KeyFile)}, hookFiles(cfg)...)
+	if cfg.Store.Kind == receiver.StoreOnS3 {
+		files = append(files, string(cfg.Store.S3.CredentialsFile))
+	}
+	return files
 }
 
 // spaceOf returns the free space of data_dir, for a report.
@@ -227,6 +231,16 @@ func printFacts(to io.Writer, paint terminal.Painter, f checkFacts) error {
 // checkConfig loads what the daemon would load.
 func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, error) {
 	f := checkFacts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir), Files: c.TrustConfig().Files()}
+	if c.Store.Kind == receiver.StoreOnS3 {
+		for _, name := range []string{string(c.Store.S3.CredentialsFile), string(c.Store.S3.CAFile)} {
+			if _, err := os.Stat(name); name != "" && err != nil && !errors.Is(err, fs.ErrPermission) {
+				return f, cli.UsageError(fmt.Errorf("store.s3: %w", err))
+			}
+			if name != "" {
+				f.Files = append(f.Files, name)
+			}
+		}
+	}
 	trust, err := gate.LoadTrust(c.TrustConfig())
 	if err != nil {
 		return f, err
@@ -253,7 +267,7 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 	if err != nil {
 		return f, cli.UsageError(err)
 	}
-	if err := c.CheckMoves(); err != nil {
+	if err := errors.Join(c.CheckMoves(), c.CheckStoreKind()); err != nil {
 		return f, startError(context.Background(), err, file)
 	}
 	if _, err := datadir.CountDisabled(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrPermission) {

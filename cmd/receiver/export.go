@@ -38,6 +38,14 @@ func openBucket(c *cobra.Command, o *options) (*bucket.S3, error) {
 	return in, nil
 }
 
+// refuseOnS3 refuses a command that works only with a store on a disk.
+func refuseOnS3(cfg receiver.Config, why string) error {
+	if cfg.Store.Kind != receiver.StoreOnS3 {
+		return nil
+	}
+	return cli.UsageError(fmt.Errorf("store.kind is %q: %s", receiver.StoreOnS3, why))
+}
+
 // exportInterval is how often new rows are looked for with --follow.
 const exportInterval = 2 * time.Second
 
@@ -59,6 +67,9 @@ Exit codes: 1 it failed, or FILE is no export of this store.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			in, err := openBucket(c, o)
 			if err != nil {
+				return err
+			}
+			if _, err := s3backend.ReadStoreID(c.Context(), in); err != nil {
 				return err
 			}
 			if to == "" {
@@ -94,7 +105,7 @@ func exportFile(c *cobra.Command, in bucket.Bucket, path string, follow bool) (e
 	}
 	dir, err := durable.Open(filepath.Dir(path))
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; the directory must exist, and the receiver's user must be able to write to it", err)
 	}
 	defer dir.Close()
 	to, err := batchlog.OpenCopy(dir, filepath.Base(path), store)
@@ -132,19 +143,27 @@ func repeat(ctx context.Context, again bool, do func() error) error {
 // openBucket opens the bucket of the configuration, or returns nil if the flags name files, or the store
 // is on a disk.
 func (f *indexFlags) openBucket(c *cobra.Command, o *options) (bucket.Bucket, error) {
-	if f.opts.EpisodesRoot != "" || f.opts.Index != "" {
-		return nil, nil
+	if f.opts.EpisodesRoot != "" && f.opts.Index != "" {
+		return nil, nil // files, whatever the receiver has
 	}
 	cfg, err := o.loadConfig()
 	if err != nil || cfg.Store.Kind != receiver.StoreOnS3 {
 		return nil, err
+	}
+	if f.opts.EpisodesRoot != "" || f.opts.Index != "" {
+		return nil, refuseOnS3(cfg, "name both --episodes-root and --index to work on files, and not the copy in data_dir")
 	}
 	if f.host != "" {
 		if f.opts.Host, err = episode.ParseName(f.host); err != nil {
 			return nil, cli.UsageError(fmt.Errorf("--host: %w", err))
 		}
 	}
-	return openBucket(c, o)
+	in, err := openBucket(c, o)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s3backend.ReadStoreID(c.Context(), in)
+	return in, err
 }
 
 // backfillBucket is [runBackfill] for a store in a bucket.

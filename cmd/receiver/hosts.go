@@ -251,7 +251,7 @@ func listHosts(cfg receiver.Config, now time.Time) ([]hosts.Host, fleet.Moment, 
 func listHostsAgain(cfg receiver.Config, records *revocation.RecordCache, now time.Time) ([]hosts.Host, fleet.Moment, error) {
 	list, at, err := hosts.List(hosts.Sources{
 		DataDir: string(cfg.DataDir), CADir: filepath.Dir(string(cfg.TLS.ClientCAFile)), IdentityDir: string(cfg.IdentityDir),
-		Records: records,
+		Records: records, Shared: cfg.Store.Kind == receiver.StoreOnS3,
 	}, now)
 	return list, at, explainNoDataDir(err)
 }

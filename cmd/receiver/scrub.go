@@ -47,6 +47,9 @@ Exit codes: 1 it found a problem, or failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.openAsUser(c)
+			if err == nil {
+				err = refuseOnS3(cfg, "there is no scrub of a bucket yet; run 'receiver index verify --deep'")
+			}
 			if err != nil {
 				return err
 			}

@@ -34,6 +34,9 @@ once its index is shorter than an earlier receipt said.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.openDataDir(c)
+			if err == nil {
+				err = refuseOnS3(cfg, "the store is in a bucket; 'receiver status' reads only data_dir so far")
+			}
 			if err != nil {
 				return err
 			}
@@ -72,6 +75,9 @@ shipped_dir: run 'shipper verify --heal' on each host afterwards.`,
 		Args: func(_ *cobra.Command, args []string) error { return replacedStore(args, rewound) },
 		RunE: func(c *cobra.Command, args []string) error {
 			cfg, err := o.openDataDir(c)
+			if err == nil {
+				err = refuseOnS3(cfg, "a store in a bucket cannot replace another one yet; hosts that shipped to another store keep their episodes")
+			}
 			if err != nil {
 				return err
 			}

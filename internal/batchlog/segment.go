@@ -17,8 +17,9 @@ import (
 // requests. Segments are a cache: they have the same bytes whoever writes them.
 const segmentBatches = 1000
 
-// maxSegmentBytes is the maximum size of a segment.
-const maxSegmentBytes = 64 << 20
+// maxSegmentBytes is the maximum size of a segment: readers hold one in memory. Of larger ones they read
+// the batches.
+const maxSegmentBytes = 4 << 20
 
 // segmentName returns the name of the segment whose last batch is n, a multiple of segmentBatches.
 func segmentName(n int64) string { return fmt.Sprintf("segments/%0*d%s", digits, n, suffix) }

@@ -13,6 +13,8 @@ type Moment struct {
 	ReceiverSince time.Time
 	// ReceiverDown means that the receiver does not run, so that no host can report.
 	ReceiverDown bool
+	// Shared means that other receivers hear the hosts too, so that silence here means nothing.
+	Shared bool
 	// LastContact is when the host last connected, to about ten minutes. It is zero if unknown.
 	LastContact time.Time
 }
@@ -66,7 +68,7 @@ func (r Record) Assess(at Moment) Health {
 	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
 		heard = at.ReceiverSince
 	}
-	if limit, _ := r.longestSilence(); !at.ReceiverDown && at.Now.Sub(heard) > limit {
+	if limit, _ := r.longestSilence(); !at.ReceiverDown && !at.Shared && at.Now.Sub(heard) > limit {
 		h.SilentFor = at.Now.Sub(r.ReceivedAt)
 		h.Connects = at.LastContact.After(r.ReceivedAt.Add(contactAccuracy)) && at.Now.Sub(at.LastContact) < limit+contactAccuracy
 	}

@@ -107,7 +107,7 @@ func ContactProblems(at Moment) []Problem {
 	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
 		heard = at.ReceiverSince
 	}
-	if !at.ReceiverDown && at.Now.Sub(heard) > unknownRhythm {
+	if !at.ReceiverDown && !at.Shared && at.Now.Sub(heard) > unknownRhythm {
 		return []Problem{{"silent", Warning, fmt.Sprintf("has not connected for %s", FormatTime(at.Now.Sub(at.LastContact)))}}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 type ledger struct {
 	mu        sync.Mutex
 	acked     map[string]string // sha256 by "host/episode"
+	sent      map[string]bool   // the same of all that hosts tried to send
 	acks      int
 	conflicts int
 	twice     []string          // episodes that were acknowledged with two digests
@@ -25,7 +26,7 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{acked: make(map[string]string), contents: make(map[string][]byte)}
+	return &ledger{acked: make(map[string]string), sent: make(map[string]bool), contents: make(map[string][]byte)}
 }
 
 func (l *ledger) ack(key, sha string) {
@@ -36,6 +37,12 @@ func (l *ledger) ack(key, sha string) {
 	}
 	l.acked[key] = sha
 	l.acks++
+}
+
+func (l *ledger) begin(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent[key] = true
 }
 
 func (l *ledger) conflict() {
@@ -129,6 +136,11 @@ func (l *ledger) check(t testing.TB, in bucket.Bucket) breaches {
 			t.Logf("lost: %s, sha256 %s", key, sha)
 		case digests[key] != sha:
 			b.withoutRow++
+		}
+	}
+	for key := range l.sent { // of two recordings one must be stored
+		if l.acked[key] == "" {
+			t.Errorf("%s: nothing was acknowledged", key)
 		}
 	}
 	for key, n := range rows {

@@ -162,7 +162,7 @@ func (f *fleet) balance(t testing.TB) string {
 	fmt.Fprintf(&b, "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1m\n  timeout server 1m\n  retries 3\n  option redispatch\n")
 	fmt.Fprintf(&b, "frontend receivers\n  bind %s\n  default_backend receivers\nbackend receivers\n  balance roundrobin\n", addr)
 	for i, r := range f.receivers {
-		fmt.Fprintf(&b, "  server receiver-%d %s\n", i, r.Proxy.Addr())
+		fmt.Fprintf(&b, "  server receiver-%d %s check check-ssl verify none inter 500\n", i, r.Proxy.Addr())
 	}
 	file := filepath.Join(t.TempDir(), "haproxy.cfg")
 	fixture.WriteFile(t, file, b.String())

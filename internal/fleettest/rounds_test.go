@@ -37,6 +37,7 @@ func noise(size int, seed uint64) []byte {
 // send sends an archive until it is acknowledged or refused as a conflict.
 func send(t *testing.T, l *ledger, host string, s *labtest.Sender, name string, archive []byte) {
 	sum := sha256.Sum256(archive)
+	l.begin(host + "/" + name)
 	deadline := time.Now().Add(3 * time.Minute)
 	for time.Now().Before(deadline) {
 		got, err := sendOnce(s, host, name, archive, sum)

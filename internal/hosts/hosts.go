@@ -85,6 +85,7 @@ type Sources struct {
 	DataDir     string
 	CADir       string // of "receiver pki"
 	IdentityDir string // empty: there is none
+	Shared      bool   // other receivers hear the hosts too
 	// Records keeps what was read of the certificates on record, for a caller that lists the hosts again and
 	// again. It may be nil.
 	Records *revocation.RecordCache
@@ -165,7 +166,7 @@ func addRotation(src Sources, all map[episode.Name]Host) error {
 
 // addReports adds what the hosts report, and returns the moment at which that is judged.
 func addReports(src Sources, all map[episode.Name]Host, now time.Time) (fleet.Moment, error) {
-	at := fleet.Moment{Now: now}
+	at := fleet.Moment{Now: now, Shared: src.Shared}
 	data, err := durable.Open(src.DataDir)
 	if err != nil {
 		return at, nil // datadir.ListHosts reports it

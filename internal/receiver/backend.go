@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"cis490/internal/admission"
+	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
+	"cis490/internal/datadir"
 	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -49,6 +53,9 @@ const maxUploadWait = 10 * time.Second
 
 // openBackend opens the store.
 func (r *Receiver) openBackend(ctx context.Context) error {
+	if err := r.cfg.CheckStoreKind(); err != nil {
+		return err
+	}
 	if r.cfg.Store.Kind == StoreOnS3 {
 		return r.openBucket(ctx)
 	}
@@ -63,6 +70,22 @@ func (r *Receiver) openBackend(ctx context.Context) error {
 	return nil
 }
 
+// CheckStoreKind returns a [*ConfigError] if the data directory belongs to a store of the other kind.
+func (c Config) CheckStoreKind() error {
+	has := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(string(c.DataDir), name))
+		return err == nil
+	}
+	isCopy := has(batchlog.CopyStateName(datadir.IndexFile))
+	switch {
+	case c.Store.Kind == StoreOnS3 && !isCopy && (has("episodes") || has(datadir.IndexFile)):
+		return &ConfigError{"data_dir", fmt.Errorf("data_dir %s has a store on this disk: use another data_dir for store.kind = %q, and leave this one as it is", c.DataDir, StoreOnS3)}
+	case c.Store.Kind != StoreOnS3 && isCopy:
+		return &ConfigError{"data_dir", fmt.Errorf("data_dir %s has a copy of the index of a bucket: use another data_dir for store.kind = %q", c.DataDir, StoreOnDisk)}
+	}
+	return nil
+}
+
 // openBucket opens the store in a bucket, once the engine has passed the probe.
 func (r *Receiver) openBucket(ctx context.Context) error {
 	in, err := bucket.Open(r.cfg.Store.S3)
@@ -74,7 +97,7 @@ func (r *Receiver) openBucket(ctx context.Context) error {
 	}
 	b, err := s3backend.Open(ctx, in, s3backend.Options{
 		Limits: r.cfg.wireLimits(), HostBytes: int64(r.cfg.Limits.HostBytes), MaxUploadWait: maxUploadWait,
-		SpoolDir: string(r.cfg.DataDir), Data: r.data, Observer: &r.events, Log: r.log, Base: r.baseCtx,
+		SpoolDir: string(r.cfg.DataDir), MinFree: int64(r.cfg.MinFree), Data: r.data, Observer: &r.events, Log: r.log, Base: r.baseCtx,
 	})
 	if err != nil {
 		return err
@@ -105,12 +128,11 @@ type probeResult struct {
 // used, and there is no way around that.
 func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
 	c := r.cfg.Store.S3
-	if last, err := r.lastProbe(); err == nil && slices.Equal(last.Endpoints, c.Endpoints) && last.Bucket == c.Bucket && last.Prefix == c.Prefix &&
-		time.Since(last.At) < probeValid && time.Since(last.At) >= 0 {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	if last, err := r.lastProbe(); err == nil && last.isValid(ctx, c, in, time.Now()) {
+		return nil
+	}
 	begun := time.Now()
 	report, err := bucket.Probe(ctx, in.Endpoints()...)
 	if err != nil {
@@ -128,6 +150,18 @@ func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
 		r.log.Warn("result of the probe not kept", "err", err)
 	}
 	return nil
+}
+
+// isValid reports whether the result is of this engine, and not too old.
+func (p probeResult) isValid(ctx context.Context, c bucket.Config, in *bucket.S3, now time.Time) bool {
+	if age := now.Sub(p.At); age < 0 || age >= probeValid {
+		return false
+	}
+	if !slices.Equal(p.Endpoints, c.Endpoints) || p.Bucket != c.Bucket || p.Prefix != c.Prefix {
+		return false
+	}
+	_, err := s3backend.ReadStoreID(ctx, in) // so that the engine says what it is
+	return err == nil && slices.Contains(p.Servers, in.Server())
 }
 
 func (r *Receiver) lastProbe() (probeResult, error) {

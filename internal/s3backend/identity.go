@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ const maxIdentity = 64 << 10
 
 // openIdentity reads the identity of the store. In an empty prefix it creates one: of receivers that
 // start at once, one creates it and the others read it.
-func openIdentity(ctx context.Context, in bucket.Bucket) (identity, error) {
+func openIdentity(ctx context.Context, in bucket.Bucket, log *slog.Logger) (identity, error) {
 	id, err := readIdentity(ctx, in)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return id, err
@@ -54,7 +55,7 @@ func openIdentity(ctx context.Context, in bucket.Bucket) (identity, error) {
 		if id, err := readIdentity(ctx, in); !errors.Is(err, fs.ErrNotExist) {
 			return id, err // another receiver has just created it
 		}
-		return identity{}, fmt.Errorf("the bucket has objects such as %q and no %s, so it is no store of receivers: "+
+		return identity{}, fmt.Errorf("the bucket has objects such as %q and no %s, so it is not a store of receivers: "+
 			"set store.s3.prefix to a name that nothing else uses", info.Name, identityName)
 	}
 	id = identity{Layout: layout, ID: rand.Text(), CreatedAt: time.Now().UTC().Truncate(time.Second)}
@@ -69,6 +70,7 @@ func openIdentity(ctx context.Context, in bucket.Bucket) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("create %s: %w", identityName, err)
 	}
+	log.Warn("a new, empty store", "store", id.ID, "hint", "are bucket and prefix right? All receivers need the same")
 	return id, nil
 }
 
@@ -76,7 +78,7 @@ func openIdentity(ctx context.Context, in bucket.Bucket) (identity, error) {
 func ReadStoreID(ctx context.Context, in bucket.Bucket) (string, error) {
 	id, err := readIdentity(ctx, in)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: no receiver has created the store yet", err)
+		err = fmt.Errorf("%w: correct bucket or prefix, or start a receiver, which creates the store", err)
 	}
 	return id.ID, err
 }

@@ -178,5 +178,9 @@ func (b *Backend) Storage(ctx context.Context, host episode.Name) (wire.Storage,
 	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
 		s.Accepting, s.Detail, err = false, refused.Detail, nil
 	}
+	if unfit := b.CheckSpace(); err == nil && unfit != nil {
+		s.Accepting, s.Detail = false, "the object store does not answer, or data_dir is full: see the receiver's log"
+		b.log.Warn("uploads are refused", "err", unfit)
+	}
 	return s, b.checkAnswer(ctx, err)
 }

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/admission"
-	"cis490/internal/bucket"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/wire"
 )
 
 // followInterval is how often the copy of the index is completed while this receiver appends nothing.
@@ -60,8 +60,7 @@ func (b *Backend) followIndex(ctx context.Context) error {
 // Recover does nothing: what a crash has left is found by the next attempt of the sender.
 func (b *Backend) Recover(context.Context, func(bytes int)) error { return nil }
 
-// Alive reports whether rows can be appended, for a watchdog. An object store that does not answer is
-// no reason to start again.
+// Alive reports true: an object store that does not answer is no reason to start again.
 func (b *Backend) Alive(context.Context) bool { return true }
 
 // CheckStorage returns an error if the data directory can no longer be trusted.
@@ -81,8 +80,12 @@ const (
 	checkedFor   = 5 * time.Second
 )
 
-// CheckSpace returns an error if uploads would be refused, because the object store does not answer.
+// CheckSpace returns an error if uploads would be refused, because the object store does not answer or
+// data_dir has no space for parts of archives.
 func (b *Backend) CheckSpace() error {
+	if err := b.checkSpool(); err != nil {
+		return fmt.Errorf("uploads are refused: %w", err)
+	}
 	b.checkMu.Lock()
 	defer b.checkMu.Unlock()
 	if time.Since(b.checkedAt) < checkedFor {
@@ -96,6 +99,18 @@ func (b *Backend) CheckSpace() error {
 	}
 	b.checkedAt = time.Now()
 	return b.checkErr
+}
+
+// checkSpool refuses uploads in parts while the disk has no space for one.
+func (b *Backend) checkSpool() error {
+	if b.opts.Data == nil {
+		return nil
+	}
+	free, err := b.opts.Data.FreeSpace()
+	if err != nil || free.IsUnknown() || free.Bytes >= b.opts.MinFree+b.minPart {
+		return nil
+	}
+	return wire.Refuse(wire.Full, "the receiver has no space for parts of archives")
 }
 
 // Faults receives the first storage fault.
@@ -123,6 +138,3 @@ func (b *Backend) Uploads() *admission.Limiter { return &b.uploads }
 func (b *Backend) CountArchives(host episode.Name, _ time.Time) (n int64, changedAt time.Time, counted bool, err error) {
 	return b.copy.CountArchives(host), time.Time{}, true, nil
 }
-
-// Bucket returns the bucket, for commands.
-func (b *Backend) Bucket() bucket.Bucket { return b.bucket }

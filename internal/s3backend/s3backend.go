@@ -27,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ type Options struct {
 	HostBytes     int64         // the maximum of all archives of one host; 0: unlimited
 	MaxUploadWait time.Duration // how long a request waits for a slot
 	SpoolDir      string        // for parts of archives that are being received
+	MinFree       int64         // bytes that stay free there
 	Data          *durable.Dir  // has the copy of the index; the caller's
 	Observer      Observer      // may be nil
 	Log           *slog.Logger
@@ -127,7 +129,7 @@ func Open(ctx context.Context, in bucket.Bucket, opts Options) (*Backend, error)
 
 func (b *Backend) open(ctx context.Context) error {
 	var err error
-	if b.id, err = openIdentity(ctx, b.bucket); err != nil {
+	if b.id, err = openIdentity(ctx, b.bucket, b.log); err != nil {
 		return err
 	}
 	if b.index, err = batchlog.Open(ctx, b.bucket, b.log); err != nil {
@@ -191,8 +193,17 @@ func (b *Backend) refusal(err error) error {
 		b.log.Warn("no space", "err", err)
 		return wire.Refuse(wire.Full, "the object store is full")
 	}
-	return err
+	if _, ok := errors.AsType[*wire.Problem](err); err == nil || ok || errors.Is(err, context.Canceled) || errors.Is(err, wire.ErrDraining) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	b.log.Error("object store failed", "err", err)
+	p := wire.Refuse(wire.Busy, "the object store does not answer as it should: see the receiver's log")
+	p.RetryAfter = engineRetry
+	return p
 }
+
+// engineRetry is how long a host waits before it tries again after the object store has failed.
+const engineRetry = 5 * time.Second
 
 // checkAnswer returns the error for the sender of a request that ended with err. Each method that
 // vouches for stored bytes ends with it: it is an error if the host has lost access.

@@ -50,7 +50,7 @@ func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt
 		b.endSession(ctx, u)
 		return got, none, err
 	}
-	if err := b.disk.CheckReserve(u.Key.Host, 0, u.Size); err != nil {
+	if err := errors.Join(b.disk.CheckReserve(u.Key.Host, 0, u.Size), b.checkSpool()); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	h, err := b.acquire(ctx, u, nil)
