@@ -31,6 +31,7 @@ func TestHostIsSilentByItsOwnRhythm(t *testing.T) {
 		"timer, a week of silence":   {gaps: night, since: 7 * 24 * time.Hour, silent: true},
 		"clock went back":            {interval: 300, since: -time.Hour},
 		"receiver down":              {interval: 300, since: time.Hour, at: fleet.Moment{ReceiverDown: true}},
+		"other receivers hear it":    {interval: 300, since: time.Hour, at: fleet.Moment{Shared: true}},
 		"receiver up again":          {interval: 300, since: 24 * time.Hour, at: fleet.Moment{ReceiverSince: start.Add(24*time.Hour - 14*time.Minute)}},
 		"receiver up for long":       {interval: 300, since: 24 * time.Hour, at: fleet.Moment{ReceiverSince: start.Add(24*time.Hour - 16*time.Minute)}, silent: true},
 		"receiver started in future": {interval: 300, since: time.Hour, at: fleet.Moment{ReceiverSince: start.Add(24 * time.Hour)}, silent: true},

@@ -91,6 +91,7 @@ func TestHostWithoutReportsIsJudgedByItsContact(t *testing.T) {
 		"longer ago":        {fleet.Moment{LastContact: now.Add(-27 * time.Hour)}, 1},
 		"receiver was down": {fleet.Moment{LastContact: now.Add(-50 * time.Hour), ReceiverSince: now.Add(-time.Hour)}, 0},
 		"receiver is down":  {fleet.Moment{LastContact: now.Add(-50 * time.Hour), ReceiverDown: true}, 0},
+		"others hear it":    {fleet.Moment{LastContact: now.Add(-50 * time.Hour), Shared: true}, 0},
 	} {
 		c.at.Now = now
 		if got := fleet.ContactProblems(c.at); len(got) != c.want {
