@@ -45,11 +45,12 @@ func send(t *testing.T, l *ledger, host string, s *labtest.Sender, name string, 
 			l.ack(host+"/"+name, got.SHA256)
 			return
 		}
-		if err == nil && got.Status == http.StatusConflict {
+		// Other refusals with this status concern the upload: another request continues it.
+		if err == nil && got.Status == http.StatusConflict && strings.Contains(got.Told, "episode-conflict") {
 			l.conflict()
 			return
 		}
-		if err == nil && got.Status/100 == 4 && got.Status != http.StatusTooManyRequests && got.Status != http.StatusNotFound && got.Status != http.StatusRequestTimeout {
+		if err == nil && got.Status/100 == 4 && got.Status != http.StatusConflict && got.Status != http.StatusTooManyRequests && got.Status != http.StatusNotFound && got.Status != http.StatusRequestTimeout {
 			t.Errorf("%s/%s: %s", host, name, got.Told)
 			return
 		}
