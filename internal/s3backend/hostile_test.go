@@ -70,8 +70,8 @@ func TestPartsThatWereReplacedAreNotCommitted(t *testing.T) {
 	_, at, err := b.Announce(t.Context(), u)
 	fixture.Must(t, err)
 	got, _, err := b.AppendPiece(t.Context(), "host-1", at.ID, wire.Piece{Size: u.Size, Last: true}, bytes.NewReader(archive))
-	if !errors.Is(err, wire.DigestMismatch) || !replaced {
-		t.Errorf("got %v, %v, want %s", got, err, wire.DigestMismatch)
+	if !errors.Is(err, wire.Damaged) || !replaced {
+		t.Errorf("got %v, %v, want %s", got, err, wire.Damaged)
 	}
 	if commits := names(t, in, commitsPrefix); len(commits) > 0 {
 		t.Errorf("commits: got %q, want none", commits)

@@ -252,9 +252,12 @@ func (w *partWriter) finish() (string, error) {
 // happened to them since: the host may have sent other bytes with the same ETag to another receiver.
 func (w *partWriter) checkFinished(object string) error {
 	err := w.b.checkObject(w.ctx, object, w.u.Key.Host, w.u.Digest, w.u.Size)
-	if errors.Is(err, errCorrupt) {
+	if errors.Is(err, fs.ErrNotExist) { // another receiver has aborted the upload, and the engine did not say so
+		return w.startAgain(err)
+	}
+	if errors.Is(err, errCorrupt) { // what this sender sent was right
 		w.b.log.Error("upload in parts is corrupt", "host", w.u.Key.Host, "episode", w.u.Key.Name, "err", err, "hint", "its host sends it again")
-		return errMismatch
+		return errors.Join(wire.Refuse(wire.Damaged, "send it again"), err)
 	}
 	if err == nil && w.p.loaded { // the first part had meta.json
 		w.meta, err = w.b.readStoredMeta(w.ctx, w.u.Key, object)

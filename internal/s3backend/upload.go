@@ -243,7 +243,7 @@ func (b *Backend) completeUpload(ctx, work context.Context, h *session, r *partW
 	defer b.sessions.Remove(h)
 	none := wire.Unfinished{}
 	name, err := r.finish()
-	if errors.Is(err, wire.DigestMismatch) {
+	if errors.Is(err, wire.DigestMismatch) || errors.Is(err, wire.Damaged) {
 		b.removeUpload(work, h.Upload, r.p)
 	}
 	if err != nil {
