@@ -90,11 +90,11 @@ func (d *dispatcher) withRetryTime(r workResult, f faultCause, b backoff, now ti
 // retried at once.
 func (d *dispatcher) noteDelivery(now time.Time) {
 	d.deliveredAt = now
-	again := pingInterval
-	if d.anyReceiverFull {
-		again = fullPingInterval
+	planned := d.link.nextPing
+	d.link.noteResponse(now)
+	if d.anyReceiverFull && d.link.state == linkUp { // only a ping tells whether there is space for the others
+		d.link.nextPing = earliestTime(planned, now.Add(addJitter(fullPingInterval)))
 	}
-	d.link.noteResponse(now, again)
 	if d.anyPathFault {
 		d.endBackoffs(now, func(b backoff) bool { return b.fault == pathFault })
 	}

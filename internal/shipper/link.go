@@ -105,12 +105,12 @@ func (l receiverLink) String() string {
 	return "receiver answers, last at " + l.heardAt.Format(statusTime)
 }
 
-// noteResponse records that the receiver accepted something. The next ping follows after
-// interval, unless the link is not up.
-func (l *receiverLink) noteResponse(now time.Time, interval time.Duration) {
+// noteResponse records that the receiver accepted something. The next ping follows after pingInterval,
+// unless the link is not up.
+func (l *receiverLink) noteResponse(now time.Time) {
 	l.heardAt = now
 	if l.state == linkUp {
-		l.nextPing = now.Add(addJitter(interval))
+		l.nextPing = now.Add(addJitter(pingInterval))
 	}
 }
 
@@ -167,7 +167,7 @@ func (l *receiverLink) markUp(now time.Time) {
 	}
 	*l = receiverLink{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing, heardAt: now}
 	if !l.pingNow {
-		l.noteResponse(now, pingInterval)
+		l.noteResponse(now)
 	}
 }
 
