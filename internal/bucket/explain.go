@@ -52,7 +52,7 @@ var sentinels = map[string]error{
 func (s *S3) explain(err error, e *endpoint, x exchange) error {
 	response, ok := errors.AsType[minio.ErrorResponse](err)
 	if !ok {
-		return &requestError{printable.Clip(printable.Text(s.keys.hide(explainNetwork(err, e))), maxErrorText), err}
+		return &requestError{printable.Clip(printable.Text(explainNetwork(err, e)), maxErrorText), err}
 	}
 	sentinel := sentinels[response.Code]
 	if response.StatusCode == http.StatusInsufficientStorage {
@@ -66,9 +66,9 @@ func (s *S3) explain(err error, e *endpoint, x exchange) error {
 	}
 	text := s.advice(response, e, x)
 	if text == "" {
-		text = fmt.Sprintf("%s answered with HTTP %d: %s", e.url, response.StatusCode, response.Error())
+		text = fmt.Sprintf("%s answered with HTTP %d: %s", e.url, response.StatusCode, s.keys.hide(response.Error())) // which may repeat the request
 	}
-	text = printable.Clip(printable.Text(s.keys.hide(text)), maxErrorText)
+	text = printable.Clip(printable.Text(text), maxErrorText)
 	return &requestError{text + " (" + printable.Name(response.Code) + ")", err}
 }
 
