@@ -78,9 +78,9 @@ func sendOnce(ctx context.Context, b *Backend, u wire.Upload, archive []byte) (w
 	}
 	// A connection that breaks within a part.
 	if middle := u.Size - testPart; at.Offset < middle {
-		_, _, err := b.AppendPiece(ctx, u.Key.Host, at.ID, wire.Piece{Offset: at.Offset, Size: u.Size - at.Offset, Last: true},
+		got, _, err := b.AppendPiece(ctx, u.Key.Host, at.ID, wire.Piece{Offset: at.Offset, Size: u.Size - at.Offset, Last: true},
 			bytes.NewReader(archive[at.Offset:middle]))
-		return wire.Receipt{}, err
+		return got, err // a receipt if another request has stored it
 	}
 	got, _, err = b.AppendPiece(ctx, u.Key.Host, at.ID, wire.Piece{Offset: at.Offset, Size: u.Size - at.Offset, Last: true},
 		bytes.NewReader(archive[at.Offset:]))
