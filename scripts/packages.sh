@@ -62,7 +62,7 @@ man_pages() {
 docs() {
   mkdir "$at/doc"
   scripts/licenses.sh "./cmd/$program" >"$at/doc/copyright"
-  install -m 0644 docs/install.md docs/operations.md docs/metrics.md docs/json.md docs/hooks.md "$at/doc/"
+  install -m 0644 docs/install.md docs/operations.md docs/metrics.md docs/json.md docs/hooks.md docs/scale-out.md "$at/doc/"
   if [ "${#examples[@]}" -gt 0 ]; then
     mkdir "$at/doc/examples"
     cp -R "${examples[@]}" "$at/doc/examples/"
