@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"cis490/internal/bucket"
@@ -53,11 +52,17 @@ func findProgram(t testing.TB, name string) string {
 	if err == nil {
 		return path
 	}
+	skipWithout(t, name)
+	return ""
+}
+
+// skipWithout skips a test that needs a program or package, or lets it fail under CI.
+func skipWithout(t testing.TB, name string) {
+	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("%s is missing: .ci/run installs it", name)
 	}
 	t.Skipf("%s is missing", name)
-	return ""
 }
 
 // requireFleet skips a test unless make fleet runs it.
@@ -131,8 +136,8 @@ type fleet struct {
 	links     []*labtest.Proxy // from each receiver to the engine
 }
 
-// newFleet starts an engine, receivers and haproxy. The hosts of its lab reach the receivers through
-// haproxy.
+// newFleet starts an engine, receivers and a load balancer. The hosts of its lab reach the receivers
+// through that.
 func newFleet(t testing.TB, n int) *fleet {
 	t.Helper()
 	f := &fleet{lab: labtest.New(t, labtest.Unstarted()), engine: newEngine(t)}
@@ -150,29 +155,6 @@ func newFleet(t testing.TB, n int) *fleet {
 	for _, r := range f.receivers {
 		r.Start()
 	}
-	f.lab.Proxy.Forward(f.balance(t))
+	f.balance(t, "haproxy")
 	return f
-}
-
-// balance starts haproxy before the receivers, and returns its address.
-func (f *fleet) balance(t testing.TB) string {
-	t.Helper()
-	program, addr := findProgram(t, "haproxy"), freeAddr(t)
-	var b strings.Builder
-	fmt.Fprintf(&b, "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1m\n  timeout server 1m\n  retries 3\n  option redispatch\n")
-	fmt.Fprintf(&b, "frontend receivers\n  bind %s\n  default_backend receivers\nbackend receivers\n  balance roundrobin\n", addr)
-	for i, r := range f.receivers {
-		fmt.Fprintf(&b, "  server receiver-%d %s check check-ssl verify none inter 500\n", i, r.Proxy.Addr())
-	}
-	file := filepath.Join(t.TempDir(), "haproxy.cfg")
-	fixture.WriteFile(t, file, b.String())
-	labtest.StartProgram(t, "haproxy", program, "-db", "-q", "-f", file)
-	labtest.Eventually(t, "haproxy listens", func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	return addr
 }
