@@ -130,8 +130,11 @@ func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
 	c := r.cfg.Store.S3
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if last, err := r.lastProbe(); err == nil && last.isValid(ctx, c, in, time.Now()) {
-		return nil
+	if last, err := r.lastProbe(); err == nil && last.isOf(c, time.Now()) {
+		_, err := s3backend.ReadStoreID(ctx, in) // so that the engine says what it is
+		if err == nil && slices.Contains(last.Servers, in.Server()) {
+			return nil
+		}
 	}
 	begun := time.Now()
 	report, err := bucket.Probe(ctx, in.Endpoints()...)
@@ -152,16 +155,11 @@ func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
 	return nil
 }
 
-// isValid reports whether the result is of this engine, and not too old.
-func (p probeResult) isValid(ctx context.Context, c bucket.Config, in *bucket.S3, now time.Time) bool {
-	if age := now.Sub(p.At); age < 0 || age >= probeValid {
-		return false
-	}
-	if !slices.Equal(p.Endpoints, c.Endpoints) || p.Bucket != c.Bucket || p.Prefix != c.Prefix {
-		return false
-	}
-	_, err := s3backend.ReadStoreID(ctx, in) // so that the engine says what it is
-	return err == nil && slices.Contains(p.Servers, in.Server())
+// isOf reports whether the result is of these endpoints and this bucket, and not too old.
+func (p probeResult) isOf(c bucket.Config, now time.Time) bool {
+	age := now.Sub(p.At)
+	return age >= 0 && age < probeValid &&
+		slices.Equal(p.Endpoints, c.Endpoints) && p.Bucket == c.Bucket && p.Prefix == c.Prefix
 }
 
 func (r *Receiver) lastProbe() (probeResult, error) {
