@@ -15,7 +15,7 @@ ROUNDS    ?= 20
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab fleet race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab fleet fleet-ceph race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,10 @@ lab: ## Run the slow labs: kills, cut connections, proxies, hostile hosts (5 min
 fleet: ## Run three receivers behind haproxy over one object store, and kill them, ROUNDS=20 times
 	go test -C internal/s3backend -count=1 -timeout 10m -run RandomRounds -rounds 300 $(if $(SEED),-seed $(SEED))
 	go test -C internal/fleettest -count=1 -timeout 40m -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED))
+
+# Needs Ceph, haproxy and root. It cuts the power of the disk as well.
+fleet-ceph: ## The same over Ceph with two gateways, whose OSD is killed, too
+	go test -C internal/fleettest -count=1 -timeout 60m -run NothingIsLost -ceph -rounds $(ROUNDS) $(if $(SEED),-seed $(SEED))
 
 readers: ## Run the snippets of docs/index.md with jq, Python, pandas, Polars, DuckDB, tar
 	@scripts/readers.sh

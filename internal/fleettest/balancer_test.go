@@ -2,7 +2,6 @@ package fleettest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -70,13 +69,7 @@ func (f *fleet) balance(t testing.TB, kind string) {
 	file := filepath.Join(dir, kind+".conf")
 	fixture.WriteFile(t, file, text)
 	labtest.StartProgram(t, kind, append([]string{program}, b.args(file)...)...)
-	labtest.Eventually(t, kind+" listens", func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	waitListening(t, addr)
 	f.lab.Proxy.Forward(addr)
 }
 

@@ -3,6 +3,7 @@ package fleettest
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"cis490/internal/bucket"
 	"cis490/internal/buckettest"
 	"cis490/internal/config"
+	"cis490/internal/crashtest"
 	"cis490/internal/fixture"
 	"cis490/internal/labtest"
 )
@@ -19,12 +21,27 @@ import (
 var (
 	rounds = flag.Int("rounds", 0, "number of rounds with kills and cut connections; 0: skip")
 	seed   = flag.Uint64("seed", 0, "seed of the random faults; 0: a random one")
+	onCeph = flag.Bool("ceph", false, "use Ceph instead of versitygw")
 	// An engine that runs already is not killed. Its bucket must be empty.
 	endpoint    = flag.String("endpoint", "", "`HOST:PORT` of an engine that runs already")
 	credentials = flag.String("credentials", "", "`FILE` with its credentials")
 )
 
-func TestMain(m *testing.M) { labtest.Main(m) }
+// TestMain gives Ceph mounts of its own: its disk can lose power.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *onCeph {
+		code, ran, err := crashtest.Isolate()
+		if ran {
+			os.Exit(code)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "fleettest:", err)
+			os.Exit(1)
+		}
+	}
+	labtest.Main(m)
+}
 
 const (
 	accessKey  = "fleet"
@@ -32,14 +49,15 @@ const (
 	bucketName = "lab"
 )
 
-// engine is an object store in a process of its own.
+// engine is an object store.
 type engine struct {
-	t    testing.TB
-	dir  string // "" if it is not the test's
-	addr string
-	proc *labtest.Process
-
-	credentials string // their file
+	t           testing.TB
+	addrs       []string // of its gateways
+	credentials string   // their file
+	dir         string   // with the objects as files, or "" if there are none
+	// crash interrupts the engine as a crash would, and returns what it did and what ends that. It is nil
+	// for an engine that is not the test's.
+	crash func(*rand.Rand) (what string, restart func())
 }
 
 // findProgram returns the path of a program. Without it the test skips, or fails if CI is set.
@@ -82,27 +100,39 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// newEngine starts versitygw over an empty directory.
+// newEngine starts versitygw over an empty directory, unless a flag names another engine.
 func newEngine(t testing.TB) *engine {
 	t.Helper()
-	if *endpoint != "" {
-		return &engine{t: t, addr: *endpoint, credentials: *credentials}
+	switch {
+	case *endpoint != "":
+		return &engine{t: t, addrs: []string{*endpoint}, credentials: *credentials}
+	case *onCeph:
+		return newCeph(t)
 	}
-	e := &engine{t: t, dir: t.TempDir(), addr: freeAddr(t), credentials: string(buckettest.WriteCredentials(t, accessKey, secretKey))}
-	fixture.Must(t, os.Mkdir(filepath.Join(e.dir, bucketName), 0o755))
-	e.start()
-	return e
+	dir, addr := t.TempDir(), freeAddr(t)
+	fixture.Must(t, os.Mkdir(filepath.Join(dir, bucketName), 0o755))
+	program := findProgram(t, "versitygw")
+	start := func() *labtest.Process {
+		p := labtest.StartProgram(t, "versitygw", "env", "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey,
+			program, "-q", "-p", addr, "--keep-alive", "posix", dir)
+		waitListening(t, addr)
+		return p
+	}
+	p := start()
+	return &engine{
+		t: t, addrs: []string{addr}, dir: dir, credentials: string(buckettest.WriteCredentials(t, accessKey, secretKey)),
+		crash: func(*rand.Rand) (string, func()) {
+			p.Kill(t)
+			return "engine killed", func() { p = start() }
+		},
+	}
 }
 
-func (e *engine) start() {
-	e.t.Helper()
-	if e.dir == "" {
-		return
-	}
-	e.proc = labtest.StartProgram(e.t, "versitygw", "env", "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey,
-		findProgram(e.t, "versitygw"), "-q", "-p", e.addr, "--keep-alive", "posix", e.dir)
-	labtest.Eventually(e.t, "the engine listens", func() bool {
-		c, err := net.Dial("tcp", e.addr)
+// waitListening waits until a process listens on an address.
+func waitListening(t testing.TB, addr string) {
+	t.Helper()
+	labtest.Eventually(t, addr+" is listened on", func() bool {
+		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
@@ -110,18 +140,11 @@ func (e *engine) start() {
 	})
 }
 
-// kill ends the engine as a crash would.
-func (e *engine) kill() {
-	if e.dir != "" {
-		e.proc.Kill(e.t)
-	}
-}
-
 // open opens the bucket without the receivers.
 func (e *engine) open() bucket.Bucket {
 	e.t.Helper()
 	c := bucket.DefaultConfig()
-	c.Endpoints, c.Bucket = []string{"http://" + e.addr}, bucketName
+	c.Endpoints, c.Bucket = []string{"http://" + e.addrs[0]}, bucketName
 	c.CredentialsFile = config.Path(e.credentials)
 	b, err := bucket.Open(c)
 	fixture.Must(e.t, err)
@@ -143,7 +166,7 @@ func newFleet(t testing.TB, n int) *fleet {
 	f := &fleet{lab: labtest.New(t, labtest.Unstarted()), engine: newEngine(t)}
 	for i := range n {
 		link := labtest.NewProxy(t)
-		link.Forward(f.engine.addr)
+		link.Forward(f.engine.addrs[i%len(f.engine.addrs)])
 		f.links = append(f.links, link)
 		f.receivers = append(f.receivers, f.lab.Peer(fmt.Sprintf("receiver-%d", i),
 			labtest.Set("store.kind", `"s3"`),

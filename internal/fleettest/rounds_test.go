@@ -83,8 +83,8 @@ func (f *fleet) disturb(random *rand.Rand, pause func(time.Duration)) (what stri
 	i := random.IntN(len(f.receivers))
 	r, down := f.receivers[i], time.Duration(random.IntN(400))*time.Millisecond
 	which := random.IntN(8)
-	if f.engine.dir == "" && (which == 3 || which == 4) {
-		which = 0 // the engine is not the test's
+	if f.engine.crash == nil && (which == 3 || which == 4) {
+		which = 0
 	}
 	switch which {
 	case 0, 1, 2:
@@ -93,17 +93,17 @@ func (f *fleet) disturb(random *rand.Rand, pause func(time.Duration)) (what stri
 		r.Start()
 		return "receiver killed"
 	case 3:
-		f.engine.kill()
+		what, restart := f.engine.crash(random)
 		pause(down)
-		f.engine.start()
-		return "engine killed"
+		restart()
+		return what
 	case 4:
-		f.engine.kill()
+		what, restart := f.engine.crash(random)
 		r.Kill()
 		pause(down)
-		f.engine.start()
+		restart()
 		r.Start()
-		return "engine and receiver killed"
+		return what + ", receiver killed"
 	case 5:
 		f.links[i].Next(labtest.Fault{LoseAnswer: true}, labtest.Fault{CutAfter: int64(random.IntN(20_000))}, labtest.Fault{LoseBehind: int64(random.IntN(5_000))})
 		f.links[i].Sever()
