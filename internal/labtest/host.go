@@ -323,6 +323,7 @@ func (p Pass) Must(t testing.TB, code int, want Tally) Pass {
 // Daemon starts the shipper, and waits until it has started.
 func (h *Host) Daemon(args ...string) *Process {
 	h.t.Helper()
+	fixture.NeedInotify(h.t)
 	p := h.Launch(args...)
 	p.WaitLine(h.t, "shipper started")
 	return p

@@ -54,6 +54,7 @@ func TestMovedFolderEndsTheDaemon(t *testing.T) {
 
 // TestMovedFolderWakesTheDaemon, long before the next scan.
 func TestMovedFolderWakesTheDaemon(t *testing.T) {
+	fixture.NeedInotify(t)
 	l := newLab(t)
 	l.cfg.ScanInterval *= 1000
 	s := l.openShipper()

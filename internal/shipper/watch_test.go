@@ -16,6 +16,7 @@ import (
 // startWatching runs a daemon that only inotify wakes.
 func (l *lab) startWatching() (s *shipper.Shipper, stop func() error) {
 	l.Helper()
+	fixture.NeedInotify(l)
 	l.cfg.ScanInterval = config.Duration(24 * time.Hour)
 	s = l.openShipper()
 	return s, l.start(s)
@@ -100,6 +101,7 @@ func TestANameThatComesAgainWakesTheShipper(t *testing.T) {
 
 // If the kernel lost events, everything is checked again.
 func TestLostEventsAreMadeUpFor(t *testing.T) {
+	fixture.NeedInotify(t)
 	l := newLab(t)
 	l.finishEpisodes(numberedNames("run", 50)...)
 	s := l.openShipper()
@@ -112,6 +114,7 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 // I17: the watcher checks everything at the start, which may be a backlog of any size. The scan
 // reads it in pages.
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
+	fixture.NeedInotify(t)
 	l := newLab(t)
 	for _, n := range numberedNames("run", 2*shipper.ScanPageSize) {
 		fixture.Must(l, os.Mkdir(l.path("episodes", string(n)), 0o755))
