@@ -35,7 +35,7 @@ type Control struct {
 
 	mu       sync.Mutex // guards the fields below
 	requests map[*request]struct{}
-	timer    *time.Timer               // runs while there is a request
+	timer    *time.Timer               // runs while there is a request; nil before the first
 	reviewed *datadir.DisabledSnapshot // the list at the last review
 	closed   bool
 	handlers int // that run
@@ -183,8 +183,12 @@ func (a *Control) addRequest(q *request, caller gate.Caller) {
 	}
 	q.caller, q.accessEnds = caller, caller.AccessEnds
 	a.requests[q] = struct{}{}
-	if a.timer == nil && !a.closed {
+	switch {
+	case a.closed || len(a.requests) > 1: // it runs
+	case a.timer == nil:
 		a.timer = time.AfterFunc(reviewInterval, a.Review)
+	default:
+		a.timer.Reset(reviewInterval)
 	}
 }
 
@@ -195,6 +199,9 @@ func (a *Control) removeRequest(q *request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.requests, q)
+	if len(a.requests) == 0 && a.timer != nil {
+		a.timer.Stop() // an idle receiver need not wake up; a review that has begun ends by itself
+	}
 }
 
 // CallerOf returns the admitted sender of the request that ctx belongs to.
@@ -284,11 +291,9 @@ func (a *Control) Review() {
 	}
 	changed := list != a.reviewed
 	a.reviewLocked(list, func(ends time.Time) bool { return changed || now.After(ends) })
-	if len(a.requests) == 0 {
-		a.timer = nil
-		return
+	if len(a.requests) > 0 {
+		a.timer.Reset(reviewInterval)
 	}
-	a.timer.Reset(reviewInterval)
 }
 
 // ReviewAll checks all requests in flight, and ends those of hosts that lost access.
