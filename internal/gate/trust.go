@@ -25,7 +25,7 @@ type Trust struct {
 	tokens  Tokens // nil if no tokens are required
 
 	mu       sync.Mutex
-	verified map[[sha256.Size]byte][][]*x509.Certificate // chains of a leaf; guarded by mu
+	verified map[[sha256.Size]byte]verifiedLeaf // by the hash of the leaf; guarded by mu
 }
 
 // revocationKey identifies a certificate as a CRL does. It has the CA's key instead of its name:
@@ -56,7 +56,7 @@ func LoadTrust(c Config) (*Trust, error) {
 	pool, issuing := splitCAs(cas)
 	t := &Trust{
 		own: own, pool: pool, issuing: issuing, domain: c.TrustDomain,
-		verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
+		verified: make(map[[sha256.Size]byte]verifiedLeaf),
 	}
 	if err := t.loadIssuing(c.IdentityDir); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (t *Trust) Issuer() *Issuer { return t.issuer }
 func (t *Trust) withServer(own serverPair) *Trust {
 	return &Trust{
 		own: own, pool: t.pool, domain: t.domain, issuing: t.issuing, issuer: t.issuer, root: t.root,
-		revoked: t.revoked, tokens: t.tokens, verified: make(map[[sha256.Size]byte][][]*x509.Certificate),
+		revoked: t.revoked, tokens: t.tokens, verified: make(map[[sha256.Size]byte]verifiedLeaf),
 	}
 }
 

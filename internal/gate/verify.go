@@ -18,11 +18,11 @@ func (t *Trust) authorizePeer(peer []*x509.Certificate, now time.Time) (episode.
 	if len(peer) == 0 {
 		return "", time.Time{}, fmt.Errorf("%w: none was presented", ErrIdentity)
 	}
-	ends, err := t.verifyChain(peer, now)
+	leaf, ends, err := t.verifyChain(peer, now)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	id, err := pki.IDOf(peer[0])
+	id, err := leaf.id, leaf.idErr
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
@@ -32,19 +32,26 @@ func (t *Trust) authorizePeer(peer []*x509.Certificate, now time.Time) (episode.
 	return id.Host, ends, nil
 }
 
-// maxVerified bounds the cache of chains. A larger lab only verifies signatures again.
+// verifiedLeaf is what does not change of a leaf while a [Trust] is in use.
+type verifiedLeaf struct {
+	chains [][]*x509.Certificate // whose signatures are valid
+	id     pki.ID
+	idErr  error // why it has no identity
+}
+
+// maxVerified bounds the cache of leaves. A larger lab only verifies signatures again.
 const maxVerified = 1024
 
 // verifyChain returns an error unless a valid chain leads from the leaf to the pool, and when the
 // last such chain expires. It verifies signatures once per leaf, and validity and revocations each
 // time.
-func (t *Trust) verifyChain(peer []*x509.Certificate, now time.Time) (time.Time, error) {
-	leaf := sha256.Sum256(peer[0].Raw)
+func (t *Trust) verifyChain(peer []*x509.Certificate, now time.Time) (verifiedLeaf, time.Time, error) {
+	sum := sha256.Sum256(peer[0].Raw)
 	t.mu.Lock()
-	chains := t.verified[leaf]
+	leaf := t.verified[sum]
 	t.mu.Unlock()
-	if ends, err := t.latestExpiry(chains, now); err == nil {
-		return ends, nil
+	if ends, err := t.latestExpiry(leaf.chains, now); err == nil {
+		return leaf, ends, nil
 	}
 	intermediates := x509.NewCertPool()
 	for _, cert := range append(peer[1:len(peer):len(peer)], t.issuing...) {
@@ -57,15 +64,18 @@ func (t *Trust) verifyChain(peer []*x509.Certificate, now time.Time) (time.Time,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return time.Time{}, verifyError(peer[0], now, err)
+		return verifiedLeaf{}, time.Time{}, verifyError(peer[0], now, err)
 	}
+	leaf = verifiedLeaf{chains: chains}
+	leaf.id, leaf.idErr = pki.IDOf(peer[0])
 	t.mu.Lock()
 	if len(t.verified) >= maxVerified {
 		clear(t.verified)
 	}
-	t.verified[leaf] = chains
+	t.verified[sum] = leaf
 	t.mu.Unlock()
-	return t.latestExpiry(chains, now)
+	ends, err := t.latestExpiry(chains, now)
+	return leaf, ends, err
 }
 
 // latestExpiry returns when the last of the valid chains expires.
