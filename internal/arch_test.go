@@ -52,7 +52,7 @@ var importRules = map[string]importRule{
 	// The next layers, in the order in which an episode passes them.
 	"internal/source":      {"archive digest durable episode printable", "compares an episode with what was sealed before it retires it"},
 	"internal/archive":     {"digest durable episode printable", "turns a directory into a stream; the stream's place is its caller's matter, but what is opened beneath an open directory is durable's, once for all"},
-	"internal/outbox":      {"digest durable episode", "keeps sealed bytes and does not look into them"},
+	"internal/outbox":      {"digest durable episode printable", "keeps sealed bytes and does not look into them"},
 	"internal/wire":        {"digest episode printable retry", "the protocol has no disk, neither end of it"},
 	"internal/hint":        {"printable wire", "explains what an error of the client means to an operator"},
 	"internal/pki":         {"durable episode printable serviceuser", "certificates, lists and the files that have them, for both ends: root opens a directory as the commands that become the service user do"},
@@ -70,10 +70,13 @@ var importRules = map[string]importRule{
 	"internal/index":       {"digest durable episode printable", "one file of rows: what they say of archives is checked elsewhere"},
 
 	"internal/bandwidth": {"config", "limits readers, whatever they read"},
-	"internal/settling":  {"archive digest", "decides by the marks of a tree that another package walked"},
+	"internal/settling":  {"archive digest", "surveys a tree that its caller opened, and decides by its marks"},
 	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens the directories of source and outbox, for the daemon and the commands alike"},
 	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
 	"internal/uplink":    {"digest durable hostdir outbox retry source wire", "daemon and commands must check the store of every response in the same way"},
+
+	"internal/backlog":  {"device durable episode hostdir outbox printable settling source wire", "reads what is on the disk, for the daemon and the commands alike; a report is the protocol's"},
+	"internal/transfer": {"archive bandwidth digest durable episode hostdir outbox settling source uplink wire", "packs and sends one episode: which is next is the daemon's matter"},
 
 	"internal/doctor": {"config durable hint printable serviceuser systemd wire", "examines a machine and a way for the commands of both programs, which bring what depends on their configurations"},
 
@@ -91,7 +94,7 @@ var importRules = map[string]importRule{
 	"internal/statuspage": {"activity datadir diskbackend durable episode fleet hosts printable", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"admin archive bandwidth config credentials device digest durable episode hint hostdir logging notify outbox pki printable retry serviceuser settling shipped source uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki s3backend scrub store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
@@ -103,7 +106,7 @@ var importRules = map[string]importRule{
 
 	// The programs wire things up.
 	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/shipper":  {"admin backlog cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
 	"cmd/receiver": {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
@@ -153,7 +154,7 @@ func (d *hostDoctor) examineFiles() {
 // examineDaemon reports whether a shipper runs, and what it fails at.
 func (d *hostDoctor) examineDaemon() []doctor.Finding {
 	const check = "daemon"
-	st, err := shipper.InspectStatus(d.cfg)
+	st, err := backlog.InspectStatus(d.cfg.Backlog())
 	if errors.Is(err, fs.ErrNotExist) {
 		return []doctor.Finding{doctor.Skippedf(check, "no shipper has run here: its first start makes the directories")}
 	}
@@ -164,7 +165,7 @@ func (d *hostDoctor) examineDaemon() []doctor.Finding {
 	if st.StoreProblem != "" {
 		found = append(found, doctor.FromError(check, errors.New(st.StoreProblem), "run 'shipper status'"))
 	}
-	if down := st.Receiver; down != nil && st.ReceiverState == shipper.ReceiverDown {
+	if down := st.Receiver; down != nil && st.ReceiverState == backlog.ReceiverDown {
 		found = append(found, doctor.Warningf(check, "do what the checks of the network below say",
 			"the receiver has accepted nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause))
 	}
@@ -180,7 +181,7 @@ func (d *hostDoctor) examineDaemon() []doctor.Finding {
 }
 
 // judgeRunning reports whether a shipper runs, or need not run now.
-func (d *hostDoctor) judgeRunning(st shipper.Status) doctor.Finding {
+func (d *hostDoctor) judgeRunning(st backlog.Status) doctor.Finding {
 	const check = "daemon"
 	switch {
 	case st.RunningUnknown:

@@ -8,9 +8,9 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/outbox"
-	"cis490/internal/shipper"
 	"cis490/internal/terminal"
 )
 
@@ -19,7 +19,7 @@ import (
 const maxReportAge = time.Minute
 
 // failingLine describes how many episodes fail, and how old that information is.
-func failingLine(st shipper.Status, now time.Time) string {
+func failingLine(st backlog.Status, now time.Time) string {
 	if st.FailingTotal == 0 && st.Receiver == nil {
 		return "0"
 	}
@@ -27,7 +27,7 @@ func failingLine(st shipper.Status, now time.Time) string {
 }
 
 // reportAge describes how old the shipper's report is, if it is not current.
-func reportAge(st shipper.Status, now time.Time) string {
+func reportAge(st backlog.Status, now time.Time) string {
 	age := cli.FormatAgo(st.ReportedAt, now)
 	switch {
 	case st.Running == "" && !st.RunningUnknown:
@@ -39,21 +39,21 @@ func reportAge(st shipper.Status, now time.Time) string {
 }
 
 // receiverLine describes whether the receiver accepts uploads, and how old that is.
-func receiverLine(paint terminal.Painter, st shipper.Status, now time.Time) string {
+func receiverLine(paint terminal.Painter, st backlog.Status, now time.Time) string {
 	ago := func(t time.Time) string { return cli.FormatAgo(t, now) }
 	last := ""
 	if !st.AnsweredAt.IsZero() {
 		last = ", last answered " + ago(st.AnsweredAt)
 	}
 	switch st.ReceiverState {
-	case shipper.ReceiverAnswers:
+	case backlog.ReceiverAnswers:
 		if now.Sub(st.AnsweredAt) > maxSilence {
 			return "last answered " + ago(st.AnsweredAt) + "; an upload is in progress"
 		}
 		return paint.Paint("answers", terminal.Good) + ", asked " + ago(st.AnsweredAt)
-	case shipper.ReceiverDown:
+	case backlog.ReceiverDown:
 		return paint.Paint("not accepting uploads", terminal.Bad) + ", see below" + last
-	case shipper.ReceiverAsked:
+	case backlog.ReceiverAsked:
 		return "is being asked" + last
 	}
 	switch {
@@ -70,7 +70,7 @@ func receiverLine(paint terminal.Painter, st shipper.Status, now time.Time) stri
 const maxSilence = 10 * time.Minute
 
 // printFailing shows what a shipper reports and the directories do not show.
-func printFailing(to io.Writer, paint terminal.Painter, st shipper.Status, now time.Time) error {
+func printFailing(to io.Writer, paint terminal.Painter, st backlog.Status, now time.Time) error {
 	var b strings.Builder
 	if st.Receiver != nil {
 		fmt.Fprintf(&b, "\nreceiver has not accepted uploads since %s UTC\n", st.Receiver.Since.UTC().Format(time.DateTime))
@@ -102,7 +102,7 @@ func attemptsText(f outbox.Failure, now time.Time) string {
 	return fmt.Sprintf("tried %s, first %s", times, cli.FormatAgo(f.Since, now))
 }
 
-func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
+func nextTry(f outbox.Failure, st backlog.Status, now time.Time) string {
 	if next := untilText(f.NextAt, st, now); next != "" {
 		return ", again " + next
 	}
@@ -110,7 +110,7 @@ func nextTry(f outbox.Failure, st shipper.Status, now time.Time) string {
 }
 
 // untilText describes when something happens, if a shipper runs that will do it.
-func untilText(at time.Time, st shipper.Status, now time.Time) string {
+func untilText(at time.Time, st backlog.Status, now time.Time) string {
 	if at.IsZero() || st.Running == "" {
 		return ""
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/outbox"
-	"cis490/internal/shipper"
 	"cis490/internal/terminal"
 )
 
@@ -15,17 +15,17 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	for _, c := range []struct {
-		st   shipper.Status
+		st   backlog.Status
 		want string
 	}{
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(12 * time.Second)}, "answers, asked 12 seconds ago"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAnswers, AnsweredAt: ago(40 * time.Minute)}, "last answered 40 minutes ago; an upload is in progress"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, Receiver: &outbox.ReceiverOutage{}}, "not accepting uploads, see below"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverDown, AnsweredAt: ago(3 * time.Hour)}, "not accepting uploads, see below, last answered 3 hours ago"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverAsked}, "is being asked"},
-		{shipper.Status{ReceiverState: shipper.ReceiverUnknown, AnsweredAt: ago(3 * time.Hour)}, "unknown, no shipper is running, last answered 3 hours ago"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown}, "unknown, no report yet"},
-		{shipper.Status{Running: "x", ReceiverState: shipper.ReceiverUnknown, ReportedAt: ago(2 * time.Hour)}, "unknown, last report 2 hours ago"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverAnswers, AnsweredAt: ago(12 * time.Second)}, "answers, asked 12 seconds ago"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverAnswers, AnsweredAt: ago(40 * time.Minute)}, "last answered 40 minutes ago; an upload is in progress"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverDown, Receiver: &outbox.ReceiverOutage{}}, "not accepting uploads, see below"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverDown, AnsweredAt: ago(3 * time.Hour)}, "not accepting uploads, see below, last answered 3 hours ago"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverAsked}, "is being asked"},
+		{backlog.Status{ReceiverState: backlog.ReceiverUnknown, AnsweredAt: ago(3 * time.Hour)}, "unknown, no shipper is running, last answered 3 hours ago"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverUnknown}, "unknown, no report yet"},
+		{backlog.Status{Running: "x", ReceiverState: backlog.ReceiverUnknown, ReportedAt: ago(2 * time.Hour)}, "unknown, last report 2 hours ago"},
 	} {
 		if got := receiverLine(terminal.Painter{}, c.st, now); got != c.want {
 			t.Errorf("got %q, want %q", got, c.want)
@@ -37,10 +37,10 @@ func TestReceiverLineSaysWhatIsKnownAndOfWhen(t *testing.T) {
 // clock was set back.
 func TestTimesAreSaidInWords(t *testing.T) {
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
-	st := func(at time.Time) shipper.Status {
-		return shipper.Status{ReportedAt: at, FailingTotal: 1, Progress: shipper.Progress{LastFinished: at}}
+	st := func(at time.Time) backlog.Status {
+		return backlog.Status{ReportedAt: at, FailingTotal: 1, Progress: backlog.Progress{LastFinished: at}}
 	}
-	running := shipper.Status{Running: "pid 1", ReportedAt: now}
+	running := backlog.Status{Running: "pid 1", ReportedAt: now}
 	for what, c := range map[string]struct{ got, want string }{
 		"a run that has just ended":   {failingLine(st(now), now), "1, when the last run ended just now"},
 		"a run of long ago":           {failingLine(st(now.Add(-time.Hour)), now), "1, when the last run ended 1 hour ago"},
@@ -53,8 +53,8 @@ func TestTimesAreSaidInWords(t *testing.T) {
 		"due before":                  {nextTry(outbox.Failure{NextAt: now.Add(-time.Hour)}, running, now), ", again now"},
 		"due in less than a second":   {nextTry(outbox.Failure{NextAt: now.Add(time.Second / 2)}, running, now), ", again now"},
 		"due later":                   {nextTry(outbox.Failure{NextAt: now.Add(time.Minute)}, running, now), ", again 1 minute from now"},
-		"due while no shipper is run": {nextTry(outbox.Failure{NextAt: now}, shipper.Status{}, now), ""},
-		"changes":                     {describeChanges(shipper.Changes{Count: 2, Oldest: now.Add(-time.Hour), Newest: now}, now), ", 2 changed since (noted 1 hour ago to just now): see 'shipper verify'"},
+		"due while no shipper is run": {nextTry(outbox.Failure{NextAt: now}, backlog.Status{}, now), ""},
+		"changes":                     {describeChanges(backlog.Changes{Count: 2, Oldest: now.Add(-time.Hour), Newest: now}, now), ", 2 changed since (noted 1 hour ago to just now): see 'shipper verify'"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %q, want %q", what, c.got, c.want)

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/outbox"
-	"cis490/internal/shipper"
 	"cis490/internal/terminal"
 )
 
@@ -49,7 +49,7 @@ type unshippableEpisode struct {
 }
 
 // listHeld prints what [printHeld] shows, a line each.
-func listHeld(to io.Writer, st shipper.Status) error {
+func listHeld(to io.Writer, st backlog.Status) error {
 	if err := cli.WriteJSONList(to, st.Held); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func listHeld(to io.Writer, st shipper.Status) error {
 
 // printHeld shows everything that needs operator action, for 'held' and for 'status'. If full is set,
 // digests are whole.
-func printHeld(to io.Writer, paint terminal.Painter, st shipper.Status, full bool, now time.Time) error {
+func printHeld(to io.Writer, paint terminal.Painter, st backlog.Status, full bool, now time.Time) error {
 	var err error
 	line := func(format string, args ...any) {
 		if err == nil {

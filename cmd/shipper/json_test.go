@@ -3,6 +3,7 @@ package main
 import (
 	"testing"
 
+	"cis490/internal/backlog"
 	"cis490/internal/fixture"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
@@ -11,8 +12,8 @@ import (
 
 func TestJSONMembersAreDocumented(t *testing.T) {
 	for section, structs := range map[string][]any{
-		"shipper status":        {shipper.Status{}},
-		"shipper held":          {shipper.HeldEpisode{}, unshippableEpisode{}},
+		"shipper status":        {backlog.Status{}},
+		"shipper held":          {backlog.HeldEpisode{}, unshippableEpisode{}},
 		"shipper retry, resend": {retriedEpisode{}},
 		"shipper verify":        {shipped.VerifyResult{}, shipped.VerifyReport{}},
 		"shipper prune":         {shipped.PruneResult{}, shipped.PruneReport{}},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/admin"
+	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/metrics"
 	"cis490/internal/serviceuser"
@@ -50,7 +51,7 @@ func newDaemonAdmin(s *shipper.Shipper, cfg shipper.Config, certificate, heartbe
 		}
 		to.Count(metricDeliveredBytes, float64(n.DeliveredBytes))
 	})
-	reporter := shipper.NewReporter(cfg, cli.Version())
+	reporter := backlog.NewReporter(cfg.Backlog(), cli.Version())
 	var shared snapshot.Shared[reading]
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
 		return setState(to, shared.Latest(func() reading { return readState(context.Background(), reporter) }))
@@ -68,7 +69,7 @@ type reading struct {
 	err error
 }
 
-func readState(ctx context.Context, reporter *shipper.Reporter) reading {
+func readState(ctx context.Context, reporter *backlog.Reporter) reading {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
 	r, err := reporter.Report(ctx, time.Now(), 0, time.Time{})
@@ -113,7 +114,7 @@ func writePassMetrics(ctx context.Context, cfg shipper.Config, p passResult, log
 		}
 	})
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return setState(to, readState(ctx, shipper.NewReporter(cfg, cli.Version())))
+		return setState(to, readState(ctx, backlog.NewReporter(cfg.Backlog(), cli.Version())))
 	}}
 	err := errors.Join(reg.Register(live), reg.Register(state))
 	var text []byte

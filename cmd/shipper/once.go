@@ -117,7 +117,7 @@ func activityStatus(s *shipper.Shipper) progress.Status {
 	}
 	for _, t := range a.Transfers {
 		state := "packing"
-		if t.Stage == shipper.Send {
+		if t.Sends {
 			state = "sending"
 		}
 		status.Transfers = append(status.Transfers,

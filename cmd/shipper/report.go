@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/credentials"
 	"cis490/internal/retry"
@@ -27,7 +28,7 @@ const (
 type hostReporter struct {
 	log         *slog.Logger
 	interval    time.Duration // 0: no reports
-	reporter    *shipper.Reporter
+	reporter    *backlog.Reporter
 	send        func(context.Context, wire.Report) error
 	certificate func() time.Time // when it expires
 	changes     <-chan struct{}  // see [shipper.Shipper.StateChanges]
@@ -38,7 +39,7 @@ type hostReporter struct {
 
 func newHostReporter(cfg shipper.Config, creds *credentials.Client, client *wire.Client, log *slog.Logger) *hostReporter {
 	return &hostReporter{
-		log: log, interval: cfg.ReportInterval.Std(), reporter: shipper.NewReporter(cfg, cli.Version()), send: client.SendReport, certificate: creds.NotAfter,
+		log: log, interval: cfg.ReportInterval.Std(), reporter: backlog.NewReporter(cfg.Backlog(), cli.Version()), send: client.SendReport, certificate: creds.NotAfter,
 	}
 }
 

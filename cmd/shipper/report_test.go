@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/fixture"
 	"cis490/internal/shipper"
@@ -31,7 +32,7 @@ func newTestReporter(t *testing.T, log *bytes.Buffer, times *[]time.Time, answer
 	fixture.Must(t, os.Mkdir(filepath.Join(dir, "episodes", "run-1"), 0o750))
 	fixture.WriteFile(t, filepath.Join(dir, "episodes", "run-1", "done.marker"), "")
 	return &hostReporter{
-		log: slog.New(slog.NewTextHandler(log, nil)), interval: 5 * time.Minute, reporter: shipper.NewReporter(cfg, "test"),
+		log: slog.New(slog.NewTextHandler(log, nil)), interval: 5 * time.Minute, reporter: backlog.NewReporter(cfg.Backlog(), "test"),
 		certificate: func() time.Time { return time.Time{} },
 		send: func(_ context.Context, r wire.Report) error {
 			*times = append(*times, time.Now())

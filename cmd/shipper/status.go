@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/durable"
 	"cis490/internal/printable"
@@ -79,7 +80,7 @@ const (
 )
 
 // checkStatus is 'shipper status --check'.
-func checkStatus(st shipper.Status, now time.Time) cli.MonitorResult {
+func checkStatus(st backlog.Status, now time.Time) cli.MonitorResult {
 	result := cli.MonitorResult{Service: "SHIPPER", Summary: fmt.Sprintf("%d shipped", st.Shipped), Values: []string{
 		fmt.Sprintf("waiting=%d", st.Waiting+st.Sealed), fmt.Sprintf("held=%d", st.HeldTotal), fmt.Sprintf("failing=%d", st.FailingTotal),
 		fmt.Sprintf("shipped=%d", st.Shipped), fmt.Sprintf("unfinished=%d", st.Unfinished),
@@ -94,9 +95,9 @@ func checkStatus(st shipper.Status, now time.Time) cli.MonitorResult {
 	switch down := st.Receiver; {
 	case st.StoreProblem != "":
 		result.Add(cli.MonitorCritical, "%s", st.StoreProblem)
-	case down != nil && st.ReceiverState == shipper.ReceiverDown && now.Sub(down.Since) > downVeryLong:
+	case down != nil && st.ReceiverState == backlog.ReceiverDown && now.Sub(down.Since) > downVeryLong:
 		result.Add(cli.MonitorCritical, "the receiver has accepted nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
-	case down != nil && st.ReceiverState == shipper.ReceiverDown && now.Sub(down.Since) > downLong:
+	case down != nil && st.ReceiverState == backlog.ReceiverDown && now.Sub(down.Since) > downLong:
 		result.Add(cli.MonitorWarning, "the receiver has accepted nothing since %s: %s", down.Since.UTC().Format(time.DateTime), down.Cause)
 	}
 	switch {
@@ -117,16 +118,16 @@ func checkStatus(st shipper.Status, now time.Time) cli.MonitorResult {
 }
 
 // inspectStatus returns the status that 'status' and 'held' print.
-func (o *options) inspectStatus(c *cobra.Command) (shipper.Status, error) {
+func (o *options) inspectStatus(c *cobra.Command) (backlog.Status, error) {
 	cfg, err := o.openAsUser(c)
 	if err != nil {
-		return shipper.Status{}, err
+		return backlog.Status{}, err
 	}
 	return inspectStatus(cfg)
 }
 
-func inspectStatus(cfg shipper.Config) (shipper.Status, error) {
-	st, err := shipper.InspectStatus(cfg)
+func inspectStatus(cfg shipper.Config) (backlog.Status, error) {
+	st, err := backlog.InspectStatus(cfg.Backlog())
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the shipper creates its directories at its first start)", err)
 	}
@@ -134,14 +135,14 @@ func inspectStatus(cfg shipper.Config) (shipper.Status, error) {
 }
 
 // exitOf gives 'status' and 'held' the same exit code, unless err is one.
-func exitOf(st shipper.Status, err error) error {
+func exitOf(st backlog.Status, err error) error {
 	if err == nil && st.HeldTotal > 0 {
 		return &cli.ExitError{Code: cli.SomeHeld}
 	}
 	return err
 }
 
-func printStatus(to io.Writer, paint terminal.Painter, st shipper.Status, full bool, now time.Time) error {
+func printStatus(to io.Writer, paint terminal.Painter, st backlog.Status, full bool, now time.Time) error {
 	if err := printStatusRows(to, paint, st, now); err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func printStatus(to io.Writer, paint terminal.Painter, st shipper.Status, full b
 	return printStrays(to, st)
 }
 
-func printStatusRows(to io.Writer, paint terminal.Painter, st shipper.Status, now time.Time) error {
+func printStatusRows(to io.Writer, paint terminal.Painter, st backlog.Status, now time.Time) error {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "host\t%s\n", st.Host)
@@ -196,7 +197,7 @@ func printStatusRows(to io.Writer, paint terminal.Painter, st shipper.Status, no
 }
 
 // describeUnfinished describes how many episodes have no marker, and when the last one finished.
-func describeUnfinished(st shipper.Status, now time.Time) string {
+func describeUnfinished(st backlog.Status, now time.Time) string {
 	text := strconv.Itoa(st.Unfinished)
 	if st.LastFinished.IsZero() {
 		return text + ", no finished episode here"
@@ -205,7 +206,7 @@ func describeUnfinished(st shipper.Status, now time.Time) string {
 }
 
 // describeStore describes the store that has this host's episodes.
-func describeStore(st shipper.Status) string {
+func describeStore(st backlog.Status) string {
 	s := st.Store
 	if st.StoreProblem != "" {
 		return "cannot be read, see below"
@@ -217,7 +218,7 @@ func describeStore(st shipper.Status) string {
 }
 
 // describeChanges describes how many retired episodes were found to have changed, and when.
-func describeChanges(c shipper.Changes, now time.Time) string {
+func describeChanges(c backlog.Changes, now time.Time) string {
 	if c.Count == 0 {
 		return ""
 	}
@@ -236,7 +237,7 @@ func asciiText(s string) string { return printable.Text(s) }
 const maxShown = 10
 
 // printOldest shows the unfinished episode that has not changed for longest.
-func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
+func printOldest(to io.Writer, st backlog.Status, now time.Time) error {
 	if st.Oldest == nil {
 		return nil
 	}
@@ -246,7 +247,7 @@ func printOldest(to io.Writer, st shipper.Status, now time.Time) error {
 }
 
 // printStrays shows the entries of the episodes directory that never ship.
-func printStrays(to io.Writer, st shipper.Status) error {
+func printStrays(to io.Writer, st backlog.Status) error {
 	var b strings.Builder
 	for i, s := range st.Strays {
 		if i == maxShown {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 )
 
 // reportName is the file name of the [Report].
@@ -60,6 +61,12 @@ type ReceiverOutage struct {
 	Cause    string    `json:"cause"`
 	Hint     string    `json:"hint,omitempty"` // what to do
 }
+
+// PrintableCause makes a cause that may contain hostile bytes printable, and bounds it.
+func PrintableCause(cause string) string { return printable.TextWithin(cause, MaxCause) }
+
+// WholeSecond returns t as the files of the outbox and what is shown of them have it.
+func WholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // WriteReport replaces the report, without sync. The caller must hold the lock.
 func (o *Outbox) WriteReport(r Report) error {

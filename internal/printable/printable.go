@@ -1,7 +1,7 @@
 // Package printable makes untrusted text safe to show on a terminal and in a log. Names and
 // contents of episodes come from malware, and any machine can send requests.
 //
-// Invariant: [Text], [Quote] and [Name] return one line of printable ASCII, whatever they are
+// Invariant: [Text], [TextWithin], [Quote] and [Name] return one line of printable ASCII, whatever they are
 // given. [JSON] keeps line breaks and tabs. [Clip] only shortens.
 package printable
 
@@ -62,6 +62,14 @@ func Quote(s string, maxBytes int) string { return strconv.QuoteToASCII(Clip(s, 
 func Clip(s string, maxBytes int) string {
 	if len(s) > maxBytes {
 		return s[:maxBytes] + "..."
+	}
+	return s
+}
+
+// TextWithin returns [Text] of s, or as much of its beginning as fits with "..." into maxBytes bytes.
+func TextWithin(s string, maxBytes int) string {
+	if s = Text(s); len(s) > maxBytes {
+		s = s[:maxBytes-3] + "..."
 	}
 	return s
 }

@@ -10,6 +10,7 @@
 package settling
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -20,6 +21,9 @@ import (
 
 // MaxTime is the maximum settling time of a configuration.
 const MaxTime = time.Hour
+
+// RestlessAfter is how long after its marker an episode that still changes is logged.
+const RestlessAfter = time.Hour
 
 // MarkerFirstFactor is how many times longer the settling time is if the marker seems to
 // have arrived first.
@@ -48,10 +52,20 @@ type Observation struct {
 	At          time.Time
 }
 
-// CheckSettled returns an [*UnsettledError] unless a tree has settled. Now must be the end of the
+// Survey surveys a finished tree before it is packed. It returns an [*UnsettledError] if the tree
+// has changed too recently. MarkedAt is the ctime of the marker. Seen is that of the last error, or
+// nil.
+func Survey(ctx context.Context, tree *archive.Tree, settle time.Duration, markedAt time.Time, seen *Observation) (archive.Survey, error) {
+	survey, err := tree.Survey(ctx)
+	if err != nil {
+		return survey, checkError(err, settle, survey.Marks, markedAt, time.Now())
+	}
+	return survey, checkSettled(settle, survey.Marks, seen, time.Now())
+}
+
+// checkSettled returns an [*UnsettledError] unless a tree has settled. Now must be the end of the
 // walk that returned m: a change that this walk missed is found by the walk after packing.
-// Seen is that of the last error, or nil.
-func CheckSettled(settle time.Duration, m archive.Marks, seen *Observation, now time.Time) error {
+func checkSettled(settle time.Duration, m archive.Marks, seen *Observation, now time.Time) error {
 	if settle == 0 {
 		return nil
 	}
@@ -77,11 +91,11 @@ func CheckSettled(settle time.Duration, m archive.Marks, seen *Observation, now 
 	return &UnsettledError{Until: now.Add(wait), Changed: what, MarkedAt: m.MarkerChangedAt, Seen: seen}
 }
 
-// CheckError returns the error of a survey as an [*UnsettledError] if an ongoing change may
+// checkError returns the error of a survey as an [*UnsettledError] if an ongoing change may
 // be its cause: the tree changed during the survey, or it cannot be packed and part of it,
 // with the marks m, has changed recently. Programs that copy create empty files and closed
 // directories at first.
-func CheckError(err error, settle time.Duration, m archive.Marks, markedAt, now time.Time) error {
+func checkError(err error, settle time.Duration, m archive.Marks, markedAt, now time.Time) error {
 	_, unpackable := errors.AsType[*archive.UnpackableError](err)
 	changedAt := now
 	switch {

@@ -1,4 +1,4 @@
-package settling_test
+package settling
 
 import (
 	"errors"
@@ -9,12 +9,11 @@ import (
 
 	"cis490/internal/archive"
 	"cis490/internal/digest"
-	"cis490/internal/settling"
 )
 
 // leftAlone returns for how long an episode is left alone after a check.
 func leftAlone(err error, now time.Time) time.Duration {
-	if unsettled, ok := errors.AsType[*settling.UnsettledError](err); ok {
+	if unsettled, ok := errors.AsType[*UnsettledError](err); ok {
 		return unsettled.Until.Sub(now)
 	}
 	return 0
@@ -33,14 +32,14 @@ func TestSettledIsJudgedByCtimes(t *testing.T) {
 	coarse := archive.Marks{
 		RootChangedAt: ago(1500 * time.Millisecond), MarkerChangedAt: ago(1500 * time.Millisecond), ChangedAt: ago(1500 * time.Millisecond),
 	}
-	seen := func(ago_ time.Duration, of byte) *settling.Observation {
-		return &settling.Observation{Fingerprint: digest.Digest{of}, At: ago(ago_)}
+	seen := func(ago_ time.Duration, of byte) *Observation {
+		return &Observation{Fingerprint: digest.Digest{of}, At: ago(ago_)}
 	}
 	for _, c := range []struct {
 		what   string
 		settle time.Duration
 		marks  archive.Marks
-		seen   *settling.Observation
+		seen   *Observation
 		want   time.Duration
 	}{
 		{"an episode that was finished just now", settle, marks(0, 0, 0), nil, settle + tick},
@@ -60,14 +59,14 @@ func TestSettledIsJudgedByCtimes(t *testing.T) {
 		{"a file in the future, after the marker", settle, marks(time.Hour, time.Hour, -time.Hour), seen(settle, 1), 9 * settle},
 		{"a sighting, and the clock is right again", settle, marks(0, 0, 0), seen(time.Hour, 1), settle + tick},
 	} {
-		if got := leftAlone(settling.CheckSettled(c.settle, c.marks, c.seen, now), now); got != c.want {
+		if got := leftAlone(checkSettled(c.settle, c.marks, c.seen, now), now); got != c.want {
 			t.Errorf("%s: left alone for %v, want %v", c.what, got, c.want)
 		}
 	}
 }
 
 // TestAnErrorOfACopyInProgressIsNotFinal: the survey of a tree that is being changed may differ
-// a moment later. Any other error is a failure, as without settling.
+// a moment later. Any other error is a failure, as without
 func TestAnErrorOfACopyInProgressIsNotFinal(t *testing.T) {
 	const settle, tick = time.Second, 10 * time.Millisecond
 	now := time.Date(2026, 11, 29, 8, 0, 0, 500_000_000, time.UTC)
@@ -91,7 +90,7 @@ func TestAnErrorOfACopyInProgressIsNotFinal(t *testing.T) {
 		{"unfit, without settling", unfit, 0, marks(0, 0), 0},
 		{"unfit, and the clock went back", unfit, settle, marks(time.Hour, -time.Hour), 0},
 	} {
-		err := settling.CheckError(c.err, c.settle, c.marks, now, now)
+		err := checkError(c.err, c.settle, c.marks, now, now)
 		if got := leftAlone(err, now); got != c.want || (c.want == 0) != (err == c.err) {
 			t.Errorf("%s: left alone for %v, %v, want %v", c.what, got, err, c.want)
 		}

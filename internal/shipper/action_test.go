@@ -23,24 +23,6 @@ import (
 	"cis490/internal/wire"
 )
 
-func TestTheStageIsReadOffTheDisk(t *testing.T) {
-	type facts struct{ finished, sealed, held bool }
-	for f, want := range map[facts]shipper.Stage{
-		{false, false, false}: shipper.Nothing,
-		{false, false, true}:  shipper.Stale,
-		{false, true, false}:  shipper.Send, // a crash between retiring and dropping
-		{false, true, true}:   shipper.Held,
-		{true, false, false}:  shipper.Pack,
-		{true, false, true}:   shipper.Held,
-		{true, true, false}:   shipper.Send,
-		{true, true, true}:    shipper.Held,
-	} {
-		if got := shipper.StageOf(f.finished, f.sealed, f.held); got != want {
-			t.Errorf("%+v: got stage %d, want %d", f, got, want)
-		}
-	}
-}
-
 var codes = map[wire.Code]string{
 	wire.BadName: "hold", wire.BadRequest: "hold", wire.DigestMissing: "hold", wire.DigestInvalid: "hold",
 	wire.DigestMismatch: "hold", wire.TooLarge: "hold", wire.Unsupported: "hold", wire.Conflict: "hold",

@@ -1,13 +1,69 @@
 package shipper
 
 import (
-	"cmp"
-	"io"
-	"slices"
-	"time"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 
-	"cis490/internal/episode"
+	"cis490/internal/transfer"
 )
+
+// Tally counts the results of a pass. At its end, each scanned episode is in exactly one of the
+// other counters.
+type Tally struct {
+	Scanned        int `json:"scanned"`
+	Shipped        int `json:"shipped"`
+	AlreadyPresent int `json:"already_present"`
+	Transient      int `json:"transient"`
+	Conflicts      int `json:"conflicts"`
+	Held           int `json:"held"`
+}
+
+func (t Tally) String() string {
+	return fmt.Sprintf("scanned=%d shipped=%d already_present=%d transient=%d conflicts=%d held=%d",
+		t.Scanned, t.Shipped, t.AlreadyPresent, t.Transient, t.Conflicts, t.Held)
+}
+
+// ResultCount returns how many of the scanned episodes have a result.
+func (t Tally) ResultCount() int {
+	return t.Shipped + t.AlreadyPresent + t.Transient + t.Conflicts + t.Held
+}
+
+// Outcomes counts the results of attempts with episodes since the start. Unlike a [Tally], which has a
+// result for each scanned episode, it does not count episodes that were not tried.
+type Outcomes struct {
+	Shipped, AlreadyPresent, Failed, Held int64
+	DeliveredBytes                        int64 // of archives with a receipt
+}
+
+// counters are the counts of a shipper, for concurrent use.
+type counters struct {
+	mu       sync.Mutex
+	tally    Tally    // guarded by mu
+	outcomes Outcomes // guarded by mu; without bytes
+
+	toSendCount, toSendBytes atomic.Int64 // archives that are queued or being sent
+}
+
+func (c *counters) count(f func(*Tally, *Outcomes)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.tally, &c.outcomes)
+}
+
+// Tally returns the counts so far.
+func (s *Shipper) Tally() (now Tally) {
+	s.count(func(t *Tally, _ *Outcomes) { now = *t })
+	return now
+}
+
+// Outcomes returns the counts so far.
+func (s *Shipper) Outcomes() (now Outcomes) {
+	s.count(func(_ *Tally, o *Outcomes) { now = *o })
+	now.DeliveredBytes = s.transfers.DeliveredBytes()
+	return now
+}
 
 // Activity is what a shipper is doing at one moment.
 type Activity struct {
@@ -21,72 +77,52 @@ type Activity struct {
 	ReadBytes int64
 	// AllPacked means that no scanned episode is left to pack.
 	AllPacked bool
-	// Transfers are the episodes that workers process, in the order of their starts.
-	Transfers []Transfer
-}
-
-// Transfer is an episode that a worker processes.
-type Transfer struct {
-	Episode   episode.Name
-	Stage     Stage // Pack or Send
-	Bytes     int64 // of the archive that are written, or sent
-	Size      int64 // of the archive; 0 while it is packed
-	Moved     int64 // bytes that were written, or read to be sent
-	startedAt time.Time
-	delivered bool
+	// Transfers are the episodes that are being packed or sent, in the order of their starts.
+	Transfers []transfer.Progress
 }
 
 // Activity returns what the shipper is doing now. It may be called at any time, and does not delay the
 // work.
 func (s *Shipper) Activity() Activity {
-	a := Activity{Tally: s.Tally(), Transfers: s.work.listTransfers(), ReadBytes: s.readBytes.Load()}
-	a.SentBytes = s.outcomes.deliveredBytes.Load()
-	a.PackedBytes = a.SentBytes + s.toSendBytes.Load()
+	a := Activity{Tally: s.Tally(), Transfers: s.transfers.Active(), ReadBytes: s.transfers.ReadBytes()}
+	a.addBytes(s.transfers.DeliveredBytes(), s.toSendBytes.Load())
 	a.AllPacked = int64(a.Tally.Scanned-a.Tally.ResultCount()) <= s.toSendCount.Load()
+	return a
+}
+
+// addBytes sets the bytes. toSend is the size of the archives that are queued or being sent.
+func (a *Activity) addBytes(delivered, toSend int64) {
+	a.SentBytes, a.PackedBytes = delivered, delivered+toSend
 	for _, t := range a.Transfers {
 		switch {
-		case t.delivered: // it is being retired
+		case t.Delivered: // it is being retired
 			a.PackedBytes -= t.Size
-		case t.Stage == Send:
+		case t.Sends:
 			a.SentBytes += t.Bytes
 		}
 	}
 	a.SentBytes = min(a.SentBytes, a.PackedBytes) // the two are not read at the same moment
-	return a
-}
-
-// listTransfers returns the work of all workers.
-func (t *workTracker) listTransfers() []Transfer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	all := make([]Transfer, 0, len(t.active))
-	for w := range t.active {
-		all = append(all, Transfer{w.name, w.stage, w.position.Load(), w.size.Load(), w.moved.Load(), w.startedAt, w.delivered.Load()})
-	}
-	slices.SortFunc(all, func(x, y Transfer) int {
-		return cmp.Or(x.startedAt.Compare(y.startedAt), cmp.Compare(x.Episode, y.Episode))
-	})
-	return all
 }
 
 // countToSend adds (1) or removes (-1) an archive that is queued or being sent.
-func (s *Shipper) countToSend(sign int64, c candidate) {
-	s.toSendCount.Add(sign)
-	s.toSendBytes.Add(sign * c.size)
+func (n *counters) countToSend(sign int64, c candidate) {
+	n.toSendCount.Add(sign)
+	n.toSendBytes.Add(sign * c.Size)
 }
 
-// meteredReader counts what is read to be sent.
-type meteredReader struct {
-	io.ReaderAt
-	s *Shipper
-	w *work // nil for an archive that is still being packed
-}
-
-func (r meteredReader) ReadAt(p []byte, off int64) (int, error) {
-	n, err := r.ReaderAt.ReadAt(p, off)
-	r.s.readBytes.Add(int64(n))
-	if r.w != nil {
-		r.w.advance(n, off+int64(n))
+// IsAlive reports whether the dispatcher responds and no episode is stuck. It is meant for a
+// watchdog.
+func (s *Shipper) IsAlive(ctx context.Context) bool {
+	answer := make(chan struct{}, 1)
+	select {
+	case s.livenessProbes <- answer:
+	case <-ctx.Done():
+		return false
 	}
-	return n, err
+	select {
+	case <-answer:
+		return s.transfers.IsProgressing()
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/fixture"
 	"cis490/internal/shipper"
+	"cis490/internal/transfer"
 	"cis490/internal/wire"
 )
 
@@ -42,7 +43,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 			l.finishEpisodes("run-1")
 			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
 			s, stop := l.startDaemon()
-			time.Sleep(shipper.StuckAfter - time.Second)
+			time.Sleep(transfer.StuckAfter - time.Second)
 			if !alive(l, s) {
 				l.Error("not alive before the time is up")
 			}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"time"
 
+	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/outbox"
 	"cis490/internal/retry"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
@@ -48,6 +50,30 @@ type backoff struct {
 // waitsForReceiver reports whether an episode may succeed once an outage has ended.
 func (b backoff) waitsForReceiver() bool { return b.fault == pathFault || b.fault == receiverFull }
 
+// afterFailure returns the backoff after one more failure, without its retry time.
+func (b backoff) afterFailure(err error, now time.Time) backoff {
+	if b.attempts == 0 || b.firstAt.After(now) {
+		b.firstAt = now
+	}
+	b.failures++
+	b.attempts++
+	b.lastAt, b.cause = now, outbox.PrintableCause(err.Error())
+	return b
+}
+
+// When an episode is held because it cannot be read. A disk that resets, a loose cable or an NFS
+// server that is away for minutes need no operator.
+const (
+	minReadAttempts = 5
+	minReadTime     = 10 * time.Minute
+)
+
+// isUnreadable reports whether reading has failed long enough for the episode to be held.
+func (b backoff) isUnreadable(err error) bool {
+	_, reading := errors.AsType[*durable.ReadError](err)
+	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime
+}
+
 // faultOf returns the fault of one more failure of an episode, whose backoff was b. A failure of
 // the path or the receiver counts as the episode's own if others are delivered meanwhile, until it
 // succeeds.
@@ -80,10 +106,25 @@ func (d *dispatcher) withRetryTime(r workResult, f faultCause, b backoff, now ti
 	case receiverFull:
 		d.anyReceiverFull = true
 	case hostFull:
-		b.free = d.freeForPacking()
+		b.free = d.transfers.FreeForPacking()
 		d.anyHostFull = true
 	}
 	return b
+}
+
+// setBackoff records that an episode is retried later.
+func (d *dispatcher) setBackoff(name episode.Name, b backoff) {
+	d.backoffs[name] = b
+	d.scheduleWake(b.retryAt)
+	d.reporting.changed = true
+}
+
+// clearBackoff records that an episode succeeded, or is gone.
+func (d *dispatcher) clearBackoff(name episode.Name) {
+	if _, failing := d.backoffs[name]; failing {
+		delete(d.backoffs, name)
+		d.reporting.changed = true
+	}
 }
 
 // noteDelivery records that an episode was delivered. Those that failed because of the path are

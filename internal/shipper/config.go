@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/admin"
 	"cis490/internal/archive"
+	"cis490/internal/backlog"
 	"cis490/internal/bandwidth"
 	"cis490/internal/config"
 	"cis490/internal/credentials"
@@ -85,6 +86,13 @@ type ReceiverConfig struct {
 // are slower than its min_rate.
 const minBandwidth = 16 << 10
 
+// Limits of report_interval. A change is reported no sooner than MinReportInterval after the last
+// report.
+const (
+	MinReportInterval = 30 * time.Second
+	maxReportInterval = 24 * time.Hour
+)
+
 // LimitsConfig limits one episode. A larger one is held.
 type LimitsConfig struct {
 	EpisodeBytes   config.Bytes `toml:"episode_bytes"`
@@ -145,6 +153,11 @@ func (c Config) DirsConfig() hostdir.Config {
 		Episodes: c.EpisodesDir, Outbox: c.OutboxDir, Shipped: c.ShippedDir,
 		Limits: limits, Prunes: c.Retention.IsEnabled(),
 	}
+}
+
+// Backlog returns the configuration of what a status and a report read.
+func (c Config) Backlog() backlog.Config {
+	return backlog.Config{Host: c.HostID, Dirs: c.DirsConfig(), Settle: c.Settle.Std(), MinFree: int64(c.MinFree)}
 }
 
 // BareSizes returns an error that joins the sizes without a unit in a configuration file: see

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -49,7 +50,7 @@ func TestStatusCountsWhatChangedSinceItWasShipped(t *testing.T) {
 	fixture.WriteFile(l, l.path("shipped", "run-1", "analysis.txt"), "a week of work")
 	l.pruneShipped(shipped.PruneOptions{})
 	l.wantFiles("shipped", "run-1")
-	st, err := shipper.InspectStatus(l.cfg)
+	st, err := backlog.InspectStatus(l.cfg.Backlog())
 	fixture.Must(l, err)
 	if st.Changed.Count != 1 || time.Since(st.Changed.Oldest) > time.Hour {
 		t.Errorf("status has %+v, want 1 changed episode", st.Changed)
@@ -262,7 +263,7 @@ func TestADaemonEndsWhatWasInterrupted(t *testing.T) {
 	l := newExpiredLab(t, "run-1", "run-2")
 	l.trashJudged("run-1")
 	fixture.Must(l, os.Rename(l.path("shipped", "run-2"), l.path("outbox", ".trash", "run-2~X")))
-	st, err := shipper.InspectStatus(l.cfg)
+	st, err := backlog.InspectStatus(l.cfg.Backlog())
 	fixture.Must(l, err)
 	if st.Discarded != 2 {
 		t.Errorf("status counts %d, want 2", st.Discarded)

@@ -3,17 +3,18 @@ package shipper
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/archive"
+	"cis490/internal/backlog"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
-	"cis490/internal/settling"
+	"cis490/internal/transfer"
 	"cis490/internal/uplink"
+	"cis490/internal/wire"
 )
 
 // dispatcher decides what to do next. All of its fields belong to its one goroutine, unless they
@@ -80,8 +81,8 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		pingc: make(chan struct{}), pingResults: make(chan pingResult), finishedc: make(chan episode.Name),
 		keptLogged: make(map[string]string), loggedStrays: make(map[string]bool),
 	}
-	if s.busyTimeout = uplink.BusyTimeout; once {
-		s.busyTimeout = onceBusyTimeout
+	if s.transfers.BusyTimeout = uplink.BusyTimeout; once {
+		s.transfers.BusyTimeout = onceBusyTimeout
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for range s.cfg.Packers {
@@ -154,7 +155,7 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 	case packc <- nextPack:
 		packQueue.pop()
 		d.toPack.countStarted(nextPack)
-	case sendc <- nextSend.name:
+	case sendc <- nextSend.Name:
 		sendQueue.pop()
 		d.toSend.countStarted(nextSend)
 		d.activeSends++
@@ -182,7 +183,7 @@ func (d *dispatcher) finishWork(r *workResult) candidate {
 	c := d.inFlight[r.name]
 	delete(d.inFlight, r.name)
 	r.held = c.held
-	if r.stage == Send {
+	if r.stage == backlog.Send {
 		d.activeSends--
 		d.toSend.countFinished(c)
 		d.countToSend(-1, c)
@@ -250,55 +251,6 @@ func (d *dispatcher) enqueueDue(now time.Time) error {
 	return d.scanMore(now)
 }
 
-// scanMore scans the next page of the directories and enqueues its episodes.
-func (d *dispatcher) scanMore(now time.Time) error {
-	if err := d.dirs.CheckPaths(); err != nil {
-		return err
-	}
-	if d.scanCursor == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
-		if err := d.out.MeasureSize(); err != nil {
-			return err
-		}
-	}
-	page, err := d.readPage(d.scanCursor, d.reportUnshippable)
-	if err != nil {
-		return err
-	}
-	d.scanCursor = page.cursor
-	slices.SortFunc(page.candidates, compareAge)
-	for _, c := range page.candidates {
-		if err := d.enqueueCandidate(c, now); err != nil {
-			return err
-		}
-	}
-	if page.isLast {
-		d.finishScan(now)
-	}
-	return nil
-}
-
-func (d *dispatcher) finishScan(now time.Time) {
-	d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
-	d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
-	if d.once {
-		d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
-	}
-	d.holdsRead, d.held = true, d.heldSeen
-	d.reporting.changed = d.reporting.changed || d.reporting.exists // the report confirms the state
-	d.notifyStatus()
-}
-
-// needsScan reports whether another page may be scanned.
-func (d *dispatcher) needsScan() bool {
-	return !d.scanDone && d.toPack.small.size() == 0 && d.toPack.large.size() < scanPageSize && d.toSend.size() < scanPageSize
-}
-
-// restartScan starts a scan from the first name.
-func (d *dispatcher) restartScan() {
-	d.scanDone, d.scanCursor, d.heldSeen = false, "", 0
-	d.packing = d.packing.afterScanStart()
-}
-
 // retryExpired enqueues the episodes whose backoff has ended.
 func (d *dispatcher) retryExpired(now time.Time) error {
 	if d.nextRetry.IsZero() || now.Before(d.nextRetry) {
@@ -321,5 +273,75 @@ func (d *dispatcher) retryExpired(now time.Time) error {
 func (d *dispatcher) scheduleWake(t time.Time) {
 	if d.nextRetry.IsZero() || t.Before(d.nextRetry) {
 		d.nextRetry = t
+	}
+}
+
+// workResult is the result of a worker.
+type workResult struct {
+	name   episode.Name
+	stage  backlog.Stage
+	size   int64       // of the archive, or of the episode with [transfer.ErrLarge]; otherwise what was known before
+	status wire.Status // of Send
+	held   bool        // it is held, and was retried all the same
+	err    error
+}
+
+// workersPerStage is the number of workers per stage. It exceeds packers and senders so that
+// episodes that wait for fsync share one commit of the file system.
+const workersPerStage = 32
+
+// packWorker packs episodes. It receives one only when it has a packer.
+func (d *dispatcher) packWorker(ctx context.Context) error {
+	for {
+		var p *archive.Packer
+		select {
+		case p = <-d.packers:
+		case <-ctx.Done():
+			return nil
+		}
+		releasePacker := sync.OnceFunc(func() { d.packers <- p })
+		c, more := <-d.packc
+		if !more {
+			releasePacker()
+			return nil
+		}
+		job := transfer.Job{Name: c.Name, MarkedAt: c.MarkedAt, Seen: c.lastObservation, MayLarge: c.isLarge()}
+		size, err := d.transfers.Pack(ctx, p, job, releasePacker)
+		releasePacker()
+		if !sendOrDone(ctx, d.results, workResult{name: c.Name, stage: backlog.Pack, size: size, err: err}) {
+			return nil
+		}
+	}
+}
+
+// sendWorker sends episodes and retires them. It receives one only when it has a send slot.
+func (d *dispatcher) sendWorker(ctx context.Context) error {
+	for {
+		select {
+		case d.sendSlots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		releaseSlot := sync.OnceFunc(func() { <-d.sendSlots })
+		name, more := <-d.sendc
+		if !more {
+			releaseSlot()
+			return nil
+		}
+		status, err := d.transfers.Send(ctx, name, releaseSlot)
+		published := sendOrDone(ctx, d.results, workResult{name: name, stage: backlog.Send, status: status, err: err})
+		releaseSlot() // not before: the failure may pause sending
+		if !published {
+			return nil
+		}
+	}
+}
+
+func sendOrDone[T any](ctx context.Context, to chan<- T, v T) bool {
+	select {
+	case to <- v:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

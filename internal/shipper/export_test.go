@@ -5,28 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
+	"cis490/internal/backlog"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/settling"
+	"cis490/internal/transfer"
 	"cis490/internal/wire"
 )
-
-// ScanPageSize is the maximum number of names that a scan returns.
-const ScanPageSize = scanPageSize
-
-// StuckAfter is for how long a worker may show no progress.
-const StuckAfter = stuckAfter
-
-// StageOf is the state machine.
-func StageOf(finished, sealed, held bool) Stage {
-	return stageOf(diskFacts{finished, outbox.State{Sealed: sealed, Held: held}})
-}
 
 // Classify is classify, with words for its actions.
 func Classify(err error) (string, outbox.Reason) {
@@ -40,23 +30,14 @@ func (s *Shipper) SetMinUnchanged(d time.Duration) { s.minUnchanged = d }
 // ScanOnly disables inotify. A read of it would keep virtual time from passing.
 func (s *Shipper) ScanOnly() { s.inotify = func(int) (int, error) { return -1, unix.EMFILE } }
 
-// Scan returns the names of a page.
-func (s *Shipper) Scan(after episode.Name) ([]episode.Name, bool, error) {
-	sheet, err := s.readPage(after, func(error) {})
-	var names []episode.Name
-	for _, c := range sheet.candidates {
-		names = append(names, c.name)
-	}
-	return names, sheet.isLast, err
-}
-
 // PackOnly packs an episode and stops, like a crash.
 func (s *Shipper) PackOnly(name episode.Name) error { return s.PackWhile(name, func() {}) }
 
-// PackWhile packs an episode, and calls do once meanwhile.
+// PackWhile packs an episode, and calls do meanwhile.
 func (s *Shipper) PackWhile(name episode.Name, do func()) error {
-	once := sync.OnceFunc(do)
-	_, err := s.packEpisode(context.Background(), archive.NewPacker(), candidate{name: name}, func(int, int64) { once() }, func() {})
+	c := s.transfers.Config
+	c.LinkUp = func() bool { do(); return false } // is asked between the survey and the first byte
+	_, err := transfer.New(c).Pack(context.Background(), archive.NewPacker(), transfer.Job{Name: name}, func() {})
 	return err
 }
 
@@ -121,7 +102,7 @@ func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate)}
 	for i := range n {
 		now := time.Now()
-		d.awaitSettled(candidate{name: episode.Name(fmt.Sprint("run-", i))}, now, now)
+		d.awaitSettled(candidate{Episode: backlog.Episode{Name: episode.Name(fmt.Sprint("run-", i))}}, now, now)
 	}
 	return d.settling.size(), s.Tally().Transient
 }
@@ -130,7 +111,7 @@ func (s *Shipper) AwaitSettled(n int) (inMemory, left int) {
 // ctime marked, is still changing.
 func (s *Shipper) KeepsChanging(name episode.Name, marked time.Time, times int) {
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(Oldest, 1)}
-	c := candidate{name: name}
+	c := candidate{Episode: backlog.Episode{Name: name}}
 	for range times {
 		now := time.Now()
 		d.handleUnsettled(c, &settling.UnsettledError{Until: now, MarkedAt: marked}, now)
@@ -150,18 +131,18 @@ func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, res
 	d := &dispatcher{Shipper: s, inFlight: make(map[episode.Name]candidate), toPack: newSizedQueue(order, max(1, packers/2))}
 	now := time.Now()
 	for _, name := range restless {
-		d.awaitSettled(candidate{name: name, waitingSince: now.Add(-time.Hour)}, now, now)
+		d.awaitSettled(candidate{Episode: backlog.Episode{Name: name}, waitingSince: now.Add(-time.Hour)}, now, now)
 	}
-	c, err := s.inspectEpisode(finished)
+	e, err := backlog.Inspect(s.dirs, finished)
 	if err == nil {
-		err = d.enqueueCandidate(c, now)
+		err = d.enqueueCandidate(newCandidate(e), now)
 	}
 	if err = errors.Join(err, d.enqueueSettled(now.Add(time.Hour))); err != nil {
 		panic(err)
 	}
 	for q := d.toPack.next(); q != nil && len(turns) < packers; q = d.toPack.next() {
 		d.toPack.countStarted(q.next())
-		turns = append(turns, q.next().name)
+		turns = append(turns, q.next().Name)
 		q.pop()
 	}
 	return turns
@@ -169,14 +150,3 @@ func (s *Shipper) PackOrder(order Order, packers int, finished episode.Name, res
 
 // ReportUnshippable reports an entry that cannot even be held.
 func (s *Shipper) ReportUnshippable(err error) { (&dispatcher{Shipper: s}).reportUnshippable(err) }
-
-// RecordPiece returns a function that records n bytes, as each read of an archive that is sent does.
-func RecordPiece() func(n int) {
-	s, w, position := &Shipper{}, (&workTracker{}).startWork("run-1", Send), int64(0)
-	return func(n int) {
-		w.beat()
-		s.readBytes.Add(int64(n))
-		position += int64(n)
-		w.advance(n, position)
-	}
-}

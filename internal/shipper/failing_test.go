@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -26,11 +27,11 @@ import (
 )
 
 // inspectStatus returns what 'shipper status' shows.
-func (l *lab) inspectStatus() shipper.Status {
+func (l *lab) inspectStatus() backlog.Status {
 	l.Helper()
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
-	st, err := shipper.InspectStatus(cfg)
+	st, err := backlog.InspectStatus(cfg.Backlog())
 	fixture.Must(l, err)
 	return st
 }
@@ -100,7 +101,7 @@ func TestAnOutageIsShownByStatus(t *testing.T) {
 		time.Sleep(10 * time.Hour)
 		running := l.inspectStatus()
 		fixture.Must(l, stop())
-		for _, st := range []shipper.Status{running, l.inspectStatus()} {
+		for _, st := range []backlog.Status{running, l.inspectStatus()} {
 			if st.Receiver == nil || !strings.Contains(st.Receiver.Cause, "502") || st.Receiver.Since.Sub(start) > time.Minute {
 				l.Errorf("status shows %+v", st.Receiver)
 			}

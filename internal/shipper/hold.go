@@ -7,20 +7,22 @@ import (
 	"log/slog"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/episode"
 	"cis490/internal/outbox"
 	"cis490/internal/retry"
+	"cis490/internal/transfer"
 	"cis490/internal/wire"
 )
 
 // holdEpisode holds an episode until an operator acts.
 func (d *dispatcher) holdEpisode(r workResult, reason outbox.Reason, now time.Time) error {
-	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: wholeSecond(now)}
+	h := outbox.Hold{Reason: reason, Cause: d.causeOf(r, reason), HeldAt: outbox.WholeSecond(now)}
 	if p, ok := errors.AsType[*wire.Problem](r.err); ok && !p.Stored.IsZero() {
 		h.Stored = &p.Stored
 	}
-	if delivered, ok := errors.AsType[*deliveredError](r.err); ok {
-		h.Delivered = &delivered.digest
+	if delivered, ok := errors.AsType[*transfer.DeliveredError](r.err); ok {
+		h.Delivered = &delivered.Digest
 	}
 	if entry, err := d.out.OpenEntry(r.name); err == nil {
 		if sealed := entry.Digest; !sealed.IsZero() {
@@ -41,22 +43,20 @@ func (d *dispatcher) holdEpisode(r workResult, reason outbox.Reason, now time.Ti
 		d.held++
 	}
 	d.scheduleHeldRetry(r, reason, now)
-	if known { // this was another attempt
-		d.outcomes.failed.Add(1)
-	} else {
-		d.outcomes.held.Add(1)
-	}
-	d.tally.update(func(t *Tally) {
+	level := slog.LevelError
+	d.count(func(t *Tally, o *Outcomes) {
 		if reason == outbox.Conflict {
 			t.Conflicts++
 		} else {
 			t.Held++
 		}
+		if known { // this was another attempt
+			o.Failed++
+			level = slog.LevelDebug
+		} else {
+			o.Held++
+		}
 	})
-	level := slog.LevelError
-	if known {
-		level = slog.LevelDebug
-	}
 	d.log.Log(context.Background(), level, "held an episode", "episode", r.name, "reason", string(reason), "err", r.err, "hint", "see 'shipper status'")
 	return nil
 }
@@ -102,11 +102,11 @@ func (d *dispatcher) scheduleHeldRetry(r workResult, reason outbox.Reason, now t
 // enqueueHeld enqueues a held episode if its hold is retried and due, and counts it otherwise. A
 // directory that is copied in gets its owner and mode a moment later, and a disk may come back.
 func (d *dispatcher) enqueueHeld(c candidate, now time.Time) {
-	if d.retriesHeld(c.name) && !now.Before(d.backoffs[c.name].retryAt) {
+	if d.retriesHeld(c.Name) && !now.Before(d.backoffs[c.Name].retryAt) {
 		d.retryHeld(c, now)
 		return
 	}
-	d.tally.update(func(t *Tally) { t.Held++ })
+	d.count(func(t *Tally, _ *Outcomes) { t.Held++ })
 }
 
 // retriesHeld reports whether a held episode is to be retried. The first scan reads the holds of
@@ -128,14 +128,14 @@ func (d *dispatcher) retriesHeld(name episode.Name) bool {
 
 // retryHeld enqueues an episode that stays held until it succeeds.
 func (d *dispatcher) retryHeld(c candidate, now time.Time) {
-	if _, at := d.inFlight[c.name]; at || now.Before(d.backoffs[c.name].retryAt) {
+	if _, at := d.inFlight[c.Name]; at || now.Before(d.backoffs[c.Name].retryAt) {
 		return
 	}
-	c.held, c.stage = true, c.next
-	switch c.stage {
-	case Pack:
+	c.held, c.Stage = true, c.Unheld
+	switch c.Stage {
+	case backlog.Pack:
 		d.enqueuePack(c, now)
-	case Send:
+	case backlog.Send:
 		d.enqueueSend(c)
 	}
 }

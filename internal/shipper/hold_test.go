@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -334,7 +335,7 @@ func TestABadNameIsReportedAtEachScan(t *testing.T) {
 	if len(reports) != 6 {
 		t.Errorf("%d reports: %q", len(reports), reports)
 	}
-	st, err := shipper.InspectStatus(l.cfg)
+	st, err := backlog.InspectStatus(l.cfg.Backlog())
 	if err != nil || len(st.Unshippable) != 3 {
 		t.Errorf("status shows %q, %v", st.Unshippable, err)
 	}

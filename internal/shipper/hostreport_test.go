@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/digest"
 	"cis490/internal/fixture"
-	"cis490/internal/outbox"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
 )
@@ -25,7 +25,7 @@ func TestReportSaysWhatAStatusSays(t *testing.T) {
 	fixture.Must(t, os.Mkdir(l.path("episodes", "unfinished"), 0o750))
 	fixture.Must(t, os.Mkdir(l.path("episodes", "-invalid"), 0o750))
 	fixture.WriteFile(t, l.path("episodes", "-invalid", "done.marker"), "")
-	reporter := shipper.NewReporter(l.cfg, "1.4\x1b[2J")
+	reporter := backlog.NewReporter(l.cfg.Backlog(), "1.4\x1b[2J")
 	ends := time.Now().Add(time.Hour).UTC()
 	r, err := reporter.Report(t.Context(), time.Now(), 5*time.Minute, ends)
 	fixture.Must(t, err)
@@ -60,7 +60,7 @@ func TestReportHasTheLastError(t *testing.T) {
 		_, stop := l.startDaemon()
 		time.Sleep(10 * time.Minute)
 		fixture.Must(l, stop())
-		r, err := shipper.NewReporter(l.cfg, "").Report(l.Context(), time.Now(), 0, time.Time{})
+		r, err := backlog.NewReporter(l.cfg.Backlog(), "").Report(l.Context(), time.Now(), 0, time.Time{})
 		fixture.Must(l, err)
 		if r.Failing != 1 || r.Waiting != 1 || r.LastError != `no \x1b[31mroute` || r.LastErrorAt.IsZero() || !r.FailingSince.Before(r.LastErrorAt) {
 			l.Errorf("got %+v", r)
@@ -105,14 +105,4 @@ func TestChangesAreSignalled(t *testing.T) {
 		l.receiver.update(func() { l.receiver.down = nil })
 		signalled("its end", true)
 	})
-}
-
-// TestReasonsOfReportsAreInTheProtocol: a reason that the protocol does not have would count as "other".
-func TestReasonsOfReportsAreInTheProtocol(t *testing.T) {
-	listed := wire.Report{}.HeldByReason()
-	for _, reason := range []outbox.Reason{outbox.Unpackable, outbox.Refused, outbox.Conflict, outbox.Changed, outbox.Stuck, outbox.Unreadable} {
-		if _, found := listed[string(reason)]; !found {
-			t.Errorf("%s is not in wire's list", reason)
-		}
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -186,13 +187,13 @@ func (l *lab) listFiles(folder string) []string {
 }
 
 // held returns the holds, by name.
-func (l *lab) held() map[episode.Name]shipper.HeldEpisode {
+func (l *lab) held() map[episode.Name]backlog.HeldEpisode {
 	l.Helper()
 	cfg := l.cfg
 	cfg.EpisodesDir = config.Path(l.episodes)
-	st, err := shipper.InspectStatus(cfg)
+	st, err := backlog.InspectStatus(cfg.Backlog())
 	fixture.Must(l, err)
-	all := map[episode.Name]shipper.HeldEpisode{}
+	all := map[episode.Name]backlog.HeldEpisode{}
 	for _, h := range st.Held {
 		all[h.Episode] = h
 	}

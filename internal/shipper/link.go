@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/hint"
+	"cis490/internal/outbox"
 	"cis490/internal/retry"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
@@ -87,7 +88,7 @@ func (d *dispatcher) publishLink() {
 func (s *Shipper) Ready(context.Context) error {
 	switch l := s.LinkStatus(); {
 	case l.Err != nil:
-		return fmt.Errorf("the receiver accepts nothing: %s", printableCause(l.Err.Error()))
+		return fmt.Errorf("the receiver accepts nothing: %s", outbox.PrintableCause(l.Err.Error()))
 	case l.AnsweredAt.IsZero():
 		return errors.New("the receiver has not answered yet")
 	}
@@ -98,7 +99,7 @@ func (s *Shipper) Ready(context.Context) error {
 func (l receiverLink) String() string {
 	switch {
 	case l.state != linkUp:
-		return fmt.Sprintf("receiver has not accepted uploads since %s: %s", l.downSince.Format(statusTime), printableCause(l.err.Error()))
+		return fmt.Sprintf("receiver has not accepted uploads since %s: %s", l.downSince.Format(statusTime), outbox.PrintableCause(l.err.Error()))
 	case l.heardAt.IsZero():
 		return "asking the receiver"
 	}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
@@ -85,7 +86,7 @@ func TestADeadReceiverCostsOnePingAStep(t *testing.T) {
 	inBubble(t, func(l *lab) {
 		l.receiver.down = fmt.Errorf("dial: %w", unix.ECONNREFUSED)
 		l.cfg.ScanInterval = config.Duration(10 * time.Minute) // a scan of this many takes real time
-		waiting := shipper.ScanPageSize + 200                  // more than one page
+		waiting := backlog.PageSize + 200                      // more than one page
 		for _, n := range numberedNames("sealed", waiting) {
 			fixture.Must(l, os.MkdirAll(l.path("outbox"), 0o750))
 			fixture.Must(l, os.WriteFile(l.path("outbox", string(n)+".tar.zst"), nil, 0o640))

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -197,7 +198,7 @@ func TestOneShipperAStateDirectory(t *testing.T) {
 	if locked, ok := errors.AsType[*durable.LockedError](err); !ok || locked.Holder != "the test" {
 		t.Errorf("the second gets %v", err)
 	}
-	st, err := shipper.InspectStatus(l.cfg)
+	st, err := backlog.InspectStatus(l.cfg.Backlog())
 	if err != nil || st.Running != "the test" {
 		t.Errorf("status says %q, %v", st.Running, err)
 	}

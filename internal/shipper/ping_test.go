@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/fixture"
 	"cis490/internal/shipper"
@@ -113,18 +114,18 @@ func TestBeforeTheFirstAnswerTheReceiverIsBeingAsked(t *testing.T) {
 		if got := says.last(); !strings.Contains(got, "; asking the receiver") || strings.Contains(got, "answers") {
 			l.Errorf("before the first answer the status is %q, want that it asks the receiver", got)
 		}
-		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAsked {
+		if st := l.inspectStatus(); st.ReceiverState != backlog.ReceiverAsked {
 			l.Errorf("status says %q", st.ReceiverState)
 		}
 		time.Sleep(15 * time.Second)
 		if got := says.last(); !strings.Contains(got, "receiver answers, last at") {
 			l.Errorf("after it the status is %q, want that the receiver answers", got)
 		}
-		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
+		if st := l.inspectStatus(); st.ReceiverState != backlog.ReceiverAnswers || time.Since(st.AnsweredAt) > 10*time.Second {
 			l.Errorf("status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
 		fixture.Must(l, stop())
-		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverUnknown || st.AnsweredAt.IsZero() {
+		if st := l.inspectStatus(); st.ReceiverState != backlog.ReceiverUnknown || st.AnsweredAt.IsZero() {
 			l.Errorf("without a shipper status says %q, %v", st.ReceiverState, st.AnsweredAt)
 		}
 	})
@@ -138,11 +139,11 @@ func TestStatusDoesNotTrustAnOldReport(t *testing.T) {
 		fixture.Must(l, stop())
 		s := l.openShipper() // has the lock, and does not run
 		defer s.Close()
-		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverAnswers {
+		if st := l.inspectStatus(); st.ReceiverState != backlog.ReceiverAnswers {
 			l.Errorf("a minute later: %q", st.ReceiverState)
 		}
 		time.Sleep(time.Hour)
-		if st := l.inspectStatus(); st.ReceiverState != shipper.ReceiverUnknown {
+		if st := l.inspectStatus(); st.ReceiverState != backlog.ReceiverUnknown {
 			l.Errorf("an hour later: %q", st.ReceiverState)
 		}
 	})
@@ -305,7 +306,7 @@ func TestAPassNotesThatTheReceiverAnswered(t *testing.T) {
 		t.Errorf("answered %v", first)
 	}
 	l.wantOnce(shipper.Tally{})
-	if st := l.inspectStatus(); !st.AnsweredAt.Equal(first) || st.ReceiverState != shipper.ReceiverUnknown {
+	if st := l.inspectStatus(); !st.AnsweredAt.Equal(first) || st.ReceiverState != backlog.ReceiverUnknown {
 		t.Errorf("a pass with nothing to send has noted %v, %q", st.AnsweredAt, st.ReceiverState)
 	}
 }

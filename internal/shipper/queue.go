@@ -2,15 +2,13 @@ package shipper
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"cis490/internal/durable"
-	"cis490/internal/episode"
+	"cis490/internal/backlog"
 	"cis490/internal/settling"
-	"cis490/internal/source"
+	"cis490/internal/wire"
 )
 
 // Order says which waiting episode comes next.
@@ -32,6 +30,26 @@ func (o *Order) UnmarshalText(text []byte) error {
 	}
 	return fmt.Errorf(`%+q is not a valid order: write "oldest", "newest" or "mixed"`, text)
 }
+
+// candidate is an episode that waits for something.
+type candidate struct {
+	backlog.Episode           // its size may also be that of its files, if a packer found it to be large
+	sortTime        time.Time // when it was finished; of a settling one, when to check again
+	held            bool      // it is tried although it is held
+
+	lastObservation *settling.Observation // by the last check, if there is a ctime in the future
+	waitingSince    time.Time             // since when it has been settling; zero if it has not
+
+	restless bool // others come first, because it has been settling for long
+	logged   bool // that it does not settle
+}
+
+func newCandidate(e backlog.Episode) candidate { return candidate{Episode: e, sortTime: e.At} }
+
+// isLarge reports whether it is large for its queue: an archive that takes more than one request,
+// or an episode that a packer found to be large. A restless one counts as large, because it may be
+// checked again and again.
+func (c candidate) isLarge() bool { return c.Size >= wire.MinAnnounced || c.restless }
 
 // endOfQueue returns a time that sorts an episode behind those that wait now; with [Mixed] among
 // the next. The time of a marker may be any.
@@ -64,7 +82,7 @@ func (q *queue) add(c candidate) {
 
 // compareAge orders candidates by age, and then by name, so that each pass is the same.
 func compareAge(a, b candidate) int {
-	return cmp.Or(a.sortTime.Compare(b.sortTime), cmp.Compare(a.name, b.name))
+	return cmp.Or(a.sortTime.Compare(b.sortTime), cmp.Compare(a.Name, b.Name))
 }
 
 // next returns the candidate that [queue.pop] removes. The queue must not be empty.
@@ -148,121 +166,3 @@ func (q *sizedQueue) countFinished(c candidate) {
 // maxLargeSends is the maximum number of large archives that are sent at once: one fills a link,
 // and more of them delay one another.
 const maxLargeSends = 4
-
-// reportUnshippable logs an entry that never ships, or that cannot even be held because it has no
-// valid name.
-func (d *dispatcher) reportUnshippable(err error) {
-	if stray, ok := errors.AsType[*source.StrayError](err); ok {
-		d.logStray(stray)
-		return
-	}
-	d.tally.update(func(t *Tally) { t.Scanned++; t.Held++ })
-	d.heldSeen++
-	hint := "rename it or fix its permissions"
-	if durable.IsReadFailure(err) {
-		hint = "see the kernel's log, then fix the disk or the mount"
-	}
-	d.log.Error("cannot ship an episode", "err", err, "hint", hint)
-}
-
-// enqueueCandidate puts an episode into the queue of its stage.
-func (d *dispatcher) enqueueCandidate(c candidate, now time.Time) error {
-	if c.stage != Held && d.backoffs[c.name].held {
-		d.clearBackoff(c.name) // an operator has released it
-	}
-	if c.stage == Held {
-		d.heldSeen++
-	}
-	if _, at := d.inFlight[c.name]; at || now.Before(d.backoffs[c.name].retryAt) && c.stage != Held {
-		return nil
-	}
-	switch c.stage {
-	case Nothing:
-		return nil
-	case Stale:
-		if err := d.out.RemoveHold(c.name); errors.Is(err, durable.ErrFault) {
-			return err
-		}
-		return nil // the next scan finds it again
-	}
-	d.tally.update(func(t *Tally) { t.Scanned++ })
-	switch c.stage {
-	case Held:
-		d.enqueueHeld(c, now)
-	case Pack:
-		d.enqueuePack(c, now)
-	case Send:
-		d.enqueueSend(c)
-	}
-	return nil
-}
-
-func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
-	if d.packing == packingPaused {
-		d.countSkipped(c)
-		return
-	}
-	if until, settles := settling.EarliestSettled(d.cfg.Settle.Std(), c.changedAt, now); settles {
-		d.awaitSettled(c, until, now)
-		return
-	}
-	d.toPack.add(c)
-	d.inFlight[c.name] = c
-}
-
-// enqueueSend queues an episode for sending. While the link is not up, the outbox is the queue: it
-// may hold more names than memory should.
-func (d *dispatcher) enqueueSend(c candidate) {
-	if d.link.state == linkDown || d.link.state == linkSuspect && !d.once {
-		d.countSkipped(c)
-		return
-	}
-	d.toSend.add(c)
-	d.inFlight[c.name] = c
-	d.countToSend(1, c)
-}
-
-// dropQueues empties queues. The names stay in their directories.
-func (d *dispatcher) dropQueues(queues ...*queue) {
-	for _, q := range queues {
-		for _, c := range q.items {
-			d.countSkipped(c)
-			delete(d.inFlight, c.name)
-			if c.stage == Send {
-				d.countToSend(-1, c)
-			}
-		}
-		q.items = nil
-	}
-}
-
-func (d *dispatcher) countTransient(n int) { d.tally.update(func(t *Tally) { t.Transient += n }) }
-
-// countSkipped counts an episode that is not tried now.
-func (d *dispatcher) countSkipped(c candidate) {
-	if c.held {
-		d.tally.update(func(t *Tally) { t.Held++ })
-		return
-	}
-	d.countTransient(1)
-}
-
-// enqueueNow enqueues one episode between scans, or starts a scan if name is empty.
-func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
-	if name == "" {
-		d.restartScan()
-		return nil
-	}
-	c, err := d.inspectEpisode(name)
-	switch {
-	case err != nil:
-		return nil // the next scan reports it
-	case c.stage == Held && d.backoffs[name].held:
-		d.retryHeld(c, now)
-		return nil
-	case c.stage != Pack && c.stage != Send:
-		d.clearBackoff(name)
-		return nil
-	}
-	return d.enqueueCandidate(c, now)
-}

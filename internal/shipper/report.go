@@ -8,8 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"cis490/internal/durable"
-	"cis490/internal/episode"
+	"cis490/internal/backlog"
 	"cis490/internal/outbox"
 )
 
@@ -26,35 +25,6 @@ type reportState struct {
 	answeredBefore time.Time // when the receiver last answered an earlier process
 }
 
-// afterFailure returns the backoff after one more failure, without its retry time.
-func (b backoff) afterFailure(err error, now time.Time) backoff {
-	if b.attempts == 0 || b.firstAt.After(now) {
-		b.firstAt = now
-	}
-	b.failures++
-	b.attempts++
-	b.lastAt, b.cause = now, printableCause(err.Error())
-	return b
-}
-
-// printableCause makes a cause that may contain hostile bytes printable, and bounds it.
-func printableCause(cause string) string { return clipText(cause, outbox.MaxCause) }
-
-// setBackoff records that an episode is retried later.
-func (d *dispatcher) setBackoff(name episode.Name, b backoff) {
-	d.backoffs[name] = b
-	d.scheduleWake(b.retryAt)
-	d.reporting.changed = true
-}
-
-// clearBackoff records that an episode succeeded, or is gone.
-func (d *dispatcher) clearBackoff(name episode.Name) {
-	if _, failing := d.backoffs[name]; failing {
-		delete(d.backoffs, name)
-		d.reporting.changed = true
-	}
-}
-
 // loadReport restores the failures that an earlier process reported, without their waits. It skips
 // episodes that do not wait any more.
 func (d *dispatcher) loadReport(now time.Time) {
@@ -68,15 +38,15 @@ func (d *dispatcher) loadReport(now time.Time) {
 		d.log.Debug("report ignored", "err", err)
 	}
 	for _, f := range r.Failing {
-		c, err := d.inspectEpisode(f.Episode)
-		if err != nil || c.stage != Pack && c.stage != Send {
+		e, err := backlog.Inspect(d.dirs, f.Episode)
+		if err != nil || e.Stage != backlog.Pack && e.Stage != backlog.Send {
 			continue
 		}
 		since := f.Since
 		if since.After(now) {
 			since = now
 		}
-		d.backoffs[f.Episode] = backoff{attempts: f.Attempts, firstAt: since, lastAt: f.LastAt, cause: printableCause(f.Cause)}
+		d.backoffs[f.Episode] = backoff{attempts: f.Attempts, firstAt: since, lastAt: f.LastAt, cause: outbox.PrintableCause(f.Cause)}
 	}
 }
 
@@ -104,13 +74,13 @@ func (d *dispatcher) writeReport(now time.Time, last bool) {
 }
 
 func (d *dispatcher) makeReport(now time.Time) outbox.Report {
-	r := outbox.Report{WrittenAt: wholeSecond(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
+	r := outbox.Report{WrittenAt: outbox.WholeSecond(now), PID: os.Getpid(), Failing: []outbox.Failure{}}
 	for name, b := range d.backoffs {
 		if b.held {
 			continue // the hold has it
 		}
 		r.Failing = append(r.Failing, outbox.Failure{
-			Episode: name, Attempts: b.attempts, Since: wholeSecond(b.firstAt), LastAt: wholeSecond(b.lastAt), NextAt: wholeSecond(b.retryAt), Cause: b.cause,
+			Episode: name, Attempts: b.attempts, Since: outbox.WholeSecond(b.firstAt), LastAt: outbox.WholeSecond(b.lastAt), NextAt: outbox.WholeSecond(b.retryAt), Cause: b.cause,
 		})
 	}
 	slices.SortFunc(r.Failing, func(a, b outbox.Failure) int {
@@ -120,26 +90,39 @@ func (d *dispatcher) makeReport(now time.Time) outbox.Report {
 	r.Failing = r.Failing[:min(len(r.Failing), outbox.MaxFailing)]
 	if d.link.state != linkUp {
 		r.Receiver = &outbox.ReceiverOutage{
-			Since: wholeSecond(d.link.downSince), NextPing: wholeSecond(d.link.nextPing), Cause: printableCause(d.link.err.Error()), Hint: printableCause(d.link.hint),
+			Since: outbox.WholeSecond(d.link.downSince), NextPing: outbox.WholeSecond(d.link.nextPing), Cause: outbox.PrintableCause(d.link.err.Error()), Hint: outbox.PrintableCause(d.link.hint),
 		}
 	}
-	r.AnsweredAt = wholeSecond(latestTime(d.link.heardAt, d.reporting.answeredBefore))
+	r.AnsweredAt = outbox.WholeSecond(latestTime(d.link.heardAt, d.reporting.answeredBefore))
 	r.Asking = !d.once && d.link.state == linkUp && d.link.heardAt.IsZero()
 	return r
 }
 
-// When an episode is held because it cannot be read. A disk that resets, a loose cable or an NFS
-// server that is away for minutes need no operator.
-const (
-	minReadAttempts = 5
-	minReadTime     = 10 * time.Minute
-)
+// StateChanges is sent a value when something has changed that an operator wants to know at once: an
+// episode is held, one fails, the receiver is unavailable, or packing waits for space.
+func (s *Shipper) StateChanges() <-chan struct{} { return s.changes }
 
-// isUnreadable reports whether reading has failed long enough for the episode to be held.
-func (b backoff) isUnreadable(err error) bool {
-	_, reading := errors.AsType[*durable.ReadError](err)
-	return reading && b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime
+// signalChange signals a change to [Shipper.StateChanges], after the [outbox.Report] that has it is
+// written.
+func (d *dispatcher) signalChange() {
+	if d.reporting.changed {
+		return
+	}
+	now := [...]bool{len(d.backoffs) > 0, d.link.state != linkUp, d.packing == packingPaused}
+	if d.holdsRead && d.held != d.signalledHeld || now != d.signalled {
+		d.signalled, d.signalledHeld = now, d.held
+		signal(d.changes)
+	}
 }
 
-// wholeSecond returns t as it is shown to an operator.
-func wholeSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+// Answers is sent a value when the receiver has answered a ping. For a while, the next request needs
+// no new connection.
+func (s *Shipper) Answers() <-chan struct{} { return s.answers }
+
+// signal sends a value to a channel of capacity 1, unless one is pending.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -10,10 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/archive"
+	"cis490/internal/backlog"
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
 	"cis490/internal/settling"
 	"cis490/internal/source"
+	"cis490/internal/transfer"
 	"cis490/internal/uplink"
 	"cis490/internal/wire"
 )
@@ -30,19 +32,19 @@ func (d *dispatcher) handleResult(r workResult, c candidate, now time.Time) erro
 			return err
 		}
 		d.onSuccess(r, c.sortTime)
-		if r.stage == Send {
+		if r.stage == backlog.Send {
 			d.noteDelivery(now)
 		}
 		return nil
 	}
-	if errors.Is(r.err, fs.ErrNotExist) && r.stage == Pack {
+	if errors.Is(r.err, fs.ErrNotExist) && r.stage == backlog.Pack {
 		d.log.Info("episode is gone", "episode", r.name, "err", r.err)
 		d.clearBackoff(r.name)
 		d.countTransient(1)
 		return nil
 	}
-	if errors.Is(r.err, errLarge) {
-		c.size = r.size
+	if errors.Is(r.err, transfer.ErrLarge) {
+		c.Size = r.size
 		d.enqueuePack(c, now)
 		return nil
 	}
@@ -51,7 +53,7 @@ func (d *dispatcher) handleResult(r workResult, c candidate, now time.Time) erro
 		return nil
 	}
 	if r.size == 0 {
-		r.size = c.size
+		r.size = c.Size
 	}
 	act, reason := classifyError(r.err)
 	switch act {
@@ -83,7 +85,7 @@ func (d *dispatcher) scheduleRetry(r workResult, act errorAction, now time.Time)
 		return d.holdEpisode(r, outbox.Unreadable, now)
 	}
 	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))
-	d.outcomes.failed.Add(1)
+	d.count(func(_ *Tally, o *Outcomes) { o.Failed++ })
 	d.countSkipped(candidate{held: r.held})
 	d.log.Log(context.Background(), d.failureLevel(act, b), "will try again", "episode", r.name, "attempt", b.attempts, "err", r.err)
 	return nil
@@ -119,19 +121,17 @@ func (d *dispatcher) logUnlogged() {
 
 // onSuccess enqueues an episode for its next stage, or counts it.
 func (d *dispatcher) onSuccess(r workResult, at time.Time) {
-	if r.stage == Send && d.packing == packingPaused && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
+	if r.stage == backlog.Send && d.packing == packingPaused && !d.once && d.cfg.OutboxMax > 0 && !d.outboxNearLimit() {
 		d.restartScan() // the outbox has space again
 	}
 	switch {
-	case r.stage == Pack:
+	case r.stage == backlog.Pack:
 		d.packing = d.packing.afterPacked()
-		d.enqueueSend(candidate{name: r.name, stage: Send, sortTime: at, size: r.size})
+		d.enqueueSend(candidate{Episode: backlog.Episode{Name: r.name, Stage: backlog.Send, Size: r.size}, sortTime: at})
 	case r.status == wire.AlreadyPresent:
-		d.outcomes.alreadyPresent.Add(1)
-		d.tally.update(func(t *Tally) { t.AlreadyPresent++ })
+		d.count(func(t *Tally, o *Outcomes) { t.AlreadyPresent++; o.AlreadyPresent++ })
 	default:
-		d.outcomes.shipped.Add(1)
-		d.tally.update(func(t *Tally) { t.Shipped++ })
+		d.count(func(t *Tally, o *Outcomes) { t.Shipped++; o.Shipped++ })
 	}
 }
 

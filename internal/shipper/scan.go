@@ -1,103 +1,204 @@
 package shipper
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"slices"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/settling"
 	"cis490/internal/source"
-	"cis490/internal/wire"
 )
 
-// scanPageSize is the maximum number of episodes that a scan returns. The shipper keeps only a few
-// pages of names, however large the backlog.
-const scanPageSize = 10_000
-
-// candidate is an episode that waits for something.
-type candidate struct {
-	name     episode.Name
-	stage    Stage
-	sortTime time.Time // when it was finished; of a settling one, when to check again
-	size     int64     // of its archive if it is packed, or of its files if it is large
-	held     bool      // it is tried although it is held
-	next     Stage     // of a held one: its stage without the hold
-
-	markedAt        time.Time             // the ctime of its marker
-	waitsSince      time.Time             // the later one of that and the ctime of its directory
-	changedAt       time.Time             // the earliest time of its last change; zero if the whole tree must be checked
-	lastObservation *settling.Observation // by the last check, if there is a ctime in the future
-	waitingSince    time.Time             // since when it has been settling; zero if it has not
-
-	restless bool // others come first, because it has been settling for long
-	logged   bool // that it does not settle
+// scanMore scans the next page of the directories and enqueues its episodes.
+func (d *dispatcher) scanMore(now time.Time) error {
+	if err := d.dirs.CheckPaths(); err != nil {
+		return err
+	}
+	if d.scanCursor == "" && (d.cfg.OutboxMax > 0 || d.Status != nil) {
+		if err := d.out.MeasureSize(); err != nil {
+			return err
+		}
+	}
+	page, err := backlog.ReadPage(d.dirs, d.scanCursor, d.reportUnshippable)
+	if err != nil {
+		return err
+	}
+	d.scanCursor = page.Cursor
+	found := make([]candidate, 0, len(page.Episodes))
+	for _, e := range page.Episodes {
+		found = append(found, newCandidate(e))
+	}
+	slices.SortFunc(found, compareAge)
+	for _, c := range found {
+		if err := d.enqueueCandidate(c, now); err != nil {
+			return err
+		}
+	}
+	if page.IsLast {
+		d.finishScan(now)
+	}
+	return nil
 }
 
-// isLarge reports whether it is large for its queue: an archive that takes more than one request,
-// or an episode that a packer found to be large. A restless one counts as large, because it may be
-// checked again and again.
-func (c candidate) isLarge() bool { return c.size >= wire.MinAnnounced || c.restless }
-
-// scanPage is one page of a scan.
-type scanPage struct {
-	candidates []candidate
-	cursor     episode.Name // the last name; the next page begins after it
-	isLast     bool
+func (d *dispatcher) finishScan(now time.Time) {
+	d.updateLowSpaceFile(d.packing.isShort(d.belowMinFree(), d.outboxNearLimit()))
+	d.scanDone, d.nextScan = true, now.Add(d.cfg.ScanInterval.Std())
+	if d.once {
+		d.settleDeadline = time.Now().Add(settling.MaxWait(d.cfg.Settle.Std()))
+	}
+	d.holdsRead, d.held = true, d.heldSeen
+	d.reporting.changed = d.reporting.changed || d.reporting.exists // the report confirms the state
+	d.notifyStatus()
 }
 
-// readPage returns the first page of episodes after a name, in the order of names. It calls report
-// with entries that cannot be shipped: those without a valid name, those that cannot be read, and a
-// [*source.StrayError] for those that never ship. It reads each episode once and changes nothing.
-func (s *Shipper) readPage(after episode.Name, report func(error)) (scanPage, error) {
-	first := episode.SmallestNames{After: after, Limit: scanPageSize}
-	for name, err := range s.src.Entries() {
-		if _, stray := errors.AsType[*source.StrayError](err); stray {
-			if after == "" {
-				report(err)
+// needsScan reports whether another page may be scanned.
+func (d *dispatcher) needsScan() bool {
+	return !d.scanDone && d.toPack.small.size() == 0 && d.toPack.large.size() < backlog.PageSize && d.toSend.size() < backlog.PageSize
+}
+
+// restartScan starts a scan from the first name.
+func (d *dispatcher) restartScan() {
+	d.scanDone, d.scanCursor, d.heldSeen = false, "", 0
+	d.packing = d.packing.afterScanStart()
+}
+
+// reportUnshippable logs an entry that never ships, or that cannot even be held because it has no
+// valid name.
+func (d *dispatcher) reportUnshippable(err error) {
+	if stray, ok := errors.AsType[*source.StrayError](err); ok {
+		d.logStray(stray)
+		return
+	}
+	d.count(func(t *Tally, _ *Outcomes) { t.Scanned++; t.Held++ })
+	d.heldSeen++
+	hint := "rename it or fix its permissions"
+	if durable.IsReadFailure(err) {
+		hint = "see the kernel's log, then fix the disk or the mount"
+	}
+	d.log.Error("cannot ship an episode", "err", err, "hint", hint)
+}
+
+// logStray logs, once, an entry that never ships. The level depends on whether it seems to be meant
+// as an episode.
+func (d *dispatcher) logStray(s *source.StrayError) {
+	if d.loggedStrays[s.Entry] || len(d.loggedStrays) >= backlog.MaxStrays {
+		return
+	}
+	d.loggedStrays[s.Entry] = true
+	level := slog.LevelDebug
+	switch {
+	case s.Marked:
+		level = slog.LevelWarn
+	case s.Link:
+		level = slog.LevelInfo
+	}
+	d.log.Log(context.Background(), level, "entry never ships", "entry", s.Entry, "reason", s.Reason)
+}
+
+// enqueueCandidate puts an episode into the queue of its stage.
+func (d *dispatcher) enqueueCandidate(c candidate, now time.Time) error {
+	if c.Stage != backlog.Held && d.backoffs[c.Name].held {
+		d.clearBackoff(c.Name) // an operator has released it
+	}
+	if c.Stage == backlog.Held {
+		d.heldSeen++
+	}
+	if _, at := d.inFlight[c.Name]; at || now.Before(d.backoffs[c.Name].retryAt) && c.Stage != backlog.Held {
+		return nil
+	}
+	switch c.Stage {
+	case backlog.Nothing:
+		return nil
+	case backlog.Stale:
+		if err := d.out.RemoveHold(c.Name); errors.Is(err, durable.ErrFault) {
+			return err
+		}
+		return nil // the next scan finds it again
+	}
+	d.count(func(t *Tally, _ *Outcomes) { t.Scanned++ })
+	switch c.Stage {
+	case backlog.Held:
+		d.enqueueHeld(c, now)
+	case backlog.Pack:
+		d.enqueuePack(c, now)
+	case backlog.Send:
+		d.enqueueSend(c)
+	}
+	return nil
+}
+
+func (d *dispatcher) enqueuePack(c candidate, now time.Time) {
+	if d.packing == packingPaused {
+		d.countSkipped(c)
+		return
+	}
+	if until, settles := c.EarliestSettled(d.cfg.Settle.Std(), now); settles {
+		d.awaitSettled(c, until, now)
+		return
+	}
+	d.toPack.add(c)
+	d.inFlight[c.Name] = c
+}
+
+// enqueueSend queues an episode for sending. While the link is not up, the outbox is the queue: it
+// may hold more names than memory should.
+func (d *dispatcher) enqueueSend(c candidate) {
+	if d.link.state == linkDown || d.link.state == linkSuspect && !d.once {
+		d.countSkipped(c)
+		return
+	}
+	d.toSend.add(c)
+	d.inFlight[c.Name] = c
+	d.countToSend(1, c)
+}
+
+// dropQueues empties queues. The names stay in their directories.
+func (d *dispatcher) dropQueues(queues ...*queue) {
+	for _, q := range queues {
+		for _, c := range q.items {
+			d.countSkipped(c)
+			delete(d.inFlight, c.Name)
+			if c.Stage == backlog.Send {
+				d.countToSend(-1, c)
 			}
-			continue
 		}
-		if err != nil {
-			return scanPage{}, err
-		}
-		if parsed, err := episode.ParseName(name); err == nil {
-			first.Add(parsed)
-			continue
-		}
-		if after != "" {
-			continue
-		}
-		if err := s.src.NameError(name); err != nil {
-			report(err)
-		}
+		q.items = nil
 	}
-	for name, err := range s.out.Names() {
-		if err != nil {
-			return scanPage{}, err
-		}
-		first.Add(name)
-	}
-	names, last := first.Sorted()
-	if len(names) == 0 {
-		return scanPage{isLast: true}, nil
-	}
-	found, err := s.inspectAll(names, report)
-	return scanPage{found, names[len(names)-1], last}, err
 }
 
-func (s *Shipper) inspectAll(names []episode.Name, report func(error)) ([]candidate, error) {
-	found := make([]candidate, 0, len(names))
-	for _, name := range names {
-		c, err := s.inspectEpisode(name)
-		if errors.Is(err, durable.ErrFault) {
-			return nil, err
-		}
-		if err != nil {
-			report(err)
-			continue
-		}
-		found = append(found, c)
+func (d *dispatcher) countTransient(n int) { d.count(func(t *Tally, _ *Outcomes) { t.Transient += n }) }
+
+// countSkipped counts an episode that is not tried now.
+func (d *dispatcher) countSkipped(c candidate) {
+	if c.held {
+		d.count(func(t *Tally, _ *Outcomes) { t.Held++ })
+		return
 	}
-	return found, nil
+	d.countTransient(1)
+}
+
+// enqueueNow enqueues one episode between scans, or starts a scan if name is empty.
+func (d *dispatcher) enqueueNow(name episode.Name, now time.Time) error {
+	if name == "" {
+		d.restartScan()
+		return nil
+	}
+	e, err := backlog.Inspect(d.dirs, name)
+	c := newCandidate(e)
+	switch {
+	case err != nil:
+		return nil // the next scan reports it
+	case c.Stage == backlog.Held && d.backoffs[name].held:
+		d.retryHeld(c, now)
+		return nil
+	case c.Stage != backlog.Pack && c.Stage != backlog.Send:
+		d.clearBackoff(name)
+		return nil
+	}
+	return d.enqueueCandidate(c, now)
 }

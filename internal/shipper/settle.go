@@ -6,12 +6,10 @@ import (
 	"log/slog"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/durable"
 	"cis490/internal/settling"
 )
-
-// restlessAfter is how long after its marker a changing episode is logged.
-const restlessAfter = time.Hour
 
 // maxSettleWait is the maximum wait that a long time of settling adds.
 const maxSettleWait = 5 * time.Minute
@@ -29,13 +27,13 @@ func (c candidate) minSettleWait(now time.Time) time.Duration {
 // awaitSettled keeps an episode until a time at which it may have settled. If a page of them is
 // kept, the others are left to the next scan.
 func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
-	if d.settling.size() >= scanPageSize {
+	if d.settling.size() >= backlog.PageSize {
 		level := slog.LevelDebug
 		if d.once {
 			level = slog.LevelWarn
 		}
 		d.crowdLogged.Do(func() {
-			d.log.Log(context.Background(), level, "too many unsettled episodes at once", "at_once", scanPageSize)
+			d.log.Log(context.Background(), level, "too many unsettled episodes at once", "at_once", backlog.PageSize)
 		})
 		d.countSkipped(c)
 		return
@@ -48,14 +46,14 @@ func (d *dispatcher) awaitSettled(c candidate, until, now time.Time) {
 	}
 	c.sortTime = until
 	d.settling.add(c)
-	d.inFlight[c.name] = c
+	d.inFlight[c.Name] = c
 }
 
 // handleUnsettled keeps an episode that a packer found to be changing.
 func (d *dispatcher) handleUnsettled(c candidate, err *settling.UnsettledError, now time.Time) {
-	d.log.Debug("episode has not settled", "episode", c.name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
-	if !c.logged && !d.once && now.Sub(err.MarkedAt) > restlessAfter {
-		d.log.Warn("finished episode keeps changing", "episode", c.name, "changed", err.Changed,
+	d.log.Debug("episode has not settled", "episode", c.Name, "changed", err.Changed, "for", err.Until.Sub(now).Round(time.Millisecond))
+	if !c.logged && !d.once && now.Sub(err.MarkedAt) > settling.RestlessAfter {
+		d.log.Warn("finished episode keeps changing", "episode", c.Name, "changed", err.Changed,
 			"hint", "it is not packed: find what writes to it, or lower settle")
 		c.logged = true
 	}
@@ -69,16 +67,17 @@ func (d *dispatcher) enqueueSettled(now time.Time) error {
 	for q := &d.settling; q.size() > 0 && !now.Before(q.next().sortTime); {
 		waited := q.next()
 		q.pop()
-		delete(d.inFlight, waited.name)
-		c, err := d.inspectEpisode(waited.name)
-		if waited.held && c.stage == Held { // it is tried although it is held
-			c.held, c.stage = true, c.next
+		delete(d.inFlight, waited.Name)
+		e, err := backlog.Inspect(d.dirs, waited.Name)
+		c := newCandidate(e)
+		if waited.held && c.Stage == backlog.Held { // it is tried although it is held
+			c.held, c.Stage = true, c.Unheld
 		}
 		if errors.Is(err, durable.ErrFault) {
 			return err
 		}
-		if err != nil || c.stage != Pack {
-			d.log.Info("settling episode is gone or unreadable", "episode", waited.name, "err", err)
+		if err != nil || c.Stage != backlog.Pack {
+			d.log.Info("settling episode is gone or unreadable", "episode", waited.Name, "err", err)
 			d.countSkipped(waited)
 			continue
 		}
@@ -110,7 +109,7 @@ func (d *dispatcher) giveUpSettling() {
 			d.log.Warn("more episodes are still being changed", "episodes", d.settling.size()-i)
 			break
 		}
-		d.log.Warn("episode is still being changed", "episode", c.name, "hint", "see settle in lab-host.toml")
+		d.log.Warn("episode is still being changed", "episode", c.Name, "hint", "see settle in lab-host.toml")
 	}
 	d.dropQueues(&d.settling)
 }

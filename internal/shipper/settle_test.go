@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -423,8 +424,8 @@ func TestSettlingTakesBoundedMemory(t *testing.T) {
 	l := newLab(t)
 	s := l.openShipper()
 	defer s.Close()
-	if kept, left := s.AwaitSettled(shipper.ScanPageSize + 5); kept != shipper.ScanPageSize || left != 5 {
-		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, shipper.ScanPageSize)
+	if kept, left := s.AwaitSettled(backlog.PageSize + 5); kept != backlog.PageSize || left != 5 {
+		t.Errorf("%d are in memory and %d left, want %d and 5", kept, left, backlog.PageSize)
 	}
 }
 
@@ -432,16 +433,16 @@ func TestStatusCountsWhatSettles(t *testing.T) {
 	l := newLab(t)
 	l.cfg.Settle = config.Duration(time.Hour)
 	l.finishEpisodes("run-1", "run-2")
-	st, err := shipper.InspectStatus(l.cfg)
+	st, err := backlog.InspectStatus(l.cfg.Backlog())
 	if err == nil {
 		t.Fatal("the folders are not there yet")
 	}
 	fixture.Must(l, l.openShipper().Close())
-	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 2 {
+	if st, err = backlog.InspectStatus(l.cfg.Backlog()); err != nil || st.Waiting != 2 || st.Settling != 2 {
 		t.Errorf("%d wait and %d settle, %v, want 2 and 2", st.Waiting, st.Settling, err)
 	}
 	l.cfg.Settle = 0
-	if st, err = shipper.InspectStatus(l.cfg); err != nil || st.Waiting != 2 || st.Settling != 0 {
+	if st, err = backlog.InspectStatus(l.cfg.Backlog()); err != nil || st.Waiting != 2 || st.Settling != 0 {
 		t.Errorf("without settling %d wait and %d settle, %v", st.Waiting, st.Settling, err)
 	}
 }

@@ -108,7 +108,7 @@ func (d *dispatcher) checkSpace(now time.Time) {
 		return
 	}
 	d.anyHostFull = false
-	free := d.freeForPacking()
+	free := d.transfers.FreeForPacking()
 	d.updateBackoffs(func(_ episode.Name, b backoff) backoff {
 		if b.fault != hostFull {
 			return b
@@ -124,19 +124,6 @@ func (d *dispatcher) checkSpace(now time.Time) {
 // waitsForSpace reports whether an episode waits for space on this host.
 func (d *dispatcher) waitsForSpace() bool {
 	return !d.once && (d.packing == packingPaused || d.anyHostFull)
-}
-
-// freeForPacking returns how many bytes can be packed now.
-func (d *dispatcher) freeForPacking() int64 {
-	free, err := d.out.Dir().FreeBytes()
-	if err != nil {
-		return 0
-	}
-	free -= int64(d.cfg.MinFree)
-	if waiting := d.out.Bytes(); d.cfg.OutboxMax > 0 && waiting > 0 { // see [spaceLimitedWriter]
-		free = min(free, int64(d.cfg.OutboxMax)-waiting)
-	}
-	return max(0, free)
 }
 
 // The directory of the low-space file may belong to the experiments' user, who can put anything

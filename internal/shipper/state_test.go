@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/backlog"
+	"cis490/internal/transfer"
 	"cis490/internal/wire"
 )
 
@@ -86,6 +88,40 @@ func TestOnlyAPingThatIsNotStaleBringsTheLinkUp(t *testing.T) {
 		}
 		if (l.state == linkUp) != (l.err == nil) {
 			t.Errorf("%s: state %d with the error %v", what, l.state, l.err)
+		}
+	}
+}
+
+// All are packed once each scanned episode has a result, or waits to be sent.
+func TestAllIsPackedWhenNothingElseIsToBePacked(t *testing.T) {
+	s := &Shipper{transfers: &transfer.Pipeline{}}
+	s.tally = Tally{Scanned: 7, Shipped: 1, AlreadyPresent: 1, Transient: 1, Conflicts: 1, Held: 1}
+	s.countToSend(1, candidate{Episode: backlog.Episode{Size: 10}})
+	if a := s.Activity(); a.AllPacked || a.PackedBytes != 10 {
+		t.Errorf("while one is packed: %+v", a)
+	}
+	s.countToSend(1, candidate{Episode: backlog.Episode{Size: 20}})
+	if a := s.Activity(); !a.AllPacked || a.PackedBytes != 30 {
+		t.Errorf("when both wait: %+v", a)
+	}
+}
+
+// What was delivered is counted once, while it is retired too.
+func TestDeliveredBytesAreCountedOnce(t *testing.T) {
+	sent := transfer.Progress{Sends: true, Size: 10, Bytes: 10}
+	retired := sent
+	retired.Delivered = true
+	for when, c := range map[string]struct {
+		active            []transfer.Progress
+		delivered, toSend int64
+	}{
+		"while it is sent":    {[]transfer.Progress{sent}, 0, 10},
+		"while it is retired": {[]transfer.Progress{retired}, 10, 10},
+		"at the end":          {nil, 10, 0},
+	} {
+		a := Activity{Transfers: c.active}
+		if a.addBytes(c.delivered, c.toSend); a.SentBytes != 10 || a.PackedBytes != 10 {
+			t.Errorf("%s: %d of %d bytes are sent, want 10 of 10", when, a.SentBytes, a.PackedBytes)
 		}
 	}
 }

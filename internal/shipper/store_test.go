@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/backlog"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
 	"cis490/internal/outbox"
@@ -42,7 +43,7 @@ func (r *receiver) snapshot() (restore func()) {
 // adoptedStore returns the store that the outbox has adopted.
 func (l *lab) adoptedStore() outbox.Store {
 	l.Helper()
-	st, err := shipper.InspectStatus(l.cfg)
+	st, err := backlog.InspectStatus(l.cfg.Backlog())
 	fixture.Must(l, err)
 	if st.Store == nil {
 		return outbox.Store{}

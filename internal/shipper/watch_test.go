@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/backlog"
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/fixture"
@@ -116,15 +117,15 @@ func TestLostEventsAreMadeUpFor(t *testing.T) {
 func TestTheWatcherDoesNotFillTheMemory(t *testing.T) {
 	fixture.NeedInotify(t)
 	l := newLab(t)
-	for _, n := range numberedNames("run", 2*shipper.ScanPageSize) {
+	for _, n := range numberedNames("run", 2*backlog.PageSize) {
 		fixture.Must(l, os.Mkdir(l.path("episodes", string(n)), 0o755))
 		fixture.Must(l, os.WriteFile(l.path("episodes", string(n), episode.Marker), nil, 0o644))
 	}
 	s := l.openShipper()
 	defer s.Close()
 	hand, err := s.RunWatcher(t.Context(), false)
-	if err != nil || hand > shipper.ScanPageSize+100 {
-		t.Errorf("%d names are in memory, %v, want a page (%d) at the most", hand, err, shipper.ScanPageSize)
+	if err != nil || hand > backlog.PageSize+100 {
+		t.Errorf("%d names are in memory, %v, want a page (%d) at the most", hand, err, backlog.PageSize)
 	}
 }
 

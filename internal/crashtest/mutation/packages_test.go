@@ -15,7 +15,7 @@ var ofPackages = []mutant{
 	{
 		"shipper: retires into a folder that moved",
 		killer{"shipper", "TestNothingIsRetiredIntoAMovedFolder"},
-		[]edit{{"shipper/send.go", "	if err := s.dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
+		[]edit{{"transfer/send.go", "	if err := p.Dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
 		"durable: a mount beneath ours is not seen",
@@ -560,7 +560,7 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestWhatTheDiskDoesNotGiveIsHeld"},
 		[]edit{
 			{
-				"shipper/report.go",
+				"shipper/backoff.go",
 				"return reading && b.attempts",
 				"return false && reading && b.attempts",
 			},
@@ -571,7 +571,7 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestPassesHoldWhatTheDiskDoesNotGive"},
 		[]edit{
 			{
-				"shipper/report.go",
+				"shipper/backoff.go",
 				"b.attempts >= minReadAttempts && b.lastAt.Sub(b.firstAt) >= minReadTime",
 				"b.attempts >= 1",
 			},
@@ -605,8 +605,8 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"shipper/hold.go",
-				"	c.held, c.stage = true, c.next\n",
-				"	c.held, c.stage = true, c.next\n	d.out.RemoveHold(c.name)\n",
+				"	c.held, c.Stage = true, c.Unheld\n",
+				"	c.held, c.Stage = true, c.Unheld\n	d.out.RemoveHold(c.Name)\n",
 			},
 			{
 				"shipper/hold.go",
@@ -653,8 +653,8 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestAChangeAfterPackingIsSeen"},
 		[]edit{
 			{
-				"shipper/send.go",
-				"state, err := s.checkUnchanged(ctx, name, entry)",
+				"transfer/send.go",
+				"state, err := p.checkUnchanged(ctx, name, entry)",
 				"state, err := source.State{}, error(nil)",
 			},
 		},
@@ -664,7 +664,7 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestACorruptEntryWithoutItsEpisodeIsHeld"},
 		[]edit{
 			{
-				"shipper/send.go",
+				"transfer/send.go",
 				"err != nil || !finished {",
 				"err != nil || !finished && false {",
 			},
@@ -675,7 +675,7 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestALaterUnfinishedRunIsNotMoved"},
 		[]edit{
 			{
-				"shipper/send.go",
+				"transfer/send.go",
 				"	if finished {",
 				"	if finished || true {",
 			},
@@ -702,7 +702,7 @@ var ofPackages = []mutant{
 				"error(nil); err != nil",
 			},
 			{
-				"shipper/send.go",
+				"transfer/send.go",
 				"receipt.Covers(upload); err != nil",
 				"error(nil); err != nil",
 			},
@@ -828,8 +828,8 @@ var ofPackages = []mutant{
 		killer{"shipper", "TestACopyIsNotPackedBeforeItsEnd"},
 		[]edit{
 			{
-				"shipper/pack.go",
-				"return survey, settling.CheckSettled(settle, survey.Marks, c.lastObservation, time.Now())",
+				"settling/settling.go",
+				"return survey, checkSettled(settle, survey.Marks, seen, time.Now())",
 				"return survey, nil",
 			},
 		},

@@ -50,16 +50,16 @@ var ofReports = []mutant{
 	{
 		"shipper: held episodes are not reported",
 		killer{"shipper", "TestReportSaysWhatAStatusSays"},
-		[]edit{{"shipper/hostreport.go", "report.Held[heldAs(hold.Reason)]++", "_ = hold"}},
+		[]edit{{"backlog/report.go", "report.Held[heldAs(hold.Reason)]++", "_ = hold"}},
 	},
 	{
 		"shipper: delivered episodes are counted once",
 		killer{"shipper", "TestReportSaysWhatAStatusSays"},
-		[]edit{{"shipper/hostreport.go", "	if counted {\n", "	if counted && r.shipped == 0 {\n"}},
+		[]edit{{"backlog/report.go", "	if counted {\n", "	if counted && r.shipped == 0 {\n"}},
 	},
 	{
 		"shipper: a change is not signalled",
 		killer{"shipper", "TestChangesAreSignalled"},
-		[]edit{{"shipper/hostreport.go", "d.holdsRead && d.held != d.signalledHeld || now != d.signalled", "false"}},
+		[]edit{{"shipper/report.go", "d.holdsRead && d.held != d.signalledHeld || now != d.signalled", "false"}},
 	},
 }

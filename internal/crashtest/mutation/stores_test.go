@@ -19,7 +19,7 @@ var ofStores = []mutant{
 	{
 		"shipper: a receipt is not asked for its store", anotherStore,
 		[]edit{
-			{"shipper/send.go", "	if err := s.store.AcceptReceipt(ctx, receipt.Store, before); err != nil {\n		return \"\", err\n	}\n", "	_ = before\n"},
+			{"transfer/send.go", "	if err := p.Store.AcceptReceipt(ctx, receipt.Store, before); err != nil {\n		return \"\", err\n	}\n", "	_ = before\n"},
 			{"uplink/adoption.go", "	if p, ok := errors.AsType[*wire.Problem](err); ok && p.Code == wire.OtherStore && p.Store != nil {\n		return &OtherStoreError{Adopted: before, Reported: *p.Store}\n	}\n", ""},
 		},
 	},

@@ -1,4 +1,4 @@
-package shipper
+package backlog
 
 import (
 	"context"
@@ -10,52 +10,15 @@ import (
 
 	"cis490/internal/device"
 	"cis490/internal/episode"
-	"cis490/internal/hostdir"
 	"cis490/internal/outbox"
 	"cis490/internal/printable"
 	"cis490/internal/source"
 	"cis490/internal/wire"
 )
 
-// Limits of report_interval. A change is reported no sooner than MinReportInterval after the last
-// report.
-const (
-	MinReportInterval = 30 * time.Second
-	maxReportInterval = 24 * time.Hour
-)
-
 // changeSettled is how long after its last change a directory cannot have changed again without another
 // time.
 const changeSettled = 2 * time.Second
-
-// StateChanges is sent a value when something has changed that an operator wants to know at once: an
-// episode is held, one fails, the receiver is unavailable, or packing waits for space.
-func (s *Shipper) StateChanges() <-chan struct{} { return s.changes }
-
-// signalChange signals a change to [Shipper.StateChanges], after the [outbox.Report] that has it is
-// written.
-func (d *dispatcher) signalChange() {
-	if d.reporting.changed {
-		return
-	}
-	now := [...]bool{len(d.backoffs) > 0, d.link.state != linkUp, d.packing == packingPaused}
-	if d.holdsRead && d.held != d.signalledHeld || now != d.signalled {
-		d.signalled, d.signalledHeld = now, d.held
-		signal(d.changes)
-	}
-}
-
-// Answers is sent a value when the receiver has answered a ping. For a while, the next request needs
-// no new connection.
-func (s *Shipper) Answers() <-chan struct{} { return s.answers }
-
-// signal sends a value to a channel of capacity 1, unless one is pending.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // Reporter makes the reports of a host. It reads the directories as a status does, beside the
 // running shipper.
@@ -75,14 +38,13 @@ func NewReporter(c Config, version string) *Reporter { return &Reporter{cfg: c, 
 // Report reports the state of the host. interval is when the next report follows at the latest, or 0
 // if that is unknown.
 func (r *Reporter) Report(ctx context.Context, now time.Time, interval time.Duration, certificateEnds time.Time) (wire.Report, error) {
-	dirs, err := hostdir.Open(r.cfg.DirsConfig())
+	s, err := open(r.cfg)
 	if err != nil {
 		return wire.Report{}, err
 	}
-	s := &Shipper{cfg: r.cfg, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
-	defer s.Close()
+	defer s.dirs.Close()
 	report := wire.Report{
-		Version: clipText(r.version, 64), At: now.UTC().Truncate(time.Millisecond), Interval: int64(interval / time.Second),
+		Version: printable.TextWithin(r.version, 64), At: now.UTC().Truncate(time.Millisecond), Interval: int64(interval / time.Second),
 		CertificateEnds: certificateEnds, Held: make(map[string]int64),
 	}
 	if report.Instance, err = s.instance(); err != nil {
@@ -99,7 +61,7 @@ func (r *Reporter) Report(ctx context.Context, now time.Time, interval time.Dura
 
 // instance identifies this machine until its next boot, and these directories on it. It says nothing
 // about the machine. It is empty if the machine does not have an ID of its boot.
-func (s *Shipper) instance() (string, error) {
+func (s *reader) instance() (string, error) {
 	boot := device.BootID()
 	st, err := s.out.Dir().Stat()
 	if err != nil || boot == "" {
@@ -109,19 +71,19 @@ func (s *Shipper) instance() (string, error) {
 	return hex.EncodeToString(sum[:12]), nil
 }
 
-func (s *Shipper) diskSpace() (wire.DiskSpace, error) {
+func (s *reader) diskSpace() (wire.DiskSpace, error) {
 	free, err := s.out.Dir().FreeSpace()
 	if err != nil || free.IsUnknown() {
 		return wire.DiskSpace{}, err
 	}
 	return wire.DiskSpace{
-		FreeBytes: free.Bytes, SizeBytes: free.TotalBytes, MinFree: int64(s.cfg.MinFree),
+		FreeBytes: free.Bytes, SizeBytes: free.TotalBytes, MinFree: s.MinFree,
 		FreeInodes: free.Inodes, Inodes: free.TotalInodes,
 	}, nil
 }
 
 // countShipped counts the delivered episodes, unless the directory is as it was.
-func (r *Reporter) countShipped(ctx context.Context, s *Shipper, report *wire.Report) error {
+func (r *Reporter) countShipped(ctx context.Context, s *reader, report *wire.Report) error {
 	n, changedAt, counted, err := s.src.CountRetired(ctx, r.shippedChangedAt)
 	if err != nil {
 		return err
@@ -141,7 +103,7 @@ func (r *Reporter) countShipped(ctx context.Context, s *Shipper, report *wire.Re
 const maxReportPages = 5
 
 // addWaiting adds what is not delivered. It holds one page of names, however large the backlog.
-func (s *Shipper) addWaiting(ctx context.Context, report *wire.Report) error {
+func (s *reader) addWaiting(ctx context.Context, report *wire.Report) error {
 	known, err := s.out.ReadReport()
 	if err != nil {
 		known = outbox.Report{} // there is none, or it cannot be read
@@ -155,19 +117,19 @@ func (s *Shipper) addWaiting(ctx context.Context, report *wire.Report) error {
 			report.Held["invalid"]++
 		}
 	}
-	page := scanPage{}
-	for n := 0; !page.isLast; n++ {
+	page := Page{}
+	for n := 0; !page.IsLast; n++ {
 		if report.CountedInPart = n == maxReportPages; report.CountedInPart {
 			break
 		}
-		if page, err = s.readPage(page.cursor, unshippable); err != nil {
+		if page, err = ReadPage(s.dirs, page.Cursor, unshippable); err != nil {
 			return err
 		}
-		for _, c := range page.candidates {
+		for _, e := range page.Episodes {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			s.addToReport(report, c, failing[c.name])
+			s.addToReport(report, e, failing[e.Name])
 		}
 	}
 	report.Failing = min(int64(known.FailingTotal), report.Waiting)
@@ -175,30 +137,30 @@ func (s *Shipper) addWaiting(ctx context.Context, report *wire.Report) error {
 }
 
 // addToReport adds an episode. failure is how it failed last, if it is known.
-func (s *Shipper) addToReport(report *wire.Report, c candidate, failure outbox.Failure) {
-	switch c.stage {
+func (s *reader) addToReport(report *wire.Report, e Episode, failure outbox.Failure) {
+	switch e.Stage {
 	case Nothing:
-		u, err := s.src.InspectUnfinished(string(c.name))
+		u, err := s.src.InspectUnfinished(string(e.Name))
 		if err != nil {
 			return // it is gone
 		}
 		report.Unfinished++
-		report.OldestUnfinished = earlierKnown(report.OldestUnfinished, wholeSecond(u.ChangedAt))
+		report.OldestUnfinished = earlierKnown(report.OldestUnfinished, outbox.WholeSecond(u.ChangedAt))
 	case Held:
-		hold, err := s.out.ReadHold(c.name)
+		hold, err := s.out.ReadHold(e.Name)
 		if err != nil {
 			return // released meanwhile
 		}
 		report.Held[heldAs(hold.Reason)]++
 	case Send:
-		report.WaitingBytes += c.size
+		report.WaitingBytes += e.Size
 		fallthrough
 	case Pack:
 		report.Waiting++
-		report.OldestWaiting = earlierKnown(report.OldestWaiting, wholeSecond(c.waitsSince))
+		report.OldestWaiting = earlierKnown(report.OldestWaiting, outbox.WholeSecond(e.ChangedAt))
 		report.FailingSince = earlierKnown(report.FailingSince, failure.Since)
 		if failure.LastAt.After(report.LastErrorAt) {
-			report.LastErrorAt, report.LastError = failure.LastAt, clipText(failure.Cause, wire.MaxReportError)
+			report.LastErrorAt, report.LastError = failure.LastAt, printable.TextWithin(failure.Cause, wire.MaxReportError)
 		}
 	}
 }
@@ -218,12 +180,4 @@ func earlierKnown(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// clipText returns text as at most most bytes of printable ASCII.
-func clipText(text string, most int) string {
-	if text = printable.Text(text); len(text) > most {
-		text = text[:most-3] + "..."
-	}
-	return text
 }

@@ -1,10 +1,9 @@
-package shipper
+package backlog
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"cis490/internal/durable"
@@ -84,19 +83,41 @@ type HeldEpisode struct {
 	outbox.Hold
 }
 
-// InspectStatus reads the directories of c. It writes nothing, and works beside a running shipper.
+// Config says which directories to read.
+type Config struct {
+	Host    episode.Name
+	Dirs    hostdir.Config
+	Settle  time.Duration // see [settling.Survey]
+	MinFree int64         // bytes
+}
+
+// reader reads the directories of a configuration.
+type reader struct {
+	Config
+	dirs *hostdir.Dirs
+	src  *source.Source // of dirs
+	out  *outbox.Outbox // of dirs
+}
+
+func open(c Config) (*reader, error) {
+	dirs, err := hostdir.Open(c.Dirs)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{c, dirs, dirs.Source, dirs.Outbox}, nil
+}
+
+// InspectStatus reads the directories of c.
 func InspectStatus(c Config) (Status, error) {
-	dirs, err := hostdir.Open(c.DirsConfig())
+	s, err := open(c)
 	if err != nil {
 		return Status{}, err
 	}
-	s := &Shipper{cfg: c, dirs: dirs, src: dirs.Source, out: dirs.Outbox}
-	defer s.Close()
+	defer s.dirs.Close()
 	st := Status{
-		Host: c.HostID, MinFree: int64(c.MinFree),
-		Held: []HeldEpisode{}, Failing: []outbox.Failure{}, Unshippable: []string{},
+		Host: c.Host, MinFree: c.MinFree,
+		Held: []HeldEpisode{}, Failing: []outbox.Failure{}, Unshippable: []string{}, Progress: Progress{Strays: []*source.StrayError{}},
 	}
-	st.Strays = []*source.StrayError{}
 	holder, state, err := s.out.Holder()
 	if err != nil {
 		return st, err
@@ -109,7 +130,7 @@ func InspectStatus(c Config) (Status, error) {
 		return st, err
 	}
 	if store, err := s.out.ReadStore(); err != nil {
-		st.StoreProblem = printableCause(err.Error())
+		st.StoreProblem = outbox.PrintableCause(err.Error())
 	} else if store.ID != "" {
 		st.Store = &store
 	}
@@ -181,7 +202,7 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 	st.ReportedAt, st.ReportedBy, st.Receiver = r.WrittenAt, r.PID, r.Receiver
 	st.AnsweredAt = r.AnsweredAt
 	if st.Receiver != nil {
-		st.Receiver.Cause, st.Receiver.Hint = printableCause(st.Receiver.Cause), printableCause(st.Receiver.Hint)
+		st.Receiver.Cause, st.Receiver.Hint = outbox.PrintableCause(st.Receiver.Cause), outbox.PrintableCause(st.Receiver.Hint)
 	}
 	st.FailingTotal = r.FailingTotal
 	for _, f := range r.Failing {
@@ -189,7 +210,7 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 			st.FailingTotal--
 			continue
 		}
-		f.Cause = printableCause(f.Cause)
+		f.Cause = outbox.PrintableCause(f.Cause)
 		st.Failing = append(st.Failing, f)
 	}
 	// Some of those that the report does not name may have succeeded since.
@@ -197,10 +218,10 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 }
 
 // scanStatus adds what the directories say, and sets in waits, by name, which episodes wait.
-func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
+func (s *reader) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	report := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
-			if st.StraysTotal++; len(st.Strays) < maxStrays {
+			if st.StraysTotal++; len(st.Strays) < MaxStrays {
 				st.Strays = append(st.Strays, stray)
 			}
 			return
@@ -209,38 +230,38 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), settlingCheckTimeout)
 	defer cancel()
-	for page := (scanPage{}); !page.isLast; {
+	for page := (Page{}); !page.IsLast; {
 		var err error
-		if page, err = s.readPage(page.cursor, report); err != nil {
+		if page, err = ReadPage(s.dirs, page.Cursor, report); err != nil {
 			return err
 		}
-		for _, c := range page.candidates {
-			if _, asked := waits[c.name]; asked {
-				waits[c.name] = c.stage == Pack || c.stage == Send
+		for _, e := range page.Episodes {
+			if _, asked := waits[e.Name]; asked {
+				waits[e.Name] = e.Stage == Pack || e.Stage == Send
 			}
-			if c.stage == Nothing {
-				st.addUnfinished(s.src, string(c.name))
+			if e.Stage == Nothing {
+				st.addUnfinished(s.src, string(e.Name))
 			} else {
-				st.addFinished(c.markedAt)
+				st.addFinished(e.MarkedAt)
 			}
-			if c.stage == Pack || c.stage == Send {
-				st.OldestWaiting = earlierKnown(st.OldestWaiting, wholeSecond(c.waitsSince))
+			if e.Stage == Pack || e.Stage == Send {
+				st.OldestWaiting = earlierKnown(st.OldestWaiting, outbox.WholeSecond(e.ChangedAt))
 			}
-			switch c.stage {
+			switch e.Stage {
 			case Pack:
 				st.Waiting++
-				if s.isSettling(ctx, c) {
+				if s.isSettling(ctx, e) {
 					st.Settling++
 				}
 			case Send:
 				st.Sealed++
-				st.SealedBytes += c.size
+				st.SealedBytes += e.Size
 			case Held:
-				hold, err := s.out.ReadHold(c.name)
+				hold, err := s.out.ReadHold(e.Name)
 				if err != nil {
 					continue // released meanwhile
 				}
-				st.Held = append(st.Held, HeldEpisode{c.name, hold})
+				st.Held = append(st.Held, HeldEpisode{e.Name, hold})
 			}
 		}
 	}
@@ -252,19 +273,19 @@ func (s *Shipper) scanStatus(st *Status, waits map[episode.Name]bool) error {
 const settlingCheckTimeout = time.Second
 
 // isSettling reports whether an episode is known to have changed too recently to be packed.
-func (s *Shipper) isSettling(ctx context.Context, c candidate) bool {
-	if _, settles := settling.EarliestSettled(s.cfg.Settle.Std(), c.changedAt, time.Now()); settles {
+func (s *reader) isSettling(ctx context.Context, e Episode) bool {
+	if _, settles := e.EarliestSettled(s.Settle, time.Now()); settles {
 		return true
 	}
-	if s.cfg.Settle == 0 || ctx.Err() != nil {
+	if s.Settle == 0 || ctx.Err() != nil {
 		return false
 	}
-	tree, err := s.src.OpenTree(c.name)
+	tree, err := s.src.OpenTree(e.Name)
 	if err != nil {
 		return false // packing reports it
 	}
 	defer tree.Close()
-	_, err = s.surveyTree(ctx, tree, c)
+	_, err = settling.Survey(ctx, tree, s.Settle, e.MarkedAt, nil)
 	_, settles := errors.AsType[*settling.UnsettledError](err)
 	return settles
 }
@@ -283,25 +304,8 @@ func countShipped(src *source.Source, st *Status) error {
 	return nil
 }
 
-// maxStrays is the maximum number of entries that never ship in the log, and in a status.
-const maxStrays = 100
-
-// logStray logs, once, an entry that never ships. The level depends on whether it seems to be meant
-// as an episode.
-func (d *dispatcher) logStray(s *source.StrayError) {
-	if d.loggedStrays[s.Entry] || len(d.loggedStrays) >= maxStrays {
-		return
-	}
-	d.loggedStrays[s.Entry] = true
-	level := slog.LevelDebug
-	switch {
-	case s.Marked:
-		level = slog.LevelWarn
-	case s.Link:
-		level = slog.LevelInfo
-	}
-	d.log.Log(context.Background(), level, "entry never ships", "entry", s.Entry, "reason", s.Reason)
-}
+// MaxStrays is the maximum number of entries that never ship in a status, and in the log.
+const MaxStrays = 100
 
 // Progress is the part of [Status] about what is not finished or never ships.
 type Progress struct {
@@ -321,7 +325,7 @@ type Progress struct {
 // addFinished adds the time at which an episode was finished.
 func (p *Progress) addFinished(at time.Time) {
 	if at.After(p.LastFinished) {
-		p.LastFinished = wholeSecond(at)
+		p.LastFinished = outbox.WholeSecond(at)
 	}
 }
 
@@ -331,7 +335,7 @@ func (p *Progress) addUnfinished(src *source.Source, name string) {
 	if err != nil {
 		return // it is gone
 	}
-	u.ChangedAt = wholeSecond(u.ChangedAt)
+	u.ChangedAt = outbox.WholeSecond(u.ChangedAt)
 	if p.Unfinished++; p.Oldest == nil || u.ChangedAt.Before(p.Oldest.ChangedAt) {
 		p.Oldest = &u
 	}
