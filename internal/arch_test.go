@@ -46,7 +46,8 @@ var importRules = map[string]importRule{
 	"internal/retry":      {"", "how long anything waits before another attempt"},
 	"internal/suggestion": {"", "compares names of any kind"},
 	"internal/terminal":   {"", "colours words of any program for people"},
-	// One layer up: it hands over files that durable created.
+	// One layer up: one hands over files that durable created, one watches where its directories are.
+	"internal/pathwatch":   {"durable printable", "finds out where any open directory is"},
 	"internal/serviceuser": {"durable", "makes any program's command the daemon's user; which names the program makes is told to it"},
 
 	// The next layers, in the order in which an episode passes them.
@@ -60,7 +61,7 @@ var importRules = map[string]importRule{
 	"internal/hostrecord":  {"durable episode pki", "what a receiver remembers of a host: what follows from it is decided by gate and the receiver"},
 	"internal/gate":        {"digest episode hostrecord pki printable", "says who is at the other end, not what they may send"},
 	"internal/access":      {"datadir episode gate wire", "who may send at this moment: what is sent is the receiver's matter"},
-	"internal/ca":          {"durable episode pki serviceuser", "what an operator does with a directory of CAs: its commands stay root"},
+	"internal/ca":          {"durable episode pathwatch pki serviceuser", "what an operator does with a directory of CAs: its commands stay root"},
 	"internal/revocation":  {"ca episode pki printable suggestion", "ends what ca issued: which hosts are let in meanwhile is the receiver's matter"},
 	"internal/rotation":    {"ca durable pki revocation serviceuser", "replaces a directory of CAs by another, with its revocations"},
 	"internal/invite":      {"durable episode", "what an operator hands to a host, and who may use it: certificates are pki's matter, requests those of wire"},
@@ -71,14 +72,14 @@ var importRules = map[string]importRule{
 
 	"internal/bandwidth": {"config", "limits readers, whatever they read"},
 	"internal/settling":  {"archive digest", "surveys a tree that its caller opened, and decides by its marks"},
-	"internal/hostdir":   {"archive config durable outbox serviceuser source", "opens the directories of source and outbox, for the daemon and the commands alike"},
+	"internal/hostdir":   {"archive config durable outbox pathwatch serviceuser source", "opens the directories of source and outbox, for the daemon and the commands alike"},
 	"internal/shipped":   {"archive config digest durable episode hostdir outbox printable source uplink wire", "serves the commands; the daemon only prunes with it, so it must not need the dispatcher"},
 	"internal/uplink":    {"digest durable hostdir outbox retry source wire", "daemon and commands must check the store of every response in the same way"},
 
 	"internal/backlog":  {"device durable episode hostdir outbox printable settling source wire", "reads what is on the disk, for the daemon and the commands alike; a report is the protocol's"},
 	"internal/transfer": {"archive bandwidth digest durable episode hostdir outbox settling source uplink wire", "packs and sends one episode: which is next is the daemon's matter"},
 
-	"internal/doctor": {"config durable hint printable serviceuser systemd wire", "examines a machine and a way for the commands of both programs, which bring what depends on their configurations"},
+	"internal/doctor": {"config durable hint pathwatch printable serviceuser systemd wire", "examines a machine and a way for the commands of both programs, which bring what depends on their configurations"},
 
 	"internal/fleet": {"durable episode printable wire", "keeps what hosts report, and judges it for the commands: no store, whose count its caller brings"},
 
@@ -94,7 +95,7 @@ var importRules = map[string]importRule{
 	"internal/statuspage": {"activity datadir diskbackend durable episode fleet hosts printable", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
-	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
+	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pathwatch pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
 	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki s3backend scrub store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
@@ -102,12 +103,13 @@ var importRules = map[string]importRule{
 	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
 	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index readback resumable wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
-	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index readback resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
+	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index pathwatch readback resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
 
 	// The programs wire things up.
-	"internal/cli": {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
-	"cmd/shipper":  {"admin backlog cli config credentials doctor durable episode hint hostdir invite logging metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver": {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"internal/manual": {"", "describes the commands of any program, as it is given them"},
+	"internal/cli":    {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
+	"cmd/shipper":     {"admin backlog cli config credentials doctor durable episode hint hostdir invite logging manual metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
+	"cmd/receiver":    {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging manual metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -143,8 +145,8 @@ var owners = map[string]string{
 	"github.com/BurntSushi/toml":        "internal/config",
 	"github.com/coreos/go-systemd/v22":  "internal/systemd",
 	"github.com/dunglas/httpsfv":        "internal/wire",
-	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/scripttest",
-	"github.com/spf13/pflag":            "internal/cli", // the flags of cobra are pflag's
+	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/manual internal/scripttest",
+	"github.com/spf13/pflag":            "internal/cli internal/manual", // the flags of cobra are pflag's
 	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/progress internal/statuspage",
 	"golang.org/x/term":                 "internal/cli internal/logging internal/progress internal/terminal",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",

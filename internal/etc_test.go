@@ -14,8 +14,8 @@ import (
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 
-	"cis490/internal/cli"
 	"cis490/internal/fixture"
+	"cis490/internal/manual"
 	"cis490/internal/receiver"
 	"cis490/internal/shipper"
 )
@@ -82,7 +82,7 @@ func TestConfigPagesHaveEveryKey(t *testing.T) {
 	for page, defaults := range map[string]any{"lab-host.toml": shipper.DefaultConfig(), "receiver.toml": receiver.DefaultConfig()} {
 		dir := t.TempDir()
 		root := &cobra.Command{Use: "prog", Short: "Do it"}
-		root.AddCommand(cli.GenerateCommand(cli.Manual{Config: page}))
+		root.AddCommand(manual.GenerateCommand(manual.Manual{Config: page}))
 		root.SetArgs([]string{"generate", "man", dir, "--example", filepath.Join("..", "etc", page+".example")})
 		fixture.Must(t, root.Execute())
 		text := fixture.ReadFile(t, filepath.Join(dir, page+".5"))

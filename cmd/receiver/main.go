@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
+	"cis490/internal/manual"
 	"cis490/internal/receiver"
 	"cis490/internal/serviceuser"
 )
@@ -65,7 +66,7 @@ receiver runs, 74 storage fault.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&o.config, "config", receiver.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
-	manual := cli.Manual{Config: "receiver.toml", Files: []cli.ManFile{
+	pages := manual.Manual{Version: cli.Version(), Config: "receiver.toml", Files: []manual.File{
 		{Path: receiver.DefaultConfigFile, Text: "the configuration"},
 		{Path: "/etc/cis490/pki", Text: "the CAs, and the receiver's certificate and key"},
 		{Path: "/var/lib/cis490/episodes", Text: "the archives, in a directory per host"},
@@ -73,6 +74,6 @@ receiver runs, 74 storage fault.`,
 		{Path: "/var/lib/cis490/quarantine", Text: "corrupt archives"},
 		{Path: "/var/lib/cis490-identity", Text: "the key that signs for hosts, invitations, and what is known about hosts"},
 	}}
-	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), hooksCommand(&o), doctorCommand(&o), probeCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
+	root.AddCommand(setupCommand(&o), inviteCommand(&o), pkiCommand(&o), hostsCommand(&o), storeCommand(&o), indexCommand(&o), checkCommand(&o), scrubCommand(&o), statusCommand(&o), hooksCommand(&o), doctorCommand(&o), probeCommand(&o), cli.VersionCommand(), manual.GenerateCommand(pages))
 	return root
 }

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/credentials"
 	"cis490/internal/hostdir"
+	"cis490/internal/manual"
 	"cis490/internal/outbox"
 	"cis490/internal/serviceuser"
 	"cis490/internal/shipper"
@@ -121,7 +122,7 @@ shipper runs, 74 storage fault.`,
 	flags.StringVar(&o.config, "config", shipper.DefaultConfigFile, "configuration `FILE`")
 	flags.BoolVar(&o.json, "json", false, "print results as JSON")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log each attempt")
-	manual := cli.Manual{Config: "lab-host.toml", Files: []cli.ManFile{
+	pages := manual.Manual{Version: cli.Version(), Config: "lab-host.toml", Files: []manual.File{
 		{Path: shipper.DefaultConfigFile, Text: "the configuration"},
 		{Path: "/var/lib/cis490/data/episodes", Text: "episodes, which are sent once they contain done.marker"},
 		{Path: "/var/lib/cis490/data/outbox", Text: "packed episodes, and the causes of held ones"},
@@ -130,7 +131,7 @@ shipper runs, 74 storage fault.`,
 	}}
 	root.AddCommand(cli.PrintsJSON(statusCommand(&o), checkCommand(&o), heldCommand(&o), retryCommand(&o),
 		verifyCommand(&o), resendCommand(&o), pruneCommand(&o), shareCommand(&o), doctorCommand(&o))...)
-	root.AddCommand(joinCommand(&o), cli.VersionCommand(), cli.GenerateCommand(manual))
+	root.AddCommand(joinCommand(&o), cli.VersionCommand(), manual.GenerateCommand(pages))
 	return root
 }
 

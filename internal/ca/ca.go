@@ -22,6 +22,7 @@ import (
 	"os"
 
 	"cis490/internal/durable"
+	"cis490/internal/pathwatch"
 	"cis490/internal/pki"
 )
 
@@ -87,7 +88,7 @@ func (f *Dir) LockChanges() error {
 		return err
 	}
 	f.heldLock = held
-	if err := f.CheckPath(); err != nil { // a rotation was finished while this waited
+	if err := pathwatch.Check(f.Dir.Dir); err != nil { // a rotation was finished while this waited
 		return fmt.Errorf("%w; try again", err)
 	}
 	f.TryFlock()

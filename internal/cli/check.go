@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -198,49 +196,6 @@ func WarnAtStart(log *slog.Logger, sizes error, disk string, secrets ...string) 
 	if free, err := FreeAt(disk); err == nil && free.IsUnknown() {
 		log.Warn("free space is not known", "dir", disk, "hint", "its file system reports a size of 0: min_free has no effect")
 	}
-}
-
-// TableRow is a row of a table, with one or more lines.
-type TableRow struct {
-	Name  string
-	Lines []string
-}
-
-// tableWidth is the width of a terminal.
-const tableWidth = 80
-
-// PrintRows prints rows with their names in a column. It wraps lines at the width of a terminal,
-// but does not split words, so that paths can be copied.
-func PrintRows(w io.Writer, rows []TableRow) error {
-	width := 0
-	for _, r := range rows {
-		width = max(width, len(r.Name)+2)
-	}
-	var b strings.Builder
-	for _, r := range rows {
-		name := r.Name
-		for _, line := range r.Lines {
-			for _, part := range WrapLine(line, tableWidth-width) {
-				fmt.Fprintf(&b, "%-*s%s\n", width, name, part)
-				name = ""
-			}
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// WrapLine splits a line at blanks into parts of at most width bytes, unless a word is longer.
-func WrapLine(line string, width int) []string {
-	var lines []string
-	at := ""
-	for word := range strings.FieldsSeq(line) {
-		if at != "" && len(at)+1+len(word) > width {
-			lines, at = append(lines, at), ""
-		}
-		at = strings.TrimPrefix(at+" "+word, " ")
-	}
-	return append(lines, at)
 }
 
 // FolderRow returns the row of a directory.

@@ -7,10 +7,8 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -228,19 +226,6 @@ func LogNotifyError(log *slog.Logger, err error) {
 	if err != nil {
 		log.Warn("service manager not notified", "err", err)
 	}
-}
-
-// WriteJSON prints v as one line.
-func WriteJSON(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
-
-// WriteJSONList prints each element of a list as one line.
-func WriteJSONList[T any](w io.Writer, list []T) error {
-	for _, v := range list {
-		if err := WriteJSON(w, v); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // VersionCommand prints the version.

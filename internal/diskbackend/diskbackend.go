@@ -30,6 +30,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/index"
+	"cis490/internal/pathwatch"
 	"cis490/internal/readback"
 	"cis490/internal/resumable"
 	"cis490/internal/scrub"
@@ -83,8 +84,8 @@ type Backend struct {
 	// baseCtx is the parent of work that continues after a sender has disconnected.
 	baseCtx context.Context
 
-	data     *durable.Dir       // the caller's
-	paths    *durable.PathWatch // of data and the directories of the store
+	data     *durable.Dir     // the caller's
+	paths    *pathwatch.Watch // of data and the directories of the store
 	store    *store.Store
 	index    *index.Log
 	identity *datadir.StoreWatch

@@ -8,6 +8,7 @@ import (
 	"cis490/internal/access"
 	"cis490/internal/admission"
 	"cis490/internal/durable"
+	"cis490/internal/pathwatch"
 	"cis490/internal/wire"
 )
 
@@ -123,14 +124,14 @@ func (b *Backend) recordFault(err error) {
 // watchPaths starts to check that the directories of the store stay at their paths.
 func (b *Backend) watchPaths() error {
 	var err error
-	b.paths, err = durable.WatchPaths(append([]*durable.Dir{b.data}, b.store.Dirs()...)...)
+	b.paths, err = pathwatch.New(append([]*durable.Dir{b.data}, b.store.Dirs()...)...)
 	if err == nil && b.paths.MountListErr() != nil {
 		b.log.Warn("mounts are not watched", "err", b.paths.MountListErr())
 	}
 	return err
 }
 
-// checkPaths returns a [*durable.MovedError] and ends the daemon if a directory is no longer
+// checkPaths returns a [*pathwatch.MovedError] and ends the daemon if a directory is no longer
 // at its path: it was moved, or a later mount hides it, and readers and the next start would
 // not find what is stored in it. It is called before each commit and each answer of success.
 func (b *Backend) checkPaths() error {

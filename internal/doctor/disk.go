@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/pathwatch"
 	"cis490/internal/serviceuser"
 )
 
@@ -33,13 +34,13 @@ func CheckFileSystems(dirs ...string) []Finding {
 	return findings
 }
 
-func findMount(path string) (durable.Mount, error) {
+func findMount(path string) (pathwatch.Mount, error) {
 	dir, err := serviceuser.OpenNearest(path)
 	if err != nil {
-		return durable.Mount{}, err
+		return pathwatch.Mount{}, err
 	}
 	defer dir.Close()
-	return dir.Mount()
+	return pathwatch.MountOf(dir)
 }
 
 // Kinds of file systems that lose data, or cannot do what the programs need.
@@ -49,7 +50,7 @@ var (
 	fatFileSystems     = []string{"vfat", "msdos", "exfat", "fat", "ntfs", "ntfs3", "fuseblk"}
 )
 
-func judgeMount(path string, m durable.Mount) Finding {
+func judgeMount(path string, m pathwatch.Mount) Finding {
 	const check, localDisk = "file system", "use a local disk with ext4 or xfs"
 	fact := fmt.Sprintf("%s is on %s (%s at %s, %s)", path, m.Type, m.Source, m.Point, strings.Join(dedupeOptions(m.Options), ","))
 	switch {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/durable"
+	"cis490/internal/pathwatch"
 	"cis490/internal/systemd"
 	"cis490/internal/wire"
 )
@@ -97,7 +98,7 @@ func TestMountsThatLoseDataAreReported(t *testing.T) {
 		{"overlay", "rw", Warning, "ends with its container"},
 		{"vfat", "rw", Warning, "no hard links"},
 	} {
-		m := durable.Mount{Type: c.kind, Source: "/dev/x", Point: "/m", Options: strings.Split(c.options, ",")}
+		m := pathwatch.Mount{Type: c.kind, Source: "/dev/x", Point: "/m", Options: strings.Split(c.options, ",")}
 		checkFinding(t, c.kind+" "+c.options, judgeMount("/o", m), c.verdict, c.text)
 	}
 }

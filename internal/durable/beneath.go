@@ -38,7 +38,7 @@ func RetryEINTR(call func() error) error {
 func (d *Dir) openBeneath(name string) (*Dir, error) {
 	fd, err := OpenBeneath(d.fd(), name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return nil, opError("open", d.Path(name), err)
+		return nil, OpError("open", d.Path(name), err)
 	}
 	return NewDir(os.NewFile(uintptr(fd), d.Path(name))), nil
 }
@@ -52,13 +52,13 @@ func (d *Dir) Contains(other *Dir) (bool, error) {
 	}
 	fd, err := unix.Openat(other.fd(), ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false, opError("open", other.f.Name(), err)
+		return false, OpError("open", other.f.Name(), err)
 	}
 	var last Stat
 	for range 2 * maxDepth {
 		var at Stat
 		if err := unix.Fstat(fd, &at.st); err != nil {
-			return false, errors.Join(opError("stat", other.f.Name(), err), unix.Close(fd))
+			return false, errors.Join(OpError("stat", other.f.Name(), err), unix.Close(fd))
 		}
 		if at.IsSameFile(ours) || at.IsSameFile(last) { // the root directory is its own parent
 			return at.IsSameFile(ours), unix.Close(fd)
@@ -70,7 +70,7 @@ func (d *Dir) Contains(other *Dir) (bool, error) {
 			return false, nil
 		}
 		if err != nil {
-			return false, opError("open", other.f.Name(), err)
+			return false, OpError("open", other.f.Name(), err)
 		}
 		fd = up
 	}

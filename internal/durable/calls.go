@@ -48,7 +48,7 @@ func BeneathCall() Call {
 func RefusedCalls() []Call {
 	return []Call{
 		{"statx", "4.11", "tell a folder from another one in its place", func() error {
-			return unix.Statx(badFD, "x", 0, pathMask, new(unix.Statx_t))
+			return unix.Statx(badFD, "x", 0, unix.STATX_INO, new(unix.Statx_t))
 		}},
 		{"renameat2", "3.15", "rename without replacing", func() error {
 			return unix.Renameat2(badFD, "x", badFD, "y", unix.RENAME_NOREPLACE)

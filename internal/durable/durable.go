@@ -7,6 +7,9 @@
 // rename it without replacing, and fsync the directory. Power loss leaves the old state or the new
 // one.
 //
+// A [Log] only grows, and a [Lock] excludes other processes. What root creates belongs to the user
+// who needs it (owner.go). What a file system cannot do is found before it matters (probe.go).
+//
 // Invariant: a failed fsync is never retried. The kernel reports a failed writeback once, marks the
 // pages clean, and returns success the next time (on ext4, xfs and btrfs). Therefore the process
 // must stop acknowledging, exit, and start again from what is on the disk. Such an error is
@@ -27,6 +30,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,7 +137,7 @@ func (d *Dir) MakeDirMode(name string, perm fs.FileMode) (*Dir, error) {
 	}
 	err := unix.Mkdirat(d.fd(), name, uint32(perm.Perm()))
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, opError("mkdir", d.Path(name), err)
+		return nil, OpError("mkdir", d.Path(name), err)
 	}
 	made := err == nil
 	if err := d.Sync(); err != nil {
@@ -172,7 +176,7 @@ func (d *Dir) open(name string, flags int, perm uint32) (*os.File, error) {
 	case errors.Is(err, unix.EAGAIN):
 		return nil, fmt.Errorf("open %s: %w: %w", d.Path(name), ErrLeased, err)
 	case err != nil:
-		return nil, opError("open", d.Path(name), err)
+		return nil, OpError("open", d.Path(name), err)
 	}
 	return os.NewFile(uintptr(fd), d.Path(name)), nil
 }
@@ -192,7 +196,7 @@ func (d *Dir) Lstat(name string) (Stat, error) {
 	}
 	var s Stat
 	if err := unix.Fstatat(d.fd(), name, &s.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return Stat{}, opError("stat", d.Path(name), err)
+		return Stat{}, OpError("stat", d.Path(name), err)
 	}
 	return s, nil
 }
@@ -221,7 +225,7 @@ func (d *Dir) Names() iter.Seq2[fs.DirEntry, error] {
 				return
 			}
 			if err != nil {
-				yield(nil, opError("read", d.f.Name(), err))
+				yield(nil, OpError("read", d.f.Name(), err))
 				return
 			}
 		}
@@ -235,7 +239,7 @@ func (d *Dir) Link(old string, to *Dir, name string) error {
 		return err
 	}
 	if err := unix.Linkat(d.fd(), old, to.fd(), name, 0); err != nil {
-		return opError("link", to.Path(name), err)
+		return OpError("link", to.Path(name), err)
 	}
 	return to.Sync()
 }
@@ -248,7 +252,7 @@ func (d *Dir) Rename(old string, to *Dir, name string) error {
 		return err
 	}
 	if err := unix.Renameat2(d.fd(), old, to.fd(), name, unix.RENAME_NOREPLACE); err != nil {
-		return opError("rename", to.Path(name), err)
+		return OpError("rename", to.Path(name), err)
 	}
 	if err := to.Sync(); err != nil {
 		return err
@@ -265,7 +269,7 @@ func (d *Dir) Exchange(a, b string) error {
 		return err
 	}
 	if err := unix.Renameat2(d.fd(), a, d.fd(), b, unix.RENAME_EXCHANGE); err != nil {
-		return opError("exchange", d.Path(a), err)
+		return OpError("exchange", d.Path(a), err)
 	}
 	return d.Sync()
 }
@@ -286,7 +290,7 @@ func (d *Dir) CheckExchange(name string) error {
 	}
 	const none = ".cis490-none"
 	if err := unix.Renameat2(d.fd(), none, d.fd(), none, unix.RENAME_EXCHANGE); !errors.Is(err, fs.ErrNotExist) {
-		return opError("exchange", d.Path(name), err)
+		return OpError("exchange", d.Path(name), err)
 	}
 	return nil
 }
@@ -318,7 +322,43 @@ func (d *Dir) Unlink(name string) error {
 		return err
 	}
 	if err := unix.Unlinkat(d.fd(), name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return opError("remove", d.Path(name), err)
+		return OpError("remove", d.Path(name), err)
 	}
 	return nil
+}
+
+// syncGroup lets concurrent callers share an fsync of one directory. A call during an fsync gets
+// the next one, with all others that arrive meanwhile, because the running fsync may have begun
+// before its name existed.
+type syncGroup struct {
+	mu                 sync.Mutex // guards the fields below
+	cond               *sync.Cond
+	started, completed int   // number of syncs that have begun, and that have ended
+	err                error // of the first sync that failed; no later one counts
+}
+
+func newSyncGroup() *syncGroup {
+	s := new(syncGroup)
+	s.cond = sync.NewCond(&s.mu)
+	return s
+}
+
+// syncShared returns after a sync that began after the call. It returns an error if that sync or an
+// earlier one failed.
+func (s *syncGroup) syncShared(sync func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for want := s.started + 1; s.completed < want && s.err == nil; {
+		if s.started > s.completed {
+			s.cond.Wait()
+			continue
+		}
+		s.started++
+		s.mu.Unlock()
+		err := sync()
+		s.mu.Lock()
+		s.completed, s.err = s.started, err
+		s.cond.Broadcast()
+	}
+	return s.err
 }

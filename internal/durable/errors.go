@@ -24,9 +24,9 @@ func faultError(op, path string, err error) error {
 	return fmt.Errorf("%s %s: %w: %w", op, path, ErrFault, err)
 }
 
-// opError wraps the error of a call other than fsync. It is an [ErrFault] only if the device or the
+// OpError wraps the error of a call other than fsync. It is an [ErrFault] only if the device or the
 // whole file system failed. A lack of space is not.
-func opError(op, path string, err error) error {
+func OpError(op, path string, err error) error {
 	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EROFS) {
 		return &callFaultError{fs.PathError{Op: op, Path: path, Err: err}}
 	}

@@ -52,16 +52,16 @@ func (d *Dir) ContinueFile(name string, size int64) (*File, error) {
 func truncateTo(f *os.File, size int64) error {
 	info, err := f.Stat()
 	if err != nil {
-		return opError("stat", f.Name(), err)
+		return OpError("stat", f.Name(), err)
 	}
 	if !info.Mode().IsRegular() || info.Size() < size {
 		return fmt.Errorf("%s is not a regular file of at least %d bytes: %w", f.Name(), size, fs.ErrNotExist)
 	}
 	if err := f.Truncate(size); err != nil {
-		return opError("truncate", f.Name(), err)
+		return OpError("truncate", f.Name(), err)
 	}
 	if _, err := f.Seek(size, io.SeekStart); err != nil {
-		return opError("seek", f.Name(), err)
+		return OpError("seek", f.Name(), err)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func (f *File) Name() string { return f.name }
 func (f *File) Write(p []byte) (int, error) {
 	n, err := f.f.Write(p)
 	if err != nil {
-		return n, opError("write", f.f.Name(), err)
+		return n, OpError("write", f.f.Name(), err)
 	}
 	return n, f.trackWrite(n)
 }
@@ -230,7 +230,7 @@ func (f *File) replaceName(name string) error {
 		return faultError("close", f.f.Name(), err)
 	}
 	if err := unix.Renameat(f.dir.fd(), f.name, f.dir.fd(), name); err != nil {
-		return opError("rename", f.dir.Path(name), err)
+		return OpError("rename", f.dir.Path(name), err)
 	}
 	return nil
 }
@@ -249,7 +249,7 @@ func SetAttr(f *os.File, name string, value []byte) error {
 		return ErrNoAttr
 	}
 	if err != nil {
-		return opError("set attribute "+name, f.Name(), err)
+		return OpError("set attribute "+name, f.Name(), err)
 	}
 	return nil
 }
@@ -260,7 +260,7 @@ func RemoveAttr(f *os.File, name string) error {
 	if err == nil || err == unix.ENODATA || err == unix.ENOTSUP {
 		return nil
 	}
-	return opError("remove attribute "+name, f.Name(), err)
+	return OpError("remove attribute "+name, f.Name(), err)
 }
 
 // ReadAttr returns an extended attribute of an open file, or [ErrNoAttr].
@@ -271,7 +271,62 @@ func ReadAttr(f *os.File, name string) ([]byte, error) {
 		return nil, ErrNoAttr
 	}
 	if err != nil {
-		return nil, opError("attribute "+name, f.Name(), err)
+		return nil, OpError("attribute "+name, f.Name(), err)
 	}
 	return b[:n], nil
+}
+
+// A large file is written back while it grows, and its older pages leave the page cache. So little
+// is left for the last fsync, and cached pages of other programs stay. The last cachedTail bytes
+// stay cached for readers.
+const (
+	cachedTail     = 32 << 20
+	writebackChunk = 8 << 20 // bytes per step of writeback
+)
+
+// writebackState is the progress of a file that is being written.
+type writebackState struct {
+	size        int64 // bytes written
+	started     int64 // bytes whose writeback has started
+	unsupported bool  // sync_file_range does not work here: only fsync writes
+	// err is a fault that writeback reported. A later fsync would not report it again.
+	err error
+}
+
+// trackWrite records that n more bytes are written.
+func (f *File) trackWrite(n int) error {
+	b := &f.writeback
+	b.size += int64(n)
+	for b.err == nil && !b.unsupported && b.size-b.started >= writebackChunk {
+		b.err = f.startWriteback(b.started)
+		b.started += writebackChunk
+	}
+	return b.err
+}
+
+// startWriteback starts to write the chunk at off, and drops the chunk that leaves the cached tail.
+// It makes nothing durable: only fsync also writes the metadata.
+func (f *File) startWriteback(off int64) error {
+	fd := int(f.f.Fd())
+	if err := unix.SyncFileRange(fd, off, writebackChunk, unix.SYNC_FILE_RANGE_WRITE); err != nil {
+		if f.writeback.unsupported = isUnsupported(err); f.writeback.unsupported {
+			return nil
+		}
+		return faultError("write", f.f.Name(), err)
+	}
+	if off -= cachedTail; off < 0 {
+		return nil
+	}
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	if err := unix.SyncFileRange(fd, off, writebackChunk, all); err != nil {
+		return faultError("write", f.f.Name(), err) // any error is a fault, whatever its number
+	}
+	unix.Fadvise(fd, off, writebackChunk, unix.FADV_DONTNEED)
+	return nil
+}
+
+// isUnsupported reports whether err says that this kernel, file system or sandbox does not support
+// sync_file_range. Any other error may be the disk's, which has many numbers for a failed write.
+func isUnsupported(err error) bool {
+	return IsAny(err, unix.ENOSYS, unix.EINVAL, unix.ESPIPE, unix.EPERM)
 }

@@ -54,7 +54,7 @@ func (d *Dir) Lock(name, holder string, former ...string) (*Lock, error) {
 		if isBusy(err) {
 			return nil, &LockedError{Path: f.Name(), Holder: readHolder(f)}
 		}
-		return nil, opError("lock", f.Name(), err)
+		return nil, OpError("lock", f.Name(), err)
 	}
 	for _, name := range former {
 		f, err := d.lockLegacy(name)
@@ -96,7 +96,7 @@ func (d *Dir) WaitFlock(ctx context.Context) error {
 		case unix.EWOULDBLOCK:
 			return &LockedError{Path: d.Path("")}
 		default:
-			return opError("lock", d.Path(""), err)
+			return OpError("lock", d.Path(""), err)
 		}
 	})
 }
@@ -177,7 +177,7 @@ func (d *Dir) examineLock(name string, former bool) (string, LockState, error) {
 	}
 	kind, err := conflictingLock(f)
 	if err != nil {
-		return "", LockUnknown, opError("examine lock", f.Name(), err)
+		return "", LockUnknown, OpError("examine lock", f.Name(), err)
 	}
 	if kind == unix.F_UNLCK || former && kind == unix.F_RDLCK {
 		return "", LockFree, nil
@@ -226,7 +226,7 @@ func (d *Dir) secureLock(f *os.File) error {
 	}
 	var st, dir unix.Stat_t
 	if err := errors.Join(unix.Fstat(int(f.Fd()), &st), unix.Fstat(d.fd(), &dir)); err != nil {
-		return opError("stat", f.Name(), err)
+		return OpError("stat", f.Name(), err)
 	}
 	if us := uint32(os.Geteuid()); st.Uid != us && st.Uid != dir.Uid && st.Uid != 0 {
 		return fmt.Errorf("lock file %s belongs to %s, who can make others wait for it: remove it", f.Name(), userName(st.Uid))
@@ -247,7 +247,7 @@ var errNotRegular = errors.New("not a regular file")
 func checkRegular(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
-		return opError("stat", f.Name(), err)
+		return OpError("stat", f.Name(), err)
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is %w: remove it", f.Name(), errNotRegular)
@@ -274,7 +274,7 @@ func (d *Dir) lockLegacy(name string) (*os.File, error) {
 	kind, err := tryLegacyLock(f)
 	switch {
 	case err != nil:
-		err = opError("lock", f.Name(), err)
+		err = OpError("lock", f.Name(), err)
 	case kind == unix.F_UNLCK:
 		return f, nil
 	case kind == unix.F_WRLCK:

@@ -100,7 +100,7 @@ func (l *Log) rewriteTail() error {
 	}
 	defer f.Close()
 	if _, err := f.WriteAt(b, size-int64(len(b))); err != nil {
-		return opError("write", f.Name(), err)
+		return OpError("write", f.Name(), err)
 	}
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return faultError("sync", f.Name(), err)
@@ -147,7 +147,7 @@ func (l *Log) Close() error {
 // every reader of the log can take it.
 func (l *Log) Lock() error {
 	if err := waitLock(l.lock); err != nil {
-		return opError("lock", l.lock.Name(), err)
+		return OpError("lock", l.lock.Name(), err)
 	}
 	l.olderAppending = l.lockOlder()
 	return nil
@@ -171,7 +171,7 @@ func (l *Log) CheckSoleAppender() error {
 // Unlock lets other processes append.
 func (l *Log) Unlock() error {
 	if err := errors.Join(setLock(l.f, unix.F_UNLCK), setLock(l.lock, unix.F_UNLCK)); err != nil {
-		return opError("unlock", l.lock.Name(), err)
+		return OpError("unlock", l.lock.Name(), err)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (l *Log) Unlock() error {
 func (l *Log) Size() (int64, error) {
 	info, err := l.f.Stat()
 	if err != nil {
-		return 0, opError("stat", l.f.Name(), err)
+		return 0, OpError("stat", l.f.Name(), err)
 	}
 	return info.Size(), nil
 }
@@ -189,7 +189,7 @@ func (l *Log) Size() (int64, error) {
 func (l *Log) ReadAt(p []byte, off int64) (int, error) {
 	n, err := l.f.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = opError("read", l.f.Name(), err)
+		err = OpError("read", l.f.Name(), err)
 	}
 	return n, err
 }
@@ -207,9 +207,9 @@ func (l *Log) Append(p []byte) error {
 	}
 	if _, err := l.f.Write(p); err != nil {
 		if cut := l.Truncate(end); cut != nil {
-			return errors.Join(opError("append", l.f.Name(), err), cut)
+			return errors.Join(OpError("append", l.f.Name(), err), cut)
 		}
-		return opError("append", l.f.Name(), err)
+		return OpError("append", l.f.Name(), err)
 	}
 	// fdatasync also writes the new length, which is needed to read the bytes back.
 	if err := unix.Fdatasync(int(l.f.Fd())); err != nil {

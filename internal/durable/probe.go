@@ -1,12 +1,15 @@
 package durable
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,7 +43,7 @@ func (d *Dir) CheckLinks() error {
 	if isNoLink(err) {
 		err = fmt.Errorf("%s: %w: %w", d.f.Name(), ErrNoLinks, err)
 	} else if err != nil {
-		err = opError("link", d.Path(second), err)
+		err = OpError("link", d.Path(second), err)
 	}
 	// A name that stays is an empty file, or a file of others.
 	d.Unlink(second)
@@ -80,7 +83,7 @@ func (d *Dir) tryMove(to *Dir) error {
 		return err
 	}
 	if err := unix.Mkdirat(d.fd(), probeFrom, 0o700); err != nil {
-		return opError("mkdir", d.Path(probeFrom), err)
+		return OpError("mkdir", d.Path(probeFrom), err)
 	}
 	if err := unix.Renameat2(d.fd(), probeFrom, to.fd(), probeTo, unix.RENAME_NOREPLACE); err != nil {
 		return errors.Join(d.moveError("rename", to, err), d.clearProbe(probeFrom, unix.AT_REMOVEDIR))
@@ -151,7 +154,7 @@ func (d *Dir) clearProbe(name string, flags int) error {
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EBUSY):
 		return errInconclusive
 	}
-	return opError("remove", d.Path(name), err)
+	return OpError("remove", d.Path(name), err)
 }
 
 // SeparateError says that nothing can be moved or linked from one directory to the other, because
@@ -181,7 +184,7 @@ func (d *Dir) moveError(op string, to *Dir, err error) error {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%s: %w (%w): use a disk with ext4 or xfs", printable.Text(to.f.Name()), ErrNoRename, err)
 	}
-	return opError(op, to.f.Name(), err)
+	return OpError(op, to.f.Name(), err)
 }
 
 // CheckMove returns a [*SeparateError] if nothing can be moved from d to the other directory
@@ -215,3 +218,52 @@ func (d *Dir) CheckSeparate(to *Dir) error {
 
 // errDevices says that two directories of one mount have different device numbers.
 var errDevices = errors.New("they have two device numbers")
+
+// probeSync is the temporary name of [Dir.MeasureSync].
+const probeSync = probePrefix + "sync"
+
+// MeasureSync writes a file in d in rounds of size bytes, each followed by an fsync, and returns how
+// long each round took, the shortest first. It removes the file, also when ctx ends; the next call
+// removes what a killed process left. The file keeps its name meanwhile, because btrfs does not sync
+// a file without one. An error of an fsync is an [ErrFault]. Others must not be able to write in d.
+func (d *Dir) MeasureSync(ctx context.Context, rounds, size int) (took []time.Duration, err error) {
+	if err := d.clearMeasured(); err != nil {
+		return nil, err
+	}
+	f, err := d.Create(probeSync, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Discard()) }()
+	piece := make([]byte, size)
+	for range rounds {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if _, err := f.Write(piece); err != nil {
+			return nil, err
+		}
+		if err := f.f.Sync(); err != nil {
+			return nil, faultError("sync", f.f.Name(), err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	return took, nil
+}
+
+// clearMeasured removes the file of a MeasureSync that was killed.
+func (d *Dir) clearMeasured() error {
+	st, err := d.Lstat(probeSync)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !st.IsRegular() {
+		err = &fs.PathError{Op: "replace", Path: d.Path(probeSync), Err: fs.ErrExist}
+	}
+	if err != nil {
+		return err
+	}
+	return d.Unlink(probeSync)
+}

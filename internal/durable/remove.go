@@ -82,7 +82,7 @@ func (r *treeRemoval) removeDir(parent *Dir, name, path string, depth int) {
 		}
 	}
 	if r.firstErr == nil || !errors.Is(err, unix.ENOTEMPTY) {
-		r.recordError(opError("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
+		r.recordError(OpError("remove", parent.Path(fmt.Sprintf("%+q", name)), err))
 	}
 }
 
@@ -169,7 +169,7 @@ func (r *treeRemoval) removeFile(dir *Dir, name, path string, st Stat) {
 func (r *treeRemoval) unlinkEntry(dir *Dir, name string) {
 	err := unix.Unlinkat(dir.fd(), name, 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		r.recordError(opError("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
+		r.recordError(OpError("remove", dir.Path(fmt.Sprintf("%+q", name)), err))
 		return
 	}
 	r.removed++

@@ -67,7 +67,7 @@ func (d *Dir) Stat() (Stat, error) { return StatFile(d.f) }
 func StatFile(f *os.File) (Stat, error) {
 	var s Stat
 	if err := unix.Fstat(int(f.Fd()), &s.st); err != nil {
-		return Stat{}, opError("stat", f.Name(), err)
+		return Stat{}, OpError("stat", f.Name(), err)
 	}
 	return s, nil
 }
@@ -143,7 +143,7 @@ const UnknownSpace = 1 << 62
 func (d *Dir) FreeSpace() (Free, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.fd(), &s); err != nil {
-		return Free{}, opError("statfs", d.f.Name(), err)
+		return Free{}, OpError("statfs", d.f.Name(), err)
 	}
 	f := Free{Bytes: int64(s.Bavail) * s.Bsize, TotalBytes: int64(s.Blocks) * s.Bsize, Inodes: int64(s.Ffree), TotalInodes: int64(s.Files)}
 	if s.Blocks == 0 {

@@ -35,7 +35,7 @@ func (d *Dir) OpenUncached(name string) (io.ReadCloser, error) {
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, opError("stat", d.Path(name), err)
+		return nil, OpError("stat", d.Path(name), err)
 	}
 	buf := make([]byte, directReadSize+directAlign)
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(buf))) & (directAlign - 1))
@@ -51,7 +51,7 @@ func (d *Dir) openAfterDrop(name string) (io.ReadCloser, error) {
 	}
 	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 		f.Close()
-		return nil, opError("fadvise", d.Path(name), err)
+		return nil, OpError("fadvise", d.Path(name), err)
 	}
 	return f, nil
 }

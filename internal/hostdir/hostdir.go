@@ -15,6 +15,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
+	"cis490/internal/pathwatch"
 	"cis490/internal/source"
 )
 
@@ -31,8 +32,8 @@ type Dirs struct {
 	Source *source.Source
 	Outbox *outbox.Outbox
 
-	lock  *durable.Lock      // nil after [Open]
-	paths *durable.PathWatch // nil before [Dirs.WatchPaths]
+	lock  *durable.Lock    // nil after [Open]
+	paths *pathwatch.Watch // nil before [Dirs.WatchPaths]
 }
 
 // Open opens directories that exist, without the lock: for commands that work beside a
@@ -107,14 +108,14 @@ func (d *Dirs) createTrash(holder string) error {
 func (d *Dirs) WatchPaths(log *slog.Logger) error {
 	episodes, shipped := d.Source.Dirs()
 	var err error
-	d.paths, err = durable.WatchPaths(episodes, shipped, d.Outbox.Dir())
+	d.paths, err = pathwatch.New(episodes, shipped, d.Outbox.Dir())
 	if err == nil && d.paths.MountListErr() != nil && log != nil {
 		log.Warn("mounts are not watched", "err", d.paths.MountListErr())
 	}
 	return err
 }
 
-// CheckPaths returns a [*durable.MovedError] if a configured path no longer leads to the open
+// CheckPaths returns a [*pathwatch.MovedError] if a configured path no longer leads to the open
 // directory: experiments would then write to another directory, and what is retired would not be
 // found. It must be called before each scan, and before an episode is packed or retired. The caller
 // must have called [Dirs.WatchPaths].

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
 	"cis490/internal/hostdir"
+	"cis490/internal/pathwatch"
 )
 
 func newConfig(t *testing.T) hostdir.Config {
@@ -68,7 +69,7 @@ func TestMovedDirectoryIsNoticed(t *testing.T) {
 	}
 	fixture.Must(t, os.Rename(string(c.Shipped), string(c.Shipped)+".x"))
 	err := dirs.CheckPaths()
-	if moved, ok := errors.AsType[*durable.MovedError](err); !ok || moved.Path != string(c.Shipped) {
+	if moved, ok := errors.AsType[*pathwatch.MovedError](err); !ok || moved.Path != string(c.Shipped) {
 		t.Errorf("got %v, want that %s was moved", err, c.Shipped)
 	}
 }

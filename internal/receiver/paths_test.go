@@ -13,6 +13,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
+	"cis490/internal/pathwatch"
 	"cis490/internal/receiver"
 	"cis490/internal/wire"
 )
@@ -46,7 +47,7 @@ func TestNoAnswerOfAMovedStoreIsOne(t *testing.T) {
 			t.Errorf("it says that it has %s, %d bytes", d, n)
 		}
 		err = fixture.ReceiveWithin(t, 10*time.Second, served, "the end")
-		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
+		if _, moved := errors.AsType[*pathwatch.MovedError](err); !moved {
 			t.Errorf("it ended with %v", err)
 		}
 	})
@@ -60,7 +61,7 @@ func TestMovedStoreEndsAnIdleReceiver(t *testing.T) {
 	_, served := l.listen(ctx)
 	backendtest.ReplaceDir(t, l.Data)
 	err := fixture.ReceiveWithin(t, 10*time.Second, served, "the end")
-	if moved, ok := errors.AsType[*durable.MovedError](err); !ok {
+	if moved, ok := errors.AsType[*pathwatch.MovedError](err); !ok {
 		t.Errorf("it ended with %v", err)
 	} else if moved.Path != l.Data && filepath.Dir(moved.Path) != l.Data {
 		t.Errorf("it names %s, want %s", moved.Path, l.Data)

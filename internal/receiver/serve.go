@@ -62,7 +62,7 @@ func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 
 // Serve serves requests from ln, and from proxy unless it is nil, until ctx ends, and returns
 // nil then. It returns an error wrapping [durable.ErrFault] if the storage can no longer be
-// trusted, and a [*durable.MovedError] if one of its directories is no longer at its path.
+// trusted, and a [*pathwatch.MovedError] if one of its directories is no longer at its path.
 func (r *Receiver) Serve(ctx context.Context, ln, proxy net.Listener) error {
 	port := r.newServer(r.gate.IdentifyCaller)
 	if r.join != nil {

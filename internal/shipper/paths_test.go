@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"cis490/internal/durable"
 	"cis490/internal/fixture"
+	"cis490/internal/pathwatch"
 	"cis490/internal/shipped"
 	"cis490/internal/shipper"
 	"cis490/internal/wire"
@@ -23,7 +23,7 @@ func (l *lab) wantEndAfterMove(s *shipper.Shipper, path string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	err := errors.Join(s.Run(ctx), s.Close())
-	moved, ok := errors.AsType[*durable.MovedError](err)
+	moved, ok := errors.AsType[*pathwatch.MovedError](err)
 	if !ok || moved.Path != path {
 		l.Errorf("it ended with %v, want that %s was moved\n%s", err, path, l.logs)
 	}
@@ -67,7 +67,7 @@ func TestMovedFolderWakesTheDaemon(t *testing.T) {
 	fixture.Must(l, os.Mkdir(l.path("episodes"), 0o755))
 	select {
 	case err := <-ended:
-		if _, moved := errors.AsType[*durable.MovedError](err); !moved {
+		if _, moved := errors.AsType[*pathwatch.MovedError](err); !moved {
 			t.Errorf("it ended with %v", err)
 		}
 	case <-time.After(30 * time.Second):
@@ -100,7 +100,7 @@ func TestMovedFolderEndsCommands(t *testing.T) {
 				fixture.Must(l, os.Mkdir(l.path("shipped"), 0o755))
 			}
 			err := run(l, l.receiver)
-			if _, moved := errors.AsType[*durable.MovedError](err); !moved {
+			if _, moved := errors.AsType[*pathwatch.MovedError](err); !moved {
 				t.Errorf("it ended with %v", err)
 			}
 			l.wantFiles("shipped.x", "run-1", "run-2")
@@ -134,7 +134,7 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 			fixture.Must(l, err)
 			_, err = s.RunOnce(t.Context())
 			err = unlessUnreachable(err)
-			if _, moved := errors.AsType[*durable.MovedError](errors.Join(err, s.Close())); !moved {
+			if _, moved := errors.AsType[*pathwatch.MovedError](errors.Join(err, s.Close())); !moved {
 				t.Errorf("the pass ended with %v\n%s", err, l.logs)
 			}
 			if err != nil && !strings.Contains(err.Error(), l.path(folder)) {

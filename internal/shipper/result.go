@@ -13,6 +13,7 @@ import (
 	"cis490/internal/backlog"
 	"cis490/internal/durable"
 	"cis490/internal/outbox"
+	"cis490/internal/pathwatch"
 	"cis490/internal/settling"
 	"cis490/internal/source"
 	"cis490/internal/transfer"
@@ -152,7 +153,7 @@ func classifyError(err error) (errorAction, outbox.Reason) {
 	if errors.Is(err, durable.ErrFault) || errors.Is(err, context.Canceled) {
 		return actionStop, ""
 	}
-	if _, ok := errors.AsType[*durable.MovedError](err); ok {
+	if _, ok := errors.AsType[*pathwatch.MovedError](err); ok {
 		return actionStop, ""
 	}
 	if _, ok := errors.AsType[*archive.UnpackableError](err); ok {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cis490/internal/durable"
+	"cis490/internal/pathwatch"
 	"cis490/internal/shipped"
 	"cis490/internal/uplink"
 )
@@ -50,7 +51,7 @@ func (d *dispatcher) pruneShipped(ctx context.Context, limit int) error {
 	})
 	_, unreachable := errors.AsType[*uplink.UnreachableError](err)
 	_, locked := errors.AsType[*durable.LockedError](err)
-	_, moved := errors.AsType[*durable.MovedError](err)
+	_, moved := errors.AsType[*pathwatch.MovedError](err)
 	switch {
 	case errors.Is(err, durable.ErrFault), moved:
 		return err

@@ -116,7 +116,7 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/file.go",
-				"	if err := f.Truncate(size); err != nil {\n		return opError(\"truncate\", f.Name(), err)\n	}\n",
+				"	if err := f.Truncate(size); err != nil {\n		return OpError(\"truncate\", f.Name(), err)\n	}\n",
 				"",
 			},
 		},
@@ -126,7 +126,7 @@ var ofDurable = []mutant{
 		killer{"durable", "TestSyncsAreShared"},
 		[]edit{
 			{
-				"durable/sync.go",
+				"durable/durable.go",
 				"want := s.started + 1",
 				"want := max(1, s.started)",
 			},
@@ -157,8 +157,8 @@ var ofDurable = []mutant{
 		[]edit{
 			{
 				"durable/durable.go",
-				"		return opError(\"link\", to.Path(name), err)\n	}\n	return to.Sync()",
-				"		return opError(\"link\", to.Path(name), err)\n	}\n	return nil",
+				"		return OpError(\"link\", to.Path(name), err)\n	}\n	return to.Sync()",
+				"		return OpError(\"link\", to.Path(name), err)\n	}\n	return nil",
 			},
 		},
 	},
@@ -261,7 +261,7 @@ var ofDurable = []mutant{
 		killer{"durable", "TestOnlyWhatIsNoDiskErrorIsPassedOver"},
 		[]edit{
 			{
-				"durable/writeback.go",
+				"durable/file.go",
 				"unix.ENOSYS, unix.EINVAL",
 				"unix.ENOSYS, unix.ENODATA, unix.EINVAL",
 			},
@@ -314,7 +314,7 @@ var ofDurable = []mutant{
 		killer{"durable", "TestModesDoNotDependOnTheUmask"},
 		[]edit{
 			{
-				"durable/mode.go",
+				"durable/owner.go",
 				"if st.Mode&0o7777 == mode {",
 				"if mode != 0 {",
 			},
@@ -325,12 +325,12 @@ var ofDurable = []mutant{
 		killer{"durable", "TestHandOverGivesOnlyOurOwn"},
 		[]edit{
 			{
-				"durable/handover.go",
+				"durable/owner.go",
 				"links != 1 || ",
 				"links < 1 || ",
 			},
 			{
-				"durable/handover.go",
+				"durable/owner.go",
 				"|| !entry.Dir && now.Nlink != 1 {",
 				"{",
 			},

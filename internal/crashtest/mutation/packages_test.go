@@ -18,9 +18,9 @@ var ofPackages = []mutant{
 		[]edit{{"transfer/send.go", "	if err := p.Dirs.CheckPaths(); err != nil {\n		return err\n	}\n", ""}},
 	},
 	{
-		"durable: a mount beneath ours is not seen",
-		killer{"durable", "TestMountBeneathOursIsFound"},
-		[]edit{{"durable/mounts.go", "w.moved = w.compareMounts(now)", "_ = now"}},
+		"pathwatch: a mount beneath ours is not seen",
+		killer{"pathwatch", "TestMountBeneathOursIsFound"},
+		[]edit{{"pathwatch/mounts.go", "w.moved = w.compareMounts(now)", "_ = now"}},
 	},
 	{
 		"durable: another mount of one file system passes for the same",

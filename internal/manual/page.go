@@ -1,4 +1,4 @@
-package cli
+package manual
 
 import (
 	"cmp"
@@ -14,15 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// Manual is what the manual pages of a program contain besides its commands.
-type Manual struct {
-	Config string    // the name of the page about the configuration, such as "receiver.toml"
-	Files  []ManFile // that the commands use, at the paths of a package
-}
-
-// ManFile is a file or directory and a description of its contents.
-type ManFile struct{ Path, Text string }
 
 // manWriter writes a page in the macros of man(7).
 type manWriter struct {
@@ -77,7 +68,7 @@ func (w *manWriter) writeHeader(name, section, short string) error {
 		date = time.Unix(seconds, 0)
 	}
 	fmt.Fprintf(w, ".TH \"%s\" \"%s\" \"%s\" \"%s\" \"CIS490\"\n.nh\n.ad l\n",
-		escapeRoff(strings.ToUpper(name)), section, date.UTC().Format("Jan 2006"), escapeRoff(w.program+" "+Version()))
+		escapeRoff(strings.ToUpper(name)), section, date.UTC().Format("Jan 2006"), escapeRoff(w.program+" "+w.manual.Version))
 	w.startSection("NAME")
 	w.writeLine(escapeRoff(name) + ` \- ` + escapeRoff(short))
 	return nil

@@ -1,4 +1,4 @@
-package durable
+package pathwatch
 
 import (
 	"maps"
@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/durable"
 	"cis490/internal/fixture"
 )
 
@@ -80,7 +83,7 @@ func FuzzMounts(f *testing.F) {
 // leads to it. The kernel propagates it from one namespace to another, so this test needs two:
 // unshare(1) makes them, and a shell of the outer one mounts.
 func TestMountBeneathOursIsFound(t *testing.T) {
-	if path := os.Getenv("DURABLE_TEST_WATCH"); path != "" {
+	if path := os.Getenv("PATHWATCH_TEST"); path != "" {
 		watchUntilMoved(t, path)
 		return
 	}
@@ -112,7 +115,7 @@ mount -t tmpfs host host
 mount --make-shared host
 mkdir host/data
 mkfifo ready
-DURABLE_TEST_WATCH="$1/host/data" unshare --mount --propagation slave sh -euc '
+PATHWATCH_TEST="$1/host/data" unshare --mount --propagation slave sh -euc '
   mount -t tmpfs ours host/data
   exec "$1" -test.run "^TestMountBeneathOursIsFound$" -test.v' inner "$2" <ready &
 inner=$!
@@ -124,16 +127,16 @@ wait "$inner"
 `
 
 func watchUntilMoved(t *testing.T, path string) {
-	d, err := Open(path)
+	d, err := durable.Open(path)
 	fixture.Must(t, err)
-	w, err := WatchPaths(d)
+	w, err := New(d)
 	fixture.Must(t, err)
 	if err := w.Check(); err != nil {
 		t.Fatalf("at the beginning: %v", err)
 	}
 	fixture.Must(t, os.WriteFile(filepath.Join(filepath.Dir(path), "began"), nil, 0o600))
 	os.Stdin.Read(make([]byte, 1)) // the other namespace has mounted
-	if err := d.CheckPath(); err != nil {
+	if err := Check(d); err != nil {
 		t.Fatalf("the path alone shows the mount, which is not what is tested: %v", err)
 	}
 	for range 2 { // the kernel tells a change once
@@ -142,5 +145,54 @@ func watchUntilMoved(t *testing.T, path string) {
 			t.Fatalf("the mount was not found: %+v", slices.Collect(maps.Keys(w.mounts.initial)))
 		}
 		t.Log(err)
+	}
+}
+
+func TestMountIsThatOfTheDirectory(t *testing.T) {
+	proc, err := durable.Open("/proc/self")
+	fixture.Must(t, err)
+	defer proc.Close()
+	m, err := MountOf(proc)
+	if err != nil || m.Type != "proc" || m.Point != "/proc" || !slices.Contains(m.Options, "rw") {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+// TestMountWithoutItsID: an old kernel gives none. The last mount at a place hides the others.
+func TestMountWithoutItsID(t *testing.T) {
+	const list = `21 1 8:1 / / rw - ext4 /dev/sda1 rw,errors=remount-ro
+22 21 8:2 / /data rw,noatime - xfs /dev/sdb rw
+23 22 0:9 / /data ro - nfs4 nas:/x rw
+24 21 0:9 / /data/deeper ro - tmpfs none
+`
+	path := filepath.Join(t.TempDir(), "mountinfo")
+	fixture.WriteFile(t, path, list)
+	for _, c := range []struct {
+		path string
+		id   uint64 // 0: none
+		want uint64 // 0: not found
+	}{
+		{"/data/outbox", 0, 23},
+		{"/other", 0, 21},
+		{"/data/deeper/x", 0, 24},
+		{"/database", 0, 21},
+		{"/data/outbox", 22, 22},
+		{"/", 24, 24},
+		{"/", 99, 0},
+	} {
+		f, err := os.Open(path)
+		fixture.Must(t, err)
+		st := unix.Statx_t{Mnt_id: c.id}
+		if c.id != 0 {
+			st.Mask = unix.STATX_MNT_ID
+		}
+		m, err := findMount(f, c.path, st)
+		f.Close()
+		if m.ID != c.want || (err == nil) != (c.want != 0) {
+			t.Errorf("%s with id %d: got %+v, %v; want %d", c.path, c.id, m, err, c.want)
+		}
+		if m.ID == 22 && !slices.Equal(m.Options, []string{"rw", "noatime", "rw"}) {
+			t.Errorf("options %q", m.Options)
+		}
 	}
 }

@@ -1,12 +1,19 @@
-package durable
+// Package pathwatch finds out whether the path of an open directory still leads to it. A directory
+// can be moved or removed, and something can be mounted over it or above it. What is written in it
+// would then not be found under its path.
+//
+// Invariant: [Watch.Check] also finds mounts that this process cannot see.
+package pathwatch
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/durable"
 	"cis490/internal/printable"
 )
 
@@ -33,22 +40,23 @@ const (
 // pathMask selects what identifies a directory. Kernels before 5.8 return no mount.
 const pathMask = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_MNT_ID
 
-// CheckPath returns a [*MovedError] if the path of d now leads to another directory, to another
-// mount, or to nothing. Any other error says that it could not find out. Only a [PathWatch] detects
-// mounts that this process cannot see.
-func (d *Dir) CheckPath() error {
-	open, err := statPath(d.fd(), "", unix.AT_EMPTY_PATH)
+// Check returns a [*MovedError] if the path of a directory now leads to another directory, to
+// another mount, or to nothing. Any other error says that it could not find out. Only a [Watch]
+// detects mounts that this process cannot see.
+func Check(d *durable.Dir) error {
+	f := d.File()
+	open, err := statOpen(f)
 	if err != nil {
-		return opError("stat", d.f.Name(), err)
+		return err
 	}
-	now, err := statPath(unix.AT_FDCWD, d.f.Name(), 0)
+	now, err := statPath(unix.AT_FDCWD, f.Name(), 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-		return &MovedError{Path: d.f.Name(), Cause: causeGone}
+		return &MovedError{Path: f.Name(), Cause: causeGone}
 	case err != nil:
-		return opError("stat", d.f.Name(), err)
+		return durable.OpError("stat", f.Name(), err)
 	case !sameDirectory(open, now):
-		return &MovedError{Path: d.f.Name(), Cause: causeOther}
+		return &MovedError{Path: f.Name(), Cause: causeOther}
 	}
 	return nil
 }
@@ -61,25 +69,33 @@ func sameDirectory(a, b unix.Statx_t) bool {
 	return a.Mask&b.Mask&unix.STATX_MNT_ID == 0 || a.Mnt_id == b.Mnt_id
 }
 
-func statPath(fd int, path string, flags int) (unix.Statx_t, error) {
-	var st unix.Statx_t
-	err := RetryEINTR(func() error { return unix.Statx(fd, path, flags, pathMask, &st) })
+func statOpen(f *os.File) (unix.Statx_t, error) {
+	st, err := statPath(int(f.Fd()), "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		err = durable.OpError("stat", f.Name(), err)
+	}
 	return st, err
 }
 
-// PathWatch checks that the paths of open directories still lead to them. It also works if mounts
+func statPath(fd int, path string, flags int) (unix.Statx_t, error) {
+	var st unix.Statx_t
+	err := durable.RetryEINTR(func() error { return unix.Statx(fd, path, flags, pathMask, &st) })
+	return st, err
+}
+
+// Watch checks that the paths of open directories still lead to them. It also works if mounts
 // of this process hide later ones, as for the state directory of a systemd service. Its methods are
 // safe for concurrent use.
-type PathWatch struct {
-	dirs         []*Dir
+type Watch struct {
+	dirs         []*durable.Dir
 	mounts       *mountWatch // nil if the list of mounts cannot be watched
 	mountListErr error       // why it cannot be watched
 }
 
-// WatchPaths returns a watch of directories, which must stay open as long as the watch. The watch
+// New returns a watch of directories, which must stay open as long as the watch. The watch
 // must be closed.
-func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
-	w := &PathWatch{dirs: dirs}
+func New(dirs ...*durable.Dir) (*Watch, error) {
+	w := &Watch{dirs: dirs}
 	mounts, err := watchMounts(dirs)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("watch the mounts: %w", err)
@@ -94,14 +110,14 @@ func WatchPaths(dirs ...*Dir) (*PathWatch, error) {
 
 // MountListErr returns why the list of mounts is not watched, or nil if it is: for example, /proc
 // is missing or not readable. Without the list, only mounts that a path leads to are detected.
-func (w *PathWatch) MountListErr() error { return w.mountListErr }
+func (w *Watch) MountListErr() error { return w.mountListErr }
 
 // Check returns a [*MovedError] if one of the paths no longer leads to its directory. Any other
 // error says that it could not find out, and should end the process too. It is cheap enough to call
 // for each episode.
-func (w *PathWatch) Check() error {
+func (w *Watch) Check() error {
 	for _, d := range w.dirs {
-		if err := d.CheckPath(); err != nil {
+		if err := Check(d); err != nil {
 			return err
 		}
 	}
@@ -112,7 +128,7 @@ func (w *PathWatch) Check() error {
 }
 
 // Close ends the watch. It does not close the directories.
-func (w *PathWatch) Close() error {
+func (w *Watch) Close() error {
 	if w.mounts == nil {
 		return nil
 	}

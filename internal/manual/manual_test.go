@@ -1,4 +1,4 @@
-package cli_test
+package manual_test
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"cis490/internal/cli"
 	"cis490/internal/fixture"
+	"cis490/internal/manual"
 )
 
 // generate runs "prog generate WHAT DIR" and returns the files by name.
@@ -28,7 +28,7 @@ func generate(t *testing.T, what string) map[string][]byte {
 	sub.Flags().Lookup("secret").Hidden = true
 	sub.Flags().String("former", "", "deprecated")
 	sub.Flags().Lookup("former").Deprecated = "use --max-age"
-	root.AddCommand(sub, cli.GenerateCommand(cli.Manual{Config: "prog.toml", Files: []cli.ManFile{{Path: "prog.conf", Text: "settings"}}}))
+	root.AddCommand(sub, manual.GenerateCommand(manual.Manual{Config: "prog.toml", Files: []manual.File{{Path: "prog.conf", Text: "settings"}}}))
 	root.SetArgs([]string{"generate", what, dir})
 	fixture.Must(t, root.Execute())
 	entries, err := os.ReadDir(dir)
@@ -106,7 +106,7 @@ func TestConfigPageHasEveryKey(t *testing.T) {
 	const text = "# Configuration of Prog, here.\n#\n# Change\n# it, with `prog check`.\n\n# The name.\nname = \"a-b\"\n\n[t]\n# Two\n# keys.\n#\n# More.\na = 1\nb = 2\n\n# An address.\n#listen = \"x\"\n\n# No key.\n"
 	dir := t.TempDir()
 	root := &cobra.Command{Use: "prog", Short: "Do it", Run: func(*cobra.Command, []string) {}}
-	root.AddCommand(cli.GenerateCommand(cli.Manual{Config: "prog.toml"}))
+	root.AddCommand(manual.GenerateCommand(manual.Manual{Config: "prog.toml"}))
 	root.SetArgs([]string{"generate", "man", dir, "--example", writeExample(t, text)})
 	fixture.Must(t, root.Execute())
 	page, err := os.ReadFile(filepath.Join(dir, "prog.toml.5"))

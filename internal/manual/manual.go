@@ -1,4 +1,7 @@
-package cli
+// Package manual writes the man pages and the completions of a program, for its packages.
+//
+// Invariant: two builds of one commit write the same bytes.
+package manual
 
 import (
 	"fmt"
@@ -8,6 +11,16 @@ import (
 
 	"github.com/spf13/cobra"
 )
+
+// Manual is what the manual pages of a program contain besides its commands.
+type Manual struct {
+	Version string // of the program
+	Config  string // the name of the page about the configuration, such as "receiver.toml"
+	Files   []File // that the commands use, at the paths of a package
+}
+
+// File is a file or directory and a description of its contents.
+type File struct{ Path, Text string }
 
 // GenerateCommand writes files of the program's package. It is hidden, because users do not need
 // it.

@@ -1,4 +1,4 @@
-package durable_test
+package pathwatch_test
 
 import (
 	"errors"
@@ -12,12 +12,13 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
+	"cis490/internal/pathwatch"
 )
 
-// wantMoved checks that err is a [*durable.MovedError] about a path.
+// wantMoved checks that err is a [*pathwatch.MovedError] about a path.
 func wantMoved(tb testing.TB, err error, path string) {
 	tb.Helper()
-	moved, ok := errors.AsType[*durable.MovedError](err)
+	moved, ok := errors.AsType[*pathwatch.MovedError](err)
 	if !ok || moved.Path != path {
 		tb.Errorf("got %v, want that %s was moved", err, path)
 	}
@@ -32,9 +33,17 @@ func openNested(tb testing.TB) (d *durable.Dir, parent, path string) {
 	return openAt(tb, path), parent, path
 }
 
-func watchPaths(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
+func openAt(tb testing.TB, path string) *durable.Dir {
 	tb.Helper()
-	w, err := durable.WatchPaths(dirs...)
+	d, err := durable.Open(path)
+	fixture.Must(tb, err)
+	tb.Cleanup(func() { d.Close() })
+	return d
+}
+
+func watchPaths(tb testing.TB, dirs ...*durable.Dir) *pathwatch.Watch {
+	tb.Helper()
+	w, err := pathwatch.New(dirs...)
 	fixture.Must(tb, err)
 	tb.Cleanup(func() { w.Close() })
 	return w
@@ -43,7 +52,7 @@ func watchPaths(tb testing.TB, dirs ...*durable.Dir) *durable.PathWatch {
 func TestDirThatStaysKeepsItsPath(t *testing.T) {
 	d, _, path := openNested(t)
 	w := watchPaths(t, d)
-	writeFile(t, filepath.Join(path, "file"), "x")
+	fixture.WriteFile(t, filepath.Join(path, "file"), "x")
 	fixture.Must(t, os.Chmod(path, 0o700))
 	for range 3 {
 		fixture.Must(t, w.Check())
@@ -65,7 +74,7 @@ func TestMovedDirIsFound(t *testing.T) {
 		},
 		"a file in the parent's place": func(t *testing.T, parent, _ string) {
 			fixture.Must(t, os.Rename(parent, parent+".x"))
-			writeFile(t, parent, "")
+			fixture.WriteFile(t, parent, "")
 		},
 		"exchanged": func(t *testing.T, _, path string) {
 			fixture.Must(t, os.Mkdir(path+".x", 0o755))
@@ -117,7 +126,7 @@ func TestMountElsewhereIsNoMove(t *testing.T) {
 func TestWatchBeginsWithWhatIsThere(t *testing.T) {
 	d, _, path := openNested(t)
 	fixture.Must(t, os.Rename(path, path+".x"))
-	_, err := durable.WatchPaths(d)
+	_, err := pathwatch.New(d)
 	wantMoved(t, err, path)
 }
 

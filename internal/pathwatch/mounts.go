@@ -1,4 +1,4 @@
-package durable
+package pathwatch
 
 import (
 	"bufio"
@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/durable"
 	"cis490/internal/printable"
 )
 
@@ -55,14 +58,14 @@ type mountWatch struct {
 
 // watchMounts starts to watch the paths of directories. It returns an error wrapping
 // [fs.ErrNotExist] if there is no list of mounts.
-func watchMounts(dirs []*Dir) (*mountWatch, error) {
+func watchMounts(dirs []*durable.Dir) (*mountWatch, error) {
 	w := &mountWatch{paths: make(map[string]string)}
 	for _, d := range dirs {
-		real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
+		real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(d.File().Fd())))
 		if err != nil {
 			return nil, err
 		}
-		w.paths[real] = d.f.Name()
+		w.paths[real] = d.File().Name()
 	}
 	// Not os.Open: the runtime would poll the file too, and consume the reports of changes.
 	fd, err := unix.Open(mountinfoPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -110,7 +113,7 @@ func (w *mountWatch) checkUnmoved() error {
 // hasChanged asks the kernel whether the list of mounts has changed since the last call.
 func (w *mountWatch) hasChanged() (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(w.f.Fd()), Events: unix.POLLPRI}}
-	err := RetryEINTR(func() error {
+	err := durable.RetryEINTR(func() error {
 		_, err := unix.Poll(fds, 0)
 		return err
 	})
@@ -242,4 +245,62 @@ func unescapePath(b []byte) string {
 		out, b = append(out, b[0]), b[1:]
 	}
 	return string(out)
+}
+
+// Mount describes a mount and its file system. Other users may have chosen the texts.
+type Mount struct {
+	ID      uint64
+	Type    string // of the file system, such as ext4
+	Source  string // usually a device
+	Point   string
+	Options []string // of the mount, then of the file system
+}
+
+// MountOf returns the mount that a directory is on. It returns an error wrapping [fs.ErrNotExist] if the list
+// of mounts does not have it.
+func MountOf(d *durable.Dir) (Mount, error) {
+	st, err := statOpen(d.File())
+	if err != nil {
+		return Mount{}, err
+	}
+	path, err := filepath.EvalSymlinks(d.File().Name())
+	if err != nil {
+		return Mount{}, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return Mount{}, err
+	}
+	list, err := os.Open(mountinfoPath)
+	if err != nil {
+		return Mount{}, err
+	}
+	defer list.Close()
+	return findMount(list, path, st)
+}
+
+// findMount returns the mount of a directory. Kernels before 5.8 do not say which it is: then it is
+// the last one of the list that is nearest above path, which hides the others.
+func findMount(list *os.File, path string, st unix.Statx_t) (Mount, error) {
+	var found *mountLine
+	err := eachMountLine(list, func(m mountLine) {
+		if st.Mask&unix.STATX_MNT_ID != 0 {
+			if m.id == st.Mnt_id {
+				found = &m
+			}
+			return
+		}
+		if isBelow(path, m.point) && (found == nil || len(m.point) >= len(found.point)) {
+			found = &m
+		}
+	})
+	if err == nil && found == nil {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return Mount{}, fmt.Errorf("find the mount of %s: %w", path, err)
+	}
+	return Mount{
+		ID: found.id, Type: found.fsType, Source: found.source, Point: found.point,
+		Options: strings.Split(found.options, ","),
+	}, nil
 }
