@@ -38,10 +38,9 @@ func (b *Backend) RunScrub(ctx context.Context) error {
 	return nil
 }
 
-// noteFinding tells of a finding that means lost or corrupt bytes. What only cannot be read or
-// decoded may be in order.
+// noteFinding tells of a finding that means lost or corrupt bytes.
 func (b *Backend) noteFinding(f scrub.Finding) {
-	if f.Episode != "" && (f.Quarantined || f.Finding == "damaged" || f.Finding == "missing") {
+	if f.IsLoss() {
 		b.observer.NoteDamage(episode.Key{Host: f.Host, Name: f.Episode}, f.Finding, f.Quarantined)
 	}
 }

@@ -17,35 +17,39 @@ const (
 // busySlowdown is how many times slower a scrub is while uploads are in flight.
 const busySlowdown = 8
 
-// readBudget limits the bytes per second that a pass may cost, and counts them. It must be
+// Budget limits the bytes per second that a pass may cost, and counts them. It must be
 // used by one goroutine.
-type readBudget struct {
+type Budget struct {
 	limiter *rate.Limiter
 	busy    func() bool
-	// beforeWait, unless nil, is called before each wait, so that the position is saved
+	// BeforeWait, unless nil, is called before each wait, so that the position is saved
 	// during a long reading. It returns no error, which would be taken for one of the
 	// archive.
-	beforeWait func()
+	BeforeWait func()
 	spent      int64 // bytes, in total
 }
 
-// newBudget returns a budget of bytes per second. 0 means unlimited.
-func newBudget(perSecond int64, busy func() bool) *readBudget {
+// NewBudget returns a budget of bytes per second. 0 means unlimited. While busy reports true, a scrub is
+// slowed down.
+func NewBudget(perSecond int64, busy func() bool) *Budget {
 	limit, burst := rate.Limit(perSecond), int(min(max(perSecond, 4<<10), 1<<20))
 	if perSecond <= 0 {
 		limit, burst = rate.Inf, 1<<30
 	}
-	return &readBudget{limiter: rate.NewLimiter(limit, burst), busy: busy}
+	return &Budget{limiter: rate.NewLimiter(limit, burst), busy: busy}
 }
 
 // chargeBytes counts n bytes and does not wait.
-func (b *readBudget) chargeBytes(n int) { b.spent += int64(n) }
+func (b *Budget) chargeBytes(n int) { b.spent += int64(n) }
+
+// WaitSeek waits until another archive may be opened.
+func (b *Budget) WaitSeek(ctx context.Context) error { return b.waitBytes(ctx, seekCost) }
 
 // waitBytes counts n bytes and waits until they may be read.
-func (b *readBudget) waitBytes(ctx context.Context, n int) error {
+func (b *Budget) waitBytes(ctx context.Context, n int) error {
 	b.chargeBytes(n)
-	if b.beforeWait != nil {
-		b.beforeWait()
+	if b.BeforeWait != nil {
+		b.BeforeWait()
 	}
 	if b.busy() {
 		n *= busySlowdown

@@ -15,11 +15,12 @@ import (
 // few megabytes can keep a core busy for minutes.
 const freeExpansionRatio = 16
 
-// decodeMeter reads one archive from the disk and decodes it.
-type decodeMeter struct {
+// Meter charges one reading of an archive to a [Budget]: what is read, and what it decodes to.
+// [Meter.Start] must be called first.
+type Meter struct {
 	ctx    context.Context
-	budget *readBudget // nil: a host waits for the result
-	size   int64       // of the archive
+	budget *Budget // nil: a host waits for the result
+	size   int64   // of the archive
 	// noWait charges the budget without waiting: uploads of the key wait for the result.
 	noWait bool
 	// confirming reports that an earlier reading could not decode these bytes either.
@@ -31,9 +32,21 @@ type decodeMeter struct {
 	remembered bool  // the result is stored in an attribute of the file
 }
 
-func (d *decodeMeter) readingOptions() store.Reading {
+// Start starts the reading of an archive of size bytes within b. Without b a host waits for the result.
+// progress is called with the number of bytes of each read, unless it is nil.
+func (d *Meter) Start(ctx context.Context, b *Budget, size int64, progress func(int)) {
+	d.ctx, d.budget, d.size, d.progress = ctx, b, size, progress
+}
+
+// Pace returns a reader of the archive that waits until its bytes may be read.
+func (d *Meter) Pace(r io.Reader) io.Reader { return &chargedReader{d, r} }
+
+// Decoded returns the number of decoded bytes.
+func (d *Meter) Decoded() int64 { return d.decoded }
+
+func (d *Meter) readingOptions() store.Reading {
 	return store.Reading{
-		Pace:     func(r io.Reader) io.Reader { return &chargedReader{d, r} },
+		Pace:     d.Pace,
 		Check:    func(r io.Reader) (digest.Digest, error) { return archive.ContentDigest(r, d) },
 		Remember: d.rememberResult,
 		Progress: d.progress,
@@ -42,18 +55,19 @@ func (d *decodeMeter) readingOptions() store.Reading {
 
 // rememberResult reports whether the result is to be stored, so that an expensive archive is not
 // decoded again. A decoding error must have occurred twice: cables and memory fail too.
-func (d *decodeMeter) rememberResult(unfit error) (decoded int64, ok bool) {
-	d.remembered = d.isExpansive() && (unfit == nil || d.confirming)
+func (d *Meter) rememberResult(unfit error) (decoded int64, ok bool) {
+	d.remembered = d.IsExpansive() && (unfit == nil || d.confirming)
 	return d.decoded, d.remembered
 }
 
-func (d *decodeMeter) isExpansive() bool { return d.decoded > archive.ExpansionLimit(d.size) }
+// IsExpansive reports whether the archive decodes to more than [MaxRatio] times its size.
+func (d *Meter) IsExpansive() bool { return d.decoded > archive.ExpansionLimit(d.size) }
 
 // Write receives decoded bytes. While a host waits, an expensive archive is not decoded to
 // its end: the scrub does that once.
-func (d *decodeMeter) Write(b []byte) (int, error) {
+func (d *Meter) Write(b []byte) (int, error) {
 	d.decoded += int64(len(b))
-	if d.budget == nil && d.isExpansive() {
+	if d.budget == nil && d.IsExpansive() {
 		return 0, fmt.Errorf("%w: %w", store.ErrUndecided, archive.ErrExpands)
 	}
 	due := d.decoded/freeExpansionRatio - d.charged
@@ -64,7 +78,7 @@ func (d *decodeMeter) Write(b []byte) (int, error) {
 }
 
 // chargeBytes charges n bytes to the budget, and waits for them unless noWait is set.
-func (d *decodeMeter) chargeBytes(n int) error {
+func (d *Meter) chargeBytes(n int) error {
 	d.charged += int64(n)
 	switch {
 	case d.budget == nil:
@@ -76,9 +90,9 @@ func (d *decodeMeter) chargeBytes(n int) error {
 	return d.budget.waitBytes(d.ctx, n)
 }
 
-// chargedReader charges to the budget what is read from the disk.
+// chargedReader charges to the budget what is read of an archive.
 type chargedReader struct {
-	d *decodeMeter
+	d *Meter
 	r io.Reader
 }
 

@@ -12,10 +12,16 @@ import (
 // not hide the findings of the others.
 const maxLoggedFindings = 10
 
-// findingLog logs the findings of a pass beside a live receiver.
-type findingLog struct {
+// FindingLog logs the findings of a pass beside a live receiver.
+type FindingLog struct {
 	log    *slog.Logger
+	hint   string
 	counts map[hostFinding]int
+}
+
+// NewFindingLog returns a log of findings. hint says what to do about what could not be read.
+func NewFindingLog(log *slog.Logger, hint string) *FindingLog {
+	return &FindingLog{log: log, hint: hint, counts: make(map[hostFinding]int)}
 }
 
 type hostFinding struct {
@@ -23,18 +29,15 @@ type hostFinding struct {
 	finding string
 }
 
-// logFinding logs a finding, unless enough of this kind were logged.
-func (l *findingLog) logFinding(f Finding) {
-	if l.counts == nil {
-		l.counts = make(map[hostFinding]int)
-	}
+// LogFinding logs a finding, unless enough of this kind were logged.
+func (l *FindingLog) LogFinding(f Finding) {
 	id := hostFinding{f.Host, f.Finding}
 	if l.counts[id]++; l.counts[id] > maxLoggedFindings {
 		return
 	}
 	log := l.log.With("host", f.Host)
 	if f.Episode == "" {
-		log.Error("cannot list stored archives", "err", f.Detail, "hint", UnreadableHint)
+		log.Error("cannot list stored archives", "err", f.Detail, "hint", l.hint)
 		return
 	}
 	log = log.With("episode", f.Episode)
@@ -44,14 +47,14 @@ func (l *findingLog) logFinding(f Finding) {
 	case f.Finding == "expanding":
 		log.Warn("archive expands unusually", "detail", f.Detail)
 	case !f.verified:
-		log.Error("cannot read stored archive", "err", f.Detail, "hint", UnreadableHint)
+		log.Error("cannot read stored archive", "err", f.Detail, "hint", l.hint)
 	default:
 		logFailure(log, f.Finding == "undecodable", f.Quarantined, f.Detail)
 	}
 }
 
-// logSuppressed logs how many findings were not logged.
-func (l *findingLog) logSuppressed() {
+// LogSuppressed logs how many findings were not logged.
+func (l *FindingLog) LogSuppressed() {
 	for id, n := range l.counts {
 		if n > maxLoggedFindings {
 			l.log.Warn("more findings of this kind", "host", id.host, "finding", id.finding, "others", n-maxLoggedFindings,

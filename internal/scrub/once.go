@@ -56,7 +56,7 @@ func RunOnce(ctx context.Context, data *durable.Dir, indexFile string, o Options
 	p := &scrubPass{
 		progress: Progress{Started: now, Decoded: true, Disk: disk.ID()}, verifier: v,
 		verifiedSince: now.Add(-o.OlderThan), onlyHost: o.Host,
-		budget: newBudget(o.Rate, func() bool { return false }),
+		budget: NewBudget(o.Rate, func() bool { return false }),
 		data:   data, indexFile: indexFile, onFinding: o.Found, afterArchive: v.diskError,
 	}
 	if o.Checked != nil {

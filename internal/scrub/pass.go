@@ -18,7 +18,7 @@ import (
 type scrubPass struct {
 	progress      Progress
 	verifier      *Verifier
-	budget        *readBudget
+	budget        *Budget
 	data          *durable.Dir
 	indexFile     string
 	verifiedSince time.Time    // what was verified since then is skipped
@@ -41,7 +41,7 @@ type scrubPass struct {
 
 // run verifies the archives of all hosts, and then looks for the archive of each row.
 func (p *scrubPass) run(ctx context.Context) error {
-	p.budget.beforeWait = func() {
+	p.budget.BeforeWait = func() {
 		if p.savePosition != nil && p.saveErr == nil {
 			p.saveErr = p.savePosition()
 		}
@@ -91,45 +91,71 @@ func (p *scrubPass) verifyIfDue(ctx context.Context, w *hostWalk, key episode.Ke
 	case err != nil: // it was read, and could not be quarantined
 		result.Err = errors.Join(result.Err, err)
 	}
-	p.progress.Objects++
-	p.progress.Bytes += result.Object.Size
 	p.recordResult(key, result, verified)
 	return nil
 }
 
 // recordResult counts and reports the result for an archive.
 func (p *scrubPass) recordResult(key episode.Key, r Result, verified bool) {
-	if r.expandedSize > 0 {
-		p.progress.Expanding++
+	if r.Err == nil && r.Transient != nil && verified && p.log != nil {
+		r.LogTo(p.log.With("host", key.Host, "episode", key.Name))
 	}
-	if r.newExpansion {
-		p.onFinding(Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
+	if r.Quarantined {
+		p.quarantined.add(key)
+	}
+	for _, f := range p.progress.Add(key, r) {
+		f.verified = f.verified && verified
+		p.onFinding(f)
+	}
+}
+
+// Add counts the result for an archive, and returns what was found.
+func (p *Progress) Add(key episode.Key, r Result) (found []Finding) {
+	p.Objects++
+	p.Bytes += r.Object.Size
+	if r.ExpandedSize > 0 {
+		p.Expanding++
+	}
+	if r.NewExpansion {
+		found = append(found, Finding{Finding: "expanding", Host: key.Host, Episode: key.Name, Detail: fmt.Sprintf(
 			"decodes to %d bytes, %d times its size; it is decoded once, and afterwards only its bytes are read",
-			r.expandedSize, r.expandedSize/max(r.Object.Size, 1))})
+			r.ExpandedSize, r.ExpandedSize/max(r.Object.Size, 1))})
 	}
 	if r.Err == nil {
-		if r.Transient != nil && verified && p.log != nil {
-			r.LogTo(p.log.With("host", key.Host, "episode", key.Name))
-		}
-		return
+		return found
 	}
-	f := Finding{Host: key.Host, Episode: key.Name, Quarantined: r.Quarantined, Detail: r.Err.Error(), verified: verified}
+	f := Finding{Host: key.Host, Episode: key.Name, Quarantined: r.Quarantined, Detail: r.Err.Error(), verified: true}
 	switch {
 	case errors.Is(r.Err, store.ErrUnreadable):
 		f.Finding = "unreadable"
-		p.progress.Unreadable++
+		p.Unreadable++
 	case errors.Is(r.Err, store.ErrUndecodable):
 		f.Finding = "undecodable"
-		p.progress.Undecodable++
+		p.Undecodable++
 	default:
 		f.Finding = "damaged"
-		p.progress.Damaged++
+		p.Damaged++
 	}
 	if r.Quarantined {
-		p.progress.Quarantined++
-		p.quarantined.add(key)
+		p.Quarantined++
 	}
-	p.onFinding(f)
+	return append(found, f)
+}
+
+// Merge adds the counts of another part of the pass.
+func (p *Progress) Merge(o Progress) {
+	p.Objects += o.Objects
+	p.Bytes += o.Bytes
+	p.Skipped += o.Skipped
+	p.Damaged += o.Damaged
+	p.Unreadable += o.Unreadable
+	p.Undecodable += o.Undecodable
+	p.Missing += o.Missing
+	p.Quarantined += o.Quarantined
+	p.HostsUnreadable += o.HostsUnreadable
+	p.HostsUnfinished += o.HostsUnfinished
+	p.Expanding += o.Expanding
+	p.NotOpened += o.NotOpened
 }
 
 // quarantinedSet has the archives that a pass has quarantined, so that their rows do not

@@ -94,6 +94,11 @@ func (p *scrubPass) reportMissing(key episode.Key, err error, stray bool) {
 	if stray {
 		detail = err.Error() + ", and has a row"
 	}
-	p.progress.Missing++
-	p.onFinding(Finding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: detail})
+	p.onFinding(p.progress.AddMissing(key, detail))
+}
+
+// AddMissing counts a row without an archive, and returns the finding.
+func (p *Progress) AddMissing(key episode.Key, detail string) Finding {
+	p.Missing++
+	return Finding{Finding: "missing", Host: key.Host, Episode: key.Name, Detail: detail}
 }

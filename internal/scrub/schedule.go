@@ -39,11 +39,21 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return nil
 	}
 	p, err := s.loadPosition()
-	if err != nil || !retry.Sleep(ctx, startDelay) {
+	if err != nil {
 		return err
 	}
-	for {
-		wait := time.Until(p.Started.Add(s.Config.Interval.Std()))
+	return RunPasses(ctx, s.Config, s.Log, p, s.runPass)
+}
+
+// RunPasses calls pass when it is due, until ctx ends. The argument of pass is the state from which it
+// continues, and its result the state that it leaves. last is the state of the last pass. RunPasses
+// returns an error only if the storage can no longer be trusted.
+func RunPasses(ctx context.Context, c Config, log *slog.Logger, last Progress, pass func(context.Context, Progress) (Progress, error)) error {
+	if c.Rate == 0 || !retry.Sleep(ctx, startDelay) {
+		return nil
+	}
+	for p := last; ; {
+		wait := time.Until(p.Started.Add(c.Interval.Std()))
 		if p.Ended.IsZero() {
 			wait = 0
 		}
@@ -53,7 +63,8 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		if p.Started.IsZero() || !p.Ended.IsZero() {
 			p = Progress{Started: time.Now().UTC(), WholeSince: p.WholeSince, Decoded: true, Disk: p.Disk}
 		}
-		p, err = s.runPass(ctx, p)
+		var err error
+		p, err = pass(ctx, p)
 		if errors.Is(err, durable.ErrFault) {
 			return err
 		}
@@ -61,7 +72,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			s.Log.Error("scrub stopped for an hour", "err", err)
+			log.Error("scrub stopped for an hour", "err", err)
 			if !retry.Sleep(ctx, retryDelay) {
 				return nil
 			}
@@ -108,16 +119,16 @@ func (s *Scheduler) savePosition(p Progress) error {
 
 // runPass runs the rest of a pass and returns its state.
 func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error) {
-	findings := &findingLog{log: s.Log}
+	findings := NewFindingLog(s.Log, UnreadableHint)
 	lastSave := time.Now()
 	p := &scrubPass{
 		progress: from, verifier: s.Verifier, verifiedSince: from.Started,
-		budget: newBudget(int64(s.Config.Rate), s.Busy),
+		budget: NewBudget(int64(s.Config.Rate), s.Busy),
 		data:   s.Data, indexFile: s.IndexFile, markIndexed: s.Store.MarkIndexed,
 		log: s.Log,
 	}
 	p.onFinding = func(f Finding) {
-		findings.logFinding(f)
+		findings.LogFinding(f)
 		if s.OnFinding != nil {
 			s.OnFinding(f)
 		}
@@ -137,7 +148,7 @@ func (s *Scheduler) runPass(ctx context.Context, from Progress) (Progress, error
 	}
 	p.progress.Missing = 0 // all rows are checked again
 	err := p.run(ctx)
-	findings.logSuppressed()
+	findings.LogSuppressed()
 	if err == nil {
 		err = s.Verifier.diskError()
 	}
@@ -157,7 +168,12 @@ func (s *Scheduler) endPass(p Progress) Progress {
 		p.WholeSince = p.Started
 	}
 	p.cursors = nil
-	s.Log.Info("store scrubbed", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", p.Unreadable,
-		"undecodable", p.Undecodable, "missing", p.Missing, "expanding", p.Expanding, "took", p.Ended.Sub(p.Started).Round(time.Second))
+	p.LogEnd(s.Log)
 	return p
+}
+
+// LogEnd logs the result of a pass.
+func (p *Progress) LogEnd(log *slog.Logger) {
+	log.Info("store scrubbed", "objects", p.Objects, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", p.Unreadable,
+		"undecodable", p.Undecodable, "missing", p.Missing, "expanding", p.Expanding, "took", p.Ended.Sub(p.Started).Round(time.Second))
 }

@@ -104,6 +104,12 @@ type Finding struct {
 	verified bool // the archive was verified, and the finding is the result of that
 }
 
+// IsLoss reports whether a finding means lost or corrupt bytes. What only cannot be read or decoded may
+// be in order.
+func (f Finding) IsLoss() bool {
+	return f.Episode != "" && (f.Quarantined || f.Finding == "damaged" || f.Finding == "missing")
+}
+
 // Layout describes the names that this package creates in the data directory.
 func Layout() durable.Layout {
 	return durable.Layout{{Match: durable.MatchNames(positionFile, durable.TempName(positionFile)), Perm: 0o640}}

@@ -40,10 +40,10 @@ type Result struct {
 	Transient   error // the error of the first reading, which the second did not confirm
 	Quarantined bool
 
-	// expandedSize is the number of bytes it decodes to, if that is more than [MaxRatio]
-	// times its size. newExpansion reports that no earlier reading has found that.
-	expandedSize int64
-	newExpansion bool
+	// ExpandedSize is the number of bytes it decodes to, if that is more than [MaxRatio]
+	// times its size. NewExpansion reports that no earlier reading has found that.
+	ExpandedSize int64
+	NewExpansion bool
 }
 
 // VerifyNow is Verify for a host that waits: it is not slowed down, and does not decode
@@ -54,7 +54,7 @@ func (v *Verifier) VerifyNow(ctx context.Context, key episode.Key) (Result, erro
 
 // verifyArchive reads and decodes the archive under key within b, which may be nil. The error
 // wraps [fs.ErrNotExist] if there is none, or if it was replaced meanwhile.
-func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *readBudget) (Result, error) {
+func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *Budget) (Result, error) {
 	o, err := v.Store.Stat(key)
 	if err != nil {
 		v.RecordReadError(err)
@@ -69,8 +69,8 @@ func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *readBu
 	size := o.Size
 	var expandedSize int64
 	newExpansion := false
-	read := func(d decodeMeter) (store.Object, error) {
-		d.ctx, d.budget, d.size, d.progress = ctx, b, size, v.Progress
+	read := func(d *Meter) (store.Object, error) {
+		d.Start(ctx, b, size, v.Progress)
 		o, err := v.Store.ReadBack(ctx, key, want, d.readingOptions())
 		newExpansion = newExpansion || d.remembered
 		if expandedSize = o.Decoded.Size; d.remembered {
@@ -78,14 +78,16 @@ func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *readBu
 		}
 		return o, err
 	}
-	result, err := v.readTwice(key, read)
-	result.expandedSize, result.newExpansion = expandedSize, newExpansion
+	result, err := v.ReadTwice(key, read)
+	result.ExpandedSize, result.NewExpansion = expandedSize, newExpansion
 	return result, err
 }
 
-// readTwice reads an archive until a reading succeeds, or two of them fail.
-func (v *Verifier) readTwice(key episode.Key, read func(decodeMeter) (store.Object, error)) (Result, error) {
-	o, first := read(decodeMeter{})
+// ReadTwice reads an archive until a reading succeeds, or two of them fail. Then it quarantines the
+// archive if that is due. read must call [Meter.Start], and return an error of package store if the
+// archive fails verification.
+func (v *Verifier) ReadTwice(key episode.Key, read func(*Meter) (store.Object, error)) (Result, error) {
+	o, first := read(new(Meter))
 	if errors.Is(first, store.ErrUndecodable) {
 		if !o.Decoded.Digest.IsZero() {
 			return Result{Object: o, Err: first}, nil // confirmed by two earlier readings
@@ -93,7 +95,7 @@ func (v *Verifier) readTwice(key episode.Key, read func(decodeMeter) (store.Obje
 		// Its host sent these bytes, and they stay: the second reading needs no lock on
 		// the key, unless it fails in another way.
 		var err error
-		o, err = read(decodeMeter{confirming: true})
+		o, err = read(&Meter{confirming: true})
 		if errors.Is(err, store.ErrUndecodable) {
 			return Result{Object: o, Err: err}, nil
 		}
@@ -110,9 +112,9 @@ func (v *Verifier) readTwice(key episode.Key, read func(decodeMeter) (store.Obje
 
 // confirmFailure reads an archive again after a reading that failed with first, and quarantines
 // it if that fails too.
-func (v *Verifier) confirmFailure(key episode.Key, first error, read func(decodeMeter) (store.Object, error)) (Result, error) {
+func (v *Verifier) confirmFailure(key episode.Key, first error, read func(*Meter) (store.Object, error)) (Result, error) {
 	defer v.lockKey(key)()
-	o, err := read(decodeMeter{noWait: true})
+	o, err := read(&Meter{noWait: v.Lock != nil})
 	diskFails := v.RecordReadError(err)
 	if !store.FailsVerification(err) {
 		return Result{Object: o, Transient: first}, err
@@ -153,10 +155,16 @@ func (v *Verifier) RecordReadError(err error) bool {
 
 // diskError returns [ErrDisk] if there were too many consecutive read errors.
 func (v *Verifier) diskError() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.readErrors > maxConsecutiveReadErrors {
+	if v.IsFailing() {
 		return ErrDisk
 	}
 	return nil
+}
+
+// IsFailing reports whether there were too many consecutive read errors: then what is read from is
+// considered to be bad, and not the archives.
+func (v *Verifier) IsFailing() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.readErrors > maxConsecutiveReadErrors
 }
