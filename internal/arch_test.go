@@ -96,13 +96,14 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pathwatch pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki s3backend scrub store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
+	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable s3backend scrub store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
 	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
-	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index readback resumable wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
+	"internal/shards":      {"bucket digest retry scrub", "who of several receivers reads what: how archives are read is not its matter"},
+	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index readback resumable retry scrub shards store wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
 	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index pathwatch readback resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
 
 	// The programs wire things up.

@@ -38,6 +38,16 @@ func openBucket(c *cobra.Command, o *options) (*bucket.S3, error) {
 	return in, nil
 }
 
+// openStore opens the store in the bucket of the configuration.
+func openStore(ctx context.Context, cfg receiver.Config) (*bucket.S3, error) {
+	in, err := bucket.Open(cfg.Store.S3)
+	if err != nil {
+		return nil, cli.UsageError(fmt.Errorf("store.s3: %w", err))
+	}
+	_, err = s3backend.ReadStoreID(ctx, in)
+	return in, err
+}
+
 // refuseOnS3 refuses a command that works only with a store on a disk.
 func refuseOnS3(cfg receiver.Config, why string) error {
 	if cfg.Store.Kind != receiver.StoreOnS3 {

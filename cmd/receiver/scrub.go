@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +17,7 @@ import (
 	"cis490/internal/printable"
 	"cis490/internal/progress"
 	"cis490/internal/receiver"
+	"cis490/internal/s3backend"
 	"cis490/internal/scrub"
 )
 
@@ -40,6 +43,10 @@ The hosts take turns, so that none delays the others. An archive that decodes
 to more than 128 times its size is decoded once and reported as "expanding".
 Afterwards only its bytes are read. On a terminal scrub shows its progress.
 
+Of a store on S3 it reads every archive from the bucket, in the order of the
+index. There --quarantine may run beside receivers: it moves nothing, and
+records what their hosts are to send again.
+
 Exit codes: 1 it found a problem, or failed.`,
 		Example: `  receiver scrub --rate 50MiB
   receiver scrub --older-than 24h --json | jq -c 'select(.finding)'
@@ -47,9 +54,6 @@ Exit codes: 1 it found a problem, or failed.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.openAsUser(c)
-			if err == nil {
-				err = refuseOnS3(cfg, "there is no scrub of a bucket yet; run 'receiver index verify --deep'")
-			}
 			if err != nil {
 				return err
 			}
@@ -59,22 +63,51 @@ Exit codes: 1 it found a problem, or failed.`,
 					return cli.UsageError(fmt.Errorf("--host: %w", err))
 				}
 			}
+			if cfg.Store.Kind == receiver.StoreOnS3 {
+				once, err := scrubBucket(c, cfg)
+				if err != nil {
+					return err
+				}
+				return runScrub(c, once, opts, asJSON)
+			}
 			episodes, _ := cfg.BackendConfig().Paths()
 			noteUnknownHost(c, episodes, host)
-			return runScrub(c, cfg, opts, asJSON)
+			return runScrub(c, scrubDisk(cfg), opts, asJSON)
 		},
 	}
 	c.Flags().TextVar(&perSecond, "rate", perSecond, "maximum `SIZE` per second; 0: none")
 	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "skip if verified within `DURATION`")
 	c.Flags().StringVar(&host, "host", "", "only the archives of `HOST`")
-	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver may run")
+	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver of a store on a disk may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AliasFlag(c, "set-aside", "quarantine")
 	cli.CompleteFlag(c, "host", o.findHosts)
 	return c
 }
 
-func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON bool) error {
+// scrubFunc verifies the archives of a store.
+type scrubFunc func(context.Context, scrub.Options) (scrub.Progress, error)
+
+// scrubDisk returns the scrub of data_dir.
+func scrubDisk(cfg receiver.Config) scrubFunc {
+	return func(ctx context.Context, opts scrub.Options) (scrub.Progress, error) {
+		return diskbackend.ScrubOnce(ctx, cfg.BackendConfig(), cli.LockHolder("receiver scrub --quarantine"), opts)
+	}
+}
+
+// scrubBucket returns the scrub of the bucket.
+func scrubBucket(c *cobra.Command, cfg receiver.Config) (scrubFunc, error) {
+	in, err := openStore(c.Context(), cfg)
+	if err != nil {
+		return nil, err
+	}
+	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return func(ctx context.Context, opts scrub.Options) (scrub.Progress, error) {
+		return s3backend.ScrubOnce(ctx, in, opts, log)
+	}, nil
+}
+
+func runScrub(c *cobra.Command, once scrubFunc, opts scrub.Options, asJSON bool) error {
 	display := cli.NewDisplay(c)
 	defer display.Stop()
 	out := display.Above(c.OutOrStdout())
@@ -97,7 +130,7 @@ func runScrub(c *cobra.Command, cfg receiver.Config, opts scrub.Options, asJSON 
 		opts.Progress, opts.Checked, opts.Total = count.AddBytes, count.SetItems, count.SetTotal
 		display.Start(func() progress.Status { return count.Status("reading archives") })
 	}
-	p, err := diskbackend.ScrubOnce(c.Context(), cfg.BackendConfig(), cli.LockHolder("receiver scrub --quarantine"), opts)
+	p, err := once(c.Context(), opts)
 	display.Stop()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w (the receiver creates its directories at its first start)", err)
@@ -118,8 +151,8 @@ func problemsOf(p scrub.Progress) error {
 		bad = append(bad, fmt.Errorf("%d archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again", n))
 	}
 	if p.Unreadable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'); "+
-			"once the receiver has quarantined those that the disk has lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
+		bad = append(bad, fmt.Errorf("%d archives are unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'), or the object store; "+
+			"once the receiver has quarantined those that are lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
 	}
 	if p.HostsUnreadable > 0 {
 		bad = append(bad, fmt.Errorf("%d hosts have a directory that cannot be listed: none of their archives was read", p.HostsUnreadable))

@@ -261,3 +261,22 @@ func (m *Memory) newID() string {
 }
 
 func wrap(op, name string, err error) error { return fmt.Errorf("%s %s: %w", op, name, err) }
+
+// Tamper changes the content of an object behind the back of its users, as a failing disk does. Without a
+// new ETag it keeps the former one. Nil removes the object.
+func (m *Memory) Tamper(name string, content []byte, etag string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, exists := m.objects[name]
+	if !exists {
+		panic(name + " does not exist")
+	}
+	if content == nil {
+		delete(m.objects, name)
+		return
+	}
+	if o.content = content; etag != "" {
+		o.etag = etag
+	}
+	m.objects[name] = o
+}

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/s3backend"
 	"cis490/internal/store"
 	"cis490/internal/wire"
@@ -98,6 +99,7 @@ func (r *Receiver) openBucket(ctx context.Context) error {
 	b, err := s3backend.Open(ctx, in, s3backend.Options{
 		Limits: r.cfg.wireLimits(), HostBytes: int64(r.cfg.Limits.HostBytes), MaxUploadWait: maxUploadWait,
 		SpoolDir: string(r.cfg.DataDir), MinFree: int64(r.cfg.MinFree), Data: r.data, Observer: &r.events, Log: r.log, Base: r.baseCtx,
+		Scrub: r.cfg.Scrub, Name: receiverName(),
 	})
 	if err != nil {
 		return err
@@ -105,6 +107,17 @@ func (r *Receiver) openBucket(ctx context.Context) error {
 	r.backend = b
 	return nil
 }
+
+// receiverName names this receiver for people who look into the bucket.
+func receiverName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return printable.Clip(printable.Text(name), maxReceiverName)
+}
+
+const maxReceiverName = 100
 
 const (
 	// probeFile says which engine has passed the probe, and when.

@@ -19,7 +19,6 @@ import (
 const (
 	episodesPrefix = "episodes/"
 	commitsPrefix  = "commits/"
-	verifiedPrefix = "verified/"
 )
 
 // commit says which archive has a key. It never changes.

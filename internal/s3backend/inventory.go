@@ -1,12 +1,8 @@
 package s3backend
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math"
 	"time"
@@ -18,6 +14,7 @@ import (
 	"cis490/internal/bucket"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/store"
 	"cis490/internal/wire"
 )
 
@@ -85,10 +82,12 @@ func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.Inventory
 	if err != nil {
 		return e, err
 	}
+	isSetAside, err := b.addVerified(ctx, c, info, &e)
+	if err != nil || isSetAside {
+		return e, err // its host sends it again
+	}
 	if readBack {
-		err = b.verify(ctx, c, info, &e)
-	} else {
-		err = b.addVerified(ctx, c, info, &e)
+		err = b.verify(ctx, c, &e)
 	}
 	if err != nil || e.State == wire.StateDamaged {
 		return e, err
@@ -101,63 +100,49 @@ func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.Inventory
 	return e, nil
 }
 
-// verification is the content of an object that says that an archive was read and decoded. It is a hint:
-// without it the archive counts as not verified.
-type verification struct {
-	Object   string         `json:"object"`
-	ETag     string         `json:"etag"` // of the object that was read
-	At       wire.Timestamp `json:"at"`
-	Contents digest.Digest  `json:"contents_sha256"`
-}
-
-func verificationName(c commit) string {
-	return fmt.Sprintf("%s%s/%s/%d.json", verifiedPrefix, c.row.Key.Host, c.row.Key.Name, c.generation)
-}
-
-// addVerified adds to e when the archive was last verified, if it is the same object.
-func (b *Backend) addVerified(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) error {
-	var v verification
-	err := b.readJSON(ctx, verificationName(c), &v)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// addVerified adds to e when the archive was last verified, if it is the same object. It reports whether
+// the archive was set aside.
+func (b *Backend) addVerified(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) (isSetAside bool, err error) {
+	v, known, err := b.readVerification(ctx, c)
+	if err != nil {
+		return false, err
 	}
-	if err == nil && v.Object == c.object && v.ETag == info.ETag {
+	if !known {
+		return b.isSetAside(ctx, c)
+	}
+	if v.ETag == info.ETag {
 		e.VerifiedAt, e.Contents = &v.At, &v.Contents
 	}
-	return err
+	return false, nil
 }
 
 // verify reads and decodes an archive for its host, and notes the result in e. It continues if the
 // sender disconnects, so that the next attempt finds the result.
-func (b *Backend) verify(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) error {
+func (b *Backend) verify(ctx context.Context, c commit, e *wire.InventoryEntry) error {
 	unlock, err := b.readings.LockContext(ctx, c.row.Key.Host)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	work := b.workContext(ctx)
-	contents, err := decodeArchive(work, b.bucket, c)
-	switch {
-	case errors.Is(err, errCorrupt):
-		e.State = wire.StateDamaged
-		if b.opts.Observer != nil {
-			b.opts.Observer.NoteDamage(c.row.Key, err.Error(), false)
-		}
-		return nil
-	case errors.Is(err, errUndecodable):
-		e.Undecodable = true
-		return nil
-	case err != nil:
+	r := archiveReader{backend: b, quarantine: true}
+	result, v, err := r.verify(work, c, verification{})
+	if err != nil {
 		return access.CauseOf(work, err)
 	}
-	v := verification{Object: c.object, ETag: info.ETag, At: wire.Timestamp{Time: time.Now()}, Contents: contents}
-	e.VerifiedAt, e.Contents = &v.At, &v.Contents
-	body, err := json.Marshal(v)
-	if err == nil {
-		err = b.bucket.Put(work, verificationName(c), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
-	}
-	if err != nil {
-		b.log.Warn("verification not recorded", "host", c.row.Key.Host, "episode", c.row.Key.Name, "err", err)
+	result.LogTo(b.log.With("host", c.row.Key.Host, "episode", c.row.Key.Name))
+	switch {
+	case errors.Is(result.Err, store.ErrUnreadable):
+		return result.Err
+	case errors.Is(result.Err, store.ErrUndecodable):
+		e.Undecodable, e.VerifiedAt, e.Contents = true, nil, nil
+	case result.Err != nil:
+		e.State, e.VerifiedAt, e.Contents = wire.StateDamaged, nil, nil
+		if b.opts.Observer != nil {
+			b.opts.Observer.NoteDamage(c.row.Key, "damaged", result.Quarantined)
+		}
+	case !v.At.IsZero():
+		e.VerifiedAt, e.Contents = &v.At, &v.Contents
 	}
 	return nil
 }

@@ -76,12 +76,21 @@ func (b *Backend) find(ctx context.Context, u wire.Upload) (lookupResult, error)
 		return lookupResult{state: conflicts, commit: c}, nil
 	}
 	found := lookupResult{state: stored, commit: c}
+	isSetAside, err := b.isSetAside(ctx, c)
+	if err != nil {
+		return lookupResult{}, err
+	}
 	// It continues if the sender disconnects: the next attempt needs the result.
 	id, work := readback.Archive{Key: u.Key, Digest: u.Digest}, b.workContext(ctx)
-	if cached := b.read.Take(id); u.Resent || !cached {
+	if isSetAside {
+		err = errSetAside
+	} else if cached := b.read.Take(id); u.Resent || !cached {
 		err = b.readBack(work, c)
 	}
 	if errors.Is(err, errCorrupt) {
+		if !isSetAside && b.opts.Observer != nil {
+			b.opts.Observer.NoteDamage(u.Key, "damaged", false)
+		}
 		b.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "object", c.object, "err", err, "hint", "its host sends it again")
 		found.state = corrupt
 	} else if err != nil {
@@ -139,27 +148,56 @@ func (b *Backend) checkObject(ctx context.Context, name string, host episode.Nam
 // it is not what was committed, and errUndecodable if it is and cannot be decoded. It decodes at most
 // [archive.ExpansionLimit] bytes.
 func decodeArchive(ctx context.Context, in bucket.Bucket, c commit) (contents digest.Digest, err error) {
-	r, _, err := in.Open(ctx, c.object)
+	contents, _, err = readArchive(ctx, in, c, archiveReading{decoded: &limitedWriter{archive.ExpansionLimit(c.row.Size)}})
+	return contents, err
+}
+
+// archiveReading says how an archive is read.
+type archiveReading struct {
+	pace    func(io.Reader) io.Reader // unless nil, slows the reading down
+	decoded io.Writer                 // gets the decoded bytes; its error ends the decoding
+	// contents, unless nil, returns the digest of the contents of an object that was decoded before.
+	contents func(bucket.Info) (digest.Digest, bool)
+}
+
+// readArchive reads an archive to its end and decodes it, with the errors of [decodeArchive]. It returns
+// the object that it has read.
+func readArchive(ctx context.Context, in bucket.Bucket, c commit, how archiveReading) (contents digest.Digest, info bucket.Info, err error) {
+	r, info, err := in.Open(ctx, c.object)
 	if errors.Is(err, fs.ErrNotExist) {
-		return contents, fmt.Errorf("%w: %w", errCorrupt, err)
+		return contents, info, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
 	if err != nil {
-		return contents, fmt.Errorf("open %s: %w", c.object, err)
+		return contents, info, fmt.Errorf("open %s: %w", c.object, err)
 	}
 	defer r.Close()
+	source := &sourceReader{r: io.LimitReader(r, c.row.Size+1)}
+	if how.pace != nil {
+		source.r = how.pace(source.r)
+	}
 	whole := digest.NewWriter(io.Discard)
-	read := io.TeeReader(io.LimitReader(r, c.row.Size+1), whole)
-	contents, undecodable := archive.ContentDigest(read, &limitedWriter{archive.ExpansionLimit(c.row.Size)})
-	if _, err := io.Copy(io.Discard, read); err != nil { // what the decoder has left
-		return contents, fmt.Errorf("read %s: %w", c.object, err)
+	read := io.TeeReader(source, whole)
+	known := false
+	if how.contents != nil {
+		contents, known = how.contents(info)
+	}
+	var undecodable error
+	if !known {
+		contents, undecodable = archive.ContentDigest(read, how.decoded)
+	}
+	if source.err == nil {
+		_, _ = io.Copy(io.Discard, read) // what the decoder has left; source has the error
+	}
+	if source.err != nil {
+		return contents, info, fmt.Errorf("read %s: %w", c.object, source.err)
 	}
 	if got, n := whole.Sum(); got != c.row.SHA256 || n != c.row.Size {
-		return contents, fmt.Errorf("%w: %s has the sha256 %s", errCorrupt, c.object, got)
+		return contents, info, fmt.Errorf("%w: %s has %d bytes with the sha256 %s", errCorrupt, c.object, info.Size, got)
 	}
 	if undecodable != nil {
-		return contents, fmt.Errorf("%w: %s: %w", errUndecodable, c.object, undecodable)
+		return contents, info, fmt.Errorf("%w: %s: %w", errUndecodable, c.object, undecodable)
 	}
-	return contents, nil
+	return contents, info, nil
 }
 
 // errUndecodable says that an archive is what was committed, and no archive of an episode.

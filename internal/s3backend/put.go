@@ -22,6 +22,12 @@ import (
 // Stat returns the receipt of the archive under key.
 func (b *Backend) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
 	c, err := b.newestCommit(ctx, key)
+	if err == nil {
+		var isSetAside bool
+		if isSetAside, err = b.isSetAside(ctx, c); isSetAside {
+			err = fs.ErrNotExist
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = wire.Refuse(wire.NotFound, "no archive under this name")
 	}

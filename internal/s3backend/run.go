@@ -17,12 +17,13 @@ import (
 // followInterval is how often the copy of the index is completed while this receiver appends nothing.
 const followInterval = 2 * time.Second
 
-// Run completes the copy of the index in the data directory, and removes expired uploads, until ctx
-// ends. It returns an error only if the data directory can no longer be trusted.
+// Run completes the copy of the index in the data directory, removes expired uploads and verifies stored
+// archives, until ctx ends. It returns an error only if the data directory can no longer be trusted.
 func (b *Backend) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.followIndex(ctx) })
 	g.Go(func() error { return b.expireUploadsUntil(ctx) })
+	g.Go(func() error { return b.runScrub(ctx) })
 	return g.Wait()
 }
 

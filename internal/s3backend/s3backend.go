@@ -6,6 +6,8 @@
 //	commits/<host>/<episode>/<generation>.json                  which archive has the name, from 1
 //	log/<number>.jsonl                                          the rows of the index: see batchlog
 //	verified/<host>/<episode>/<generation>.json                 when the archive was read and decoded; a hint
+//	quarantine/<host>/<episode>/<generation>.json               the archive was found corrupt: see verified.go
+//	scrub/...                                                   who reads what: see package shards
 //	uploads/<host>/<upload>/...                                 what has arrived of an upload; temporary
 //	store.json                                                  the id of the store
 //
@@ -45,18 +47,21 @@ import (
 	"cis490/internal/index"
 	"cis490/internal/readback"
 	"cis490/internal/resumable"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
 // Options say how a [Backend] treats its senders.
 type Options struct {
+	Name          string // of this receiver, for people
 	Limits        wire.Limits
 	HostBytes     int64         // the maximum of all archives of one host; 0: unlimited
 	MaxUploadWait time.Duration // how long a request waits for a slot
 	SpoolDir      string        // for parts of archives that are being received
 	MinFree       int64         // bytes that stay free there
 	Data          *durable.Dir  // has the copy of the index; the caller's
-	Observer      Observer      // may be nil
+	Scrub         scrub.Config
+	Observer      Observer // may be nil
 	Log           *slog.Logger
 	// Base is the parent of work that continues after a sender has disconnected. If it ends, its
 	// cause is the answer.
@@ -70,7 +75,8 @@ type Observer interface {
 	NoteStored(row index.Row, took time.Duration)
 	// NoteConflict is called each time that an upload is refused because its name is taken.
 	NoteConflict(key episode.Key, offered, stored digest.Digest)
-	// NoteDamage is called when a host that asked for it learns that its archive is corrupt.
+	// NoteDamage is called when an archive is found corrupt or missing, by the scrub or for a host. The
+	// finding is that of a scrub.
 	NoteDamage(key episode.Key, finding string, quarantined bool)
 }
 
@@ -90,6 +96,7 @@ type Backend struct {
 	keys     admission.KeyLocks[episode.Key]  // held while a key is looked up or committed here
 	readings admission.KeyLocks[episode.Name] // of hosts whose archive is read back
 	read     readback.Cache
+	verifier *scrub.Verifier
 	verifies admission.Limiter // of inventories that read an archive
 	metas    chan *archive.MetaReader
 	minPart  int64 // minPartSize, except in tests
@@ -115,6 +122,7 @@ func Open(ctx context.Context, in bucket.Bucket, opts Options) (*Backend, error)
 		sessions: resumable.New[*progress](opts.Limits.UploadsPerHost),
 		metas:    make(chan *archive.MetaReader, maxMetaReaders),
 		minPart:  minPartSize,
+		verifier: new(scrub.Verifier),
 	}
 	b.disk = admission.NewDisk(unlimitedSpace, &admission.Quota{Max: opts.HostBytes, Count: b.countBytes, Log: opts.Log})
 	b.verifies = admission.Limiter{Total: maxVerifies, PerHost: 1}
