@@ -92,7 +92,7 @@ var importRules = map[string]importRule{
 
 	"internal/hosts": {"datadir durable episode fleet hostrecord invite pki revocation wire", "joins what other packages know about a host, for the commands and the metrics: the daemon's requests do not need it"},
 
-	"internal/statuspage": {"activity datadir diskbackend durable episode fleet hosts printable", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
+	"internal/statuspage": {"activity datadir diskbackend durable episode fleet hosts printable s3backend", "shows what the commands know about a receiver and its hosts: it reads no file, and changes nothing"},
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pathwatch pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},

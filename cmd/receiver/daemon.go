@@ -72,7 +72,7 @@ func runDaemon(c *cobra.Command, o *options) error {
 	if err != nil {
 		return err
 	}
-	source := &factSource{cfg: cfg}
+	source := &factSource{cfg: cfg, bucket: r.Bucket()}
 	heartbeat := &notify.Heartbeat{Config: cfg.Heartbeat, Agent: hookAgent(), Ready: r.Ready, Log: log}
 	served, err := newDaemonAdmin(r, source, heartbeat, log)
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"cis490/internal/notify"
 	"cis490/internal/pki"
 	"cis490/internal/receiver"
+	"cis490/internal/s3backend"
 	"cis490/internal/serviceuser"
 )
 
@@ -68,7 +69,8 @@ type receiverDoctor struct {
 	trust    *gate.Trust // nil if it cannot be loaded
 	trustErr error
 	status   diskbackend.Status
-	inspect  error // of the status
+	bucket   *s3backend.Status // nil with a store on a disk
+	inspect  error             // of the status
 }
 
 func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err error) {
@@ -98,6 +100,9 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 	d.examineService()
 	d.examineCertificates()
 	d.examineStore()
+	if cfg.Store.Kind == receiver.StoreOnS3 {
+		d.examineBucket()
+	}
 	d.Check("hooks", func(context.Context) []doctor.Finding { return d.examineHooks() }, d.queueDirs()...)
 	d.BundleStatus(func() (any, error) { return inspectStatus(cfg, time.Now()) }, string(cfg.DataDir))
 	return d.Finish()
@@ -106,9 +111,10 @@ func runDoctor(c *cobra.Command, o *options, asJSON bool, bundle string) (err er
 // inspectStore reads the status, on which several checks depend.
 func (d *receiverDoctor) inspectStore() {
 	var st diskbackend.Status
+	var b *s3backend.Status
 	var err error
-	if d.Guard("storage", func(context.Context) { st, err = diskbackend.InspectStatus(d.cfg.BackendConfig(), time.Now()) }, string(d.cfg.DataDir)) {
-		d.status, d.inspect = st, err
+	if d.Guard("storage", func(context.Context) { st, b, err = inspectStore(d.cfg, nil, time.Now()) }, string(d.cfg.DataDir)) {
+		d.status, d.bucket, d.inspect = st, b, err
 		return
 	}
 	d.status.RunningUnknown, d.inspect = true, errUnread
@@ -136,7 +142,11 @@ func (d *receiverDoctor) examineMachine() {
 	default:
 		d.AddSpace(spaceOf(cfg, free), spaceErr, nil)
 	}
-	d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, data+"/staging") }, data)
+	if cfg.Store.Kind == receiver.StoreOnS3 {
+		d.Skip("disk", "archives are in a bucket, see 'latency' below")
+	} else {
+		d.CheckOne("disk", func(ctx context.Context) doctor.Finding { return doctor.CheckDisk(ctx, data+"/staging") }, data)
+	}
 	d.CheckOne("clock", func(context.Context) doctor.Finding { return doctor.CheckClock() })
 }
 
@@ -323,7 +333,7 @@ func (d *receiverDoctor) examineStore() {
 		return
 	}
 	d.CheckOne("hosts", func(context.Context) doctor.Finding { return d.examineHosts() }, string(d.cfg.DataDir))
-	d.Check("storage", func(context.Context) []doctor.Finding { return judgeStorage(d.status) })
+	d.Check("storage", func(context.Context) []doctor.Finding { return judgeStorage(d.status, d.bucket) })
 }
 
 func (d *receiverDoctor) examineHosts() doctor.Finding {
@@ -344,8 +354,8 @@ func (d *receiverDoctor) examineHosts() doctor.Finding {
 	return doctor.OKf(check, "%s", fact)
 }
 
-// judgeStorage reports what is wrong with the store, by its status.
-func judgeStorage(st diskbackend.Status) []doctor.Finding {
+// judgeStorage reports what is wrong with the store, by its status. b is nil with a store on a disk.
+func judgeStorage(st diskbackend.Status, b *s3backend.Status) []doctor.Finding {
 	const check = "storage"
 	var found []doctor.Finding
 	for _, p := range st.Problems {
@@ -356,16 +366,26 @@ func judgeStorage(st diskbackend.Status) []doctor.Finding {
 			"the scrub found %d archives damaged, %d missing", st.Scrub.Damaged, st.Scrub.Missing))
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
-		found = append(found, doctor.Warningf(check, "run 'receiver index verify --deep', and 'smartctl -a' on the disk",
+		examine := "'smartctl -a' on the disk"
+		if b != nil {
+			examine = "see the log of the object store"
+		}
+		found = append(found, doctor.Warningf(check, "run 'receiver index verify --deep', and "+examine,
 			"the scrub found %d archives unreadable, %d undecodable", st.Scrub.Unreadable, st.Scrub.Undecodable))
 	}
-	if st.Quarantined > 0 {
+	if b != nil && st.Quarantined > 0 {
+		found = append(found, doctor.Warningf(check, "run 'shipper verify --heal' on their hosts: see 'Scrub' in docs/scale-out.md",
+			"%d archives are quarantined as corrupt", st.Quarantined))
+	} else if st.Quarantined > 0 {
 		found = append(found, doctor.Warningf(check, "run 'shipper verify --heal' on their hosts, then remove the files in data_dir/quarantine",
 			"%d files in quarantine", st.Quarantined))
 	}
 	if t := st.TornTails; t.Count > 0 {
 		found = append(found, doctor.Warningf(check, "if power did not fail then, run 'smartctl -a' on the disk; run 'receiver index verify'",
 			"the end of the index was torn %d times; the last one is %s", t.Count, t.Last))
+	}
+	if b != nil && b.Error != "" {
+		return append(found, doctor.Skippedf(check, "what the bucket has is unknown"))
 	}
 	if len(found) == 0 {
 		found = append(found, doctor.OKf(check, "%s; nothing is damaged, missing or in quarantine, as far as the scrub has read", storeLine(st.Store)))

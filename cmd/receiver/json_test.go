@@ -9,6 +9,7 @@ import (
 	"cis490/internal/fsck"
 	"cis490/internal/hosts"
 	"cis490/internal/pki"
+	"cis490/internal/s3backend"
 	"cis490/internal/scrub"
 	"cis490/internal/serviceuser"
 )
@@ -17,7 +18,7 @@ func TestJSONMembersAreDocumented(t *testing.T) {
 	const page = "../../docs/json.md"
 	for section, structs := range map[string][]any{
 		"receiver hosts":                         {hosts.Host{}, hosts.Report{}, hosts.Certificate{}, hosts.Rotation{}},
-		"receiver status":                        {statusFacts{}, hosts.Summary{}},
+		"receiver status":                        {statusFacts{}, hosts.Summary{}, s3backend.Status{}},
 		"receiver hosts disable, enable, remove": {datadir.HostChange{}},
 		"receiver store":                         {datadir.StoreChange{}},
 		"receiver invite":                        {printedInvitation{}},

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cis490/internal/admin"
+	"cis490/internal/bucket"
 	"cis490/internal/cli"
 	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
@@ -15,6 +16,8 @@ import (
 	"cis490/internal/metrics"
 	"cis490/internal/notify"
 	"cis490/internal/receiver"
+	"cis490/internal/s3backend"
+	"cis490/internal/scrub"
 )
 
 // Metrics of the receiver that are read from its directories. docs/metrics.md lists them.
@@ -40,6 +43,18 @@ var (
 	metricScrubStarted    = metrics.Desc("cis490_receiver_scrub_started_timestamp_seconds", "When that scrub started.")
 	metricScrubEnded      = metrics.Desc("cis490_receiver_scrub_ended_timestamp_seconds", "When that scrub ended. Absent while it runs.")
 	metricScrubWholeSince = metrics.Desc("cis490_receiver_verified_since_timestamp_seconds", "Since when every archive has been verified. Absent before the first complete scrub.")
+)
+
+// Metrics of a store on S3. They are absent with a store on a disk, and what is unknown is absent as well.
+var (
+	metricBucketUp        = metrics.Desc("cis490_receiver_bucket_up", "1 if the object store has answered everything that was asked of it, at the last reading.")
+	metricBucketArchives  = metrics.Desc("cis490_receiver_bucket_archives", "Archives that the copy of the index in data_dir has.")
+	metricBucketBytes     = metrics.Desc("cis490_receiver_bucket_archive_bytes", "Bytes of these archives.")
+	metricBucketBehind    = metrics.Desc("cis490_receiver_bucket_index_batches_behind", "Batches of the index that the copy lacks, up to 100.")
+	metricBucketLastBatch = metrics.Desc("cis490_receiver_bucket_last_batch_timestamp_seconds", "When a receiver last wrote rows.")
+	metricBucketUploads   = metrics.Desc("cis490_receiver_bucket_unfinished_uploads", "Uploads that have begun and are not stored, of all receivers, up to 1000.")
+	metricBucketProbed    = metrics.Desc("cis490_receiver_bucket_probe_timestamp_seconds", "When the object store last passed the probe here.")
+	metricBucketRequests  = metrics.Desc("cis490_receiver_bucket_requests_total", "Requests to the object store: answered, also that an object is missing, or failed.", "endpoint", "result")
 )
 
 // Metrics of hooks and of the heartbeat. They are absent without them.
@@ -78,6 +93,7 @@ func newDaemonAdmin(r *receiver.Receiver, source *factSource, heartbeat *notify.
 		to.SetTime(metricCertNotAfter, r.CertNotAfter())
 		to.SetTime(metricHeartbeatSince, heartbeat.LastSuccess())
 		countHooks(to, r.Hooks())
+		countRequests(to, r.Bucket())
 	})
 	state := &metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
 		return setFacts(to, source.latest())
@@ -104,10 +120,28 @@ func countHooks(to *metrics.Reading, hooks *notify.Notifier) {
 	}
 }
 
+// countRequests sets the counters of requests to the object store.
+func countRequests(to *metrics.Reading, in *bucket.S3) {
+	if in == nil {
+		return
+	}
+	for _, n := range in.Requests() {
+		to.Count(metricBucketRequests, float64(n.Answered), n.Endpoint, "answered")
+		to.Count(metricBucketRequests, float64(n.Failed), n.Endpoint, "failed")
+	}
+}
+
 // setFacts sets the metrics of a receiver and its hosts.
 func setFacts(to *metrics.Reading, f facts) error {
 	if f.statusErr == nil {
 		setStatus(to, f.status)
+		if f.bucket == nil || f.bucket.Quarantined != nil {
+			to.SetInt(metricQuarantined, int64(f.status.Quarantined))
+		}
+		if f.bucket == nil || f.bucket.Scrub != nil {
+			setScrub(to, f.status.Scrub)
+		}
+		setBucket(to, f.bucket)
 	}
 	for _, h := range f.hosts {
 		setHost(to, h)
@@ -130,24 +164,50 @@ func setStatus(to *metrics.Reading, st diskbackend.Status) {
 	}
 	setHours(to, metricFullSeconds, st.FullInHours)
 	to.SetInt(metricProblems, int64(len(st.Problems)))
-	to.SetInt(metricQuarantined, int64(st.Quarantined))
 	to.SetInt(metricTornTails, int64(st.TornTails.Count))
 	if st.DisabledHosts != nil {
 		to.SetInt(metricDisabledHosts, int64(*st.DisabledHosts))
 	}
+}
+
+func setScrub(to *metrics.Reading, p scrub.Progress) {
 	for finding, n := range map[string]int64{
-		"damaged": st.Scrub.Damaged, "unreadable": st.Scrub.Unreadable, "undecodable": st.Scrub.Undecodable, "missing": st.Scrub.Missing,
-		"not_opened": st.Scrub.NotOpened,
+		"damaged": p.Damaged, "unreadable": p.Unreadable, "undecodable": p.Undecodable, "missing": p.Missing,
+		"not_opened": p.NotOpened,
 	} {
 		to.SetInt(metricScrubFindings, n, finding)
 	}
-	to.SetInt(metricScrubHosts, st.Scrub.HostsUnreadable, "unreadable")
-	to.SetInt(metricScrubHosts, st.Scrub.HostsUnfinished, "unfinished")
-	to.SetInt(metricScrubArchives, st.Scrub.Objects)
-	to.SetInt(metricScrubBytes, st.Scrub.Bytes)
-	to.SetTime(metricScrubStarted, st.Scrub.Started)
-	to.SetTime(metricScrubEnded, st.Scrub.Ended)
-	to.SetTime(metricScrubWholeSince, st.Scrub.WholeSince)
+	to.SetInt(metricScrubHosts, p.HostsUnreadable, "unreadable")
+	to.SetInt(metricScrubHosts, p.HostsUnfinished, "unfinished")
+	to.SetInt(metricScrubArchives, p.Objects)
+	to.SetInt(metricScrubBytes, p.Bytes)
+	to.SetTime(metricScrubStarted, p.Started)
+	to.SetTime(metricScrubEnded, p.Ended)
+	to.SetTime(metricScrubWholeSince, p.WholeSince)
+}
+
+// setBucket sets the metrics of the bucket b, or none if it is nil.
+func setBucket(to *metrics.Reading, b *s3backend.Status) {
+	if b == nil {
+		return
+	}
+	to.SetBool(metricBucketUp, b.Error == "")
+	for desc, n := range map[*prometheus.Desc]*int64{
+		metricBucketArchives: b.Archives, metricBucketBytes: b.ArchiveBytes, metricBucketBehind: b.Behind,
+	} {
+		if n != nil {
+			to.SetInt(desc, *n)
+		}
+	}
+	if b.Unfinished != nil {
+		to.SetInt(metricBucketUploads, int64(*b.Unfinished))
+	}
+	if b.LastBatchAt != nil {
+		to.SetTime(metricBucketLastBatch, *b.LastBatchAt)
+	}
+	if b.ProbedAt != nil {
+		to.SetTime(metricBucketProbed, *b.ProbedAt)
+	}
 }
 
 // setHost sets the metrics of a host that has access or should have it. Of another one there is nothing

@@ -70,7 +70,7 @@ func scrapeFleet(t testing.TB, cfg receiver.Config, records *revocation.RecordCa
 	reg := metrics.NewRegistry("receiver", cli.Version())
 	metrics.AddProcess(reg)
 	fixture.Must(t, reg.Register(&metrics.State{Success: metricStateSuccess, Log: log, Read: func(to *metrics.Reading) error {
-		return setFacts(to, readFacts(cfg, records, time.Now()))
+		return setFacts(to, readFacts(cfg, nil, records, time.Now()))
 	}}))
 	w := httptest.NewRecorder()
 	metrics.Handler(reg, log).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -156,7 +156,7 @@ func BenchmarkPage(b *testing.B) {
 		}
 	})
 	source := &factSource{cfg: cfg}
-	state := newPageState(readFacts(cfg, nil, time.Now()), source.readArrivals())
+	state := newPageState(readFacts(cfg, nil, nil, time.Now()), source.readArrivals())
 	pages := statuspage.New(func() statuspage.State { return state })
 	b.Run("shared", func(b *testing.B) {
 		b.ReportAllocs()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/activity"
+	"cis490/internal/bucket"
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
 	"cis490/internal/diskbackend"
@@ -16,6 +17,7 @@ import (
 	"cis490/internal/notify"
 	"cis490/internal/receiver"
 	"cis490/internal/revocation"
+	"cis490/internal/s3backend"
 	"cis490/internal/snapshot"
 	"cis490/internal/statuspage"
 )
@@ -24,15 +26,16 @@ import (
 type facts struct {
 	at        time.Time
 	status    diskbackend.Status
+	bucket    *s3backend.Status // nil with a store on a disk
 	statusErr error
 	hosts     []hosts.Host
 	hostsErr  error
 	hooks     []notify.QueueState
 }
 
-func readFacts(cfg receiver.Config, records *revocation.RecordCache, now time.Time) facts {
+func readFacts(cfg receiver.Config, in *bucket.S3, records *revocation.RecordCache, now time.Time) facts {
 	f := facts{at: now, hooks: notify.Inspect(cfg.Hooks, string(cfg.DataDir))}
-	f.status, f.statusErr = diskbackend.InspectStatus(cfg.BackendConfig(), now)
+	f.status, f.bucket, f.statusErr = inspectStore(cfg, in, now)
 	f.hosts, _, f.hostsErr = listHostsAgain(cfg, records, now)
 	return f
 }
@@ -41,6 +44,7 @@ func readFacts(cfg receiver.Config, records *revocation.RecordCache, now time.Ti
 // for the pages, because they take memory that a receiver without viewers does not need.
 type factSource struct {
 	cfg      receiver.Config
+	bucket   *bucket.S3 // nil with a store on a disk
 	facts    snapshot.Shared[facts]
 	records  revocation.RecordCache
 	arrivals snapshot.Shared[arrivals]
@@ -53,7 +57,7 @@ type arrivals struct {
 }
 
 func (s *factSource) latest() facts {
-	return s.facts.Latest(func() facts { return readFacts(s.cfg, &s.records, time.Now()) })
+	return s.facts.Latest(func() facts { return readFacts(s.cfg, s.bucket, &s.records, time.Now()) })
 }
 
 // readArrivals reads the rows that were appended to the index since the last call.
@@ -87,7 +91,7 @@ func (s *factSource) readRows(now time.Time) error {
 // newPageState returns what the pages show of the directories. The caller adds what only the daemon knows.
 func newPageState(read facts, arrived arrivals) statuspage.State {
 	return statuspage.State{
-		Now: time.Now(), ReadAt: read.at, Version: cli.Version(), Receiver: read.status, ReceiverErr: read.statusErr,
+		Now: time.Now(), ReadAt: read.at, Version: cli.Version(), Receiver: read.status, Bucket: read.bucket, ReceiverErr: read.statusErr,
 		Hosts: read.hosts, HostsErr: read.hostsErr, Arrivals: arrived.Summary, ArrivalsErr: arrived.err,
 	}
 }

@@ -78,7 +78,7 @@ Exit codes: 1 it found a problem, or failed.`,
 	c.Flags().TextVar(&perSecond, "rate", perSecond, "maximum `SIZE` per second; 0: none")
 	c.Flags().TextVar(&olderThan, "older-than", config.Duration(0), "skip if verified within `DURATION`")
 	c.Flags().StringVar(&host, "host", "", "only the archives of `HOST`")
-	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver of a store on a disk may run")
+	c.Flags().BoolVar(&opts.Quarantine, "quarantine", false, "quarantine corrupt archives; no receiver may run")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AliasFlag(c, "set-aside", "quarantine")
 	cli.CompleteFlag(c, "host", o.findHosts)

@@ -20,6 +20,7 @@ import (
 	"cis490/internal/notify"
 	"cis490/internal/printable"
 	"cis490/internal/receiver"
+	"cis490/internal/s3backend"
 	"cis490/internal/scrub"
 	"cis490/internal/terminal"
 )
@@ -74,13 +75,14 @@ exits with 0 (fine), 1 (warning), 2 (critical) or 3 (unknown, also for misuse).
 // statusFacts are the state of the receiver, and a summary of its hosts.
 type statusFacts struct {
 	diskbackend.Status
-	Hosts *hosts.Summary      `json:"hosts,omitempty"` // nil if they cannot be listed
-	Hooks []notify.QueueState `json:"hooks,omitempty"`
+	Bucket *s3backend.Status   `json:"bucket,omitempty"` // nil with a store on a disk
+	Hosts  *hosts.Summary      `json:"hosts,omitempty"`  // nil if they cannot be listed
+	Hooks  []notify.QueueState `json:"hooks,omitempty"`
 }
 
 func inspectStatus(cfg receiver.Config, now time.Time) (statusFacts, error) {
-	st, err := diskbackend.InspectStatus(cfg.BackendConfig(), now)
-	facts := statusFacts{Status: st}
+	st, b, err := inspectStore(cfg, nil, now)
+	facts := statusFacts{Status: st, Bucket: b}
 	if err != nil {
 		return facts, err
 	}
@@ -118,9 +120,13 @@ func performanceData(s hosts.Summary) []string {
 // checkStatus is 'receiver status --check'. It judges the receiver itself: 'receiver hosts --check' judges
 // the hosts.
 func checkStatus(st statusFacts) (cli.MonitorResult, error) {
-	result := cli.MonitorResult{Service: "RECEIVER", Summary: "running", Values: []string{
-		fmt.Sprintf("quarantine=%d", st.Quarantined), fmt.Sprintf("damaged=%d", st.Scrub.Damaged),
-	}}
+	result := cli.MonitorResult{Service: "RECEIVER", Summary: "running"}
+	if st.Bucket == nil || st.Bucket.Quarantined != nil {
+		result.Values = append(result.Values, fmt.Sprintf("quarantine=%d", st.Quarantined))
+	}
+	if st.Bucket == nil || st.Bucket.Scrub != nil {
+		result.Values = append(result.Values, fmt.Sprintf("damaged=%d", st.Scrub.Damaged))
+	}
 	if st.FreeBytes != durable.UnknownSpace {
 		result.Values = append(result.Values, fmt.Sprintf("free=%dB", st.FreeBytes))
 	}
@@ -143,7 +149,7 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorWarning, "the disk is full in %s", fleet.FormatTime(left))
 	}
 	if n := st.Quarantined; n > 0 {
-		result.Add(cli.MonitorWarning, "%d files in quarantine", n)
+		result.Add(cli.MonitorWarning, "%d %s in quarantine", n, quarantinedThings(st.Bucket))
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
 		result.Add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
@@ -181,12 +187,22 @@ func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now tim
 	if st.FreeInodes != nil {
 		fmt.Fprintf(w, "inodes\t%d free, %d kept free\n", *st.FreeInodes, st.MinFreeInodes)
 	}
-	fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable.Text(st.Disk), "unknown"))
-	fmt.Fprintf(w, "quarantine\t%d copies\n", st.Quarantined)
+	if st.Bucket != nil {
+		store := ""
+		if st.Store != nil {
+			store = st.Store.ID
+		}
+		printBucketRows(w, *st.Bucket, store, now)
+	} else {
+		fmt.Fprintf(w, "disk\t%s\n", cmp.Or(printable.Text(st.Disk), unknown))
+		fmt.Fprintf(w, "quarantine\t%d copies\n", st.Quarantined)
+	}
 	if t := st.TornTails; t.Count > 0 {
 		fmt.Fprintf(w, "index\t%d torn tails were cut off and saved, the last as %s\n", t.Count, printable.Text(t.Last))
 	}
-	fmt.Fprintf(w, "store\t%s\n", storeLine(st.Store))
+	if st.Bucket == nil {
+		fmt.Fprintf(w, "store\t%s\n", storeLine(st.Store))
+	}
 	disabled := "the disabled ones are unknown"
 	if st.DisabledHosts != nil {
 		disabled = fmt.Sprintf("%d disabled", *st.DisabledHosts)
@@ -198,6 +214,15 @@ func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now tim
 	for _, q := range st.Hooks {
 		fmt.Fprintf(w, "hook\t%s\n", describeHook(q, now))
 	}
+	printScrubRows(w, st, now)
+}
+
+// printScrubRows prints how far the scrub is, and what it has found.
+func printScrubRows(w io.Writer, st statusFacts, now time.Time) {
+	if st.Bucket != nil && st.Bucket.Scrub == nil {
+		fmt.Fprintf(w, "scrub\t%s\n", unknown)
+		return
+	}
 	fmt.Fprintf(w, "scrub\t%s\n", scrubLine(st.Status, now))
 	fmt.Fprintf(w, "found\t%d damaged, %d unreadable, %d undecodable, %d missing by this scrub\n",
 		st.Scrub.Damaged, st.Scrub.Unreadable, st.Scrub.Undecodable, st.Scrub.Missing)
@@ -207,6 +232,14 @@ func printStateRows(w io.Writer, paint terminal.Painter, st statusFacts, now tim
 			cli.FormatAgo(st.Scrub.WholeSince, now)
 	}
 	fmt.Fprintf(w, "oldest\t%s\n", oldest)
+}
+
+// quarantinedThings says what is counted as quarantined.
+func quarantinedThings(b *s3backend.Status) string {
+	if b != nil {
+		return "archives"
+	}
+	return "files"
 }
 
 func describeHook(q notify.QueueState, now time.Time) string {
@@ -249,6 +282,8 @@ func scrubLine(st diskbackend.Status, now time.Time) string {
 		return "not started"
 	case !p.Ended.IsZero():
 		return "ended " + cli.FormatAgo(p.Ended, now) + ": " + read
+	case p.Host == "" && p.Objects > 0: // of a bucket
+		return "started " + cli.FormatAgo(p.Started, now) + ": " + read
 	case p.Host == "":
 		return "started " + cli.FormatAgo(p.Started, now)
 	}

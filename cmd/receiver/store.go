@@ -35,7 +35,7 @@ once its index is shorter than an earlier receipt said.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := o.openDataDir(c)
 			if err == nil {
-				err = refuseOnS3(cfg, "the store is in a bucket; 'receiver status' reads only data_dir so far")
+				err = refuseOnS3(cfg, "the store is in a bucket: 'receiver status' shows its id")
 			}
 			if err != nil {
 				return err

@@ -40,6 +40,8 @@ type copyState struct {
 	Bytes int64  `json:"bytes"` // in the batches before
 	// Archives is the number of rows of each host in these, without those of repaired archives.
 	Archives map[episode.Name]int64 `json:"archives"`
+	// ArchiveBytes is the sum of the sizes of these archives. Nil: a former version began the copy.
+	ArchiveBytes *int64 `json:"archive_bytes,omitempty"`
 }
 
 // maxCopyState is the maximum size of the file, and saveInterval how often it is written while
@@ -90,6 +92,7 @@ func (c *Copy) load(store string) error {
 	path := c.dir.Path(c.name)
 	switch {
 	case missing && size == 0:
+		c.state.ArchiveBytes = new(int64)
 		return c.save()
 	case missing:
 		return fmt.Errorf("%s %w", path, ErrOtherFile)
@@ -110,6 +113,28 @@ func readState(dir *durable.Dir, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return durable.ReadAtMost(f, name, maxCopyState)
+}
+
+// CopyStatus says what a copy has.
+type CopyStatus struct {
+	Batches    int64
+	IndexBytes int64 // in these
+	Archives   int64
+	Bytes      *int64 // of the archives; nil if that is unknown
+}
+
+// InspectCopy returns what the copy called name in dir has. It may run while another process extends it.
+func InspectCopy(dir *durable.Dir, name string) (CopyStatus, error) {
+	var s copyState
+	b, err := readState(dir, CopyStateName(name))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	status := CopyStatus{Batches: max(s.Next-1, 0), IndexBytes: s.Bytes, Bytes: s.ArchiveBytes}
+	for _, n := range s.Archives {
+		status.Archives += n
+	}
+	return status, err
 }
 
 // Close closes the file.
@@ -167,8 +192,12 @@ func (c *Copy) add(rows []index.Row, body []byte, next int64) error {
 	c.state.Next = next
 	c.state.Bytes += int64(len(body))
 	for _, row := range rows {
-		if !row.Repaired {
-			c.state.Archives[row.Key.Host]++
+		if row.Repaired {
+			continue
+		}
+		c.state.Archives[row.Key.Host]++
+		if c.state.ArchiveBytes != nil {
+			*c.state.ArchiveBytes += row.Size
 		}
 	}
 	due := time.Since(c.savedAt) >= saveInterval

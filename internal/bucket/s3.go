@@ -36,6 +36,9 @@ type endpoint struct {
 	url    string
 	core   *minio.Core
 	server atomic.Pointer[string] // what it calls itself, once it has answered
+
+	answered, failed atomic.Int64 // requests
+	skew             atomic.Pointer[time.Duration]
 }
 
 // Open returns a bucket. It sends no request: [Probe] does.
@@ -120,9 +123,7 @@ func (s *S3) do(ctx context.Context, request func(context.Context, *endpoint) er
 		e := s.endpoint()
 		var x exchange
 		err := request(context.WithValue(ctx, exchangeKey{}, &x), e)
-		if x.server != "" {
-			e.server.Store(&x.server)
-		}
+		e.record(ctx, x, err)
 		if _, ok := errors.AsType[*sourceError](err); err == nil || ctx.Err() != nil || ok {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,7 +105,7 @@ func (r *Receiver) openBucket(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.backend = b
+	r.backend, r.bucket = b, in
 	return nil
 }
 
@@ -143,7 +144,7 @@ func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
 	c := r.cfg.Store.S3
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if last, err := r.lastProbe(); err == nil && last.isOf(c, time.Now()) {
+	if last, err := r.lastProbe(); err == nil && last.isCurrent(c, time.Now()) {
 		_, err := s3backend.ReadStoreID(ctx, in) // so that the engine says what it is
 		if err == nil && slices.Contains(last.Servers, in.Server()) {
 			return nil
@@ -168,16 +169,37 @@ func (r *Receiver) probeBucket(ctx context.Context, in *bucket.S3) error {
 	return nil
 }
 
-// isOf reports whether the result is of these endpoints and this bucket, and not too old.
-func (p probeResult) isOf(c bucket.Config, now time.Time) bool {
+// isCurrent reports whether the result is of a configuration, and not too old.
+func (p probeResult) isCurrent(c bucket.Config, now time.Time) bool {
 	age := now.Sub(p.At)
-	return age >= 0 && age < probeValid &&
-		slices.Equal(p.Endpoints, c.Endpoints) && p.Bucket == c.Bucket && p.Prefix == c.Prefix
+	return age >= 0 && age < probeValid && p.isOf(c)
 }
 
-func (r *Receiver) lastProbe() (probeResult, error) {
+// isOf reports whether the result is of a configuration.
+func (p probeResult) isOf(c bucket.Config) bool {
+	return slices.Equal(p.Endpoints, c.Endpoints) && p.Bucket == c.Bucket && p.Prefix == c.Prefix
+}
+
+// LastProbe returns when a receiver with this configuration last found that its object store passes the
+// probe, and what the endpoints called themselves. The error wraps [fs.ErrNotExist] if none did.
+func LastProbe(c Config) (at time.Time, servers []string, err error) {
+	data, err := durable.Open(string(c.DataDir))
+	if err != nil {
+		return at, nil, err
+	}
+	defer data.Close()
+	last, err := readProbe(data)
+	if err == nil && !last.isOf(c.Store.S3) {
+		err = fmt.Errorf("the last probe was of another object store: %w", fs.ErrNotExist)
+	}
+	return last.At, last.Servers, err
+}
+
+func (r *Receiver) lastProbe() (probeResult, error) { return readProbe(r.data) }
+
+func readProbe(data *durable.Dir) (probeResult, error) {
 	var last probeResult
-	f, err := r.data.Open(probeFile)
+	f, err := data.Open(probeFile)
 	if err != nil {
 		return last, err
 	}

@@ -29,8 +29,8 @@ func TestAProbeIsOfOneBucket(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := same, probed
 			tt.change(&c, &p)
-			if got := p.isOf(c, now); got != tt.want {
-				t.Errorf("isOf(%+v) of %+v: got %v, want %v", c, p, got, tt.want)
+			if got := p.isCurrent(c, now); got != tt.want {
+				t.Errorf("isCurrent(%+v) of %+v: got %v, want %v", c, p, got, tt.want)
 			}
 		})
 	}

@@ -24,6 +24,7 @@ import (
 	"cis490/internal/activity"
 	"cis490/internal/admission"
 	"cis490/internal/batchlog"
+	"cis490/internal/bucket"
 	"cis490/internal/datadir"
 	"cis490/internal/diskbackend"
 	"cis490/internal/durable"
@@ -43,6 +44,7 @@ type Receiver struct {
 	data    *durable.Dir
 	lock    *durable.Lock
 	backend backend
+	bucket  *bucket.S3 // nil with a store on a disk
 
 	headerTimeout time.Duration // of a request's header, and of the TLS handshake
 
@@ -207,6 +209,9 @@ func (r *Receiver) Ready(context.Context) error {
 	}
 	return r.backend.CheckSpace()
 }
+
+// Bucket returns the bucket of the store, or nil if the store is on a disk.
+func (r *Receiver) Bucket() *bucket.S3 { return r.bucket }
 
 // Alive reports whether the receiver can still make an archive durable, for a watchdog.
 func (r *Receiver) Alive(ctx context.Context) bool { return r.backend.Alive(ctx) }

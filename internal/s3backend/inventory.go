@@ -82,8 +82,8 @@ func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.Inventory
 	if err != nil {
 		return e, err
 	}
-	isSetAside, err := b.addVerified(ctx, c, info, &e)
-	if err != nil || isSetAside {
+	isQuarantined, err := b.addVerified(ctx, c, info, &e)
+	if err != nil || isQuarantined {
 		return e, err // its host sends it again
 	}
 	if readBack {
@@ -101,14 +101,14 @@ func (b *Backend) examine(ctx context.Context, key episode.Key, q wire.Inventory
 }
 
 // addVerified adds to e when the archive was last verified, if it is the same object. It reports whether
-// the archive was set aside.
-func (b *Backend) addVerified(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) (isSetAside bool, err error) {
+// the archive was quarantined.
+func (b *Backend) addVerified(ctx context.Context, c commit, info bucket.Info, e *wire.InventoryEntry) (isQuarantined bool, err error) {
 	v, known, err := b.readVerification(ctx, c)
 	if err != nil {
 		return false, err
 	}
 	if !known {
-		return b.isSetAside(ctx, c)
+		return b.isQuarantined(ctx, c)
 	}
 	if v.ETag == info.ETag {
 		e.VerifiedAt, e.Contents = &v.At, &v.Contents

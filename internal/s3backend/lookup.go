@@ -76,19 +76,19 @@ func (b *Backend) find(ctx context.Context, u wire.Upload) (lookupResult, error)
 		return lookupResult{state: conflicts, commit: c}, nil
 	}
 	found := lookupResult{state: stored, commit: c}
-	isSetAside, err := b.isSetAside(ctx, c)
+	isQuarantined, err := b.isQuarantined(ctx, c)
 	if err != nil {
 		return lookupResult{}, err
 	}
 	// It continues if the sender disconnects: the next attempt needs the result.
 	id, work := readback.Archive{Key: u.Key, Digest: u.Digest}, b.workContext(ctx)
-	if isSetAside {
-		err = errSetAside
+	if isQuarantined {
+		err = errQuarantined
 	} else if cached := b.read.Take(id); u.Resent || !cached {
 		err = b.readBack(work, c)
 	}
 	if errors.Is(err, errCorrupt) {
-		if !isSetAside && b.opts.Observer != nil {
+		if !isQuarantined && b.opts.Observer != nil {
 			b.opts.Observer.NoteDamage(u.Key, "damaged", false)
 		}
 		b.log.Error("stored archive is corrupt", "host", u.Key.Host, "episode", u.Key.Name, "object", c.object, "err", err, "hint", "its host sends it again")

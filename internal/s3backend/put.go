@@ -23,8 +23,8 @@ import (
 func (b *Backend) Stat(ctx context.Context, key episode.Key) (wire.Receipt, error) {
 	c, err := b.newestCommit(ctx, key)
 	if err == nil {
-		var isSetAside bool
-		if isSetAside, err = b.isSetAside(ctx, c); isSetAside {
+		var isQuarantined bool
+		if isQuarantined, err = b.isQuarantined(ctx, c); isQuarantined {
 			err = fs.ErrNotExist
 		}
 	}

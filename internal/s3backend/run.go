@@ -33,10 +33,7 @@ func (b *Backend) followIndex(ctx context.Context) error {
 	defer tick.Stop()
 	failed := false
 	for {
-		err := b.index.CatchUp(ctx)
-		if err == nil {
-			err = b.copy.CatchUp(ctx, b.bucket, nil)
-		}
+		err := b.CopyIndex(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -56,6 +53,14 @@ func (b *Backend) followIndex(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// CopyIndex completes the copy of the index in the data directory once.
+func (b *Backend) CopyIndex(ctx context.Context) error {
+	if err := b.index.CatchUp(ctx); err != nil {
+		return err
+	}
+	return b.copy.CatchUp(ctx, b.bucket, nil)
 }
 
 // Recover does nothing: what a crash has left is found by the next attempt of the sender.

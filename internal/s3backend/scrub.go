@@ -148,8 +148,8 @@ func (s *bucketScrub) verifyRow(ctx context.Context, row index.Row) error {
 	}
 	if err == nil && earlier.At.IsZero() {
 		var at time.Time
-		if at, err = s.backend.setAsideAt(ctx, c); err == nil && !at.IsZero() {
-			s.addSetAside(c, at)
+		if at, err = s.backend.quarantinedAt(ctx, c); err == nil && !at.IsZero() {
+			s.addQuarantined(c, at)
 			return nil
 		}
 	}
@@ -181,15 +181,15 @@ func (s *bucketScrub) skipVerified(ctx context.Context, c commit, earlier verifi
 	return true, nil
 }
 
-// addSetAside counts an archive that was set aside and was not sent again: as damaged if this pass has done
+// addQuarantined counts an archive that was quarantined and was not sent again: as damaged if this pass has done
 // that, and as missing if an earlier one has, as on a disk.
-func (s *bucketScrub) addSetAside(c commit, at time.Time) {
+func (s *bucketScrub) addQuarantined(c commit, at time.Time) {
 	s.backend.verifier.RecordReadError(nil)
 	if s.shared && at.After(s.since) {
 		s.progress.Add(c.row.Key, scrub.Result{Object: store.Object{Size: c.row.Size}, Err: store.ErrCorrupt, Quarantined: true})
 		return
 	}
-	s.onFinding(s.progress.AddMissing(c.row.Key, fmt.Sprintf("%s was set aside as corrupt on %s, and not sent again", c.object, at.UTC().Format(time.DateOnly))))
+	s.onFinding(s.progress.AddMissing(c.row.Key, fmt.Sprintf("%s was quarantined as corrupt on %s, and not sent again", c.object, at.UTC().Format(time.DateOnly))))
 }
 
 // addUnreadable counts an archive of which the object store does not return what is needed to read it. It
@@ -252,7 +252,7 @@ func (s *bucketScrub) addResult(key episode.Key, r scrub.Result) {
 }
 
 // ScrubOnce verifies all archives of the store in a bucket, or those of one host. It may run beside
-// receivers, and does not share the work with them. With o.Quarantine it sets aside what is corrupt.
+// receivers, and does not share the work with them. With o.Quarantine it quarantines what is corrupt.
 func ScrubOnce(ctx context.Context, in bucket.Bucket, o scrub.Options, log *slog.Logger) (scrub.Progress, error) {
 	b := &Backend{bucket: in, log: log, verifier: new(scrub.Verifier)}
 	now := time.Now().UTC()

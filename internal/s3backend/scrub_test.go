@@ -25,7 +25,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// damages is an observer that keeps what it is told of damage.
+// damages is an observer that keeps reports of damage.
 type damages struct {
 	mu  sync.Mutex
 	all []string
@@ -165,7 +165,7 @@ func TestScrubOfABucket(t *testing.T) {
 					t.Errorf("events: got %q, want %q", seen, tt.events)
 				}
 				if n := len(names(t, in, quarantinePrefix)); n != tt.aside {
-					t.Errorf("set aside: got %d, want %d", n, tt.aside)
+					t.Errorf("quarantined: got %d, want %d", n, tt.aside)
 				}
 				if opened != tt.opened {
 					t.Errorf("readings: got %d, want %d", opened, tt.opened)
@@ -205,7 +205,7 @@ func TestScrubOfABucketDecodes(t *testing.T) {
 	})
 }
 
-// An archive that was verified and rots counts as verified no more, and is sent again as the next
+// An archive that was verified and becomes corrupt counts as verified no more, and is sent again as the next
 // generation. The next pass verifies that.
 func TestADamagedArchiveIsRepaired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -257,7 +257,7 @@ func TestADamagedArchiveIsRepaired(t *testing.T) {
 	})
 }
 
-// A host that asks for its archive has it set aside as the scrub does.
+// A host that asks for its archive has it quarantined as the scrub does.
 func TestAHostFindsDamage(t *testing.T) {
 	in := newBucket()
 	b, seen := openScrubber(t, in)
@@ -295,7 +295,7 @@ func TestAnEngineThatFailsIsNoDamage(t *testing.T) {
 			t.Errorf("got %+v, %v, want errEngine", got, err)
 		}
 		if n := len(names(t, in, quarantinePrefix)); n != 0 || seen.String() != "" {
-			t.Errorf("got %d set aside, and %q, want nothing", n, seen)
+			t.Errorf("got %d quarantined, and %q, want nothing", n, seen)
 		}
 		down = false
 		got, err := b.scrubPass(t.Context())
@@ -349,7 +349,7 @@ func commitOf(t *testing.T, b *Backend, u wire.Upload) commit {
 	return c
 }
 
-// A scrub beside receivers that may not set aside takes back what was noted of an earlier reading.
+// A scrub beside receivers that may not quarantine takes back what was noted of an earlier reading.
 func TestScrubWithoutQuarantineOnlyReports(t *testing.T) {
 	in := newBucket()
 	b, _ := openScrubber(t, in)

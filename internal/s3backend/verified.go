@@ -65,17 +65,17 @@ func (b *Backend) recordVerification(ctx context.Context, c commit, v verificati
 	return b.bucket.Put(ctx, nameBeside(verifiedPrefix, c), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
 }
 
-// errSetAside says that an archive was found corrupt earlier.
-var errSetAside = fmt.Errorf("%w: it was set aside earlier", errCorrupt)
+// errQuarantined says that an archive was found corrupt earlier.
+var errQuarantined = fmt.Errorf("%w: it was quarantined earlier", errCorrupt)
 
-// isSetAside reports whether an archive was found corrupt.
-func (b *Backend) isSetAside(ctx context.Context, c commit) (bool, error) {
-	at, err := b.setAsideAt(ctx, c)
+// isQuarantined reports whether an archive was found corrupt.
+func (b *Backend) isQuarantined(ctx context.Context, c commit) (bool, error) {
+	at, err := b.quarantinedAt(ctx, c)
 	return !at.IsZero(), err
 }
 
-// setAsideAt returns when an archive was set aside, or the zero time.
-func (b *Backend) setAsideAt(ctx context.Context, c commit) (time.Time, error) {
+// quarantinedAt returns when an archive was quarantined, or the zero time.
+func (b *Backend) quarantinedAt(ctx context.Context, c commit) (time.Time, error) {
 	info, err := b.bucket.Stat(ctx, nameBeside(quarantinePrefix, c))
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Time{}, nil
@@ -86,9 +86,9 @@ func (b *Backend) setAsideAt(ctx context.Context, c commit) (time.Time, error) {
 	return info.ModifiedAt, err
 }
 
-// setAside records that an archive is corrupt. Its verification goes first: for that, its host may delete
+// quarantineArchive records that an archive is corrupt. Its verification goes first: for that, its host may delete
 // the episode.
-func (b *Backend) setAside(ctx context.Context, c commit, reason error) error {
+func (b *Backend) quarantineArchive(ctx context.Context, c commit, reason error) error {
 	if err := b.bucket.Remove(ctx, nameBeside(verifiedPrefix, c)); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (b *Backend) setAside(ctx context.Context, c commit, reason error) error {
 		Object: c.object, SHA256: c.row.SHA256, At: time.Now().UTC().Truncate(time.Second), Reason: reason.Error(),
 	})
 	if errors.Is(err, fs.ErrExist) {
-		err = nil // somebody else has found it
+		err = nil // another receiver has found it
 	}
 	return err
 }
@@ -105,7 +105,7 @@ func (b *Backend) setAside(ctx context.Context, c commit, reason error) error {
 type archiveReader struct {
 	backend    *Backend
 	budget     *scrub.Budget // nil: a host waits for the result
-	quarantine bool          // set aside what is corrupt
+	quarantine bool          // quarantine what is corrupt
 	onBytes    func(int)     // unless nil, is called with the number of bytes of each read
 }
 
@@ -180,7 +180,7 @@ func (r *archiveReader) record(ctx context.Context, c commit, result *scrub.Resu
 	case errors.Is(result.Err, store.ErrUnreadable):
 		return nil // an object store that does not answer says nothing about the archive
 	case errors.Is(result.Err, store.ErrCorrupt) && r.quarantine:
-		err := b.setAside(ctx, c, result.Err)
+		err := b.quarantineArchive(ctx, c, result.Err)
 		result.Quarantined = err == nil
 		return err
 	case result.Err != nil:

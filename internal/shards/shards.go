@@ -150,7 +150,7 @@ func (p *Pass) Ended() *scrub.Progress { return p.end }
 // Started returns when the pass started.
 func (p *Pass) Started() time.Time { return p.start.Started }
 
-// Next claims a shard that nobody has read, and waits if others read all that are left. It reports false
+// Next claims a shard that no receiver has read, and waits if others read all the remaining ones. It reports false
 // if the pass has ended.
 func (p *Pass) Next(ctx context.Context) (Shard, bool, error) {
 	for {

@@ -3,6 +3,7 @@ package statuspage
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"cis490/internal/activity"
@@ -253,13 +254,16 @@ func capacityFacts(s State) []fact {
 		}
 		facts = append(facts, inodes)
 	}
-	return facts
+	return append(facts, bucketFacts(s)...)
 }
 
 // checkFacts returns what the scrub has found, and what is in quarantine.
 func checkFacts(s State) []fact {
 	if s.ReceiverErr != nil {
 		return []fact{{Name: "Scrub", Text: notRead}, {Name: "Quarantine", Text: notRead}}
+	}
+	if s.Bucket != nil && s.Bucket.Scrub == nil {
+		return []fact{{Name: "Scrub", Text: notRead}, asideFact(s)}
 	}
 	p := s.Receiver.Scrub
 	read := textf("%d archives, %s read", p.Objects, formatSize(max(p.Bytes, 0)))
@@ -292,12 +296,7 @@ func checkFacts(s State) []fact {
 	case p.Unreadable+p.Undecodable > 0:
 		found.More = `"An archive that cannot be decoded" in docs/operations.md`
 	}
-	quarantine := fact{Name: "Quarantine", Mark: severityMark(fleet.OK), Text: plural(int64(s.Receiver.Quarantined), "file", "files")}
-	if s.Receiver.Quarantined > 0 {
-		quarantine.Mark = severityMark(fleet.Warning)
-		quarantine.More = `"An archive is corrupt" in docs/operations.md`
-	}
-	facts := []fact{scrub, verified, found, quarantine}
+	facts := []fact{scrub, verified, found, asideFact(s)}
 	for _, part := range []struct {
 		n    int64
 		what string
@@ -314,6 +313,23 @@ func checkFacts(s State) []fact {
 		facts = append(facts, fact{Name: "Index", Mark: severityMark(fleet.OK), Text: plural(int64(t.Count), "torn tail was cut off and saved", "torn tails were cut off and saved"), More: textf("the last one as %s", t.Last)})
 	}
 	return facts
+}
+
+// asideFact returns what is in quarantine.
+func asideFact(s State) fact {
+	one, many := "file", "files"
+	if s.Bucket != nil {
+		one, many = "archive", "archives"
+		if s.Bucket.Quarantined == nil {
+			return fact{Name: "Quarantine", Text: notRead}
+		}
+	}
+	quarantine := fact{Name: "Quarantine", Mark: severityMark(fleet.OK), Text: plural(int64(s.Receiver.Quarantined), one, many)}
+	if s.Receiver.Quarantined > 0 {
+		quarantine.Mark = severityMark(fleet.Warning)
+		quarantine.More = `"An archive is corrupt" in docs/operations.md`
+	}
+	return quarantine
 }
 
 // The receiver's certificate is a problem from these times before its expiry on, as in the alerts.
@@ -344,6 +360,14 @@ func aboutFacts(s State) []fact {
 		{Name: "Certificate until", Mark: certificateMark(s), At: dateOf(s.CertEnds, s.Now)},
 		{Name: "Data directory", Text: clean(st.DataDir)},
 		{Name: "Disk", Text: clean(st.Disk)},
+	}
+	if b := s.Bucket; b != nil {
+		facts = append(facts, fact{Name: "Bucket", Text: textf("%s %s at %s", b.Bucket, b.Prefix, strings.Join(b.Endpoints, " "))})
+		probe := fact{Name: "Probe", Text: "unknown"}
+		if b.ProbedAt != nil {
+			probe = fact{Name: "Probe", Text: "passed", At: momentOf(*b.ProbedAt, s.Now), More: clean(strings.Join(b.Servers, " "))}
+		}
+		facts = append(facts, probe)
 	}
 	if st.Store != nil {
 		facts = append(facts, fact{Name: "Store", Text: clean(fmt.Sprint(st.Store.ID))})

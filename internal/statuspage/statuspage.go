@@ -26,6 +26,7 @@ import (
 	"cis490/internal/diskbackend"
 	"cis490/internal/episode"
 	"cis490/internal/hosts"
+	"cis490/internal/s3backend"
 )
 
 // State is what the pages show.
@@ -38,6 +39,7 @@ type State struct {
 	CertEnds time.Time // of the receiver's certificate
 
 	Receiver  diskbackend.Status
+	Bucket    *s3backend.Status // nil with a store on a disk
 	Hosts     []hosts.Host
 	Arrivals  activity.Summary
 	Conflicts []activity.Conflict

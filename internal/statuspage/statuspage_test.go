@@ -25,6 +25,8 @@ import (
 	"cis490/internal/fixture"
 	"cis490/internal/fleet"
 	"cis490/internal/hosts"
+	"cis490/internal/s3backend"
+	"cis490/internal/scrub"
 	"cis490/internal/statuspage"
 	"cis490/internal/wire"
 )
@@ -522,5 +524,30 @@ func TestAPageHasBoundedSize(t *testing.T) {
 	mustShow(t, page, "And 3100 more", "lab-03")
 	if n := w.Body.Len(); n > 3<<20 {
 		t.Errorf("the page has %d bytes", n)
+	}
+}
+
+// What the object store does not answer is not shown as zero.
+func TestWhatABucketDoesNotSayIsUnknown(t *testing.T) {
+	two, zero, archives := 2, 0, int64(12)
+	for _, tt := range []struct {
+		bucket s3backend.Status
+		want   []string
+	}{
+		{s3backend.Status{Error: "https://s3.lab refuses connections", Archives: &archives}, []string{"https://s3.lab refuses connections", "12 archives", "unknown", "could not be read"}},
+		{s3backend.Status{Archives: &archives, Quarantined: &zero, Repaired: &zero, Unfinished: &two, Scrub: new(scrub.Progress)}, []string{"2 uploads", "0 archives", "not started"}},
+	} {
+		s := sample()
+		s.Bucket, s.Receiver.ScrubRate = &tt.bucket, 1
+		w := httptest.NewRecorder()
+		statuspage.New(func() statuspage.State { return s }).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		for _, want := range tt.want {
+			if !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%q is missing: %s", want, w.Body)
+			}
+		}
+		if tt.bucket.Error != "" && strings.Contains(w.Body.String(), "0 archives") {
+			t.Errorf("something unknown is shown as zero: %s", w.Body)
+		}
 	}
 }
