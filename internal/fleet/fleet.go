@@ -117,6 +117,7 @@ type Reports struct {
 type Receiver struct {
 	Version   int       `json:"schema_version"` // 1
 	StartedAt time.Time `json:"started_at"`
+	SharedAt  time.Time `json:"shared_at,omitzero"` // when the reports to other receivers were last read
 	Samples   []Sample  `json:"free_bytes_by_hour,omitempty"`
 }
 
@@ -176,7 +177,7 @@ func (r *Reports) Add(host episode.Name, report wire.Report, now time.Time) (clo
 	record, err := readRecord(dir, host)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = checkRoom(dir, now)
-	} else if errors.Is(err, errInvalid) {
+	} else if errors.Is(err, ErrInvalid) {
 		record, err = Record{}, nil
 	}
 	if err != nil {
@@ -330,7 +331,7 @@ func checkRoom(dir *durable.Dir, now time.Time) error {
 	}
 	var old []episode.Name
 	err = eachRecord(dir, func(host episode.Name) {
-		if r, err := readRecord(dir, host); errors.Is(err, errInvalid) || err == nil && now.Sub(r.ReceivedAt) > forgetAfter {
+		if r, err := readRecord(dir, host); errors.Is(err, ErrInvalid) || err == nil && now.Sub(r.ReceivedAt) > forgetAfter {
 			old = append(old, host)
 		}
 	})

@@ -13,8 +13,10 @@ type Moment struct {
 	ReceiverSince time.Time
 	// ReceiverDown means that the receiver does not run, so that no host can report.
 	ReceiverDown bool
-	// Shared means that other receivers hear the hosts too, so that silence here means nothing.
-	Shared bool
+	// Shared means that other receivers hear the hosts too, so that a contact here says little, and
+	// SharedAt is when their reports were last read.
+	Shared   bool
+	SharedAt time.Time
 	// LastContact is when the host last connected, to about ten minutes. It is zero if unknown.
 	LastContact time.Time
 }
@@ -49,7 +51,11 @@ const (
 	minGapsForRhythm = 3
 	maxRhythm        = 100 * 24 * time.Hour
 	contactAccuracy  = 20 * time.Minute
+	maxSharedAge     = 5 * time.Minute // of what other receivers have heard
 )
+
+// lacksReports reports whether a host may have reported to another receiver.
+func (at Moment) lacksReports() bool { return at.Shared && at.Now.Sub(at.SharedAt) > maxSharedAge }
 
 // Assess judges a record.
 func (r Record) Assess(at Moment) Health {
@@ -68,7 +74,7 @@ func (r Record) Assess(at Moment) Health {
 	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
 		heard = at.ReceiverSince
 	}
-	if limit, _ := r.longestSilence(); !at.ReceiverDown && !at.Shared && at.Now.Sub(heard) > limit {
+	if limit, _ := r.longestSilence(); !at.ReceiverDown && !at.lacksReports() && at.Now.Sub(heard) > limit {
 		h.SilentFor = at.Now.Sub(r.ReceivedAt)
 		h.Connects = at.LastContact.After(r.ReceivedAt.Add(contactAccuracy)) && at.Now.Sub(at.LastContact) < limit+contactAccuracy
 	}

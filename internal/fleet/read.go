@@ -11,8 +11,8 @@ import (
 	"cis490/internal/episode"
 )
 
-// errInvalid says that a file can be read and is not what it should be.
-var errInvalid = errors.New("is damaged")
+// ErrInvalid says that a record can be read and is not what it should be.
+var ErrInvalid = errors.New("is damaged")
 
 // Read returns the records in a data directory by host, and why others cannot be read. It changes
 // nothing, and may run beside a receiver.
@@ -59,7 +59,7 @@ func readReceiver(dir *durable.Dir) (Receiver, error) {
 		return Receiver{}, nil
 	}
 	if err == nil && (r.Version != 1 || len(r.Samples) > maxSamples) {
-		err = fmt.Errorf("%s %w", dir.Path(receiverName), errInvalid)
+		err = fmt.Errorf("%s %w", dir.Path(receiverName), ErrInvalid)
 	}
 	if err != nil {
 		return Receiver{}, err
@@ -73,10 +73,15 @@ func readRecord(dir *durable.Dir, host episode.Name) (Record, error) {
 	if err := readJSON(dir, name, &r); err != nil {
 		return Record{}, err
 	}
-	if r.Version != 1 || r.Stored < 0 || len(r.Gaps) > maxGaps || len(r.Machines) > maxMachines || len(r.Samples) > maxSamples || r.Report.Validate() != nil {
-		return Record{}, fmt.Errorf("%s %w", dir.Path(name), errInvalid)
+	if !r.isValid() {
+		return Record{}, fmt.Errorf("%s %w", dir.Path(name), ErrInvalid)
 	}
 	return r, nil
+}
+
+// isValid reports whether [Reports.Add] could have written the record.
+func (r Record) isValid() bool {
+	return !(r.Version != 1 || r.Stored < 0 || len(r.Gaps) > maxGaps || len(r.Machines) > maxMachines || len(r.Samples) > maxSamples || r.Report.Validate() != nil)
 }
 
 // readJSON reads a file into v. The error wraps [fs.ErrNotExist] if there is none.
@@ -91,7 +96,7 @@ func readJSON(dir *durable.Dir, name string, v any) error {
 		return durable.AsReadError(err)
 	}
 	if len(text) > maxRecord || json.Unmarshal(text, v) != nil {
-		return fmt.Errorf("%s %w", dir.Path(name), errInvalid)
+		return fmt.Errorf("%s %w", dir.Path(name), ErrInvalid)
 	}
 	return nil
 }

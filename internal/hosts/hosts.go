@@ -176,7 +176,7 @@ func addReports(src Sources, all map[episode.Name]Host, now time.Time) (fleet.Mo
 		at.ReceiverDown = state != durable.LockHeld && state != durable.LockUnknown
 	}
 	if kept, err := fleet.ReadReceiver(data); err == nil {
-		at.ReceiverSince = kept.StartedAt
+		at.ReceiverSince, at.SharedAt = kept.StartedAt, kept.SharedAt
 	}
 	records, unreadable, err := fleet.Read(data)
 	for name, r := range records {
