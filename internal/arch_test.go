@@ -96,10 +96,11 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pathwatch pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable s3backend scrub store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
+	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable s3backend scrub sharedhosts store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
+	"internal/sharedhosts": {"bucket datadir durable episode fleet retry", "what receivers must agree on about hosts, in a bucket: who acts on it is the receiver's matter"},
 	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
 	"internal/shards":      {"bucket digest retry scrub", "who of several receivers reads what: how archives are read is not its matter"},
@@ -110,7 +111,7 @@ var importRules = map[string]importRule{
 	"internal/manual": {"", "describes the commands of any program, as it is given them"},
 	"internal/cli":    {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":     {"admin backlog cli config credentials doctor durable episode hint hostdir invite logging manual metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver":    {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging manual metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver":    {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging manual metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser sharedhosts snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},

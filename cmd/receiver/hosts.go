@@ -17,7 +17,6 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
-	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
 	"cis490/internal/hosts"
@@ -44,8 +43,8 @@ With --check it prints one line for a monitoring system and exits with 0 (fine),
 During a rotation of the CAs it also lists the hosts that are not ready for
 'receiver pki rotate --finish'.
 
-A disabled host is refused, whatever its certificate. The list is stored in
-disabled-hosts.json in data_dir, and needs neither the CA key nor a reload.`,
+A disabled host is refused, whatever its certificate, without a reload. The list
+is disabled-hosts.json in data_dir, or is in the bucket of several receivers.`,
 		Example: `  receiver hosts
   receiver hosts --watch
   receiver hosts disable lab-07
@@ -74,15 +73,16 @@ func disableCommand(o *options) *cobra.Command {
 		Use:   "disable NAME...",
 		Short: "Refuse hosts immediately",
 		Long: `Disable refuses hosts from their next request on. A running receiver also
-cancels their requests in flight within a second. Stored archives stay. Hosts
-stay disabled, also across restarts, until 'receiver hosts enable'. Disabling a
-host again changes nothing, and a host that is not known yet can be disabled.`,
+cancels their requests in flight within a second, and all receivers that share a
+bucket within five. Stored archives stay. Hosts stay disabled, also across
+restarts, until 'receiver hosts enable'. Disabling a host again changes nothing,
+and a host that is not known yet can be disabled.`,
 		Example: `  receiver hosts disable lab-07
   receiver hosts disable lab-07 lab-08`,
 		Args: hostNames, ValidArgsFunction: cli.CompleteNames(false, o.findHosts),
 		RunE: func(c *cobra.Command, args []string) error {
-			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
-				return datadir.DisableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts disable"), time.Now())
+			return changeHosts(c, o, args, func(list hostList, names []episode.Name) ([]datadir.HostChange, error) {
+				return list.Disable(c.Context(), names, time.Now())
 			})
 		},
 	})
@@ -97,8 +97,8 @@ that was revoked or has expired is still refused.`,
 		Example: `  receiver hosts enable lab-07`,
 		Args:    hostNames, ValidArgsFunction: cli.CompleteFrom(false, o.findDisabled),
 		RunE: func(c *cobra.Command, args []string) error {
-			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
-				changes, err := datadir.EnableHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts enable"))
+			return changeHosts(c, o, args, func(list hostList, names []episode.Name) ([]datadir.HostChange, error) {
+				changes, err := list.Enable(c.Context(), names)
 				return changes, errors.Join(err, checkEnabled(changes))
 			})
 		},
@@ -133,25 +133,12 @@ stay. To use a name for another machine, or again, invite it:
 		Example: `  receiver hosts remove lab-07`,
 		Args:    hostNames, ValidArgsFunction: cli.CompleteNames(false, o.findHosts),
 		RunE: func(c *cobra.Command, args []string) error {
-			return changeHosts(c, o, args, func(cfg receiver.Config, names []episode.Name) ([]datadir.HostChange, error) {
-				changes, err := datadir.RemoveHosts(c.Context(), string(cfg.DataDir), names, cli.LockHolder("receiver hosts remove"), time.Now())
-				return changes, errors.Join(err, forgetReports(cfg, names, err))
+			return changeHosts(c, o, args, func(list hostList, names []episode.Name) ([]datadir.HostChange, error) {
+				changes, err := list.Remove(c.Context(), names, time.Now())
+				return changes, errors.Join(err, list.forgetReports(c.Context(), names, err))
 			})
 		},
 	})
-}
-
-// forgetReports removes what hosts have reported, unless they could not be removed.
-func forgetReports(cfg receiver.Config, names []episode.Name, err error) error {
-	if err != nil {
-		return nil
-	}
-	data, err := durable.Open(string(cfg.DataDir))
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	return fleet.Forget(data, names...)
 }
 
 // hostNames checks that the arguments are at least one name of a host.
@@ -185,8 +172,12 @@ func explainNoDataDir(err error) error {
 	return err
 }
 
-func changeHosts(c *cobra.Command, o *options, args []string, change func(receiver.Config, []episode.Name) ([]datadir.HostChange, error)) error {
+func changeHosts(c *cobra.Command, o *options, args []string, change func(hostList, []episode.Name) ([]datadir.HostChange, error)) error {
 	cfg, err := o.openDataDir(c)
+	if err != nil {
+		return err
+	}
+	list, err := openHostList(c, cfg)
 	if err != nil {
 		return err
 	}
@@ -194,7 +185,7 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(receiv
 	for i, arg := range args {
 		names[i] = episode.Name(arg) // hostNames has checked it
 	}
-	changes, err := change(cfg, names)
+	changes, err := change(list, names)
 	if err != nil {
 		return explainNoDataDir(err)
 	}

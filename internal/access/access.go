@@ -247,7 +247,13 @@ func (a *Control) checkCaller(list *datadir.DisabledSnapshot, caller gate.Caller
 	if err != nil {
 		return caller, RefuseCaller(err)
 	}
-	return now, RefuseDisabled(list, caller.Host)
+	if p := RefuseDisabled(list, caller.Host); p != nil {
+		return now, p
+	}
+	if serial := caller.Serial(); serial != "" && list.HasReplaced(caller.Host, serial, caller.Certificate().NotBefore) {
+		return now, wire.Refuse(wire.Forbidden, "the certificate %s ended when host %s joined again", serial, caller.Host)
+	}
+	return now, nil
 }
 
 // RefuseCaller returns the problem for a caller that the gate refuses.

@@ -22,23 +22,31 @@ const (
 )
 
 // Limits of the list. An entry takes at most 256 bytes, so that a list of maxDisabledHosts
-// fits.
+// fits, and as many replaced certificates.
 const (
 	maxDisabledHosts = 4096
-	maxDisabledBytes = 1 << 20
+	// MaxDisabledBytes is the maximum size of the list.
+	MaxDisabledBytes = 2 << 20
 )
 
 // ErrDisabledList says that the list of disabled hosts cannot be used. Then all hosts are
 // refused: a disabled one must not get access because a file is damaged.
 var ErrDisabledList = errors.New("the list of disabled hosts cannot be used")
 
-// disabledHosts has the hosts that are disabled or removed.
-type disabledHosts map[episode.Name]disabledEntry
+// hostList has the hosts that are disabled or removed. With several receivers it also has the
+// certificates that ended when a host joined again: see [SharedList].
+type hostList struct {
+	shared   sharedVersion
+	disabled map[episode.Name]disabledEntry
+	replaced map[episode.Name]replacedEntry
+}
 
 // disabledList is the content of the file.
 type disabledList struct {
 	Version  int             `json:"schema_version"` // 1
 	Disabled []disabledEntry `json:"disabled"`
+	sharedVersion
+	Replaced []replacedEntry `json:"replaced,omitempty"`
 }
 
 type disabledEntry struct {
@@ -51,19 +59,19 @@ type disabledEntry struct {
 
 // loadDisabled reads the list and returns it with the state of its file. If there is no
 // file the list is empty and the state zero. Any other error wraps [ErrDisabledList].
-func loadDisabled(data *durable.Dir) (disabledHosts, durable.Stat, error) {
-	b, st, err := readTrusted(data, disabledFile, maxDisabledBytes)
+func loadDisabled(data *durable.Dir) (hostList, durable.Stat, error) {
+	b, st, err := readTrusted(data, disabledFile, MaxDisabledBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, durable.Stat{}, nil
+		return hostList{}, durable.Stat{}, nil
 	}
 	if err != nil {
-		return nil, st, disabledListError(data, err)
+		return hostList{}, st, disabledListError(data, err)
 	}
-	hosts, err := parseDisabled(b)
+	list, err := parseDisabled(b)
 	if err != nil {
-		return nil, st, disabledListError(data, err)
+		return hostList{}, st, disabledListError(data, err)
 	}
-	return hosts, st, nil
+	return list, st, nil
 }
 
 // disabledListError wraps an error of the file and adds what to do about it. For a
@@ -76,34 +84,66 @@ func disabledListError(data *durable.Dir, err error) error {
 }
 
 // parseDisabled parses the content of the file. It refuses what it does not understand.
-func parseDisabled(b []byte) (disabledHosts, error) {
-	var list disabledList
-	if err := decodeJSON(b, maxDisabledBytes, &list, &list.Version); err != nil {
-		return nil, err
+func parseDisabled(b []byte) (hostList, error) {
+	var file disabledList
+	if err := decodeJSON(b, MaxDisabledBytes, &file, &file.Version); err != nil {
+		return hostList{}, err
 	}
-	if list.Disabled == nil {
-		return nil, errors.New("there is no member \"disabled\"")
+	if file.Disabled == nil {
+		return hostList{}, errors.New("there is no member \"disabled\"")
 	}
-	hosts := make(disabledHosts, len(list.Disabled))
-	for _, e := range list.Disabled {
-		if _, err := episode.ParseName(string(e.Host)); err != nil {
+	if file.Number < 0 {
+		return hostList{}, fmt.Errorf("its version is %d", file.Number)
+	}
+	list := hostList{shared: file.sharedVersion}
+	var err error
+	if list.disabled, err = byHost(file.Disabled, func(e disabledEntry) episode.Name { return e.Host }); err != nil {
+		return hostList{}, err
+	}
+	list.replaced, err = byHost(file.Replaced, func(e replacedEntry) episode.Name { return e.Host })
+	return list, err
+}
+
+// byHost returns the entries of a list by their hosts.
+func byHost[E any](list []E, hostOf func(E) episode.Name) (map[episode.Name]E, error) {
+	entries := make(map[episode.Name]E, len(list))
+	for _, e := range list {
+		host := hostOf(e)
+		if _, err := episode.ParseName(string(host)); err != nil {
 			return nil, err
 		}
-		if _, twice := hosts[e.Host]; twice {
-			return nil, fmt.Errorf("host %s is in it twice", e.Host)
+		if _, twice := entries[host]; twice {
+			return nil, fmt.Errorf("host %s is in it twice", host)
 		}
-		hosts[e.Host] = e
+		entries[host] = e
 	}
-	return hosts, nil
+	return entries, nil
+}
+
+// content returns the content of the file.
+func (l hostList) content() disabledList {
+	file := disabledList{Version: 1, Disabled: []disabledEntry{}, sharedVersion: l.shared}
+	for _, host := range slices.Sorted(maps.Keys(l.disabled)) {
+		file.Disabled = append(file.Disabled, l.disabled[host])
+	}
+	for _, host := range slices.Sorted(maps.Keys(l.replaced)) {
+		file.Replaced = append(file.Replaced, l.replaced[host])
+	}
+	return file
 }
 
 // save replaces the file. A power loss leaves the old list or the new one.
-func (h disabledHosts) save(data *durable.Dir) error {
-	list := disabledList{Version: 1, Disabled: []disabledEntry{}}
-	for _, host := range slices.Sorted(maps.Keys(h)) {
-		list.Disabled = append(list.Disabled, h[host])
+func (l hostList) save(data *durable.Dir) error { return writeJSON(data, disabledFile, l.content()) }
+
+// checkSize returns an error if the list is too long.
+func (l hostList) checkSize() error {
+	if len(l.disabled) > maxDisabledHosts {
+		return fmt.Errorf("at most %d hosts can be disabled; use a CRL for more", maxDisabledHosts)
 	}
-	return writeJSON(data, disabledFile, list)
+	if len(l.replaced) > maxDisabledHosts {
+		return fmt.Errorf("at most %d hosts can join again; use a CRL for more", maxDisabledHosts)
+	}
+	return nil
 }
 
 // DisabledWatch reads the list for a running receiver. Other processes change the file, so
@@ -117,37 +157,52 @@ type DisabledWatch struct {
 	now    *DisabledSnapshot
 	stat   durable.Stat // of the file that now was read from; zero if there was none
 	readAt time.Time
+	shared *DisabledSnapshot // see [DisabledWatch.UseShared]; nil with one receiver
 }
 
 // DisabledSnapshot is the list at one time. It is immutable, and a list that was read again
 // is another snapshot.
 type DisabledSnapshot struct {
-	hosts disabledHosts
-	Err   error // why the list cannot be used; wraps [ErrDisabledList]
+	list hostList
+	Err  error // why the list cannot be used; wraps [ErrDisabledList]
 }
 
 // Has reports whether a host is disabled.
 func (s *DisabledSnapshot) Has(host episode.Name) bool {
-	_, disabled := s.hosts[host]
+	_, disabled := s.list.disabled[host]
 	return disabled
 }
 
 // IsRemoved reports whether a host can only join again.
-func (s *DisabledSnapshot) IsRemoved(host episode.Name) bool { return s.hosts[host].Removed }
+func (s *DisabledSnapshot) IsRemoved(host episode.Name) bool { return s.list.disabled[host].Removed }
 
 // WatchDisabled reads the list. The error wraps [ErrDisabledList].
 func WatchDisabled(data *durable.Dir, log *slog.Logger) (*DisabledWatch, error) {
-	hosts, st, err := loadDisabled(data)
+	list, st, err := loadDisabled(data)
 	if err != nil {
 		return nil, err
 	}
-	return &DisabledWatch{data: data, log: log, now: &DisabledSnapshot{hosts: hosts}, stat: st}, nil
+	return &DisabledWatch{data: data, log: log, now: &DisabledSnapshot{list: list}, stat: st}, nil
 }
 
-// Current returns the list that is in the data directory now.
+// Current returns the list that is in the data directory now, or a newer one of several receivers.
 func (w *DisabledWatch) Current() *DisabledSnapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.current()
+}
+
+// current is [DisabledWatch.Current]. The caller must hold w.mu.
+func (w *DisabledWatch) current() *DisabledSnapshot {
+	file := w.readFile()
+	if w.shared == nil || file.Err == nil && file.list.shared.Number > w.shared.list.shared.Number {
+		return file
+	}
+	return w.shared
+}
+
+// readFile returns the list that is in the data directory now. The caller must hold w.mu.
+func (w *DisabledWatch) readFile() *DisabledSnapshot {
 	if w.now.Err != nil && time.Since(w.readAt) < rereadInterval {
 		return w.now
 	}
@@ -158,12 +213,13 @@ func (w *DisabledWatch) Current() *DisabledSnapshot {
 	if err == nil && w.now.Err == nil && isUnchanged(st, w.stat) {
 		return w.now
 	}
-	hosts, st, err := loadDisabled(w.data)
+	list, st, err := loadDisabled(w.data)
 	before := w.now
-	w.now, w.stat, w.readAt = &DisabledSnapshot{hosts, err}, st, time.Now()
+	w.now, w.stat, w.readAt = &DisabledSnapshot{list, err}, st, time.Now()
 	switch {
+	case w.shared != nil && (err != nil || list.shared.Number <= w.shared.list.shared.Number): // a copy
 	case err == nil:
-		w.log.Info("list of disabled hosts changed", "disabled", len(hosts))
+		w.log.Info("list of disabled hosts changed", "disabled", len(list.disabled))
 	case before.Err == nil || before.Err.Error() != err.Error():
 		w.log.Error("all hosts are refused", "err", err)
 	}
@@ -172,24 +228,24 @@ func (w *DisabledWatch) Current() *DisabledSnapshot {
 
 // changeDisabled saves the list if change reports that it has changed it. It may run beside
 // a live receiver. holder describes this process to others that wait for the lock.
-func changeDisabled(ctx context.Context, data *durable.Dir, holder string, change func(disabledHosts) bool) error {
+func changeDisabled(ctx context.Context, data *durable.Dir, holder string, change func(*hostList) bool) error {
 	lock, err := data.WaitLock(ctx, disabledLock, holder)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	hosts, _, err := loadDisabled(data)
+	list, _, err := loadDisabled(data)
 	if err != nil {
 		return err
 	}
-	if hosts == nil {
-		hosts = make(disabledHosts)
+	if list.disabled == nil {
+		list.disabled = make(map[episode.Name]disabledEntry)
 	}
-	if !change(hosts) {
+	if !change(&list) {
 		return nil
 	}
-	if len(hosts) > maxDisabledHosts {
-		return fmt.Errorf("at most %d hosts can be disabled; use a CRL for more", maxDisabledHosts)
+	if err := list.checkSize(); err != nil {
+		return err
 	}
-	return hosts.save(data)
+	return list.save(data)
 }

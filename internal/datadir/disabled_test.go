@@ -25,7 +25,7 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 	dir := newDataDir(t)
 	first := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	for i, at := range []time.Time{first, first.Add(time.Hour)} {
-		changes, err := datadir.DisableHosts(t.Context(), dir, []episode.Name{"lab-01", "lab-09"}, "the test", at)
+		changes, err := datadir.HostList{Dir: dir, Holder: "the test"}.Disable(t.Context(), []episode.Name{"lab-01", "lab-09"}, at)
 		fixture.Must(t, err)
 		for j, c := range changes {
 			if c.Changed != (i == 0) || !c.Since.Equal(first) || c.Known != (j == 0) || c.State != datadir.HostDisabled {
@@ -39,7 +39,7 @@ func TestDisablingIsIdempotentAndSurvivesARestart(t *testing.T) {
 		t.Errorf("got %+v, want both disabled, and only the first stored", hosts)
 	}
 	for i := range 2 {
-		changes, err := datadir.EnableHosts(t.Context(), dir, []episode.Name{"lab-09"}, "the test")
+		changes, err := datadir.HostList{Dir: dir, Holder: "the test"}.Enable(t.Context(), []episode.Name{"lab-09"})
 		fixture.Must(t, err)
 		if changes[0].Changed != (i == 0) {
 			t.Errorf("call %d: got %+v", i, changes)
@@ -57,7 +57,7 @@ func TestSimultaneousDisablingLosesNone(t *testing.T) {
 	for i := range commands {
 		go func() {
 			name := episode.Name("lab-" + string(rune('a'+i)))
-			_, err := datadir.DisableHosts(t.Context(), dir, []episode.Name{name}, "the test", time.Now())
+			_, err := datadir.HostList{Dir: dir, Holder: "the test"}.Disable(t.Context(), []episode.Name{name}, time.Now())
 			done <- err
 		}()
 	}
@@ -83,8 +83,8 @@ func TestDamagedListIsNeverReplaced(t *testing.T) {
 		path := filepath.Join(dir, "disabled-hosts.json")
 		fixture.WriteFile(t, path, content)
 		fixture.Must(t, os.Chmod(path, 0o640))
-		if _, err := datadir.EnableHosts(t.Context(), dir, []episode.Name{"x"}, "the test"); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: EnableHosts returned %v", name, err)
+		if _, err := (datadir.HostList{Dir: dir, Holder: "the test"}).Enable(t.Context(), []episode.Name{"x"}); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: Enable returned %v", name, err)
 		}
 		if _, err := datadir.ListHosts(dir); !errors.Is(err, datadir.ErrDisabledList) {
 			t.Errorf("%s: ListHosts returned %v", name, err)

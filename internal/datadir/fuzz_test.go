@@ -24,12 +24,13 @@ func FuzzDisabledList(f *testing.F) {
 	f.Add([]byte(`{"schema_version":1,"disabled":[{"host_id":"lab-01","since":"2026-11-29T10:00:00Z"}]}`))
 	f.Add([]byte(`{"schema_version":1,"disabled":[]}`))
 	f.Add([]byte(`{"disabled":null}`))
+	f.Add([]byte(`{"schema_version":1,"disabled":[],"version":3,"change":"A","replaced":[{"host_id":"lab-01","not_before":"2026-11-29T10:00:00Z","by":"0A"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		hosts, err := parseDisabled(b)
+		list, err := parseDisabled(b)
 		if err != nil {
 			return
 		}
-		for host := range hosts {
+		for host := range list.disabled {
 			if _, err := episode.ParseName(string(host)); err != nil {
 				t.Fatalf("%q: %v", b, err)
 			}

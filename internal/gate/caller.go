@@ -31,6 +31,14 @@ func (c Caller) Certificate() *x509.Certificate {
 	return c.peer[0]
 }
 
+// Serial returns the serial number of that certificate, or "".
+func (c Caller) Serial() string {
+	if len(c.peer) == 0 {
+		return ""
+	}
+	return pki.FormatSerial(c.peer[0].SerialNumber)
+}
+
 // IdentifyCaller returns the sender of a request. It must be called for each request, not for each
 // connection. The error is an [ErrIdentity] or an [ErrToken], whose text may be sent and logged.
 func (g *Gate) IdentifyCaller(r *http.Request) (Caller, error) {

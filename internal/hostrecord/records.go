@@ -167,17 +167,17 @@ func (h *Records) set(r Record) {
 }
 
 // EndOthers makes the certificate with which a host joined the only one of its certificates that
-// gives access, without waiting for its first use.
-func (h *Records) EndOthers(host episode.Name) error {
+// gives access, without waiting for its first use. It returns the time that [Record] has for that.
+func (h *Records) EndOthers(host episode.Name) (replacedBefore time.Time, err error) {
 	h.writing.Lock()
 	defer h.writing.Unlock()
 	r, _, _ := h.get(host)
 	if r.Joined == nil {
-		return fmt.Errorf("host %s has not joined", host)
+		return time.Time{}, fmt.Errorf("host %s has not joined", host)
 	}
 	r.endOthers()
 	h.set(r)
-	return h.write(host, &r)
+	return *r.ReplacedBefore, h.write(host, &r)
 }
 
 // CheckReplaced returns an error if a certificate of host was replaced by a newer one, or if that is

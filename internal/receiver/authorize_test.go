@@ -473,7 +473,7 @@ var withdrawals = map[string]struct {
 		d.r.ReviewRequests()
 	}},
 	"disabled": {http.StatusForbidden, "forbidden", "receiver hosts enable lab-01", func(t *testing.T, d *accessLab) {
-		_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
+		_, err := datadir.HostList{Dir: string(d.cfg.DataDir), Holder: "the test"}.Disable(t.Context(), []episode.Name{victim}, time.Now())
 		fixture.Must(t, err)
 		d.r.ReviewRequests()
 	}},

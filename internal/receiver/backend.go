@@ -21,6 +21,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/printable"
 	"cis490/internal/s3backend"
+	"cis490/internal/sharedhosts"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -106,6 +107,7 @@ func (r *Receiver) openBucket(ctx context.Context) error {
 		return err
 	}
 	r.backend, r.bucket = b, in
+	r.shared = &sharing{bucket: in, list: sharedhosts.NewList(in)}
 	return nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"cis490/internal/access"
-	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/gate"
@@ -183,11 +182,15 @@ func (d *joinDoor) sign(ctx context.Context, request gate.Request, i invite.Invi
 	if err != nil {
 		return "", err
 	}
-	if err := d.records.SetJoined(issued, i.Again); err != nil || !removed {
+	// Other receivers learn only from the list that certificates have ended, so it is not left to the
+	// first use of the new one.
+	endsNow := removed || i.Again && d.receiver.shared != nil
+	if err := d.records.SetJoined(issued, i.Again); err != nil || !endsNow {
 		return issued.Serial, err
 	}
-	if err := d.records.EndOthers(i.Host); err != nil {
+	before, err := d.records.EndOthers(i.Host)
+	if err != nil {
 		return "", err
 	}
-	return issued.Serial, datadir.ReadmitHost(ctx, string(d.receiver.cfg.DataDir), i.Host, d.holder)
+	return issued.Serial, d.receiver.hostList(d.holder).Readmit(ctx, i.Host, issued.Serial, before)
 }

@@ -51,6 +51,7 @@ type Receiver struct {
 	// What a request must pass.
 	gate     *gate.Gate
 	access   *access.Control // checks the hosts of requests in flight
+	shared   *sharing        // what several receivers share about hosts; nil with a store on a disk
 	join     *joinDoor       // nil without an identity directory
 	conns    *admission.Conns
 	requests admission.Requests
@@ -84,6 +85,9 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 		return nil, errors.Join(err, r.Close())
 	}
 	disabled, err := datadir.WatchDisabled(r.data, log)
+	if err == nil {
+		err = r.shared.follow(ctx, disabled, r.hostList(holder), r.fleet, log)
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -203,6 +207,9 @@ func (r *Receiver) Ready(context.Context) error {
 	}
 	if disabled := r.access.Disabled(); disabled.Err != nil {
 		return disabled.Err
+	}
+	if err := r.shared.check(); err != nil {
+		return err
 	}
 	if now := time.Now(); now.After(r.CertNotAfter()) || now.Before(r.CertNotBefore()) {
 		return fmt.Errorf("the receiver's certificate is valid from %s to %s only", r.CertNotBefore().Format(time.DateOnly), r.CertNotAfter().Format(time.DateOnly))

@@ -143,7 +143,7 @@ func TestHostWithoutAccessGetsNoNextCertificate(t *testing.T) {
 	j := newJoinLab(t)
 	addr, _ := j.serve()
 	client := j.joinedClient(addr, "lab-07")
-	_, err := datadir.DisableHosts(t.Context(), j.Data, []episode.Name{"lab-07"}, "the test", time.Now())
+	_, err := datadir.HostList{Dir: j.Data, Holder: "the test"}.Disable(t.Context(), []episode.Name{"lab-07"}, time.Now())
 	fixture.Must(t, err)
 	before := j.countIssued()
 	if chain, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, wire.Forbidden) {

@@ -32,7 +32,7 @@ func (r *Receiver) KeepReport(ctx context.Context, host episode.Name, report wir
 	if err := access.Recheck(ctx); err != nil {
 		return err
 	}
-	cloned, err := r.fleet.Add(host, report, time.Now())
+	cloned, err := r.shared.addReport(ctx, r.fleet, host, report)
 	if cloned {
 		r.log.Warn("two machines use one certificate", "host", string(host),
 			"hint", "a cloned machine? Remove the credentials on one of them, and let it join under a name of its own")

@@ -42,13 +42,14 @@ const (
 )
 
 // Run serves requests from ln, and from proxy unless it is nil. In the background it verifies the
-// store, drops expired uploads, renews the receiver's certificate, records the free space and delivers
+// store, drops expired uploads, follows what other receivers share, renews the receiver's certificate, records the free space and delivers
 // events to the webhook. It returns when ctx ends or one of these fails.
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
 	g.Go(func() error { return r.backend.Run(ctx) })
 	g.Go(func() error { return r.renewOwn(ctx) })
+	g.Go(func() error { return r.shared.run(ctx, r.backend) })
 	g.Go(func() error {
 		r.recordSpace(ctx)
 		return nil

@@ -83,13 +83,13 @@ func TestBytesOfAHostThatLostAccessAreKept(t *testing.T) {
 	to := v.announce("e", content)
 	answer := v.send(lastPiece(to, content, halfBody(t, content)))
 	d.waitArrived(t, len(content)/4)
-	disable, enable := []episode.Name{victim}, datadir.EnableHosts
-	_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), disable, "the test", time.Now())
+	list := datadir.HostList{Dir: string(d.cfg.DataDir), Holder: "the test"}
+	_, err := list.Disable(t.Context(), []episode.Name{victim}, time.Now())
 	fixture.Must(t, err)
 	if r := fixture.ReceiveWithin(t, time.Minute, answer, "the answer"); r.status != http.StatusForbidden {
 		t.Errorf("got %+v, %v, want status %d", r, r.err, http.StatusForbidden)
 	}
-	_, err = enable(t.Context(), string(d.cfg.DataDir), disable, "the test")
+	_, err = list.Enable(t.Context(), []episode.Name{victim})
 	fixture.Must(t, err)
 	if r := v.do(request{method: "HEAD", path: to}); r.status != http.StatusNoContent || r.fields.Get("Upload-Offset") == "0" {
 		t.Errorf("what came is not kept: %+v, %v", r, r.err)
@@ -157,7 +157,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 				if r := v.ping(); r.status != http.StatusOK {
 					t.Fatalf("got %+v, %v, want status %d", r, r.err, http.StatusOK)
 				}
-				_, err := datadir.DisableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test", time.Now())
+				_, err := datadir.HostList{Dir: string(d.cfg.DataDir), Holder: "the test"}.Disable(t.Context(), []episode.Name{victim}, time.Now())
 				fixture.Must(t, err)
 				r := v.do(request{method: "HEAD", path: v.path("e")})
 				if r.status != http.StatusForbidden || !r.close {
@@ -166,7 +166,7 @@ func TestDisabledHostMayPingAgainOnceEnabled(t *testing.T) {
 				if r := v.ping(); r.status != http.StatusForbidden || !strings.Contains(r.doc.Detail, "disabled") {
 					t.Fatalf("got %+v, %v, want status %d and %q in it", r, r.err, http.StatusForbidden, "disabled")
 				}
-				_, err = datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test")
+				_, err = datadir.HostList{Dir: string(d.cfg.DataDir), Holder: "the test"}.Enable(t.Context(), []episode.Name{victim})
 				fixture.Must(t, err)
 			}
 		})
@@ -306,7 +306,7 @@ func TestListOfDisabledHostsFailsClosed(t *testing.T) {
 				t.Errorf("a ping gets %+v, %v", r, r.err)
 			}
 			// Neither a start nor a command treats it as an empty list.
-			if _, err := datadir.EnableHosts(t.Context(), string(d.cfg.DataDir), []episode.Name{victim}, "the test"); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
+			if _, err := (datadir.HostList{Dir: string(d.cfg.DataDir), Holder: "the test"}).Enable(t.Context(), []episode.Name{victim}); !errors.Is(err, datadir.ErrDisabledList) || !strings.Contains(err.Error(), path) {
 				t.Errorf("enabling: %v", err)
 			}
 			if _, err := datadir.ListHosts(string(d.cfg.DataDir)); !errors.Is(err, datadir.ErrDisabledList) {

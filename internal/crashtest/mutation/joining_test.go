@@ -111,7 +111,7 @@ var ofJoining = []mutant{
 	{
 		"receiver: a host's record is not written",
 		killer{"receiver", "TestCertificateIsOnRecordBeforeItIsHandedOut"},
-		[]edit{{"receiver/join.go", "	if err := d.records.SetJoined(issued, i.Again); err != nil || !removed {\n		return issued.Serial, err\n	}\n", "	if !removed {\n		return issued.Serial, nil\n	}\n"}},
+		[]edit{{"receiver/join.go", "	if err := d.records.SetJoined(issued, i.Again); err != nil || !endsNow {\n		return issued.Serial, err\n	}\n", "	if !endsNow {\n		return issued.Serial, nil\n	}\n"}},
 	},
 	{
 		"receiver: a disabled host joins",

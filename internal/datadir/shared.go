@@ -1,0 +1,188 @@
+package datadir
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"cis490/internal/durable"
+	"cis490/internal/episode"
+)
+
+// SharedList is the list of disabled hosts that several receivers share. Package sharedhosts keeps it in
+// a bucket; the file in each data directory is a copy of one of its versions. It is an interface because
+// this package knows no object store.
+type SharedList interface {
+	// Change stores what change returns as the next version, and returns the newest one, or nil if there
+	// is none. It calls change with the number of the next version and the newest one, and again if another
+	// process was faster. change returns nil to change nothing. known is the number of a version that must
+	// still be there.
+	Change(ctx context.Context, known int64, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error)
+}
+
+// sharedVersion says which version of a [SharedList] a list is. It is zero with one receiver.
+type sharedVersion struct {
+	Number int64 `json:"version,omitempty"`
+	// Change is random, so that whoever stored a version recognizes it after a lost answer.
+	Change string `json:"change,omitempty"`
+}
+
+// replacedEntry ends the certificates of a host that were valid from NotBefore on or earlier, except the
+// one with the serial number By. A record of package hostrecord says the same for one receiver.
+type replacedEntry struct {
+	Host      episode.Name `json:"host_id"`
+	NotBefore time.Time    `json:"not_before"`
+	By        string       `json:"by"`
+}
+
+// HasReplaced reports whether a certificate of a host ended at all receivers when the host joined again.
+func (s *DisabledSnapshot) HasReplaced(host episode.Name, serial string, notBefore time.Time) bool {
+	e, replaced := s.list.replaced[host]
+	return replaced && serial != e.By && !notBefore.After(e.NotBefore)
+}
+
+// SharedVersion returns which version of a [SharedList] the list in the data directory is a copy of, or
+// 0 if it is not.
+func (w *DisabledWatch) SharedVersion() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.readFile().list.shared.Number
+}
+
+// UseShared makes a version of the list current, whatever the file says, unless the file has a newer one.
+// One that cannot be understood is current too, and the error wraps [ErrDisabledList]: all hosts are
+// refused until UseShared is called with another one. nil is the list before the first version.
+func (w *DisabledWatch) UseShared(number int64, version []byte) error {
+	list, err := hostList{}, error(nil)
+	if version != nil {
+		list, err = parseVersion(number, version)
+	}
+	if err != nil {
+		w.refuseAll(number, err)
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.current()
+	w.shared = &DisabledSnapshot{list: list}
+	if before.Err != nil || before.list.shared.Number != number {
+		w.log.Info("list of disabled hosts changed", "disabled", len(list.disabled))
+	}
+	return nil
+}
+
+// SaveShared writes the file, unless it has the list of [DisabledWatch.UseShared] or a newer one. holder
+// describes this process to others that wait for the lock.
+func (w *DisabledWatch) SaveShared(ctx context.Context, holder string) error {
+	w.mu.Lock()
+	shared := w.shared
+	w.mu.Unlock()
+	if shared == nil || shared.Err != nil || shared.list.shared.Number == 0 {
+		return nil
+	}
+	return saveVersion(ctx, w.data, holder, shared.list)
+}
+
+// refuseAll makes a list current that cannot be used.
+func (w *DisabledWatch) refuseAll(number int64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.shared != nil && w.shared.Err != nil && w.shared.Err.Error() == err.Error() {
+		return // as before
+	}
+	w.shared = &DisabledSnapshot{list: hostList{shared: sharedVersion{Number: number}}, Err: err}
+	w.log.Error("all hosts are refused", "err", err)
+}
+
+// parseVersion parses a version of a shared list. Its error wraps [ErrDisabledList].
+func parseVersion(number int64, version []byte) (hostList, error) {
+	list, err := parseDisabled(version)
+	if err == nil && list.shared.Number != number {
+		err = fmt.Errorf("it says that it is version %d", list.shared.Number)
+	}
+	if err != nil {
+		return hostList{}, fmt.Errorf("%w: version %d in the bucket: %w; upgrade this receiver if a newer one wrote it", ErrDisabledList, number, err)
+	}
+	return list, nil
+}
+
+// saveVersion writes the copy of a version in the data directory, unless that has a newer one.
+func saveVersion(ctx context.Context, data *durable.Dir, holder string, list hostList) error {
+	return changeDisabled(ctx, data, holder, func(current *hostList) bool {
+		if current.shared.Number >= list.shared.Number {
+			return false
+		}
+		*current = list
+		return true
+	})
+}
+
+// changeShared changes the list of all receivers, and then the copy in data, which may be nil.
+func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change func(*hostList) bool) error {
+	known := int64(0)
+	if data != nil {
+		copied, _, err := loadDisabled(data)
+		if err != nil {
+			return err
+		}
+		known = copied.shared.Number
+	}
+	id := rand.Text()
+	newest := hostList{}
+	_, err := l.Shared.Change(ctx, known, func(next int64, version []byte) ([]byte, error) {
+		list := hostList{disabled: map[episode.Name]disabledEntry{}, replaced: map[episode.Name]replacedEntry{}}
+		if version != nil {
+			var err error
+			if list, err = parseVersion(next-1, version); err != nil {
+				return nil, err
+			}
+		}
+		newest = list
+		if !change(&list) {
+			return nil, nil
+		}
+		list.shared = sharedVersion{next, id}
+		newest = list
+		if err := list.checkSize(); err != nil {
+			return nil, err
+		}
+		return json.Marshal(list.content())
+	})
+	if err != nil || data == nil || newest.shared.Number == 0 {
+		return err
+	}
+	if err := saveVersion(ctx, data, l.Holder, newest); err != nil {
+		return fmt.Errorf("changed for all receivers, but the copy in %s was not written: %w", l.Dir, err)
+	}
+	return nil
+}
+
+// Adopt adds the hosts of the list in the data directory to the shared one, if it was not shared before:
+// a receiver of an older release had a list of its own, and a host that it refused must not get
+// access.
+func (l HostList) Adopt(ctx context.Context) error {
+	data, err := durable.Open(l.Dir)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	own, _, err := loadDisabled(data)
+	if err != nil || own.shared.Number > 0 || len(own.disabled) == 0 {
+		return err
+	}
+	err = l.changeShared(ctx, data, func(list *hostList) bool {
+		changed := false
+		for host, e := range own.disabled {
+			if _, known := list.disabled[host]; !known {
+				list.disabled[host], changed = e, true
+			}
+		}
+		return changed
+	})
+	if err != nil {
+		return fmt.Errorf("add the hosts of %s to the list of all receivers: %w", data.Path(disabledFile), err)
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package receiver
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/bucket"
+	"cis490/internal/datadir"
+	"cis490/internal/episode"
+	"cis490/internal/fleet"
+	"cis490/internal/sharedhosts"
+	"cis490/internal/wire"
+)
+
+// sharing has what several receivers share about hosts. A nil one is that of a receiver with a store on
+// a disk, which shares nothing.
+type sharing struct {
+	bucket   bucket.Bucket
+	list     *sharedhosts.List
+	follower *sharedhosts.Follower
+	reports  *sharedhosts.Reports
+}
+
+// hostList returns the list of disabled hosts. holder describes this process to others that wait for
+// its lock.
+func (r *Receiver) hostList(holder string) datadir.HostList {
+	l := datadir.HostList{Dir: string(r.cfg.DataDir), Holder: holder}
+	if r.shared != nil {
+		l.Shared = r.shared.list
+	}
+	return l
+}
+
+// follow makes the newest list of all receivers current. reports are those of this receiver.
+func (s *sharing) follow(ctx context.Context, watch *datadir.DisabledWatch, own datadir.HostList, reports *fleet.Reports, log *slog.Logger) error {
+	if s == nil {
+		return nil
+	}
+	s.reports = sharedhosts.NewReports(s.bucket, reports, watch, log)
+	var err error
+	s.follower, err = sharedhosts.Follow(ctx, s.list, watch, own, log)
+	return err
+}
+
+// check returns an error if the list of disabled hosts may be outdated.
+func (s *sharing) check() error {
+	if s == nil {
+		return nil
+	}
+	return s.follower.Check()
+}
+
+// run follows what other receivers change until ctx ends.
+func (s *sharing) run(ctx context.Context, b backend) error {
+	if s == nil {
+		return nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		s.reports.Run(ctx)
+		return nil
+	})
+	g.Go(func() error { return s.follower.Run(ctx) })
+	err := g.Wait()
+	if err != nil {
+		_ = b.NoteFault(err) // the daemon ends with err
+	}
+	return err
+}
+
+// addReport adds a report to the record of its host.
+func (s *sharing) addReport(ctx context.Context, to *fleet.Reports, host episode.Name, report wire.Report) (cloned bool, err error) {
+	if s == nil {
+		return to.Add(host, report, time.Now())
+	}
+	s.reports.Fetch(ctx, host, time.Now())
+	cloned, err = to.Add(host, report, time.Now())
+	if err == nil {
+		s.reports.Publish(ctx, host)
+	}
+	return cloned, err
+}
