@@ -160,10 +160,11 @@ type fleet struct {
 }
 
 // newFleet starts an engine, receivers and a load balancer. The hosts of its lab reach the receivers
-// through that.
+// through that. Only the first receiver has the issuing CA, so hosts join there.
 func newFleet(t testing.TB, n int) *fleet {
 	t.Helper()
 	f := &fleet{lab: labtest.New(t, labtest.Unstarted()), engine: newEngine(t)}
+	f.lab.SetUp()
 	for i := range n {
 		link := labtest.NewProxy(t)
 		link.Forward(f.engine.addrs[i%len(f.engine.addrs)])
@@ -175,6 +176,7 @@ func newFleet(t testing.TB, n int) *fleet {
 			labtest.Set("store.s3.credentials_file", fmt.Sprintf("%q", f.engine.credentials)),
 		))
 	}
+	f.receivers[0].Set("identity_dir", fmt.Sprintf("%q", f.lab.Path("identity")))
 	for _, r := range f.receivers {
 		r.Start()
 	}
