@@ -46,8 +46,9 @@ func Layout() durable.Layout {
 		{Match: durable.MatchNames(lockName, formerLockName), Perm: 0o600},
 		{Match: durable.MatchNames(disabledLock), Perm: 0o600},
 		{Match: durable.MatchNames(disabledFile, durable.TempName(disabledFile)), Perm: 0o640},
-		{Match: durable.MatchNames(storeLock), Perm: 0o600},
+		{Match: durable.MatchNames(storeLock, copyLock), Perm: 0o600},
 		{Match: durable.MatchNames(storeFile, durable.TempName(storeFile)), Perm: 0o640},
+		{Match: durable.MatchNames(MissingFile, durable.TempName(MissingFile)), Perm: 0o640},
 	}
 }
 
@@ -73,6 +74,11 @@ func readTrusted(data *durable.Dir, name string, maxBytes int64) ([]byte, durabl
 // decodeJSON parses a file that must be one JSON object of at most maxBytes, with the
 // schema_version 1. version must point to that member of into.
 func decodeJSON(b []byte, maxBytes int, into any, version *int) error {
+	return decodeJSONUpTo(1, b, maxBytes, into, version)
+}
+
+// decodeJSONUpTo is decodeJSON for a file that has several versions, of which newest is the last.
+func decodeJSONUpTo(newest int, b []byte, maxBytes int, into any, version *int) error {
 	if len(b) > maxBytes {
 		return fmt.Errorf("larger than %d bytes", maxBytes)
 	}
@@ -83,8 +89,8 @@ func decodeJSON(b []byte, maxBytes int, into any, version *int) error {
 	if _, err := dec.Token(); err != io.EOF {
 		return errors.New("there is something after the JSON object")
 	}
-	if *version != 1 {
-		return fmt.Errorf("schema_version is %d, not 1; a newer receiver may have written it", *version)
+	if *version < 1 || *version > newest {
+		return fmt.Errorf("schema_version is %d, not %d; a newer receiver may have written it", *version, newest)
 	}
 	return nil
 }

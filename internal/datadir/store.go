@@ -36,6 +36,10 @@ type StoreName struct {
 	Replaces  []string  `json:"replaces"`
 	// BeganEmpty reports that the store had neither rows nor archives when it got its first id.
 	BeganEmpty bool `json:"began_empty,omitempty"`
+	// MovedTo says where the store is now, and CopiedFrom from where it is being copied. With one of
+	// them this directory has no store that may take uploads: see [MovedError].
+	MovedTo    string `json:"moved_to,omitempty"`
+	CopiedFrom string `json:"copied_from,omitempty"`
 }
 
 func newStoreName(now time.Time) StoreName {
@@ -65,8 +69,11 @@ func loadStoreName(data *durable.Dir) (StoreName, durable.Stat, error) {
 // parseStoreName parses the content of the file. It refuses what it does not understand.
 func parseStoreName(b []byte) (StoreName, error) {
 	var name StoreName
-	if err := decodeJSON(b, maxStoreBytes, &name, &name.Version); err != nil {
+	if err := decodeJSONUpTo(awayVersion, b, maxStoreBytes, &name, &name.Version); err != nil {
 		return StoreName{}, err
+	}
+	if name.isAway() != (name.Version == awayVersion) {
+		return StoreName{}, errors.New("schema_version does not fit moved_to and copied_from")
 	}
 	if err := (&wire.Store{ID: name.ID, Replaces: name.Replaces}).Validate(); err != nil {
 		return StoreName{}, err
@@ -105,6 +112,9 @@ type StoreWatch struct {
 // says whether the store has neither rows nor archives. created reports that it got its id.
 func OpenStore(data *durable.Dir, log *slog.Logger, empty bool, now time.Time) (w *StoreWatch, created bool, err error) {
 	name, st, err := loadStoreName(data)
+	if err == nil {
+		err = name.checkHere(data)
+	}
 	isNew := errors.Is(err, fs.ErrNotExist)
 	if isNew {
 		name = newStoreName(now)
@@ -160,7 +170,9 @@ type Identity struct {
 	IndexBytes int64    `json:"index_bytes"`
 	Empty      bool     `json:"empty"` // it has no row yet
 	Replaces   []string `json:"replaces"`
-	New        bool     `json:"new,omitempty"` // it began empty less than a day ago, and replaces no other
+	New        bool     `json:"new,omitempty"`         // it began empty less than a day ago, and replaces no other
+	MovedTo    string   `json:"moved_to,omitempty"`    // where the store is now
+	CopiedFrom string   `json:"copied_from,omitempty"` // it is being copied from there, and not complete
 }
 
 // InspectStore returns the identity of the store in dir. It writes nothing, and may run
@@ -185,7 +197,7 @@ func identifyStore(data *durable.Dir, name StoreName) (Identity, error) {
 	}
 	return Identity{
 		ID: name.ID, CreatedAt: name.CreatedAt, IndexBytes: st.Size(), Empty: st.Size() == 0, New: name.isNew(time.Now()),
-		Replaces: append([]string{}, name.Replaces...),
+		Replaces: append([]string{}, name.Replaces...), MovedTo: name.MovedTo, CopiedFrom: name.CopiedFrom,
 	}, err
 }
 
@@ -243,6 +255,9 @@ func changeStore(ctx context.Context, dir, holder string, change func(*StoreName
 	}
 	defer lock.Unlock()
 	name, _, err := loadStoreName(data)
+	if err == nil {
+		err = name.checkHere(data)
+	}
 	if err != nil {
 		return StoreChange{}, err
 	}

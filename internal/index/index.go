@@ -162,9 +162,16 @@ func (l *Log) CommitCount() int64 {
 // Append and Ensure that has returned.
 func (l *Log) DurableBytes() int64 { return l.w.log.SyncedSize() }
 
-// tailBytes is how much of the index [Log.TailHash] reads: about two rows, with their times of
+// TailBytes is how much of the index [Log.TailHash] reads: about two rows, with their times of
 // arrival and the sha256 of their archives.
-const tailBytes = 512
+const TailBytes = 512
+
+// HashTail returns what identifies an index that ends with b, which must have its last [TailBytes], or
+// all of it.
+func HashTail(b []byte) string {
+	sum := sha256.Sum256(b[max(0, len(b)-TailBytes):])
+	return hex.EncodeToString(sum[:16])
+}
 
 // TailHash returns a hash of the last bytes of the index before the offset end, or "" if the index
 // is shorter. If other rows were appended in their place it differs.
@@ -172,7 +179,7 @@ func (l *Log) TailHash(end int64) (string, error) {
 	if end < 0 || end > l.DurableBytes() {
 		return "", nil
 	}
-	b := make([]byte, min(end, tailBytes))
+	b := make([]byte, min(end, TailBytes))
 	n, err := l.w.log.ReadAt(b, end-int64(len(b)))
 	if n < len(b) && errors.Is(err, io.EOF) { // another process has truncated it
 		l.requestTailCheck()
@@ -181,8 +188,7 @@ func (l *Log) TailHash(end int64) (string, error) {
 	if n < len(b) {
 		return "", fmt.Errorf("read the index at %d: %w", end, err)
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:16]), nil
+	return HashTail(b), nil
 }
 
 // requestTailCheck makes the committer check the end of the index, which another process has
