@@ -7,7 +7,7 @@
 // batch first. [Export] reads the batches for those who want the file.
 //
 // Invariant: batches are never changed or deleted, and their numbers have no gap. So a commit gets
-// one row, whoever appends it and however often: see [Log.Ensure].
+// one row, whoever appends it and however often: see [Log.Ensure]. After a [Fence] there are no more.
 package batchlog
 
 import (
@@ -70,6 +70,9 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 func readBatch(ctx context.Context, from bucket.Bucket, n int64) (batch, error) {
 	body, err := readObject(ctx, from, Name(n), maxBatchBytes)
 	if err != nil {
+		return batch{}, err
+	}
+	if err := checkFence(body); err != nil {
 		return batch{}, err
 	}
 	rows, err := parseRows(body)

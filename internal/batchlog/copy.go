@@ -160,7 +160,7 @@ func (c *Copy) CatchUp(ctx context.Context, from bucket.Bucket, progress func(by
 	added := false
 	for {
 		rows, body, end, err := readFrom(ctx, from, c.Next())
-		if errors.Is(err, fs.ErrNotExist) {
+		if isEnd(err) {
 			break
 		}
 		if err == nil {

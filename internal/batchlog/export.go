@@ -2,8 +2,6 @@ package batchlog
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 
 	"cis490/internal/bucket"
 )
@@ -14,7 +12,7 @@ import (
 func Export(ctx context.Context, from bucket.Bucket, next int64, write func(rows []byte) error) (int64, error) {
 	for {
 		body, end, err := readBytes(ctx, from, next)
-		if errors.Is(err, fs.ErrNotExist) {
+		if isEnd(err) {
 			return next, nil
 		}
 		if err == nil {

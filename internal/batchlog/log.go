@@ -61,7 +61,7 @@ type reply struct {
 var errOverrun = errors.New("the log has grown")
 
 // Open finds the end of the log. It returns an error if the log has a gap or a batch at its end is
-// corrupt.
+// corrupt, and a [*MovedError] if it is fenced.
 func Open(ctx context.Context, in bucket.Bucket, log *slog.Logger) (*Log, error) {
 	head, err := findHead(ctx, in)
 	if err == nil {
@@ -76,9 +76,11 @@ func Open(ctx context.Context, in bucket.Bucket, log *slog.Logger) (*Log, error)
 	}
 	if head > 0 { // its last row has the time that no later one may be before
 		l.tail = newTail(head - 1)
-		if _, err := l.readNext(ctx); err != nil {
+		b, err := readBatch(ctx, in, head)
+		if err != nil {
 			return nil, fmt.Errorf("read the end of the index: %w", err)
 		}
+		l.add(b)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.cancel = cancel
@@ -132,22 +134,25 @@ func (l *Log) CatchUp(ctx context.Context) error {
 // Sum returns a digest of batch n, which must exist. No two logs have the same one, because the rows
 // have the times and digests of their archives.
 func (l *Log) Sum(ctx context.Context, n int64) (digest.Digest, error) {
+	body, err := l.Text(ctx, n)
+	return sha256.Sum256(body), err
+}
+
+// Text returns the rows of batch n, which must exist. The caller must not change them.
+func (l *Log) Text(ctx context.Context, n int64) ([]byte, error) {
 	l.mu.Lock()
 	b, known := l.tail.batch(n)
 	l.mu.Unlock()
-	if !known {
-		var err error
-		if b, err = readBatch(ctx, l.bucket, n); err != nil {
-			return digest.Digest{}, err
-		}
+	if known {
+		return b.body, nil
 	}
-	return sha256.Sum256(b.body), nil
+	return ReadBatch(ctx, l.bucket, n)
 }
 
 // readNext reads the batch after the last known one. It reports whether there is one.
 func (l *Log) readNext(ctx context.Context) (bool, error) {
 	b, err := readBatch(ctx, l.bucket, l.Head()+1)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isEnd(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -285,7 +290,8 @@ func (l *Log) append(ctx context.Context, pending []request) {
 		}
 		l.log.Warn("could not append to the index", "batch", b.number, "rows", len(pending), "attempt", attempt, "err", err)
 		_, corrupt := errors.AsType[*CorruptError](err)
-		if attempt++; corrupt || attempt > maxAttempts || !retry.Sleep(ctx, time.Duration(attempt)*time.Second/4) {
+		_, moved := errors.AsType[*MovedError](err)
+		if attempt++; corrupt || moved || attempt > maxAttempts || !retry.Sleep(ctx, time.Duration(attempt)*time.Second/4) {
 			for _, r := range pending {
 				r.reply <- reply{err: fmt.Errorf("append to the index: %w", err)}
 			}

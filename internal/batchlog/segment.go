@@ -45,8 +45,17 @@ func readBytes(ctx context.Context, from bucket.Bucket, n int64) (body []byte, e
 			return body, end, err
 		}
 	}
-	body, err = readObject(ctx, from, Name(n), maxBatchBytes)
+	if body, err = readObject(ctx, from, Name(n), maxBatchBytes); err == nil {
+		err = checkFence(body)
+	}
 	return body, n, err
+}
+
+// ReadFrom returns batch n, or the segment that begins with it, as text with its rows, and the last batch
+// that it has. It returns an error wrapping [fs.ErrNotExist] if there is no batch n, and a [*MovedError] if
+// that is a fence.
+func ReadFrom(ctx context.Context, from bucket.Bucket, n int64) (rows []index.Row, text []byte, end int64, err error) {
+	return readFrom(ctx, from, n)
 }
 
 // segmenter writes at most one segment at a time, in the background.

@@ -1,0 +1,100 @@
+package batchlog
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"cis490/internal/bucket"
+)
+
+// A MovedError says that the log is fenced, because the store is elsewhere now. No row can be appended.
+type MovedError struct{ To string }
+
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("the store has moved from this bucket to %s: start the receiver there, and let the hosts reach it", e.To)
+}
+
+// fence is the content of the object in the place of the batch after the last one. It has no newline at its
+// end, so receivers that do not know fences take it for a corrupt batch, and append nothing either.
+type fence struct {
+	MovedTo string `json:"moved_to"`
+}
+
+// maxFence is the maximum size of a fence.
+const maxFence = 1 << 10
+
+// Fence ends the log after its last batch: whatever receivers still run, none can append a row, so none
+// acknowledges an upload that those who have read the log up to here do not know. It returns an error
+// wrapping [fs.ErrExist] if there is a batch after last.
+func Fence(ctx context.Context, in bucket.Bucket, last int64, to string) error {
+	body, err := json.Marshal(fence{to})
+	if err != nil {
+		return err
+	}
+	return in.Create(ctx, Name(last+1), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
+}
+
+// checkFence returns a [*MovedError] if body is a fence.
+func checkFence(body []byte) error {
+	if len(body) > maxFence || !bytes.HasPrefix(body, []byte(`{"moved_to"`)) || bytes.HasSuffix(body, []byte("\n")) {
+		return nil
+	}
+	var s fence
+	if json.Unmarshal(body, &s) != nil || s.MovedTo == "" {
+		return nil
+	}
+	return &MovedError{s.MovedTo}
+}
+
+// isEnd reports whether err says that no further batch exists.
+func isEnd(err error) bool {
+	_, moved := errors.AsType[*MovedError](err)
+	return moved || errors.Is(err, fs.ErrNotExist)
+}
+
+// Ends returns where the batches end in the index, so the last one is its length. It reads a list, and not
+// the batches. With a fenced log it also returns a [*MovedError].
+func Ends(ctx context.Context, in bucket.Bucket) ([]int64, error) {
+	var ends []int64
+	sum, last := int64(0), int64(0)
+	for info, err := range in.List(ctx, logPrefix, "") {
+		if err != nil {
+			return nil, fmt.Errorf("list the index: %w", err)
+		}
+		if n := int64(len(ends)) + 1; numberOf(info.Name) != n {
+			return nil, fmt.Errorf("%s is in the place of %s: the index has a hole, or something else writes to this bucket", info.Name, Name(n))
+		}
+		last = info.Size
+		sum += last
+		ends = append(ends, sum)
+	}
+	if last == 0 || last > maxFence {
+		return ends, nil
+	}
+	_, err := ReadBatch(ctx, in, int64(len(ends)))
+	if _, moved := errors.AsType[*MovedError](err); moved {
+		return ends[:len(ends)-1], err
+	}
+	return ends, err
+}
+
+// ReadBatch returns the rows of batch n as text. It returns an error wrapping [fs.ErrNotExist] if there is
+// no such batch, and a [*MovedError] if there is a fence.
+func ReadBatch(ctx context.Context, from bucket.Bucket, n int64) ([]byte, error) {
+	b, err := readBatch(ctx, from, n)
+	return b.body, err
+}
+
+// CreateBatch creates batch n of a log to which no receiver appends, or returns an error wrapping
+// [fs.ErrExist].
+func CreateBatch(ctx context.Context, in bucket.Bucket, n int64, rows []byte) error {
+	if _, err := parseRows(rows); err != nil {
+		return err
+	}
+	return in.Create(ctx, Name(n), bytes.NewReader(rows), int64(len(rows)), sha256.Sum256(rows))
+}

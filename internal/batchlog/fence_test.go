@@ -1,0 +1,43 @@
+package batchlog
+
+import (
+	"errors"
+	"io/fs"
+	"testing"
+
+	"cis490/internal/buckettest"
+	"cis490/internal/fixture"
+)
+
+// After a fence no receiver appends, however long it has run, and none starts. The rows stay readable.
+func TestNoRowIsAppendedAfterAFence(t *testing.T) {
+	in := new(buckettest.Memory)
+	l := openLog(t, in)
+	ensure(t, l, newRow("host-1", "run-1"))
+	before := exported(t, in)
+	if err := Fence(t.Context(), in, 0, "elsewhere"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a fence before the last batch: got %v, want fs.ErrExist", err)
+	}
+	fixture.Must(t, Fence(t.Context(), in, 1, "elsewhere"))
+	isMoved := func(err error) bool {
+		moved, ok := errors.AsType[*MovedError](err)
+		return ok && moved.To == "elsewhere"
+	}
+	if _, err := l.Ensure(t.Context(), newRow("host-1", "run-2"), l.Head()); !isMoved(err) {
+		t.Errorf("a row after the fence: got %v, want where the store is", err)
+	}
+	fixture.Must(t, l.CatchUp(t.Context()))
+	if got := l.Head(); got != 1 {
+		t.Errorf("the last batch: got %d, want 1", got)
+	}
+	if _, err := Open(t.Context(), in, l.log); !isMoved(err) {
+		t.Errorf("a receiver that starts: got %v, want where the store is", err)
+	}
+	if got := exported(t, in); got != before {
+		t.Errorf("the index: got %q, want %q", got, before)
+	}
+	ends, err := Ends(t.Context(), in)
+	if !isMoved(err) || len(ends) != 1 || ends[0] != int64(len(before)) {
+		t.Errorf("the ends: got %v, %v, want %d", ends, err, len(before))
+	}
+}
