@@ -27,13 +27,18 @@ type commit struct {
 	row        index.Row // as proposed: its time may be before that of the row in the index
 	object     string    // the archive
 	since      int64     // no batch up to this one has the row
+	offset     int64     // of the row in the index of the disk from which it was copied, or notCopied
 }
+
+// notCopied is the offset of a commit that a receiver has made.
+const notCopied = -1
 
 // commitObject is the content of the object.
 type commitObject struct {
 	Row    json.RawMessage `json:"row"`
 	Object string          `json:"object"`
 	Since  int64           `json:"since"`
+	Offset *int64          `json:"offset,omitempty"`
 }
 
 const (
@@ -104,7 +109,11 @@ func parseCommit(body []byte, key episode.Key, generation int) (commit, error) {
 	case !strings.HasPrefix(o.Object, archiveDir(key)):
 		return commit{}, errors.New("its archive is in another directory")
 	}
-	return commit{generation, row, o.Object, o.Since}, nil
+	c := commit{generation, row, o.Object, o.Since, notCopied}
+	if o.Offset != nil {
+		c.offset = *o.Offset
+	}
+	return c, nil
 }
 
 func archiveDir(key episode.Key) string {
@@ -114,7 +123,11 @@ func archiveDir(key episode.Key) string {
 // createCommit creates a commit, or returns an error wrapping [fs.ErrExist] if its generation has
 // one.
 func (b *Backend) createCommit(ctx context.Context, c commit) error {
-	body, err := json.Marshal(commitObject{Row: bytes.TrimSpace(c.row.Append(nil)), Object: c.object, Since: c.since})
+	o := commitObject{Row: bytes.TrimSpace(c.row.Append(nil)), Object: c.object, Since: c.since}
+	if c.offset != notCopied {
+		o.Offset = &c.offset
+	}
+	body, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}

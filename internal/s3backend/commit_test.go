@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"cis490/internal/episode"
+	"cis490/internal/index"
 )
 
 func FuzzParseCommit(f *testing.F) {
@@ -24,10 +25,10 @@ func FuzzParseCommit(f *testing.F) {
 }
 
 func FuzzParseTail(f *testing.F) {
-	f.Add(formatTail(17, make([]byte, tailSum)))
+	f.Add(index.FormatBatchTail(17, [32]byte{}))
 	f.Add("b-1-x")
 	f.Fuzz(func(t *testing.T, tail string) {
-		if n, ok := parseTail(tail); ok && n < 1 {
+		if n, ok := index.ParseBatchTail(tail); ok && n < 1 {
 			t.Errorf("%q: got batch %d", tail, n)
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,11 +12,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"cis490/internal/bucket"
+	"cis490/internal/index"
 	"cis490/internal/wire"
 )
 
@@ -33,6 +31,7 @@ type identity struct {
 	ID        string    `json:"id"`
 	CreatedAt time.Time `json:"created_at"`
 	Replaces  []string  `json:"replaces,omitempty"`
+	Moved     moved     `json:"moved,omitzero"` // of a store that was on a disk before
 }
 
 // maxIdentity is the maximum size of the object.
@@ -44,6 +43,9 @@ func openIdentity(ctx context.Context, in bucket.Bucket, log *slog.Logger) (iden
 	id, err := readIdentity(ctx, in)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return id, err
+	}
+	if err := checkNotImporting(ctx, in); err != nil {
+		return identity{}, err
 	}
 	for info, err := range in.List(ctx, "", "") {
 		if err != nil {
@@ -109,18 +111,18 @@ func readIdentity(ctx context.Context, in bucket.Bucket) (identity, error) {
 // knownTimeout bounds the check of what a host knows.
 const knownTimeout = 20 * time.Second
 
-// Store returns the identity of the store. Its IndexBytes are the number of batches: the protocol
-// needs a number that does not decrease, and each batch has at least one byte.
+// Store returns the identity of the store. Its IndexBytes are the number of batches, with what a disk had
+// before the store moved: the protocol needs a number that does not decrease.
 func (b *Backend) Store() (wire.Store, error) {
 	head := b.index.Head()
-	s := wire.Store{ID: b.id.ID, IndexBytes: head, Replaces: b.id.Replaces}
+	s := wire.Store{ID: b.id.ID, IndexBytes: b.id.Moved.indexBytes(head), Replaces: b.id.Replaces}
 	if head == 0 {
 		return s, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), knownTimeout)
 	defer cancel()
 	sum, err := b.index.Sum(ctx, head)
-	s.IndexTail = formatTail(head, sum[:])
+	s.IndexTail = index.FormatBatchTail(head, sum)
 	return s, err
 }
 
@@ -133,31 +135,20 @@ func (b *Backend) HasStore(known wire.Store) (bool, error) {
 	if known.IndexBytes == 0 {
 		return true, nil
 	}
-	n, ok := parseTail(known.IndexTail)
-	if !ok || n != known.IndexBytes {
-		return false, nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), knownTimeout)
 	defer cancel()
+	n, ok := index.ParseBatchTail(known.IndexTail)
+	if !ok {
+		return b.hadOnDisk(ctx, known)
+	}
+	// A host may know a batch from another bucket, in which the store was before it was on a disk.
+	if n > b.id.Moved.Batches && known.IndexBytes != b.id.Moved.indexBytes(n) {
+		return false, nil
+	}
 	exists, err := b.index.Refresh(ctx, n)
 	if !exists || err != nil {
 		return false, err
 	}
 	sum, err := b.index.Sum(ctx, n)
-	return formatTail(n, sum[:]) == known.IndexTail, err
-}
-
-// tailSum is how many bytes of a digest a tail has.
-const tailSum = 16
-
-// formatTail returns what identifies the index up to batch n.
-func formatTail(n int64, sum []byte) string {
-	return fmt.Sprintf("b%d-%s", n, hex.EncodeToString(sum[:tailSum]))
-}
-
-// parseTail returns the number of the batch in a tail.
-func parseTail(tail string) (int64, bool) {
-	text, _, cut := strings.Cut(strings.TrimPrefix(tail, "b"), "-")
-	n, err := strconv.ParseInt(text, 10, 64)
-	return n, cut && err == nil && n > 0 && strings.HasPrefix(tail, "b")
+	return index.FormatBatchTail(n, sum) == known.IndexTail, err
 }

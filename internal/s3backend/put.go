@@ -136,7 +136,7 @@ func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generatio
 		return wire.Receipt{}, err
 	}
 	c := commit{
-		generation: generation, object: object, since: b.index.Head(),
+		generation: generation, object: object, since: b.index.Head(), offset: notCopied,
 		row: index.Row{
 			ReceivedAt: time.Now(), Key: u.Key, SHA256: u.Digest, Size: u.Size,
 			Commit: meta, Skipped: u.Skipped, Repaired: generation > 1,

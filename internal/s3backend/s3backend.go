@@ -10,6 +10,7 @@
 //	scrub/...                                                   who reads what: see package shards
 //	uploads/<host>/<upload>/...                                 what has arrived of an upload; temporary
 //	store.json                                                  the id of the store
+//	import.json, missing/<offset>.json                          of a store that is being copied from a disk
 //
 // Start with [Backend.Put], which reads from top to bottom: limits, look up what is stored, put the
 // archive, commit, ensure the row. Receivers share no lock. Where two of them want the same, the
@@ -89,6 +90,7 @@ type Backend struct {
 	copy     *batchlog.Copy // nil without a data directory
 	appended chan struct{}  // has a value if this receiver has appended to the index
 	id       identity
+	copied   copiedIndex
 
 	uploads  admission.Limiter
 	sessions *resumable.Sessions[*progress]
@@ -196,6 +198,10 @@ func (b *Backend) refusal(err error) error {
 	if durable.IsFull(err) {
 		b.log.Warn("no space for parts of archives", "err", err)
 		return wire.Refuse(wire.Full, "the receiver has no space for parts of archives")
+	}
+	if moved, ok := errors.AsType[*batchlog.MovedError](err); ok {
+		b.log.Error("store has moved", "err", moved)
+		return wire.Refuse(wire.Busy, "the store has moved: this receiver stores nothing any more")
 	}
 	if errors.Is(err, bucket.ErrFull) {
 		b.log.Warn("no space", "err", err)

@@ -288,8 +288,9 @@ func (c *check) checkKey(ctx context.Context, s *keyObjects) error {
 	case len(s.rows) > len(s.commits):
 		about(fsck.DuplicateRow, "the index has %d rows for %d commits", len(s.rows), len(s.commits))
 	}
-	for _, row := range s.rows {
-		if !s.has(row) {
+	// An archive that another one has replaced on a disk, from which the store was copied, is not here.
+	if n := len(s.rows); n > 0 {
+		if row := s.rows[n-1]; !s.has(row) {
 			about(fsck.DigestDiffers, "the bucket has no archive of %d bytes with the sha256 of its row, %s", row.Size, row.SHA256)
 		}
 	}
