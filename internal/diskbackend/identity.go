@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/datadir"
+	"cis490/internal/index"
 	"cis490/internal/wire"
 )
 
@@ -67,7 +68,12 @@ func (b *Backend) HasStore(known wire.Store) (bool, error) {
 	if known.ID != name.ID {
 		return slices.Contains(name.Replaces, known.ID), nil
 	}
-	tail, err := b.index.TailHash(known.IndexBytes)
+	tail, err := "", error(nil)
+	if n, ok := index.ParseBatchTail(known.IndexTail); ok { // from the time when the store was in a bucket
+		tail, err = b.index.BatchTail(n)
+	} else {
+		tail, err = b.index.TailHash(known.IndexBytes)
+	}
 	if err != nil {
 		return false, b.NoteFault(err)
 	}

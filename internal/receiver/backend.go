@@ -73,16 +73,20 @@ func (r *Receiver) openBackend(ctx context.Context) error {
 	return nil
 }
 
-// CheckStoreKind returns a [*ConfigError] if the data directory belongs to a store of the other kind.
+// CheckStoreKind returns a [*ConfigError] if the data directory belongs to a store of the other kind, and a
+// [*datadir.MovedError] if its store is elsewhere.
 func (c Config) CheckStoreKind() error {
 	has := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(string(c.DataDir), name))
 		return err == nil
 	}
 	isCopy := has(batchlog.CopyStateName(datadir.IndexFile))
+	if err := datadir.CheckHere(string(c.DataDir)); c.Store.Kind != StoreOnS3 && err != nil {
+		return err
+	}
 	switch {
 	case c.Store.Kind == StoreOnS3 && !isCopy && (has("episodes") || has(datadir.IndexFile)):
-		return &ConfigError{"data_dir", fmt.Errorf("data_dir %s has a store on this disk: use another data_dir for store.kind = %q, and leave this one as it is", c.DataDir, StoreOnS3)}
+		return &ConfigError{"data_dir", fmt.Errorf("data_dir %s has a store on this disk: use another data_dir for store.kind = %q, and leave this one as it is; 'receiver store copy' moves a store", c.DataDir, StoreOnS3)}
 	case c.Store.Kind != StoreOnS3 && isCopy:
 		return &ConfigError{"data_dir", fmt.Errorf("data_dir %s has a copy of the index of a bucket: use another data_dir for store.kind = %q", c.DataDir, StoreOnDisk)}
 	}
