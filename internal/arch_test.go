@@ -100,6 +100,7 @@ var importRules = map[string]importRule{
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
+	"internal/storecopy":   {"bandwidth batchlog bucket datadir digest durable episode index retry s3backend store", "copies a store from one kind of place to the other, so it knows both; no protocol"},
 	"internal/sharedhosts": {"bucket datadir durable episode fleet retry", "what receivers must agree on about hosts, in a bucket: who acts on it is the receiver's matter"},
 	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
@@ -111,7 +112,7 @@ var importRules = map[string]importRule{
 	"internal/manual": {"", "describes the commands of any program, as it is given them"},
 	"internal/cli":    {"admin config doctor durable logging printable progress serviceuser suggestion systemd terminal", "what both programs have in common, so it knows neither daemon; it tells of the paths in their configurations"},
 	"cmd/shipper":     {"admin backlog cli config credentials doctor durable episode hint hostdir invite logging manual metrics notify outbox pki printable progress retry serviceuser shipped shipper snapshot suggestion systemd terminal uplink wire", "the lab host's half"},
-	"cmd/receiver":    {"activity admin batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging manual metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser sharedhosts snapshot statuspage suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
+	"cmd/receiver":    {"activity admin bandwidth batchlog bucket ca cli config datadir diskbackend doctor durable episode fleet fsck gate hostrecord hosts index invite logging manual metrics notify pki printable progress receiver revocation rotation s3backend scrub serviceuser sharedhosts snapshot statuspage storecopy suggestion systemd terminal wire", "the receiver's half; wire says what the id of a store is"},
 
 	"internal/datadir": {"durable episode printable store wire", "what operators change in the data directory; wire says what the id of a store is"},
 	"internal/fsck":    {"archive digest durable episode index printable store", "compares rows with stored archives, so it reads both"},
@@ -159,7 +160,7 @@ var owners = map[string]string{
 	"github.com/prometheus/common":        "internal/metrics", // the encoder of client_golang, for a file
 	"golang.org/x/net":                    "internal/admin",   // netutil.LimitListener
 
-	"golang.org/x/sync":               "internal/admin internal/cli internal/diskbackend internal/labtest internal/receiver internal/s3backend internal/shipper",
+	"golang.org/x/sync":               "internal/admin internal/cli internal/diskbackend internal/labtest internal/receiver internal/s3backend internal/shipper internal/storecopy",
 	"golang.org/x/sys":                "*",
 	"github.com/minio/minio-go/v7":    "internal/bucket", // signs requests of S3
 	"github.com/google/go-cmp":        "internal/labtest",
