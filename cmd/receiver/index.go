@@ -131,6 +131,9 @@ Exit codes: 1 an archive got no row, or it failed.`,
 			return backfillBucket(c, in, &f)
 		}
 		opts, err := f.fsckOptions(c, o)
+		if err == nil && !opts.DryRun {
+			err = cli.UsageError(datadir.CheckHere(filepath.Dir(opts.Index)))
+		}
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/s3backend"
 	"cis490/internal/scrub"
 	"cis490/internal/serviceuser"
+	"cis490/internal/storecopy"
 )
 
 func TestJSONMembersAreDocumented(t *testing.T) {
@@ -21,6 +22,7 @@ func TestJSONMembersAreDocumented(t *testing.T) {
 		"receiver status":                        {statusFacts{}, hosts.Summary{}, s3backend.Status{}},
 		"receiver hosts disable, enable, remove": {datadir.HostChange{}},
 		"receiver store":                         {datadir.StoreChange{}},
+		"receiver store copy":                    {storecopy.Finding{}, storecopy.Report{}},
 		"receiver invite":                        {printedInvitation{}},
 		"receiver scrub":                         {scrub.Finding{}, scrub.Progress{}},
 		"receiver index verify":                  {fsck.Finding{}, fsck.VerifyReport{}},

@@ -45,6 +45,9 @@ func startError(ctx context.Context, err error, file string) error {
 	if errors.Is(err, syscall.EROFS) {
 		return cli.StartError(err)
 	}
+	if _, moved := errors.AsType[*datadir.MovedError](err); moved {
+		return cli.UsageError(err)
+	}
 	if machineError(err) || errors.Is(err, datadir.ErrDisabledList) || errors.Is(err, datadir.ErrStoreFile) {
 		return cli.UsageError(err) // err says what to do
 	}

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
+	"cis490/internal/printable"
 	"cis490/internal/wire"
 )
 
@@ -30,6 +31,7 @@ They do not retire episodes for a receipt from another store, or from this store
 once its index is shorter than an earlier receipt said.`,
 		Example: `  receiver store
   receiver store replaces 4TQ7ZC5WJ2M3N6PXVB1KD8RHSE
+  receiver store copy --to s3 --new-config s3.toml
   receiver store --json | jq -r .id`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -51,7 +53,7 @@ once its index is shorter than an earlier receipt said.`,
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(replacesCommand(o))
+	c.AddCommand(replacesCommand(o), copyCommand(o))
 	return c
 }
 
@@ -129,6 +131,12 @@ func printStore(to io.Writer, is datadir.Identity) error {
 	fmt.Fprintf(w, "since\t%s\n", is.CreatedAt.UTC().Format(time.RFC3339))
 	fmt.Fprintf(w, "index\t%s\n", indexLine(is))
 	fmt.Fprintf(w, "replaces\t%s\n", cmp.Or(strings.Join(is.Replaces, " "), "none"))
+	if is.MovedTo != "" {
+		fmt.Fprintf(w, "moved to\t%s\n", printable.Text(is.MovedTo))
+	}
+	if is.CopiedFrom != "" {
+		fmt.Fprintf(w, "incomplete\tit is being copied from %s\n", printable.Text(is.CopiedFrom))
+	}
 	return w.Flush()
 }
 

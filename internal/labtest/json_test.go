@@ -47,6 +47,7 @@ func jsonRuns(pki, dir string) map[string][]aJSONRun {
 		"receiver hosts enable":   {{"lab-50", 0, 1}},
 		"receiver hosts remove":   {{"lab-51", 0, 1}},
 		"receiver store replaces": {{"--rewound", 0, 1}},
+		"receiver store copy":     {{"--to s3 --new-config missing.toml", 2, 0}}, // see fleettest
 		"receiver pki init":       {{"--dir " + dir + "/new --name localhost", 0, 1}},
 		"receiver pki issue":      {{"lab-60 --out " + dir + "/lab-60 --dir " + pki, 0, 1}},
 		"receiver pki revoke":     {{"lab-60 --dir " + pki, 0, 1}},
@@ -91,7 +92,7 @@ func TestEveryCommandPrintsJSONOrRefusesIt(t *testing.T) {
 		"shipper", "shipper check", "shipper status", "shipper held", "shipper retry", "shipper verify", "shipper prune",
 		"shipper resend", "shipper join", "shipper doctor", "shipper version", "receiver check", "receiver doctor", "receiver invite", "receiver status", "receiver hosts", "receiver store",
 		"receiver scrub", "receiver index verify", "receiver index backfill", "receiver pki list", "receiver version",
-		"receiver hosts disable", "receiver hosts enable", "receiver hosts remove", "receiver store replaces", "receiver pki init", "receiver pki issue",
+		"receiver hosts disable", "receiver hosts enable", "receiver hosts remove", "receiver store replaces", "receiver store copy", "receiver pki init", "receiver pki issue",
 		"receiver pki revoke", "receiver pki renew", "receiver pki rotate", "receiver setup", "receiver hooks test", "receiver hooks list", "receiver probe",
 	} {
 		for _, want := range runs[command] {

@@ -187,6 +187,7 @@ func runBesideReceiver(t *testing.T, l *labtest.Lab, h *labtest.Host, c commandC
 	c.runAsRoot(t, l, h, 0, "receiver", "store")
 	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "OLD1")
 	c.runAsRoot(t, l, h, 0, "receiver", "store replaces", "--rewound")
+	c.runAsRoot(t, l, h, 2, "receiver", "store copy", "--to", "s3", "--new-config", l.Path("receiver.toml")) // that is a disk; see fleettest
 	c.runAsRoot(t, l, h, 0, "receiver", "scrub", "--rate", "0")
 	c.runAsRoot(t, l, h, 0, "receiver", "index backfill")
 	c.runAsRoot(t, l, h, 0, "receiver", "index verify", "--deep")
