@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -55,6 +57,9 @@ func inspectCopy(cfg receiver.Config, b *s3backend.Status) (batchlog.CopyStatus,
 	}
 	defer data.Close()
 	copied, err := batchlog.InspectCopy(data, datadir.IndexFile)
+	if errors.Is(err, fs.ErrNotExist) { // no receiver has run here yet
+		return copied, nil
+	}
 	if err == nil {
 		b.Archives, b.ArchiveBytes, b.Batches = &copied.Archives, copied.Bytes, &copied.Batches
 	}

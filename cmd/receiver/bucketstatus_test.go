@@ -106,6 +106,15 @@ func TestStatusDescribesTheBucket(t *testing.T) {
 		}
 	}
 
+	// A receiver that has not run yet knows the bucket, and has no copy of the index.
+	fresh := cfg
+	fresh.DataDir = config.Path(t.TempDir())
+	_, text = printedStatus(t, fresh)
+	wantLines(t, text, ": answers", "archives unknown", "store "+st.Store.ID)
+	if strings.Contains(text, "problem") {
+		t.Errorf("a receiver that has not run has a problem:\n%s", text)
+	}
+
 	// What cannot be asked is unknown, and not zero.
 	cfg.Store.S3.Endpoints = []string{"http://127.0.0.1:1"}
 	st, text = printedStatus(t, cfg)
