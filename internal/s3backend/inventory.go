@@ -107,10 +107,11 @@ func (b *Backend) addVerified(ctx context.Context, c commit, info bucket.Info, e
 	if err != nil {
 		return false, err
 	}
-	if !known {
-		return b.isQuarantined(ctx, c)
+	// In this order: a receiver may record its reading after another one has quarantined the archive.
+	if isQuarantined, err = b.isQuarantined(ctx, c); isQuarantined || err != nil {
+		return isQuarantined, err
 	}
-	if v.ETag == info.ETag {
+	if known && v.ETag == info.ETag {
 		e.VerifiedAt, e.Contents = &v.At, &v.Contents
 	}
 	return false, nil

@@ -150,8 +150,8 @@ func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generatio
 			return wire.Receipt{}, conflictError(c.row.SHA256)
 		}
 		status = wire.AlreadyPresent
-		if err == nil && c.object != object {
-			err = b.checkWinner(ctx, c)
+		if err == nil {
+			err = b.checkWinner(ctx, c, object)
 		}
 	}
 	if err != nil {
@@ -175,10 +175,18 @@ func (b *Backend) commitArchive(sender context.Context, u wire.Upload, generatio
 	return newReceipt(status, row), nil
 }
 
-// checkWinner reads back the archive of a commit that another request has made meanwhile: the sender may
-// delete its own for the answer.
-func (b *Backend) checkWinner(ctx context.Context, c commit) error {
-	err := b.readBack(ctx, c)
+// checkWinner checks the archive of a commit that another request has made meanwhile: the sender may
+// delete its own for the answer. It reads the archive back unless that is object, which has just been put.
+func (b *Backend) checkWinner(ctx context.Context, c commit, object string) error {
+	isQuarantined, err := b.isQuarantined(ctx, c)
+	switch {
+	case err != nil:
+		return err
+	case isQuarantined:
+		err = errQuarantined
+	case c.object != object:
+		err = b.readBack(ctx, c)
+	}
 	if errors.Is(err, errCorrupt) {
 		return errors.Join(wire.Refuse(wire.Damaged, "send it again"), err)
 	}

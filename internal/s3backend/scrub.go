@@ -140,16 +140,17 @@ func (s *bucketScrub) verifyRow(ctx context.Context, row index.Row) error {
 	if err == nil {
 		earlier, _, err = s.backend.readVerification(ctx, c)
 	}
+	var quarantined time.Time
+	if err == nil {
+		quarantined, err = s.backend.quarantinedAt(ctx, c)
+	}
+	if err == nil && !quarantined.IsZero() {
+		s.addQuarantined(c, quarantined)
+		return nil
+	}
 	if err == nil && !earlier.At.IsZero() {
 		var skipped bool
 		if skipped, err = s.skipVerified(ctx, c, earlier); skipped {
-			return nil
-		}
-	}
-	if err == nil && earlier.At.IsZero() {
-		var at time.Time
-		if at, err = s.backend.quarantinedAt(ctx, c); err == nil && !at.IsZero() {
-			s.addQuarantined(c, at)
 			return nil
 		}
 	}

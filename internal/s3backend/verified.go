@@ -134,6 +134,9 @@ func (r *archiveReader) verify(ctx context.Context, c commit, earlier verificati
 	if err == nil {
 		err = r.record(ctx, c, &result, v)
 	}
+	if err != nil || result.Err != nil {
+		v = verification{}
+	}
 	return result, v, err
 }
 
@@ -191,5 +194,14 @@ func (r *archiveReader) record(ctx context.Context, c commit, result *scrub.Resu
 	if err := b.recordVerification(ctx, c, v); err != nil { // it is read again
 		b.log.Warn("verification not recorded", "host", c.row.Key.Host, "episode", c.row.Key.Name, "err", err)
 	}
-	return nil
+	// Another receiver may have quarantined the archive meanwhile. The engine does not return it reliably.
+	isQuarantined, err := b.isQuarantined(ctx, c)
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+	}
+	if !isQuarantined {
+		return nil
+	}
+	result.Err, result.Quarantined = fmt.Errorf("%w: %w", store.ErrCorrupt, errQuarantined), true
+	return b.bucket.Remove(ctx, nameBeside(verifiedPrefix, c))
 }

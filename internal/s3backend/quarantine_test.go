@@ -1,0 +1,91 @@
+package s3backend
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/buckettest"
+	"cis490/internal/fixture"
+	"cis490/internal/wire"
+)
+
+// An archive that one receiver reads well, and another one quarantines meanwhile, is quarantined for
+// everybody: its host must not delete the only good copy.
+func TestAQuarantineOutlastsAVerification(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault buckettest.Fault // of the verification
+	}{
+		{"recorded after it", buckettest.None},
+		{"recorded long after it", buckettest.Late},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := newBucket()
+				b, _ := openScrubber(t, in)
+				defer b.Close()
+				uploads, _ := storeArchives(t, b, 1)
+				u, c := uploads[0], commitOf(t, b, uploads[0])
+				in.Fault = func(op, name string) buckettest.Fault {
+					if op != buckettest.OpPut || name != nameBeside(verifiedPrefix, c) {
+						return buckettest.None
+					}
+					if err := b.quarantineArchive(t.Context(), c, errCorrupt); err != nil {
+						t.Error(err)
+					}
+					return tt.fault
+				}
+				got, err := b.scrubPass(t.Context())
+				if err != nil || got.Damaged != 1 || got.Quarantined != 1 {
+					t.Errorf("the pass: got %+v, %v, want the archive damaged", got, err)
+				}
+				if all := names(t, in, verifiedPrefix); len(all) != 0 {
+					t.Errorf("got %q, want no verification", all)
+				}
+				in.Release()
+				if e := examineOne(t, b, u); e.State != wire.Absent || e.VerifiedAt != nil {
+					t.Errorf("its host is told %+v, want it absent", e)
+				}
+				time.Sleep(25 * time.Hour)
+				if got, err := b.scrubPass(t.Context()); err != nil || got.Missing != 1 || got.Objects != 0 {
+					t.Errorf("the next pass: got %+v, %v, want one missing", got, err)
+				}
+			})
+		})
+	}
+}
+
+// A host whose upload another receiver has committed, and then quarantined, keeps its copy.
+func TestAQuarantinedArchiveIsNotAcknowledged(t *testing.T) {
+	in := newBucket()
+	b, other := openBackend(t, in), openBackend(t, in)
+	archive := noise(1, 3000)
+	u := uploadOf("host-1", "run-1", archive)
+	raced := false
+	in.Fault = func(op, name string) buckettest.Fault {
+		if op != buckettest.OpCreate || !strings.HasPrefix(name, commitsPrefix) || raced {
+			return buckettest.None
+		}
+		raced = true
+		_, err := put(other, u, archive)
+		if err == nil {
+			err = other.quarantineArchive(t.Context(), commitOf(t, other, u), errCorrupt)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return buckettest.None
+	}
+	if got, err := put(b, u, archive); !errors.Is(err, wire.Damaged) {
+		t.Errorf("got %+v, %v, want %s", got, err, wire.Damaged)
+	}
+	got, err := put(b, u, archive)
+	fixture.Must(t, err)
+	if got.Status != wire.Stored {
+		t.Errorf("sent again: got %s, want %s", got.Status, wire.Stored)
+	}
+	checkCustody(t, in, []wire.Receipt{got})
+}
