@@ -89,3 +89,31 @@ func TestAQuarantinedArchiveIsNotAcknowledged(t *testing.T) {
 	}
 	checkCustody(t, in, []wire.Receipt{got})
 }
+
+// Archives that an engine does not return do not keep those behind them from being read, as long as it
+// returns anything else.
+func TestUnreadableArchivesDoNotStopTheScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newBucket()
+		b, _ := openScrubber(t, in)
+		defer b.Close()
+		uploads, _ := storeArchives(t, b, 8)
+		lost := make(map[string]bool)
+		for _, u := range uploads[1:7] {
+			lost[archiveName(u.Key, u.Digest, 1)] = true
+		}
+		in.Fault = func(op, name string) buckettest.Fault {
+			if op == buckettest.OpOpen && lost[name] {
+				return buckettest.LostAfter
+			}
+			return buckettest.None
+		}
+		got, err := b.scrubPass(t.Context())
+		if err != nil || got.Objects != 8 || got.Unreadable != 6 || got.NotOpened != 6 || len(names(t, in, quarantinePrefix)) != 0 {
+			t.Errorf("got %+v, %v, want 8 archives, 6 of them unreadable", got, err)
+		}
+		if e := examineOne(t, b, uploads[7]); e.VerifiedAt == nil {
+			t.Errorf("the last archive: got %+v, want it verified", e)
+		}
+	})
+}

@@ -42,6 +42,7 @@ func (b *Backend) scrubPass(ctx context.Context) (scrub.Progress, error) {
 	if last := pass.Ended(); last != nil {
 		return *last, nil
 	}
+	b.verifier.RecordReadError(nil) // what failed before may work again
 	findings := scrub.NewFindingLog(b.log, unreadableHint)
 	defer findings.LogSuppressed()
 	budget := scrub.NewBudget(int64(b.opts.Scrub.Rate), func() bool { return b.uploads.ActiveCount() > 0 })
@@ -120,10 +121,22 @@ func (s *bucketScrub) readBatches(ctx context.Context, first, last int64) error 
 			s.afterArchive()
 		}
 		if s.backend.verifier.IsFailing() {
-			return errEngine
+			if err := s.backend.checkEngine(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return ctx.Err()
+}
+
+// checkEngine returns an error unless the object store returns something else than the archives that it
+// has failed to return. If it does, these have been counted, and the archives behind them must be read.
+func (b *Backend) checkEngine(ctx context.Context) error {
+	if _, err := readIdentity(ctx, b.bucket); err != nil {
+		return fmt.Errorf("%w: %w", errEngine, err)
+	}
+	b.verifier.RecordReadError(nil)
+	return nil
 }
 
 // verifyRow verifies the archive of a row, unless that may be skipped.
@@ -133,6 +146,7 @@ func (s *bucketScrub) verifyRow(ctx context.Context, row index.Row) error {
 	}
 	c, err := s.backend.newestCommit(ctx, row.Key)
 	if errors.Is(err, fs.ErrNotExist) {
+		s.backend.verifier.RecordReadError(nil)
 		s.onFinding(s.progress.AddMissing(row.Key, "its row has no commit in the bucket"))
 		return nil
 	}

@@ -279,6 +279,7 @@ func TestAHostFindsDamage(t *testing.T) {
 
 // An engine that is down says nothing about archives.
 func TestAnEngineThatFailsIsNoDamage(t *testing.T) {
+	const maxUnreadable = 3 // in a row, before the engine is considered to be bad
 	synctest.Test(t, func(t *testing.T) {
 		in := newBucket()
 		b, seen := openScrubber(t, in)
@@ -286,7 +287,7 @@ func TestAnEngineThatFailsIsNoDamage(t *testing.T) {
 		uploads, _ := storeArchives(t, b, 8)
 		down := true
 		in.Fault = func(op, name string) buckettest.Fault {
-			if down && op == buckettest.OpOpen && strings.HasPrefix(name, episodesPrefix) {
+			if down && op == buckettest.OpOpen && (strings.HasPrefix(name, episodesPrefix) || name == identityName) {
 				return buckettest.LostBefore
 			}
 			return buckettest.None
@@ -298,8 +299,9 @@ func TestAnEngineThatFailsIsNoDamage(t *testing.T) {
 			t.Errorf("got %d quarantined, and %q, want nothing", n, seen)
 		}
 		down = false
+		in.Tamper(commitName(uploads[maxUnreadable].Key, 1), nil, "") // what it does not read next says nothing either
 		got, err := b.scrubPass(t.Context())
-		if err != nil || got.Objects != 8 || got.Unreadable == 0 || !got.WholeSince.IsZero() {
+		if err != nil || got.Objects != 7 || got.Missing != 1 || got.Unreadable == 0 || !got.WholeSince.IsZero() {
 			t.Errorf("once it answers again: got %+v, %v, want the pass to end incomplete", got, err)
 		}
 		if e := examineOne(t, b, uploads[7]); e.VerifiedAt == nil {

@@ -130,6 +130,9 @@ func (r *archiveReader) verify(ctx context.Context, c commit, earlier verificati
 		return store.Object{Key: c.row.Key, Size: c.row.Size, Digest: c.row.SHA256}, err
 	}
 	result, err := r.backend.verifier.ReadTwice(c.row.Key, read)
+	if result.Err != nil && !errors.Is(result.Err, store.ErrUnreadable) {
+		r.backend.verifier.RecordReadError(nil) // the engine has returned bytes
+	}
 	result.ExpandedSize, result.NewExpansion = v.Decoded, newExpansion
 	if err == nil {
 		err = r.record(ctx, c, &result, v)
