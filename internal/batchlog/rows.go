@@ -3,21 +3,47 @@ package batchlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
+	"math"
 
 	"cis490/internal/bucket"
 	"cis490/internal/index"
 )
 
-// Rows yields the rows of the batches from first to last, or to the end of the log. It holds at most a
-// segment in memory. It skips a batch after its [*CorruptError], and ends after any other error.
+// Last returns the number of the last batch, or 0. It reads a list, so that a batch that is lost does not
+// hide those behind it.
+func Last(ctx context.Context, in bucket.Bucket) (int64, error) {
+	last := int64(0)
+	for info, err := range in.List(ctx, logPrefix, "") {
+		if err != nil {
+			return 0, fmt.Errorf("look for the end of the index: %w", err)
+		}
+		last = max(last, numberOf(info.Name))
+	}
+	if last == 0 {
+		return 0, nil
+	}
+	_, err := readBatch(ctx, in, last)
+	if _, moved := errors.AsType[*MovedError](err); moved {
+		return last - 1, nil
+	}
+	return last, nil // an error is of those who read the batch
+}
+
+// Rows yields the rows of the batches from first to last, which must exist, or to the end of the log if
+// last is [math.MaxInt64]. It holds at most a segment in memory. It skips a batch after its
+// [*CorruptError], and ends after any other error.
 func Rows(ctx context.Context, from bucket.Bucket, first, last int64) iter.Seq2[index.Row, error] {
 	return func(yield func(index.Row, error) bool) {
 		for n := first; n <= last; {
 			rows, end, err := readUpTo(ctx, from, n, last)
 			if errors.Is(err, fs.ErrNotExist) {
-				return
+				if last == math.MaxInt64 {
+					return
+				}
+				end, err = n, &CorruptError{Name(n), err}
 			}
 			if err != nil {
 				_, corrupt := errors.AsType[*CorruptError](err)

@@ -51,6 +51,16 @@ func TestRowsOfARange(t *testing.T) {
 			t.Errorf("from %d to %d: got %d rows, %d corrupt, want %d", r[0], r[1], got, corrupt, want)
 		}
 	}
+	in.Tamper(Name(1500), nil, "")
+	if got, corrupt := count(1001, batches); got != batches-1000 || corrupt != 0 {
+		t.Errorf("with a batch that only its segment has: got %d rows, %d corrupt, want %d", got, corrupt, batches-1000)
+	}
+	if got, corrupt := count(1002, batches); got != batches-1002 || corrupt != 1 {
+		t.Errorf("with a batch that is lost: got %d rows, %d corrupt, want %d and one", got, corrupt, batches-1002)
+	}
+	if got, err := Last(t.Context(), in); got != batches || err != nil {
+		t.Errorf("the last batch: got %d, %v, want %d", got, err, batches)
+	}
 	in.Tamper(segmentName(1000), []byte("x"), "")
 	in.Tamper(Name(7), []byte("x"), "")
 	if got, corrupt := count(1, math.MaxInt64); got != batches-1 || corrupt != 1 {

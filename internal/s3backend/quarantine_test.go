@@ -7,8 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/batchlog"
 	"cis490/internal/buckettest"
 	"cis490/internal/fixture"
+	"cis490/internal/scrub"
 	"cis490/internal/wire"
 )
 
@@ -114,6 +116,26 @@ func TestUnreadableArchivesDoNotStopTheScrub(t *testing.T) {
 		}
 		if e := examineOne(t, b, uploads[7]); e.VerifiedAt == nil {
 			t.Errorf("the last archive: got %+v, want it verified", e)
+		}
+	})
+}
+
+// A batch of the index that is lost hides its own archives, and none behind them. The pass is not complete.
+func TestALostBatchIsNoEndOfAPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newBucket()
+		b, _ := openScrubber(t, in)
+		defer b.Close()
+		storeArchives(t, b, 4)
+		in.Tamper(batchlog.Name(1), nil, "")
+		once, err := ScrubOnce(t.Context(), in, scrub.Options{}, b.log)
+		fixture.Must(t, err)
+		pass, err := b.scrubPass(t.Context())
+		fixture.Must(t, err)
+		for _, got := range []scrub.Progress{once, pass} {
+			if got.Objects != 3 || got.NotOpened != 1 || !got.WholeSince.IsZero() {
+				t.Errorf("got %+v, want 3 archives, and one batch that was not opened", got)
+			}
 		}
 	})
 }

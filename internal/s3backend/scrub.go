@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"sync"
 	"time"
 
@@ -279,16 +278,20 @@ func ScrubOnce(ctx context.Context, in bucket.Bucket, o scrub.Options, log *slog
 	if o.Checked != nil {
 		s.afterArchive = func() { o.Checked(s.progress.Objects) }
 	}
-	defer s.countWork(ctx, o.Total)()
-	err := s.readBatches(ctx, 1, math.MaxInt64)
+	last, err := batchlog.Last(ctx, in)
+	if err != nil {
+		return s.progress, err
+	}
+	defer s.countWork(ctx, last, o.Total)()
+	err = s.readBatches(ctx, 1, last)
 	if err == nil {
 		s.progress.Ended = time.Now().UTC()
 	}
 	return s.progress, err
 }
 
-// countWork counts the archives of the index while they are read. stop must be called.
-func (s *bucketScrub) countWork(ctx context.Context, total func(archives, bytes int64)) (stop func()) {
+// countWork counts the archives of the index up to a batch while they are read. stop must be called.
+func (s *bucketScrub) countWork(ctx context.Context, last int64, total func(archives, bytes int64)) (stop func()) {
 	if total == nil {
 		return func() {}
 	}
@@ -296,7 +299,7 @@ func (s *bucketScrub) countWork(ctx context.Context, total func(archives, bytes 
 	var counting sync.WaitGroup
 	counting.Go(func() {
 		var archives, bytes int64
-		for row, err := range batchlog.Rows(ctx, s.backend.bucket, 1, math.MaxInt64) {
+		for row, err := range batchlog.Rows(ctx, s.backend.bucket, 1, last) {
 			if err != nil {
 				return // without a total, only the rate is shown
 			}
