@@ -34,7 +34,7 @@ func (b *Backend) runScrub(ctx context.Context) error {
 // scrubPass takes part in the pass that is in progress, or begins one if it is due. It returns the state
 // of the last pass.
 func (b *Backend) scrubPass(ctx context.Context) (scrub.Progress, error) {
-	pass, err := shards.Join(ctx, b.bucket, b.opts.Name, b.opts.Scrub.Interval.Std(), b.countBatches)
+	pass, err := shards.Join(ctx, b.bucket, b.log, b.opts.Name, b.opts.Scrub.Interval.Std(), b.countBatches)
 	if err != nil {
 		return scrub.Progress{}, err
 	}

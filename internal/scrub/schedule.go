@@ -53,7 +53,8 @@ func RunPasses(ctx context.Context, c Config, log *slog.Logger, last Progress, p
 		return nil
 	}
 	for p := last; ; {
-		wait := time.Until(p.Started.Add(c.Interval.Std()))
+		// At most the interval: a clock that was wrong once must not end the scrub.
+		wait := min(time.Until(p.Started.Add(c.Interval.Std())), c.Interval.Std())
 		if p.Ended.IsZero() {
 			wait = 0
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -63,6 +64,9 @@ func numberOf(name string) int64 {
 	return n
 }
 
+// errUnusable says that an object of a pass is damaged or lost. The scrub does without it.
+var errUnusable = errors.New("an object of the scrub is not what a receiver has written")
+
 func readJSON(ctx context.Context, in bucket.Bucket, name string, into any) error {
 	r, _, err := in.Open(ctx, name)
 	if err != nil {
@@ -70,11 +74,11 @@ func readJSON(ctx context.Context, in bucket.Bucket, name string, into any) erro
 	}
 	defer r.Close()
 	body, err := io.ReadAll(io.LimitReader(r, maxObject))
-	if err == nil {
-		err = json.Unmarshal(body, into)
-	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("%w: %s: %w", errUnusable, name, err)
 	}
 	return nil
 }

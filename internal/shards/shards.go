@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -30,6 +31,9 @@ import (
 // maxShards is the maximum number of shards of a pass: few enough to list them in one request, and
 // enough for receivers that differ in speed.
 const maxShards = 64
+
+// maxAttempts is how often a receiver looks for the newest pass while a list names one that is not there.
+const maxAttempts = 3
 
 // Waits of receivers that share a pass.
 const (
@@ -81,20 +85,23 @@ type Shard struct {
 
 // Join joins the pass that is in progress. If the last one has started at least interval ago, it begins a
 // new one over the number of batches that batches returns. Otherwise it returns the last one, which has
-// [Pass.Ended].
-func Join(ctx context.Context, in bucket.Bucket, name string, interval time.Duration, batches func(context.Context) (int64, error)) (*Pass, error) {
+// [Pass.Ended]. It begins a new one also if the last one has an object that is damaged.
+func Join(ctx context.Context, in bucket.Bucket, log *slog.Logger, name string, interval time.Duration, batches func(context.Context) (int64, error)) (*Pass, error) {
 	for {
 		last, err := newest(ctx, in)
-		if err != nil {
+		if err == nil {
+			err = last.readEnd(ctx)
+		}
+		switch {
+		case errors.Is(err, errUnusable):
+			log.Warn("scrub begins again", "err", err)
+		case err != nil:
 			return nil, err
+		case last.number > 0 && !last.isDue(interval):
+			last.name = name
+			return last, nil
 		}
-		last.name = name
-		if last.number > 0 {
-			if err := last.readEnd(ctx); err != nil || last.end == nil || time.Since(last.start.Started) < interval {
-				return last, err
-			}
-		}
-		next := start{Started: time.Now().UTC().Truncate(time.Second), Shards: 1}
+		next := start{Started: time.Now().UTC().Truncate(time.Second), Shards: 1, WholeSince: last.start.WholeSince}
 		if last.end != nil {
 			next.WholeSince = last.end.WholeSince
 		}
@@ -109,8 +116,25 @@ func Join(ctx context.Context, in bucket.Bucket, name string, interval time.Dura
 	}
 }
 
-// newest returns the newest pass, or one with the number 0 if there is none.
-func newest(ctx context.Context, in bucket.Bucket) (*Pass, error) {
+// isDue reports whether the pass has ended, and the next one is due. Clocks differ a little; one that was
+// wrong by more than the interval must not delay the next pass.
+func (p *Pass) isDue(interval time.Duration) bool {
+	return p.end != nil && time.Since(p.start.Started).Abs() >= interval
+}
+
+// newest returns the newest pass, or one with the number 0 if there is none. With an error wrapping
+// errUnusable it returns the pass without its start.
+func newest(ctx context.Context, in bucket.Bucket) (p *Pass, err error) {
+	for range maxAttempts {
+		p, err = tryNewest(ctx, in)
+		if !errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile, after the next one
+			return p, err
+		}
+	}
+	return p, fmt.Errorf("%w: %w", errUnusable, err)
+}
+
+func tryNewest(ctx context.Context, in bucket.Bucket) (*Pass, error) {
 	p := &Pass{in: in, results: make(map[int]scrub.Progress), seen: make(map[int]claimSeen)}
 	for info, err := range in.List(ctx, passes, "") {
 		if err != nil {
@@ -122,17 +146,20 @@ func newest(ctx context.Context, in bucket.Bucket) (*Pass, error) {
 		return p, nil
 	}
 	err := readJSON(ctx, in, objectName(passes, p.number), &p.start)
-	if errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile, after the next one
-		return newest(ctx, in)
-	}
 	if err == nil && (p.start.Shards < 1 || p.start.Shards > maxShards || p.start.Batches < 0 || p.start.Started.IsZero()) {
-		err = fmt.Errorf("%s is not valid", objectName(passes, p.number))
+		err = fmt.Errorf("%w: %s", errUnusable, objectName(passes, p.number))
+	}
+	if err != nil {
+		p.start = start{}
 	}
 	return p, err
 }
 
 // readEnd reads the end of the pass, if it has ended.
 func (p *Pass) readEnd(ctx context.Context) error {
+	if p.number == 0 {
+		return nil
+	}
 	var end scrub.Progress
 	err := readJSON(ctx, p.in, objectName(ended, p.number), &end)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -166,7 +193,9 @@ func (p *Pass) Next(ctx context.Context) (Shard, bool, error) {
 			return Shard{}, false, err
 		}
 		if len(done) >= p.start.Shards {
-			return Shard{}, false, p.finish(ctx)
+			if err := p.finish(ctx); err != nil || p.end != nil {
+				return Shard{}, false, err
+			}
 		}
 		n, err := p.claimOne(ctx, claimed, done)
 		if err != nil {
@@ -260,37 +289,52 @@ func (p *Pass) Finish(ctx context.Context, s Shard, result scrub.Progress) error
 	if err != nil {
 		return err
 	}
-	sum, err := p.sum(ctx, done)
-	if err == nil {
+	sum, complete, err := p.sum(ctx, done)
+	if complete {
 		_ = put(ctx, p.in, objectName(progress, p.number), sum) // a hint
 	}
 	return err
 }
 
-// sum adds the results.
-func (p *Pass) sum(ctx context.Context, done map[int]time.Time) (scrub.Progress, error) {
-	sum := scrub.Progress{Started: p.start.Started, WholeSince: p.start.WholeSince, Decoded: true}
+// sum adds the results. It removes those that are damaged, so that their shards are read again. Then the
+// sum is not complete.
+func (p *Pass) sum(ctx context.Context, done map[int]time.Time) (sum scrub.Progress, complete bool, err error) {
+	complete, sum = true, scrub.Progress{Started: p.start.Started, WholeSince: p.start.WholeSince, Decoded: true}
 	for n := range done {
 		if _, known := p.results[n]; !known {
 			var r scrub.Progress
-			if err := readJSON(ctx, p.in, p.shardName(results, n), &r); err != nil {
-				return sum, err
+			err := readJSON(ctx, p.in, p.shardName(results, n), &r)
+			if errors.Is(err, errUnusable) || errors.Is(err, fs.ErrNotExist) {
+				complete, err = false, p.discard(ctx, n)
+			} else if err == nil {
+				p.results[n] = r
 			}
-			p.results[n] = r
+			if err != nil {
+				return sum, false, err
+			}
 		}
 		sum.Merge(p.results[n])
 	}
-	return sum, nil
+	return sum, complete, nil
 }
 
-// finish ends the pass, whose shards all have results, and removes the objects of former passes.
+// discard removes the result of a shard and its claim.
+func (p *Pass) discard(ctx context.Context, n int) error {
+	if err := p.in.Remove(ctx, p.shardName(claims, n)); err != nil {
+		return err
+	}
+	return p.in.Remove(ctx, p.shardName(results, n))
+}
+
+// finish ends the pass, whose shards all have results, and removes the objects of former passes. If a result
+// turns out to be damaged, the pass does not end.
 func (p *Pass) finish(ctx context.Context) error {
 	done, err := p.list(ctx, results)
 	if err != nil {
 		return err
 	}
-	sum, err := p.sum(ctx, done)
-	if err != nil {
+	sum, complete, err := p.sum(ctx, done)
+	if err != nil || !complete {
 		return err
 	}
 	sum.Ended = time.Now().UTC().Truncate(time.Second)

@@ -3,6 +3,7 @@ package shards
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +21,7 @@ const day = 24 * time.Hour
 // join joins a pass over a number of batches.
 func join(t *testing.T, in *buckettest.Memory, batches int64) *Pass {
 	t.Helper()
-	p, err := Join(t.Context(), in, "receiver", day, func(context.Context) (int64, error) { return batches, nil })
+	p, err := Join(t.Context(), in, slog.New(slog.DiscardHandler), "receiver", day, func(context.Context) (int64, error) { return batches, nil })
 	fixture.Must(t, err)
 	return p
 }
@@ -181,7 +182,7 @@ func TestAnErrorOfTheEngineEndsNothing(t *testing.T) {
 				return buckettest.None
 			}}
 			for range 3 {
-				p, err := Join(t.Context(), in, "receiver", day, func(context.Context) (int64, error) { return 2, nil })
+				p, err := Join(t.Context(), in, slog.New(slog.DiscardHandler), "receiver", day, func(context.Context) (int64, error) { return 2, nil })
 				for err == nil && p.Ended() == nil {
 					var s Shard
 					var more bool
