@@ -154,6 +154,10 @@ func problemsOf(p scrub.Progress) error {
 		bad = append(bad, fmt.Errorf("%d archives are unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'), or the object store; "+
 			"once the receiver has quarantined those that are lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
 	}
+	if n := p.LostBatches(); n > 0 {
+		bad = append(bad, fmt.Errorf("%d batches of the index are corrupt or lost, and their archives were not read: "+
+			"stderr names them; see the log of the object store, and restore them", n))
+	}
 	if p.HostsUnreadable > 0 {
 		bad = append(bad, fmt.Errorf("%d hosts have a directory that cannot be listed: none of their archives was read", p.HostsUnreadable))
 	}

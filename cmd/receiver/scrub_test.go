@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"cis490/internal/diskbackend"
 	"cis490/internal/scrub"
 )
 
@@ -19,5 +21,24 @@ func TestScrubAdvisesPermissionsAndDiskBeforeResending(t *testing.T) {
 	err = problemsOf(scrub.Progress{Damaged: 1, Missing: 1})
 	if err == nil || err.Error() != "2 archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again" {
 		t.Errorf("of what is lost: %v", err)
+	}
+}
+
+// A pass that has not read all batches of the index has not read all archives.
+func TestScrubReportsLostBatches(t *testing.T) {
+	for _, tt := range []struct {
+		p    scrub.Progress
+		want string
+	}{
+		{scrub.Progress{NotOpened: 2}, "2 batches of the index are corrupt or lost"},
+		{scrub.Progress{NotOpened: 3, Unreadable: 2}, "1 batches of the index are corrupt or lost"},
+	} {
+		if err := problemsOf(tt.p); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("got %v, want %q", err, tt.want)
+		}
+		check, err := checkStatus(statusFacts{Status: diskbackend.Status{Scrub: tt.p}})
+		if err != nil || !strings.Contains(fmt.Sprint(check), "batches of the index") {
+			t.Errorf("the check: got %+v, %v, want the batches", check, err)
+		}
 	}
 }

@@ -154,6 +154,9 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
 		result.Add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
 	}
+	if n := st.Scrub.LostBatches(); n > 0 {
+		result.Add(cli.MonitorCritical, "the scrub could not read %d batches of the index", n)
+	}
 	if st.Hosts != nil {
 		result.Values = append(result.Values, performanceData(*st.Hosts)...)
 	}

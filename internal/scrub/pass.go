@@ -142,6 +142,9 @@ func (p *Progress) Add(key episode.Key, r Result) (found []Finding) {
 	return append(found, f)
 }
 
+// LostBatches returns the number of batches of the index that a pass over a bucket could not read.
+func (p Progress) LostBatches() int64 { return max(p.NotOpened-p.Unreadable, 0) }
+
 // Merge adds the counts of another part of the pass.
 func (p *Progress) Merge(o Progress) {
 	p.Objects += o.Objects

@@ -73,7 +73,8 @@ type Progress struct {
 	Expanding int64 `json:"expanding,omitzero"`
 
 	// NotOpened is the number of unreadable archives that were not read at all, because
-	// the file or its attributes could not be opened.
+	// the file or its attributes could not be opened. In a bucket it is that of all unreadable archives
+	// and of the batches of the index that could not be read.
 	NotOpened int64 `json:"not_opened"`
 
 	// WholeSince is when the last complete pass started. All archives stored by then have
