@@ -103,7 +103,11 @@ func scrubBucket(c *cobra.Command, cfg receiver.Config) (scrubFunc, error) {
 	}
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return func(ctx context.Context, opts scrub.Options) (scrub.Progress, error) {
-		return s3backend.ScrubOnce(ctx, in, opts, log)
+		p, err := s3backend.ScrubOnce(ctx, in, opts, log)
+		if err == nil && opts.Host != "" && p.Objects+p.Skipped+p.Missing == 0 {
+			cli.Note(c, "host %s has stored nothing in the bucket yet; is its name right?", opts.Host)
+		}
+		return p, err
 	}, nil
 }
 

@@ -131,10 +131,11 @@ func (b *Backend) verify(ctx context.Context, c commit, e *wire.InventoryEntry) 
 	if err != nil {
 		return access.CauseOf(work, err)
 	}
+	if errors.Is(result.Err, store.ErrUnreadable) {
+		return result.Err
+	}
 	result.LogTo(b.log.With("host", c.row.Key.Host, "episode", c.row.Key.Name))
 	switch {
-	case errors.Is(result.Err, store.ErrUnreadable):
-		return result.Err
 	case errors.Is(result.Err, store.ErrUndecodable):
 		e.Undecodable, e.VerifiedAt, e.Contents = true, nil, nil
 	case result.Err != nil:

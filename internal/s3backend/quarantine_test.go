@@ -2,6 +2,7 @@ package s3backend
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -110,7 +111,12 @@ func TestUnreadableArchivesDoNotStopTheScrub(t *testing.T) {
 			}
 			return buckettest.None
 		}
+		var logged strings.Builder
+		b.log = slog.New(slog.NewTextHandler(&logged, nil))
 		got, err := b.scrubPass(t.Context())
+		if text := logged.String(); !strings.Contains(text, unreadableHint) || strings.Contains(text, "smartctl") {
+			t.Errorf("logged:\n%s\nwant the hint of an object store", text)
+		}
 		if err != nil || got.Objects != 8 || got.Unreadable != 6 || got.NotOpened != 6 || len(names(t, in, quarantinePrefix)) != 0 {
 			t.Errorf("got %+v, %v, want 8 archives, 6 of them unreadable", got, err)
 		}
@@ -128,8 +134,12 @@ func TestALostBatchIsNoEndOfAPass(t *testing.T) {
 		defer b.Close()
 		storeArchives(t, b, 4)
 		in.Tamper(batchlog.Name(1), nil, "")
-		once, err := ScrubOnce(t.Context(), in, scrub.Options{}, b.log)
+		shown := int64(0)
+		once, err := ScrubOnce(t.Context(), in, scrub.Options{Progress: func(n int) { shown += int64(n) }}, b.log)
 		fixture.Must(t, err)
+		if shown != once.Bytes {
+			t.Errorf("got %d bytes while it read, want %d", shown, once.Bytes)
+		}
 		pass, err := b.scrubPass(t.Context())
 		fixture.Must(t, err)
 		for _, got := range []scrub.Progress{once, pass} {

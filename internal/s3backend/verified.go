@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
@@ -124,7 +125,7 @@ func (r *archiveReader) verify(ctx context.Context, c commit, earlier verificati
 		if attempt++; attempt > 1 && r.budget != nil {
 			retry.Sleep(ctx, rereadDelay)
 		}
-		m.Start(ctx, r.budget, c.row.Size, r.onBytes)
+		m.Start(ctx, r.budget, c.row.Size, nil) // readOnce counts the bytes
 		var err error
 		v, newExpansion, err = r.readOnce(ctx, c, earlier, m)
 		return store.Object{Key: c.row.Key, Size: c.row.Size, Digest: c.row.SHA256}, err
@@ -148,7 +149,7 @@ func (r *archiveReader) verify(ctx context.Context, c commit, earlier verificati
 func (r *archiveReader) readOnce(ctx context.Context, c commit, earlier verification, m *scrub.Meter) (v verification, newExpansion bool, err error) {
 	decodedBefore := false
 	contents, info, err := readArchive(ctx, r.backend.bucket, c, archiveReading{
-		pace: m.Pace, decoded: m,
+		pace: func(from io.Reader) io.Reader { return m.Pace(&countedReader{from, r.onBytes}) }, decoded: m,
 		contents: func(now bucket.Info) (digest.Digest, bool) {
 			decodedBefore = earlier.Decoded > archive.ExpansionLimit(c.row.Size) && earlier.ETag == now.ETag
 			return earlier.Contents, decodedBefore
@@ -177,6 +178,20 @@ func (r *archiveReader) readOnce(ctx context.Context, c commit, earlier verifica
 		v.Decoded, newExpansion = m.Decoded(), true
 	}
 	return v, newExpansion, nil
+}
+
+// countedReader passes the number of bytes of each read to count, unless that is nil.
+type countedReader struct {
+	io.Reader
+	count func(int)
+}
+
+func (c *countedReader) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	if c.count != nil {
+		c.count(n)
+	}
+	return n, err
 }
 
 // record records the result of a verification in the bucket.

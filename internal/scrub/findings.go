@@ -46,7 +46,8 @@ func (l *FindingLog) LogFinding(f Finding) {
 		log.Error("archive of a row is missing")
 	case f.Finding == "expanding":
 		log.Warn("archive expands unusually", "detail", f.Detail)
-	case !f.verified:
+	// On a disk, the hint is about permissions. An object store that returns no bytes has the hint of its own.
+	case !f.verified, f.Finding == "unreadable" && l.hint != UnreadableHint:
 		log.Error("cannot read stored archive", "err", f.Detail, "hint", l.hint)
 	default:
 		logFailure(log, f.Finding == "undecodable", f.Quarantined, f.Detail)
