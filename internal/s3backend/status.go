@@ -49,27 +49,36 @@ const (
 )
 
 // Inspect completes s by what is in the bucket. copied is the state of the copy of the index here. It
-// changes nothing, and needs about ten requests. An error of the object store is part of the status.
+// changes nothing, and needs about ten requests, and one for each quarantined archive. An error of the
+// object store is part of the status. What is unknown for one keeps nothing else unknown, if the object
+// store answers at all.
 func (s *Status) Inspect(ctx context.Context, in bucket.Bucket, copied batchlog.CopyStatus) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-	defer cancel()
 	b := &Backend{bucket: in}
+	short, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	var err error
+	if s.Store, err = ReadStoreID(short, in); err != nil {
+		s.Error = err.Error()
+		return
+	}
 	for _, inspect := range []func() error{
-		func() (err error) { s.Store, err = ReadStoreID(ctx, in); return err },
-		func() error { return s.inspectIndex(ctx, in, copied) },
-		func() error { return s.inspectQuarantine(ctx, b) },
-		func() error { return s.inspectUploads(ctx, b) },
 		func() error {
-			p, err := shards.Status(ctx, in)
+			p, err := shards.Status(short, in)
 			if err == nil {
 				s.Scrub = &p
 			}
 			return err
 		},
+		func() error { return s.inspectIndex(short, in, copied) },
+		func() error { return s.inspectUploads(short, b) },
+		func() error { // its requests are as many as the archives that were ever quarantined
+			long, cancel := context.WithTimeout(ctx, statusTimeout)
+			defer cancel()
+			return s.inspectQuarantine(long, b)
+		},
 	} {
-		if err := inspect(); err != nil {
+		if err := inspect(); err != nil && s.Error == "" {
 			s.Error = err.Error()
-			return
 		}
 	}
 }
@@ -99,7 +108,7 @@ func (s *Status) inspectQuarantine(ctx context.Context, b *Backend) error {
 		if err != nil {
 			return err
 		}
-		if aside+repaired == maxCounted {
+		if aside == maxCounted {
 			break
 		}
 		key, generation, valid := parseQuarantineName(info.Name)

@@ -48,9 +48,11 @@ func TestStatusOfABucketThatFails(t *testing.T) {
 		unknown  func(s Status) bool
 	}{
 		{buckettest.OpOpen, identityName, func(s Status) bool { return s.Behind == nil && s.Quarantined == nil && s.Scrub == nil }},
-		{buckettest.OpStat, batchlog.Name(1), func(s Status) bool { return s.LastBatchAt == nil && s.Behind == nil }},
-		{buckettest.OpList, quarantinePrefix, func(s Status) bool { return s.Quarantined == nil && s.Repaired == nil }},
-		{buckettest.OpList, uploadsPrefix, func(s Status) bool { return s.Unfinished == nil && s.Scrub == nil }},
+		{buckettest.OpStat, batchlog.Name(1), func(s Status) bool { return s.LastBatchAt == nil && s.Behind == nil && s.Scrub != nil }},
+		{buckettest.OpList, quarantinePrefix, func(s Status) bool {
+			return s.Quarantined == nil && s.Repaired == nil && s.Scrub != nil && s.Unfinished != nil
+		}},
+		{buckettest.OpList, uploadsPrefix, func(s Status) bool { return s.Unfinished == nil && s.Scrub != nil && s.Quarantined != nil }},
 		{buckettest.OpList, "scrub/passes/", func(s Status) bool { return s.Scrub == nil && s.Unfinished != nil }},
 	} {
 		in := newBucket()
