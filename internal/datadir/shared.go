@@ -119,19 +119,19 @@ func saveVersion(ctx context.Context, data *durable.Dir, holder string, list hos
 	})
 }
 
-// changeShared changes the list of all receivers, and then the copy in data, which may be nil.
+// changeShared changes the list of all receivers, and then the copy in data, which may be nil. A list in
+// data that was not shared before is added first: the copy takes its place.
 func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change func(*hostList) bool) error {
-	known := int64(0)
+	own := hostList{}
 	if data != nil {
-		copied, _, err := loadDisabled(data)
-		if err != nil {
+		var err error
+		if own, _, err = loadDisabled(data); err != nil {
 			return err
 		}
-		known = copied.shared.Number
 	}
 	id := rand.Text()
 	newest := hostList{}
-	_, err := l.Shared.Change(ctx, known, func(next int64, version []byte) ([]byte, error) {
+	_, err := l.Shared.Change(ctx, own.shared.Number, func(next int64, version []byte) ([]byte, error) {
 		list := hostList{disabled: map[episode.Name]disabledEntry{}, replaced: map[episode.Name]replacedEntry{}}
 		if version != nil {
 			var err error
@@ -140,7 +140,8 @@ func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change fu
 			}
 		}
 		newest = list
-		if !change(&list) {
+		adopted := own.shared.Number == 0 && list.adopt(own)
+		if !change(&list) && !adopted {
 			return nil, nil
 		}
 		list.shared = sharedVersion{next, id}
@@ -172,17 +173,26 @@ func (l HostList) Adopt(ctx context.Context) error {
 	if err != nil || own.shared.Number > 0 || len(own.disabled) == 0 {
 		return err
 	}
-	err = l.changeShared(ctx, data, func(list *hostList) bool {
-		changed := false
-		for host, e := range own.disabled {
-			if _, known := list.disabled[host]; !known {
-				list.disabled[host], changed = e, true
-			}
-		}
-		return changed
-	})
+	err = l.changeShared(ctx, data, func(*hostList) bool { return false })
 	if err != nil {
 		return fmt.Errorf("add the hosts of %s to the list of all receivers: %w", data.Path(disabledFile), err)
 	}
 	return nil
+}
+
+// adopt adds the hosts that another list refuses, and reports whether there were any.
+func (l *hostList) adopt(own hostList) (changed bool) {
+	for host, e := range own.disabled {
+		shared, known := l.disabled[host]
+		switch {
+		case !known:
+			shared = e
+		case e.Removed && !shared.Removed:
+			shared.Removed = true
+		default:
+			continue
+		}
+		l.disabled[host], changed = shared, true
+	}
+	return changed
 }

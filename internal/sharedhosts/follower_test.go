@@ -225,6 +225,40 @@ func TestAListOfOneReceiverIsAdopted(t *testing.T) {
 	})
 }
 
+// A command before the first start of the new release loses nothing of the list of the old one, which may
+// say that a host is removed where others say disabled.
+func TestACommandBeforeTheFirstStartKeepsTheListOfOneReceiver(t *testing.T) {
+	for what, command := range map[string]func(datadir.HostList) error{
+		"disable": func(l datadir.HostList) error {
+			_, err := l.Disable(t.Context(), []episode.Name{"lab-09"}, time.Now())
+			return err
+		},
+		"an idle enable": func(l datadir.HostList) error {
+			_, err := l.Enable(t.Context(), []episode.Name{"lab-09"})
+			return err
+		},
+		"none": func(datadir.HostList) error { return nil },
+	} {
+		in := new(buckettest.Memory)
+		_, err := newMachine(t, in).list.Disable(t.Context(), []episode.Name{"lab-08"}, time.Now())
+		fixture.Must(t, err)
+		m := newMachine(t, in)
+		own := m.list
+		own.Shared = nil
+		_, err = own.Disable(t.Context(), []episode.Name{"lab-07"}, time.Now())
+		fixture.Must(t, err)
+		_, err = own.Remove(t.Context(), []episode.Name{"lab-08"}, time.Now())
+		fixture.Must(t, err)
+		fixture.Must(t, command(m.list))
+		_, err = m.follow(in)
+		fixture.Must(t, err)
+		now := m.watch.Current()
+		if !now.Has("lab-07") || !now.IsRemoved("lab-08") || now.Has("lab-09") != (what == "disable") {
+			t.Errorf("%s: got %s, want lab-07 disabled, lab-08 removed", what, newest(t, in))
+		}
+	}
+}
+
 // A certificate from before a host joined again ends at each receiver.
 func TestReplacedCertificatesEndEverywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
