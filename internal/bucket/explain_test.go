@@ -378,6 +378,50 @@ func TestEndpointThatRefusesConnectionsIsPassedOver(t *testing.T) {
 	}
 }
 
+// TestEndpointThatDoesNotAnswerIsPassedOver: also if callers give up before the transport does.
+func TestEndpointThatDoesNotAnswerIsPassedOver(t *testing.T) {
+	for what, request := range map[string]func(context.Context, *bucket.S3) error{
+		"create": func(ctx context.Context, s *bucket.S3) error { return create(ctx, s, "a", "x") },
+		"list": func(ctx context.Context, s *bucket.S3) error {
+			for _, err := range s.List(ctx, "a/", "") {
+				return err
+			}
+			return nil
+		},
+	} {
+		for _, end := range []error{context.DeadlineExceeded, context.Canceled} {
+			arrived := make(chan struct{}, 1)
+			hanging := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				select {
+				case arrived <- struct{}{}:
+				default:
+				}
+				<-r.Context().Done()
+			}))
+			t.Cleanup(hanging.Close)
+			t.Cleanup(hanging.CloseClientConnections)
+			var count requestCount
+			s := open(t, configFor(t, hanging.URL, countingEngine(t, http.StatusOK, &count)))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+			if end == context.Canceled {
+				ctx, cancel = context.WithCancel(t.Context())
+				go func() { <-arrived; cancel() }()
+			}
+			if err := request(ctx, s); !errors.Is(err, end) {
+				t.Errorf("%s: got %v, want %v", what, err, end)
+			}
+			cancel()
+			ctx, cancel = context.WithTimeout(t.Context(), time.Second/2)
+			_ = create(ctx, s, "a", "x")
+			cancel()
+			if passed := count.value() > 0; passed != (end == context.DeadlineExceeded) {
+				t.Errorf("%s: %v: the other endpoint was asked: got %v", what, end, passed)
+			}
+		}
+	}
+}
+
 // TestRequestIsNotSentTwice: the first engine may have stored the object.
 func TestRequestIsNotSentTwice(t *testing.T) {
 	for _, status := range []int{0, http.StatusInternalServerError, http.StatusServiceUnavailable} {

@@ -124,11 +124,14 @@ func (s *S3) do(ctx context.Context, request func(context.Context, *endpoint) er
 		var x exchange
 		err := request(context.WithValue(ctx, exchangeKey{}, &x), e)
 		e.record(ctx, x, err)
-		if _, ok := errors.AsType[*sourceError](err); err == nil || ctx.Err() != nil || ok {
+		if _, ok := errors.AsType[*sourceError](err); err == nil || ok || errors.Is(ctx.Err(), context.Canceled) {
 			return err
 		}
 		if isEndpointFault(err) {
-			s.preferAfter(e)
+			s.preferAfter(e) // also if the caller waits no longer, which may be sooner than the transport gives up
+		}
+		if ctx.Err() != nil {
+			return err
 		}
 		if !isUnsent(err) || remaining == 0 {
 			return s.explain(err, e, x)
@@ -282,9 +285,6 @@ func (s *S3) List(ctx context.Context, prefix, after string) iter.Seq2[Info, err
 				})
 			})
 		}
-		if err == nil && !ended {
-			err = ctx.Err() // package minio ends a list silently
-		}
 		if err != nil && !ended {
 			yield(Info{}, wrap("list", prefix, err))
 		}
@@ -310,7 +310,7 @@ func (s *S3) list(ctx context.Context, e *endpoint, prefix, after string, yield 
 			return nil
 		}
 	}
-	return nil
+	return ctx.Err() // package minio ends a list silently
 }
 
 // Remove implements [Bucket].
