@@ -183,11 +183,11 @@ func (r *Reports) Add(host episode.Name, report wire.Report, now time.Time) (clo
 	if err != nil {
 		return false, err
 	}
-	if record.ReceivedAt.After(now.Add(maxClockAhead)) { // the clock went back
+	if record.isAhead(now) {
 		record.ReceivedAt, record.Gaps, record.Machines, record.ReturnedAt = time.Time{}, nil, nil, time.Time{}
 	}
-	if wait := record.waitFor(report, now); wait > 0 {
-		return false, &wire.Problem{Code: wire.HostBusy, Detail: "this host has just reported", RetryAfter: wait}
+	if err := record.checkWait(report, now); err != nil {
+		return false, err
 	}
 	before := record.ClonedAt
 	record.addReport(report, now)
@@ -248,6 +248,17 @@ func clockSkew(host, now time.Time) float64 {
 		return 0
 	}
 	return host.Sub(now).Round(time.Millisecond).Seconds()
+}
+
+// isAhead reports whether the clock went back after the record was written.
+func (r *Record) isAhead(now time.Time) bool { return r.ReceivedAt.After(now.Add(maxClockAhead)) }
+
+// checkWait returns a [*wire.Problem] if a report comes too soon after the last one.
+func (r *Record) checkWait(report wire.Report, now time.Time) error {
+	if wait := r.waitFor(report, now); wait > 0 {
+		return &wire.Problem{Code: wire.HostBusy, Detail: "this host has just reported", RetryAfter: wait}
+	}
+	return nil
 }
 
 // waitFor returns for how long the next report must wait, or 0.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/wire"
 )
 
 // Encode returns the record of a host, for other receivers. The error wraps [fs.ErrNotExist] if there is
@@ -22,6 +23,21 @@ func (r *Reports) Encode(host episode.Name) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(record)
+}
+
+// CheckWait returns the [*wire.Problem] with which [Reports.Add] would refuse a report because it comes too
+// soon after the last one that is known here. It costs other receivers nothing.
+func (r *Reports) CheckWait(host episode.Name, report wire.Report, now time.Time) error {
+	dir, err := r.openDir()
+	if err != nil {
+		return err
+	}
+	now = now.UTC().Truncate(time.Second)
+	record, err := readRecord(dir, host)
+	if err != nil || record.isAhead(now) {
+		return nil // Add says what is wrong
+	}
+	return record.checkWait(report, now)
 }
 
 // Keep keeps a record of a host that another receiver has encoded, unless the one here is newer.

@@ -76,7 +76,9 @@ func (s *sharing) addReport(ctx context.Context, to *fleet.Reports, host episode
 	if s == nil {
 		return to.Add(host, report, time.Now())
 	}
-	s.reports.Fetch(ctx, host, time.Now())
+	if err := s.reports.Fetch(ctx, host, report, time.Now()); err != nil {
+		return false, err
+	}
 	cloned, err = to.Add(host, report, time.Now())
 	if err == nil {
 		s.reports.Publish(ctx, host)

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
+	"cis490/internal/wire"
 )
 
 const (
@@ -55,13 +56,18 @@ func NewReports(in bucket.Bucket, own *fleet.Reports, watch *datadir.DisabledWat
 func reportName(host episode.Name) string { return reportsPrefix + string(host) + reportSuffix }
 
 // Fetch reads the record of a host before a report is added to it. If that fails, the report is added to
-// what is known here.
-func (r *Reports) Fetch(ctx context.Context, host episode.Name, now time.Time) {
+// what is known here. It refuses a report that comes too soon with a [*wire.Problem], before it sends a
+// request: a host must not cause many.
+func (r *Reports) Fetch(ctx context.Context, host episode.Name, report wire.Report, now time.Time) error {
+	if err := r.own.CheckWait(host, report, now); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	if err := r.readRecord(ctx, host, now); err != nil && !isMissing(err) {
 		r.log.Debug("shared report not read", "host", host, "err", err)
 	}
+	return nil
 }
 
 func (r *Reports) readRecord(ctx context.Context, host episode.Name, now time.Time) error {

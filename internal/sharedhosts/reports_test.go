@@ -2,6 +2,7 @@ package sharedhosts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -41,8 +42,9 @@ func newReporting(t *testing.T, in bucket.Bucket) *reporting {
 // report does what the receiver does with a report.
 func (r *reporting) report(host episode.Name, instance string) (cloned bool) {
 	r.t.Helper()
-	r.shared.Fetch(r.t.Context(), host, time.Now())
-	cloned, err := r.own.Add(host, wire.Report{Instance: instance, Interval: 300, At: time.Now()}, time.Now())
+	report := wire.Report{Instance: instance, Interval: 300, At: time.Now()}
+	fixture.Must(r.t, r.shared.Fetch(r.t.Context(), host, report, time.Now()))
+	cloned, err := r.own.Add(host, report, time.Now())
 	fixture.Must(r.t, err)
 	r.shared.Publish(r.t.Context(), host)
 	return cloned
@@ -170,6 +172,10 @@ func TestRequestsOfReports(t *testing.T) {
 		got := in.Requests()
 		if opens, puts := got[buckettest.OpOpen]-idle[buckettest.OpOpen], got[buckettest.OpPut]-idle[buckettest.OpPut]; opens != 1 || puts != 1 {
 			t.Errorf("a report: got %d reads and %d writes, want one each", opens, puts)
+		}
+		err := one.shared.Fetch(t.Context(), "lab-1", wire.Report{Instance: "a"}, time.Now())
+		if p, _ := errors.AsType[*wire.Problem](err); p == nil || in.Requests()[buckettest.OpOpen] != got[buckettest.OpOpen] {
+			t.Errorf("a report that comes too soon: got %v, want it refused without a request", err)
 		}
 		wait(2 * readInterval)
 		if n := in.Requests()[buckettest.OpOpen] - got[buckettest.OpOpen]; n != 2 {
