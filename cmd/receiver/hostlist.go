@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
 	"cis490/internal/cli"
 	"cis490/internal/datadir"
@@ -35,7 +36,12 @@ func openHostList(c *cobra.Command, cfg receiver.Config) (hostList, error) {
 		return list, cli.UsageError(fmt.Errorf("store.s3: %w", err))
 	}
 	list.bucket, list.Shared = in, sharedhosts.NewList(in)
-	_, err = s3backend.ReadStoreID(c.Context(), in) // a list in the wrong bucket would do nothing
+	if _, err = s3backend.ReadStoreID(c.Context(), in); err == nil { // a list in the wrong bucket would do nothing
+		err = batchlog.CheckHere(c.Context(), in)
+	}
+	if _, moved := errors.AsType[*batchlog.MovedError](err); moved {
+		err = cli.UsageError(err)
+	}
 	return list, err
 }
 

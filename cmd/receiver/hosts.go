@@ -177,6 +177,9 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(hostLi
 	if err != nil {
 		return err
 	}
+	if err := cfg.CheckStoreKind(); err != nil {
+		return cli.UsageError(err) // no receiver uses that list
+	}
 	list, err := openHostList(c, cfg)
 	if err != nil {
 		return err

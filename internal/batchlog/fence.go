@@ -51,6 +51,20 @@ func checkFence(body []byte) error {
 	return &MovedError{s.MovedTo}
 }
 
+// CheckHere returns a [*MovedError] if the log is fenced. It takes a few requests however long the log is.
+// A batch that is corrupt is for those who use the log.
+func CheckHere(ctx context.Context, in bucket.Bucket) error {
+	head, err := findHead(ctx, in)
+	if err != nil || head == 0 {
+		return err
+	}
+	_, err = readBatch(ctx, in, head)
+	if _, corrupt := errors.AsType[*CorruptError](err); corrupt {
+		return nil
+	}
+	return err
+}
+
 // isEnd reports whether err says that no further batch exists.
 func isEnd(err error) bool {
 	_, moved := errors.AsType[*MovedError](err)

@@ -18,6 +18,7 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 	if err := Fence(t.Context(), in, 0, "elsewhere"); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a fence before the last batch: got %v, want fs.ErrExist", err)
 	}
+	fixture.Must(t, CheckHere(t.Context(), in))
 	fixture.Must(t, Fence(t.Context(), in, 1, "elsewhere"))
 	isMoved := func(err error) bool {
 		moved, ok := errors.AsType[*MovedError](err)
@@ -29,6 +30,9 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 	fixture.Must(t, l.CatchUp(t.Context()))
 	if got := l.Head(); got != 1 {
 		t.Errorf("the last batch: got %d, want 1", got)
+	}
+	if err := CheckHere(t.Context(), in); !isMoved(err) {
+		t.Errorf("the check of a command: got %v, want where the store is", err)
 	}
 	if _, err := Open(t.Context(), in, l.log); !isMoved(err) {
 		t.Errorf("a receiver that starts: got %v, want where the store is", err)
