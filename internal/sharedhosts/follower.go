@@ -31,10 +31,10 @@ type Follower struct {
 	log    *slog.Logger
 
 	// Used by one goroutine at a time: Follow, then Run.
-	version int64  // the newest that was understood
-	newest  []byte // its content, nil until it was read
-	damaged bool   // there is a newer one that was not understood
-	unsaved bool   // the copy in the data directory was not written
+	version int64 // the newest that was understood
+	damaged bool  // there is a newer one that was not understood
+	gap     bool  // it was removed, and one after it was not, which was logged
+	unsaved bool  // the copy in the data directory was not written
 
 	mu       sync.Mutex // guards the fields below
 	failing  error      // of the last request, or nil
@@ -105,27 +105,31 @@ func (f *Follower) poll(ctx context.Context) error {
 func (f *Follower) use(ctx context.Context, number int64, version []byte) error {
 	if err := f.watch.UseShared(number, version); err != nil {
 		f.damaged = true // all hosts are refused; the watch has logged it
-		if f.version != number-1 {
-			f.version, f.newest = number-1, nil // so that this one is read again, and none before it
-		}
+		f.version = number - 1 // so that this one is read again, and none before it
 		return nil
 	}
-	f.version, f.newest, f.damaged = number, version, false
+	f.version, f.damaged, f.gap = number, false, false
 	return f.save(ctx)
 }
 
 // useFormer makes the former version current again after one that was not understood was removed, and
-// repeats what failed.
+// repeats what failed. A version after the removed one may have disabled more hosts: all stay refused
+// while there is one.
 func (f *Follower) useFormer(ctx context.Context) error {
 	if f.damaged {
-		if f.newest == nil && f.version > 0 {
-			var err error
-			if f.newest, err = f.list.read(ctx, f.version); err != nil {
-				f.noteAnswer(err)
-				return nil
+		number, version, err := f.list.readNewest(ctx, f.version)
+		if errors.Is(err, ErrVersionMissing) {
+			if !f.gap {
+				f.log.Error("all hosts stay refused", "err", err, "hint", "put the removed version back; only the highest one may be removed")
 			}
+			f.gap = true
+			return nil
 		}
-		return f.use(ctx, f.version, f.newest)
+		if err != nil {
+			f.noteAnswer(err)
+			return nil
+		}
+		return f.use(ctx, number, version)
 	}
 	if f.unsaved {
 		return f.save(ctx)

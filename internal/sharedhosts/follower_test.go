@@ -196,6 +196,41 @@ func TestADamagedVersionRefusesAllHosts(t *testing.T) {
 	}
 }
 
+// Without a version in the middle, those after it may have disabled more hosts than the one before it.
+func TestRemovingAVersionInTheMiddleAdmitsNoHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := new(buckettest.Memory)
+		m := newMachine(t, in)
+		_, err := m.list.Disable(t.Context(), []episode.Name{"lab-01"}, time.Now())
+		fixture.Must(t, err)
+		mustFollow(m, in)
+		for _, name := range []string{accessName(2), accessName(3)} {
+			put(t, in, name, "of a newer release")
+		}
+		put(t, in, accessPrefix+"x.bak", "of nobody")
+		follow := func(step string, refused, damaged bool) {
+			t.Helper()
+			time.Sleep(10 * pollInterval)
+			synctest.Wait()
+			now := m.watch.Current()
+			if m.refuses("lab-02") != refused || (now.Err != nil) != damaged {
+				t.Errorf("%s: got %v, %v, want refused %v", step, m.refuses("lab-02"), now.Err, refused)
+			}
+		}
+		follow("two versions of a newer release", true, true)
+		fixture.Must(t, in.Remove(t.Context(), accessName(2)))
+		follow("the first one is removed", true, true)
+		if n := strings.Count(m.said.String(), "all hosts stay refused"); n != 1 {
+			t.Errorf("got %d lines, want one: %s", n, m.said)
+		}
+		fixture.Must(t, in.Remove(t.Context(), accessName(3)))
+		follow("both are removed", false, false)
+		_, err = m.list.Disable(t.Context(), []episode.Name{"lab-02"}, time.Now())
+		fixture.Must(t, err)
+		follow("disabled again", true, false)
+	})
+}
+
 // What a receiver of an older release refused is refused by all.
 func TestAListOfOneReceiverIsAdopted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

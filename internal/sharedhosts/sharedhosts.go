@@ -49,6 +49,13 @@ func NewList(in bucket.Bucket) *List { return &List{in} }
 
 func accessName(version int64) string { return fmt.Sprintf("%s%010d.json", accessPrefix, version) }
 
+// isAccessName reports whether a name is that of a version.
+func isAccessName(name string) bool {
+	var version int64
+	_, err := fmt.Sscanf(name, accessPrefix+"%d.json", &version)
+	return err == nil && name == accessName(version)
+}
+
 // Change implements [datadir.SharedList]. It needs three requests, and more after conflicts and failures.
 func (l *List) Change(ctx context.Context, known int64, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
@@ -137,6 +144,9 @@ func (l *List) findNewest(ctx context.Context, known int64) (int64, error) {
 	for info, err := range l.bucket.List(ctx, accessPrefix, accessName(next-1)) {
 		if err != nil {
 			return 0, err
+		}
+		if !isAccessName(info.Name) {
+			continue // something else put it there, and no receiver reads it
 		}
 		if info.Name != accessName(next) {
 			return 0, fmt.Errorf("%w: there is %s and no %s", ErrVersionMissing, info.Name, accessName(next))
