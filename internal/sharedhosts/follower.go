@@ -104,7 +104,7 @@ func (f *Follower) poll(ctx context.Context) error {
 // use makes a version current.
 func (f *Follower) use(ctx context.Context, number int64, version []byte) error {
 	if err := f.watch.UseShared(number, version); err != nil {
-		f.damaged = true // all hosts are refused; the watch has logged it
+		f.damaged = true       // all hosts are refused; the watch has logged it
 		f.version = number - 1 // so that this one is read again, and none before it
 		return nil
 	}
