@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"cis490/internal/durable"
@@ -178,6 +180,36 @@ func (l HostList) Adopt(ctx context.Context) error {
 		return fmt.Errorf("add the hosts of %s to the list of all receivers: %w", data.Path(disabledFile), err)
 	}
 	return nil
+}
+
+// Replaced ends the certificates of a host that were valid from NotBefore on or earlier, except the one with
+// the serial number By.
+type Replaced struct {
+	NotBefore time.Time
+	By        string
+}
+
+// AdoptReplaced adds the certificates that have ended by the records of one receiver to the list of all,
+// for hosts of which current, the newest version, says nothing: before the list was shared, only the
+// records said so.
+func (l HostList) AdoptReplaced(ctx context.Context, current *DisabledSnapshot, replaced map[episode.Name]Replaced) error {
+	missing := false
+	for host := range replaced {
+		_, known := current.list.replaced[host]
+		missing = missing || !known
+	}
+	if !missing {
+		return nil
+	}
+	hosts := slices.Collect(maps.Keys(replaced))
+	_, err := l.change(ctx, hosts, func(list *hostList, change *HostChange) {
+		if _, known := list.replaced[change.Host]; !known {
+			e := replaced[change.Host]
+			list.replaced[change.Host] = replacedEntry{Host: change.Host, NotBefore: e.NotBefore, By: e.By}
+			change.Changed = true
+		}
+	})
+	return err
 }
 
 // adopt adds the hosts that another list refuses, and reports whether there were any.

@@ -92,7 +92,11 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 		return nil, errors.Join(err, r.Close())
 	}
 	r.access = access.New(gate, disabled, log)
-	if err := r.openJoin(holder); err != nil {
+	err = r.openJoin(holder)
+	if err == nil {
+		err = r.shareReplaced(ctx, disabled.Current(), holder)
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	if err := r.backend.Recover(ctx, recovered); err != nil {

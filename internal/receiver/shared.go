@@ -11,6 +11,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
+	"cis490/internal/hostrecord"
 	"cis490/internal/sharedhosts"
 	"cis490/internal/wire"
 )
@@ -43,6 +44,30 @@ func (s *sharing) follow(ctx context.Context, watch *datadir.DisabledWatch, own 
 	var err error
 	s.follower, err = sharedhosts.Follow(ctx, s.list, watch, own, log)
 	return err
+}
+
+// shareReplaced tells the other receivers, which have no records, which certificates had ended before the
+// list was shared.
+func (r *Receiver) shareReplaced(ctx context.Context, current *datadir.DisabledSnapshot, holder string) error {
+	if r.shared == nil || r.join == nil || current.Err != nil {
+		return nil
+	}
+	records, err := hostrecord.List(string(r.cfg.IdentityDir))
+	if err != nil {
+		r.log.Warn("ended certificates not shared", "err", err) // those of the other records are
+	}
+	ended := make(map[episode.Name]datadir.Replaced)
+	for host, record := range records {
+		if record.ReplacedBefore == nil {
+			continue
+		}
+		before := *record.ReplacedBefore
+		if r := record.Renewed; r != nil && !r.NotBefore.After(before) { // the clock was set back: the host uses it
+			before = r.NotBefore.Add(-time.Second)
+		}
+		ended[host] = datadir.Replaced{NotBefore: before, By: record.ReplacedBy}
+	}
+	return r.hostList(holder).AdoptReplaced(ctx, current, ended)
 }
 
 // check returns an error if the list of disabled hosts may be outdated.

@@ -306,6 +306,12 @@ func TestReplacedCertificatesEndEverywhere(t *testing.T) {
 		fixture.Must(t, one.list.Readmit(t.Context(), "lab-01", "0B", joined))
 		time.Sleep(pollInterval + time.Millisecond)
 		synctest.Wait()
+		// What records said before the list was shared is added, and nothing newer is changed.
+		fixture.Must(t, one.list.AdoptReplaced(t.Context(), one.watch.Current(), map[episode.Name]datadir.Replaced{
+			"lab-01": {NotBefore: joined.Add(time.Hour), By: "0A"}, "lab-03": {NotBefore: joined, By: "0B"},
+		}))
+		time.Sleep(pollInterval + time.Millisecond)
+		synctest.Wait()
 		now := other.watch.Current()
 		if now.Has("lab-01") {
 			t.Error("lab-01 is refused still")
@@ -320,6 +326,8 @@ func TestReplacedCertificatesEndEverywhere(t *testing.T) {
 			{"lab-01", "0B", joined, false},
 			{"lab-01", "0D", joined.Add(time.Second), false},
 			{"lab-02", "0A", joined.Add(-time.Hour), false},
+			{"lab-03", "0A", joined, true},
+			{"lab-03", "0B", joined, false},
 		} {
 			if got := now.HasReplaced(episode.Name(c.host), c.serial, c.notBefore); got != c.want {
 				t.Errorf("%s of %s: got %v, want %v", c.serial, c.host, got, c.want)
