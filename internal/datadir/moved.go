@@ -84,8 +84,9 @@ func MoveAway(data *durable.Dir, to string) error {
 }
 
 // BeginCopy records that the store with an id is copied into data from another place, unless data has it
-// and it has moved away. It returns an error if data has another store, or this one and it is in use. The
-// caller must hold the lock of the directory.
+// and it has moved there. It returns an error if data has another store, or this one and it is in use or has
+// moved elsewhere: the place that is copied from may be one that the store has left. The caller must hold the
+// lock of the directory.
 func BeginCopy(data *durable.Dir, id string, createdAt time.Time, from string) (StoreName, error) {
 	name, err := ReadStore(data)
 	switch {
@@ -93,6 +94,9 @@ func BeginCopy(data *durable.Dir, id string, createdAt time.Time, from string) (
 		return name, fmt.Errorf("%s has the store %s already, and not %s: use another data_dir", data.Path(""), name.ID, id)
 	case err == nil && !name.isAway():
 		return name, fmt.Errorf("%s has the store %s already, and it is in use there", data.Path(""), id)
+	case err == nil && name.MovedTo != "" && name.MovedTo != from:
+		return name, fmt.Errorf("the store in %s has moved to %s, and not to %s: copy it from where it is now; "+
+			"if it has moved on from there, use an empty data_dir", data.Path(""), name.MovedTo, from)
 	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		return name, err
 	}

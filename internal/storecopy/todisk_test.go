@@ -149,6 +149,23 @@ func TestAStoreMovesOutOfABucket(t *testing.T) {
 	}
 }
 
+// A disk whose store has moved on is not filled again from a bucket that the store has left.
+func TestADiskWhoseStoreHasMovedOnStaysAway(t *testing.T) {
+	in, dir, _ := newBucketStore(t)
+	_, err := copyToDisk(t, t.Context(), in, dir, final)
+	fixture.Must(t, err)
+	next := new(buckettest.Memory)
+	_, err = copyToBucket(t, t.Context(), dir, next, final, func(o *Options) { o.To = "the bucket next" })
+	fixture.Must(t, err)
+	got, err := copyToDisk(t, t.Context(), in, dir, final) // the command that moved it here
+	if want := "has moved to the bucket next, and not to " + place; err == nil || !strings.Contains(err.Error(), want) || got.Moved {
+		t.Errorf("the former command: got %+v, %v, want %q", got, err, want)
+	}
+	if err := datadir.CheckHere(dir); err == nil || !strings.Contains(err.Error(), "the bucket next") {
+		t.Errorf("a receiver of the disk: got %v, want that the store has moved", err)
+	}
+}
+
 // A copy is killed at each of its requests. The next run completes it.
 func TestACopyToADiskIsKilledAtEachRequest(t *testing.T) {
 	whole, _, _ := newBucketStore(t)
