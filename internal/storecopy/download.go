@@ -81,12 +81,13 @@ func (c *toDisk) copyArchive(ctx context.Context, row index.Row) (store.Object, 
 	if err != nil || a.Digest != row.SHA256 {
 		return store.Object{}, err // superseded
 	}
-	o, err := c.to.Stat(row.Key)
-	if err == nil && o.Digest.IsZero() {
-		o, err = c.to.ReadBack(ctx, row.Key, digest.Digest{}, store.Reading{})
-	}
+	o, err := c.findStored(ctx, row)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+	case store.FailsVerification(err):
+		if err := c.to.Quarantine(row.Key); err != nil {
+			return o, err
+		}
 	case err != nil:
 		return o, err
 	case o.Digest == row.SHA256 && o.Size == row.Size:
@@ -107,6 +108,17 @@ func (c *toDisk) copyArchive(ctx context.Context, row index.Row) (store.Object, 
 	c.absent.set(row, false)
 	c.noteArchive(row.Size)
 	return store.Object{Key: row.Key, Size: row.Size, Digest: row.SHA256, ReceivedAt: row.ReceivedAt}, nil
+}
+
+// findStored returns the archive that the disk has for a row. It reads what this copy has not just stored:
+// its host may have sent it again because the disk has damaged it. It returns an error for which
+// [store.FailsVerification] is true if the bytes are not those that the disk promises.
+func (c *toDisk) findStored(ctx context.Context, row index.Row) (store.Object, error) {
+	o, err := c.to.Stat(row.Key)
+	if err != nil || !o.Indexed && !c.returning && o.Digest == row.SHA256 {
+		return o, err
+	}
+	return c.to.ReadBack(ctx, row.Key, digest.Digest{}, store.Reading{Progress: c.opts.Progress})
 }
 
 // download stores an archive as an upload is stored.

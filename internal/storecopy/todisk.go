@@ -24,6 +24,8 @@ type toDisk struct {
 	to     *store.Store
 	log    *durable.Log // the index on the disk
 	absent *missingRows
+	// returning reports that the disk had the store before, so it has archives that no copy has stored.
+	returning bool
 
 	ends []int64 // of the batches in the bucket that are copied, or were before
 }
@@ -62,9 +64,11 @@ func (c *toDisk) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := datadir.BeginCopy(c.data, id.ID, id.CreatedAt, c.opts.From); err != nil {
+	name, err := datadir.BeginCopy(c.data, id.ID, id.CreatedAt, c.opts.From)
+	if err != nil {
 		return err
 	}
+	c.returning = name.MovedTo != ""
 	if c.to, err = store.Open(c.data); err != nil {
 		return err
 	}

@@ -149,6 +149,35 @@ func TestAStoreMovesOutOfABucket(t *testing.T) {
 	}
 }
 
+// What the disk had before counts only if it has the bytes: their host may have healed them in the bucket.
+func TestDamagedArchivesOfTheDiskAreReplaced(t *testing.T) {
+	dir, _ := newStore(t)
+	path := archivePath(dir, "host-1", "run-1")
+	broken := []byte(fixture.ReadFile(t, path))
+	broken[100] ^= 1
+	f, err := os.OpenFile(path, os.O_WRONLY, 0) // in place, so the file keeps its receipt
+	fixture.Must(t, err)
+	_, err = f.Write(broken)
+	fixture.Must(t, errors.Join(err, f.Close()))
+	in := new(buckettest.Memory)
+	_, err = copyToBucket(t, t.Context(), dir, in, final, acceptMissing)
+	fixture.Must(t, err)
+	b := openReceiver(t, in)
+	if got := put(t, b, "host-1", "run-1", archive(1), resent); got.Status != wire.Stored {
+		t.Fatalf("the healed archive: got %+v", got)
+	}
+	b.Close()
+	got, err := copyToDisk(t, t.Context(), in, dir, final)
+	fixture.Must(t, err)
+	if got.Archives != 1 || !got.Moved {
+		t.Errorf("got %+v, want one archive copied", got)
+	}
+	if set, err := filepath.Glob(filepath.Join(dir, "quarantine", "host-1", "run-1~*")); err != nil || len(set) != 1 {
+		t.Errorf("quarantine: got %q, %v, want the damaged archive", set, err)
+	}
+	checkOnDisk(t, dir, in, nil)
+}
+
 // A disk whose store has moved on is not filled again from a bucket that the store has left.
 func TestADiskWhoseStoreHasMovedOnStaysAway(t *testing.T) {
 	in, dir, _ := newBucketStore(t)
