@@ -13,7 +13,10 @@ import (
 )
 
 // A MovedError says that the log is fenced, because the store is elsewhere now. No row can be appended.
-type MovedError struct{ To string }
+type MovedError struct {
+	To     string
+	CopyID string // of the copy there: another place may have the same name
+}
 
 func (e *MovedError) Error() string {
 	return fmt.Sprintf("the store has moved from this bucket to %s: start the receiver there, and let the hosts reach it", e.To)
@@ -23,6 +26,7 @@ func (e *MovedError) Error() string {
 // end, so receivers that do not know fences take it for a corrupt batch, and append nothing either.
 type fence struct {
 	MovedTo string `json:"moved_to"`
+	CopyID  string `json:"copy_id"`
 }
 
 // maxFence is the maximum size of a fence.
@@ -31,8 +35,8 @@ const maxFence = 1 << 10
 // Fence ends the log after its last batch: whatever receivers still run, none can append a row, so none
 // acknowledges an upload that those who have read the log up to here do not know. It returns an error
 // wrapping [fs.ErrExist] if there is a batch after last.
-func Fence(ctx context.Context, in bucket.Bucket, last int64, to string) error {
-	body, err := json.Marshal(fence{to})
+func Fence(ctx context.Context, in bucket.Bucket, last int64, to, copyID string) error {
+	body, err := json.Marshal(fence{to, copyID})
 	if err != nil {
 		return err
 	}
@@ -48,7 +52,7 @@ func checkFence(body []byte) error {
 	if json.Unmarshal(body, &s) != nil || s.MovedTo == "" {
 		return nil
 	}
-	return &MovedError{s.MovedTo}
+	return &MovedError{s.MovedTo, s.CopyID}
 }
 
 // CheckHere returns a [*MovedError] if the log is fenced. It takes a few requests however long the log is.

@@ -15,14 +15,14 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 	l := openLog(t, in)
 	ensure(t, l, newRow("host-1", "run-1"))
 	before := exported(t, in)
-	if err := Fence(t.Context(), in, 0, "elsewhere"); !errors.Is(err, fs.ErrExist) {
+	if err := Fence(t.Context(), in, 0, "elsewhere", "id"); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a fence before the last batch: got %v, want fs.ErrExist", err)
 	}
 	fixture.Must(t, CheckHere(t.Context(), in))
-	fixture.Must(t, Fence(t.Context(), in, 1, "elsewhere"))
+	fixture.Must(t, Fence(t.Context(), in, 1, "elsewhere", "id"))
 	isMoved := func(err error) bool {
 		moved, ok := errors.AsType[*MovedError](err)
-		return ok && moved.To == "elsewhere"
+		return ok && moved.To == "elsewhere" && moved.CopyID == "id"
 	}
 	if _, err := l.Ensure(t.Context(), newRow("host-1", "run-2"), l.Head()); !isMoved(err) {
 		t.Errorf("a row after the fence: got %v, want where the store is", err)

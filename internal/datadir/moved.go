@@ -1,6 +1,8 @@
 package datadir
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,15 +74,34 @@ func ReadStore(data *durable.Dir) (StoreName, error) {
 	return name, err
 }
 
-// MoveAway records, durably, that the store in data is at another place. The caller must hold the lock of
-// the directory.
-func MoveAway(data *durable.Dir, to string) error {
-	name, err := ReadStore(data)
+// MoveAway records, durably, that the store in data with an id is at another place, in a copy with an id of
+// its own. It returns the identity that the store takes along, and an error if the store has got another id
+// meanwhile. The caller must hold the lock of the directory.
+func MoveAway(ctx context.Context, data *durable.Dir, id, to, copyID, holder string) (StoreName, error) {
+	return changeAway(ctx, data, holder, func(name *StoreName) error {
+		if name.ID != id {
+			return fmt.Errorf("the store has got the id %s meanwhile, and the copy has %s: copy it into another place", name.ID, id)
+		}
+		name.Version, name.MovedTo, name.MovedCopy, name.CopiedFrom = awayVersion, to, copyID, ""
+		name.CopyID = "" // the next copy into this directory is another one
+		return nil
+	})
+}
+
+// changeAway changes the identity under the lock of the commands that change it.
+func changeAway(ctx context.Context, data *durable.Dir, holder string, change func(*StoreName) error) (name StoreName, err error) {
+	lock, err := data.WaitLock(ctx, storeLock, holder)
 	if err != nil {
-		return err
+		return name, err
 	}
-	name.Version, name.MovedTo, name.CopiedFrom = awayVersion, to, ""
-	return name.save(data)
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if name, err = ReadStore(data); err != nil {
+		return name, err
+	}
+	if err := change(&name); err != nil {
+		return name, err
+	}
+	return name, name.save(data)
 }
 
 // BeginCopy records that the store with an id is copied into data from another place, unless data has it
@@ -97,21 +118,23 @@ func BeginCopy(data *durable.Dir, id string, createdAt time.Time, from string) (
 	case err == nil && name.MovedTo != "" && name.MovedTo != from:
 		return name, fmt.Errorf("the store in %s has moved to %s, and not to %s: copy it from where it is now; "+
 			"if it has moved on from there, use an empty data_dir", data.Path(""), name.MovedTo, from)
+	case err == nil && name.CopyID == "":
+		name.CopyID = rand.Text()
+		return name, name.save(data)
 	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		return name, err
 	}
-	name = StoreName{Version: awayVersion, ID: id, CreatedAt: createdAt, Replaces: []string{}, CopiedFrom: from}
+	name = StoreName{Version: awayVersion, ID: id, CreatedAt: createdAt, Replaces: []string{}, CopiedFrom: from, CopyID: rand.Text()}
 	return name, name.save(data)
 }
 
 // EndCopy records that the copy in data is the store, with the ids that it replaces. The caller must hold
 // the lock of the directory.
-func EndCopy(data *durable.Dir, replaces []string) error {
-	name, err := ReadStore(data)
-	if err != nil {
-		return err
-	}
-	name.Version, name.MovedTo, name.CopiedFrom = 1, "", ""
-	name.Replaces = append([]string{}, replaces...)
-	return name.save(data)
+func EndCopy(ctx context.Context, data *durable.Dir, replaces []string, holder string) error {
+	_, err := changeAway(ctx, data, holder, func(name *StoreName) error {
+		name.Version, name.MovedTo, name.MovedCopy, name.CopiedFrom = 1, "", "", ""
+		name.Replaces = append([]string{}, replaces...)
+		return nil
+	})
+	return err
 }

@@ -40,6 +40,10 @@ type StoreName struct {
 	// them this directory has no store that may take uploads: see [MovedError].
 	MovedTo    string `json:"moved_to,omitempty"`
 	CopiedFrom string `json:"copied_from,omitempty"`
+	// MovedCopy is the id of the copy at MovedTo, and CopyID that of the last copy into this directory.
+	// Places have names that another one can have too.
+	MovedCopy string `json:"moved_copy,omitempty"`
+	CopyID    string `json:"copy_id,omitempty"`
 }
 
 func newStoreName(now time.Time) StoreName {

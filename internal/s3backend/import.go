@@ -3,6 +3,7 @@ package s3backend
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,8 @@ const (
 
 // importObject is the content of import.json.
 type importObject struct {
-	Store string `json:"store"`
+	Store  string `json:"store"`
+	CopyID string `json:"copy_id"` // random: another bucket may have the same name
 }
 
 // Import copies a store from a disk into a bucket. Until [Import.Finish] no receiver starts with that
@@ -40,9 +42,13 @@ type importObject struct {
 // A row whose archive the disk does not have gets a commit all the same: the index has the same rows, and
 // the archive counts as lost, so its host may send it again.
 type Import struct {
-	b     *Backend
-	store string
+	b      *Backend
+	store  string
+	copyID string
 }
+
+// CopyID returns the id that the copy in this bucket has, and no other one.
+func (i *Import) CopyID() string { return i.copyID }
 
 // StoreIdentity is what the store brings from the disk.
 type StoreIdentity struct {
@@ -83,8 +89,14 @@ func IsImporting(ctx context.Context, in bucket.Bucket) (bool, error) {
 }
 
 // OpenImport begins or continues the import of the store with an id. It returns an [*ImportedError] if it
-// is complete, and another error if the bucket has anything else.
-func OpenImport(ctx context.Context, in bucket.Bucket, store string) (*Import, error) {
+// is complete, and another error if the bucket has anything else. Unless copyID is "", the import must have
+// been begun, with that id.
+func OpenImport(ctx context.Context, in bucket.Bucket, store, copyID string) (*Import, error) {
+	if copyID != "" {
+		if err := checkCopyID(ctx, in, copyID); err != nil {
+			return nil, err
+		}
+	}
 	id, err := readIdentity(ctx, in)
 	switch {
 	case err == nil && id.ID == store:
@@ -106,12 +118,26 @@ func OpenImport(ctx context.Context, in bucket.Bucket, store string) (*Import, e
 	if o.Store != store {
 		return nil, fmt.Errorf("the store %s is being copied into the bucket, and this is %s: set store.s3.prefix to a name that nothing else uses", o.Store, store)
 	}
+	i.copyID = o.CopyID
 	return i, nil
+}
+
+// checkCopyID returns an error if the bucket does not have the copy with an id.
+func checkCopyID(ctx context.Context, in bucket.Bucket, id string) error {
+	var o importObject
+	err := (&Backend{bucket: in}).readJSON(ctx, importName, &o)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if o.CopyID != id {
+		return errors.New("the store has moved to a bucket of this name, and this is another one: correct endpoints, bucket and prefix")
+	}
+	return nil
 }
 
 // reserve creates import.json in an empty prefix.
 func (i *Import) reserve(ctx context.Context) (importObject, error) {
-	o := importObject{i.store}
+	o := importObject{i.store, rand.Text()}
 	for info, err := range i.b.bucket.List(ctx, "", "") {
 		if err != nil {
 			return o, fmt.Errorf("list the bucket: %w", err)

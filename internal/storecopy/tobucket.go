@@ -79,7 +79,7 @@ func (c *toBucket) open(ctx context.Context) error {
 	if c.identity.CopiedFrom != "" || c.identity.MovedTo != "" && c.identity.MovedTo != c.opts.To {
 		return datadir.CheckHere(c.data.Path(""))
 	}
-	c.to, err = s3backend.OpenImport(ctx, c.in, c.identity.ID)
+	c.to, err = s3backend.OpenImport(ctx, c.in, c.identity.ID, c.identity.MovedCopy)
 	if _, imported := errors.AsType[*s3backend.ImportedError](err); imported && c.identity.MovedTo == c.opts.To {
 		c.report.Moved = true
 		return nil
@@ -396,10 +396,11 @@ func (c *toBucket) handOver(ctx context.Context, end int64) (err error) {
 	if size, err := c.log.Size(); err != nil || size != end {
 		return errors.Join(err, errors.New("another command has appended rows to the index: run this one again"))
 	}
-	if err := datadir.MoveAway(c.data, c.opts.To); err != nil {
+	name, err := datadir.MoveAway(ctx, c.data, c.identity.ID, c.opts.To, c.to.CopyID(), c.opts.Holder)
+	if err != nil {
 		return err
 	}
-	id := s3backend.StoreIdentity{ID: c.identity.ID, CreatedAt: c.identity.CreatedAt, Replaces: c.identity.Replaces}
+	id := s3backend.StoreIdentity{ID: name.ID, CreatedAt: name.CreatedAt, Replaces: name.Replaces}
 	if err := again(ctx, func() error { return c.to.Finish(ctx, id, end, c.batches) }); err != nil {
 		return fmt.Errorf("%w; run this command again: no receiver starts before", err)
 	}

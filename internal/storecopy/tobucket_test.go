@@ -17,6 +17,7 @@ import (
 	"cis490/internal/datadir"
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
+	"cis490/internal/s3backend"
 	"cis490/internal/wire"
 )
 
@@ -117,6 +118,77 @@ func isLocked(err error) bool {
 	return locked
 }
 
+// Another bucket of the same name is not the one into which the store has moved, whether the move is complete
+// or was killed after the disk was given up.
+func TestAnotherBucketOfTheSameNameIsRefused(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		dir, archives := newStore(t)
+		in := new(buckettest.Memory)
+		ctx, kill := context.WithCancel(t.Context())
+		in.Fault = func(op, name string) buckettest.Fault {
+			if killed && op == buckettest.OpCreate && name == "store.json" {
+				kill()
+				return buckettest.LostBefore
+			}
+			return buckettest.None
+		}
+		if _, err := copyToBucket(t, ctx, dir, in, final); (err != nil) != killed {
+			t.Errorf("killed %v: the final run: got %v", killed, err)
+		}
+		kill()
+		copied := new(buckettest.Memory)
+		_, err := s3backend.OpenImport(t.Context(), copied, storeID(t, dir), "")
+		fixture.Must(t, err)
+		for what, second := range map[string]*buckettest.Memory{"empty": new(buckettest.Memory), "a copy": copied} {
+			before := second.Names()
+			got, err := copyToBucket(t, t.Context(), dir, second, final)
+			if want := "this is another one"; err == nil || !strings.Contains(err.Error(), want) || got.Moved {
+				t.Errorf("killed %v, %s: got %+v, %v, want %q", killed, what, got, err, want)
+			}
+			if after := second.Names(); !slices.Equal(before, after) {
+				t.Errorf("killed %v, %s: objects: got %q, want %q", killed, what, after, before)
+			}
+		}
+		killed = false
+		_, err = copyToBucket(t, t.Context(), dir, in, final)
+		fixture.Must(t, err)
+		checkMoved(t, in, dir, archives, nil)
+	}
+}
+
+func storeID(t *testing.T, dir string) string {
+	t.Helper()
+	name, err := datadir.ReadStore(openDir(t, dir))
+	fixture.Must(t, err)
+	return name.ID
+}
+
+// What 'receiver store replaces' has changed while the copy ran goes along.
+func TestIDsOfReplacedStoresGoAlong(t *testing.T) {
+	dir, _ := newStore(t)
+	old := strings.Repeat("A", 26)
+	in := new(buckettest.Memory)
+	changed := false
+	in.Fault = func(op, name string) buckettest.Fault {
+		if op == buckettest.OpCreate && !changed {
+			changed = true
+			_, err := datadir.ReplaceStore(context.Background(), dir, old, "test")
+			fixture.Must(t, err)
+		}
+		return buckettest.None
+	}
+	_, err := copyToBucket(t, t.Context(), dir, in, final)
+	fixture.Must(t, err)
+	now, err := openReceiver(t, in).Store()
+	fixture.Must(t, err)
+	if want := []string{old}; !slices.Equal(now.Replaces, want) {
+		t.Errorf("the bucket replaces: got %q, want %q", now.Replaces, want)
+	}
+	if err := datadir.CheckHere(dir); err == nil {
+		t.Error("a receiver of the disk may start")
+	}
+}
+
 // A copy is killed at each of its requests, which takes effect before, later or never. The next run
 // completes it.
 func TestACopyIsKilledAtEachRequest(t *testing.T) {
@@ -175,7 +247,7 @@ func here(dir string) error {
 	if !strings.Contains(string(text), "moved_to") {
 		return nil
 	}
-	return datadir.EndCopy(data, nil)
+	return datadir.EndCopy(context.Background(), data, nil, "test")
 }
 
 func TestASecondRunRepeatsNothing(t *testing.T) {

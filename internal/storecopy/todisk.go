@@ -24,6 +24,7 @@ type toDisk struct {
 	to     *store.Store
 	log    *durable.Log // the index on the disk
 	absent *missingRows
+	copyID string // of this copy
 	// returning reports that the disk had the store before, so it has archives that no copy has stored.
 	returning bool
 
@@ -56,6 +57,7 @@ func (c *toDisk) open(ctx context.Context) error {
 	id := c.from.Identity()
 	c.report.Store = id.ID
 	if name, err := datadir.ReadStore(c.data); err == nil && name.ID == id.ID && name.MovedTo == "" && name.CopiedFrom == "" {
+		c.copyID = name.CopyID
 		if c.report.Moved, err = c.isMoved(ctx); c.report.Moved || err != nil {
 			return err
 		}
@@ -68,7 +70,7 @@ func (c *toDisk) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.returning = name.MovedTo != ""
+	c.copyID, c.returning = name.CopyID, name.MovedTo != ""
 	if c.to, err = store.Open(c.data); err != nil {
 		return err
 	}
@@ -141,6 +143,10 @@ func (c *toDisk) close() error {
 func (c *toDisk) findBatches(ctx context.Context) (ends []int64, fenced bool, err error) {
 	ends, err = batchlog.Ends(ctx, c.in)
 	if moved, ok := errors.AsType[*batchlog.MovedError](err); ok && moved.To == c.opts.To {
+		if moved.CopyID != c.copyID {
+			err = fmt.Errorf("%w: this is another data_dir than the one of this name into which it was copied", err)
+			return ends, false, err
+		}
 		return ends, true, nil
 	}
 	return ends, false, err
@@ -164,7 +170,7 @@ func (c *toDisk) copyAll(ctx context.Context) error {
 		return ErrIncomplete
 	}
 	for !fenced {
-		err := again(ctx, func() error { return batchlog.Fence(ctx, c.in, int64(len(c.ends)), c.opts.To) })
+		err := again(ctx, func() error { return batchlog.Fence(ctx, c.in, int64(len(c.ends)), c.opts.To, c.copyID) })
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -173,7 +179,7 @@ func (c *toDisk) copyAll(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.handOver()
+	return c.handOver(ctx)
 }
 
 // copyRows copies the rows that the disk does not have, and reports whether no more can come.
@@ -309,7 +315,7 @@ func (c *toDisk) appendRows(offset int64, text []byte) (err error) {
 }
 
 // handOver makes the disk the store. The bucket is fenced.
-func (c *toDisk) handOver() error {
+func (c *toDisk) handOver(ctx context.Context) error {
 	size, err := c.log.Size()
 	if err != nil {
 		return err
@@ -320,7 +326,7 @@ func (c *toDisk) handOver() error {
 	if err := c.data.WriteFile(index.BatchesName(datadir.IndexFile), index.EncodeBatchEnds(c.ends), 0o640); err != nil {
 		return err
 	}
-	if err := datadir.EndCopy(c.data, c.from.Identity().Replaces); err != nil {
+	if err := datadir.EndCopy(ctx, c.data, c.from.Identity().Replaces, c.opts.Holder); err != nil {
 		return err
 	}
 	c.report.Moved = true

@@ -149,6 +149,23 @@ func TestAStoreMovesOutOfABucket(t *testing.T) {
 	}
 }
 
+// A directory of the same name on another machine is not the one into which the store has moved.
+func TestAnotherDirectoryOfTheSameNameIsRefused(t *testing.T) {
+	in, _, known := newBucketStore(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	_, err := copyToDisk(t, t.Context(), in, dir, final)
+	fixture.Must(t, err)
+	second := filepath.Join(t.TempDir(), "data")
+	got, err := copyToDisk(t, t.Context(), in, second, final)
+	if want := "another data_dir"; err == nil || !strings.Contains(err.Error(), want) || got.Moved {
+		t.Errorf("got %+v, %v, want %q", got, err, want)
+	}
+	if err := datadir.CheckHere(second); err == nil {
+		t.Error("a receiver may start with it")
+	}
+	checkOnDisk(t, dir, in, known)
+}
+
 // What the disk had before counts only if it has the bytes: their host may have healed them in the bucket.
 func TestDamagedArchivesOfTheDiskAreReplaced(t *testing.T) {
 	dir, _ := newStore(t)
