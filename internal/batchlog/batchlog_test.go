@@ -192,6 +192,11 @@ func TestSegmentsChangeNoByteOfTheIndex(t *testing.T) {
 	if got := exported(t, in); got != string(want) {
 		t.Errorf("with a segment: got %d bytes, want %d", len(got), len(want))
 	}
+	for last, wantEnd := range map[int64]int64{segmentBatches - 1: 1, segmentBatches: segmentBatches} {
+		if _, _, end, err := ReadFrom(t.Context(), in, 1, last); end != wantEnd || err != nil {
+			t.Errorf("read from 1 up to %d: got the end %d, %v, want %d", last, end, err, wantEnd)
+		}
+	}
 	fixture.Must(t, in.Remove(t.Context(), segmentName(segmentBatches)))
 	if got := exported(t, in); got != string(want) {
 		t.Errorf("without a segment: got %d bytes, want %d", len(got), len(want))

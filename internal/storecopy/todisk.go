@@ -253,7 +253,7 @@ func (c *toDisk) compareBatch(ctx context.Context, n int64) error {
 
 // copyFrom copies the rows from a batch on, with their archives first, and returns the next batch.
 func (c *toDisk) copyFrom(ctx context.Context, n int64) (int64, error) {
-	rows, text, end, err := batchlog.ReadFrom(ctx, c.in, n)
+	rows, text, end, err := batchlog.ReadFrom(ctx, c.in, n, int64(len(c.ends)))
 	if err != nil {
 		return n, err
 	}
