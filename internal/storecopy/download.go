@@ -58,20 +58,37 @@ func lastRows(rows []index.Row) func(func(int, index.Row) bool) {
 
 // copyRow stores the archive of a row, unless a later row of its key has another one. It returns the
 // object if its row must be marked as durable.
-func (c *toDisk) copyRow(ctx context.Context, row index.Row) (o store.Object, err error) {
+func (c *toDisk) copyRow(ctx context.Context, row index.Row) (store.Object, error) {
+	o, isNew, err := c.copyOrFind(ctx, row)
+	if isNew {
+		err = c.noteMissing()
+	}
+	return o, err
+}
+
+// copyOrFind is copyRow, and reports whether the archive is missing or damaged in the bucket and was not
+// in a former run.
+func (c *toDisk) copyOrFind(ctx context.Context, row index.Row) (o store.Object, isNew bool, err error) {
 	err = again(ctx, func() error {
 		o, err = c.copyArchive(ctx, row)
 		return err
 	})
-	if !errors.Is(err, errMissing) {
-		return o, err
+	switch {
+	case errors.Is(err, errMissing):
+		isNew = c.absent.set(row, missing)
+	case errors.Is(err, errDamaged):
+		isNew = c.absent.set(row, damaged)
+	default:
+		return o, false, err
 	}
-	c.absent.set(row, true)
-	return store.Object{}, c.noteMissing()
+	return store.Object{}, isNew, nil
 }
 
-// errMissing says that the bucket does not have an archive.
-var errMissing = errors.New("the bucket does not have the archive")
+// errMissing and errDamaged say that the bucket does not have an archive, or has it with other bytes.
+var (
+	errMissing = errors.New("the bucket does not have the archive")
+	errDamaged = errors.New("the bucket has the archive with other bytes")
+)
 
 func (c *toDisk) copyArchive(ctx context.Context, row index.Row) (store.Object, error) {
 	a, err := c.from.Find(ctx, row.Key)
@@ -91,7 +108,7 @@ func (c *toDisk) copyArchive(ctx context.Context, row index.Row) (store.Object, 
 	case err != nil:
 		return o, err
 	case o.Digest == row.SHA256 && o.Size == row.Size:
-		c.absent.set(row, false)
+		c.absent.set(row, "")
 		if o.Indexed {
 			return store.Object{}, nil
 		}
@@ -102,10 +119,14 @@ func (c *toDisk) copyArchive(ctx context.Context, row index.Row) (store.Object, 
 			return o, err
 		}
 	}
-	if err := c.download(ctx, row, a); err != nil {
+	err = c.download(ctx, row, a)
+	if errors.Is(err, errDamaged) { // or the way here has damaged it
+		err = c.download(ctx, row, a)
+	}
+	if err != nil {
 		return store.Object{}, err
 	}
-	c.absent.set(row, false)
+	c.absent.set(row, "")
 	c.noteArchive(row.Size)
 	return store.Object{Key: row.Key, Size: row.Size, Digest: row.SHA256, ReceivedAt: row.ReceivedAt}, nil
 }
@@ -141,7 +162,7 @@ func (c *toDisk) download(ctx context.Context, row index.Row, a s3backend.Export
 		return errors.Join(err, u.Discard())
 	}
 	if d, n := w.Sum(); d != row.SHA256 || n != row.Size {
-		return errors.Join(errMissing, u.Discard())
+		return errors.Join(errDamaged, u.Discard())
 	}
 	err = u.Commit(row.SHA256, row.ReceivedAt)
 	if errors.Is(err, durable.ErrFault) { // the name may exist
@@ -171,10 +192,10 @@ func (c *toDisk) copyMissing(ctx context.Context) error {
 	for _, row := range c.absent.sorted() {
 		a, err := c.from.Find(ctx, row.Key)
 		if err == nil && a.Digest != row.SHA256 {
-			c.absent.set(row, false) // superseded
+			c.absent.set(row, "") // superseded
 			continue
 		}
-		o, err := c.copyRow(ctx, row)
+		o, _, err := c.copyOrFind(ctx, row) // it has been counted
 		if err == nil && o.Key.Name != "" {
 			err = c.to.MarkIndexed(o)
 		}

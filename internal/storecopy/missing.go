@@ -20,11 +20,12 @@ const maxMissingBytes = 64 << 20
 type missingRows struct {
 	mu      sync.Mutex // guards the fields below
 	rows    map[episode.Key]index.Row
+	damaged map[episode.Key]bool // as this run has found; the file does not say so
 	changed bool
 }
 
 func readMissing(data *durable.Dir) (*missingRows, error) {
-	m := &missingRows{rows: make(map[episode.Key]index.Row)}
+	m := &missingRows{rows: make(map[episode.Key]index.Row), damaged: make(map[episode.Key]bool)}
 	f, err := data.Open(datadir.MissingFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -46,18 +47,21 @@ func readMissing(data *durable.Dir) (*missingRows, error) {
 	return m, nil
 }
 
-// set records whether the archive of a row is missing.
-func (m *missingRows) set(row index.Row, missing bool) {
+// set records that the archive of a row is missing or damaged, or "" if it is there. It reports
+// whether the row is another one than those that are known to be missing.
+func (m *missingRows) set(row index.Row, finding string) (isNew bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before, was := m.rows[row.Key]
+	m.damaged[row.Key] = finding == damaged
 	switch {
-	case missing && (!was || before != row):
-		m.rows[row.Key], m.changed = row, true
-	case !missing && was:
+	case finding != "" && (!was || before != row):
+		m.rows[row.Key], m.changed, isNew = row, true, true
+	case finding == "" && was:
 		delete(m.rows, row.Key)
 		m.changed = true
 	}
+	return isNew
 }
 
 // save replaces the file, if it has changed.

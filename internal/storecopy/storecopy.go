@@ -116,7 +116,7 @@ func again(ctx context.Context, step func() error) error {
 
 func isFinal(err error) bool {
 	return errors.Is(err, bucket.ErrFull) || errors.Is(err, bucket.ErrDigest) || errors.Is(err, errTooManyMissing) || errors.Is(err, errMissing) ||
-		errors.Is(err, durable.ErrFault) || durable.IsFull(err)
+		errors.Is(err, errDamaged) || errors.Is(err, durable.ErrFault) || durable.IsFull(err)
 }
 
 // run is what both directions have in common.

@@ -161,7 +161,11 @@ func (c *toDisk) copyAll(ctx context.Context) error {
 		return err
 	}
 	for _, row := range c.absent.sorted() {
-		c.reportFinding(Finding{Finding: missing, Host: row.Key.Host, Episode: row.Key.Name, Detail: fmt.Sprintf("the bucket has no archive with the sha256 %s", row.SHA256)})
+		f := Finding{Finding: missing, Host: row.Key.Host, Episode: row.Key.Name, Detail: fmt.Sprintf("the bucket has no archive with the sha256 %s", row.SHA256)}
+		if c.absent.damaged[row.Key] {
+			f.Finding, f.Detail = damaged, fmt.Sprintf("the archive in the bucket does not have its sha256, %s, in two readings", row.SHA256)
+		}
+		c.reportFinding(f)
 	}
 	if !c.opts.Final {
 		return nil
@@ -261,10 +265,8 @@ func (c *toDisk) copyFrom(ctx context.Context, n int64) (int64, error) {
 		return n, fmt.Errorf("%s has %d bytes, and the list of the bucket says otherwise", batchlog.Name(n), len(text))
 	}
 	stored, err := c.copyArchives(ctx, rows)
-	if err == nil {
-		err = c.absent.save(c.data)
-	}
-	if err == nil {
+	// Also after an error, so that the next run does not count them again.
+	if err = errors.Join(err, c.absent.save(c.data)); err == nil {
 		err = c.appendRows(c.start(n), text)
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package storecopy
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/fixture"
 	"cis490/internal/fsck"
+	"cis490/internal/indextest"
 	"cis490/internal/wire"
 )
 
@@ -310,6 +312,66 @@ func TestArchivesThatTheBucketHasLostAreNamed(t *testing.T) {
 	checkOnDisk(t, dir, in, nil)
 	if fixture.Exists(filepath.Join(dir, datadir.MissingFile)) {
 		t.Error("the list of missing archives is still there")
+	}
+}
+
+// flaky is a bucket that returns other bytes of an archive, the first times that it is read.
+type flaky struct {
+	*buckettest.Memory
+	name string
+	left atomic.Int64
+}
+
+func (b *flaky) Open(ctx context.Context, name string) (io.ReadCloser, bucket.Info, error) {
+	r, info, err := b.Memory.Open(ctx, name)
+	if err != nil || !strings.HasPrefix(name, b.name) || b.left.Add(-1) < 0 {
+		return r, info, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader("x"), r), r}, info, nil
+}
+
+func TestADamagedArchiveIsReadTwice(t *testing.T) {
+	for readings, want := range map[int64][]string{0: nil, 1: nil, 1000: {"damaged host-2/run-1"}} {
+		memory, _, _ := newBucketStore(t)
+		in := &flaky{Memory: memory, name: "episodes/host-2/run-1/"}
+		in.left.Store(readings)
+		var found []string
+		got, err := copyToDisk(t, t.Context(), in, filepath.Join(t.TempDir(), "data"), func(o *Options) {
+			o.Found = func(f Finding) { found = append(found, f.Finding+" "+string(f.Host)+"/"+string(f.Episode)) }
+		})
+		fixture.Must(t, err)
+		if readings == 1 && in.left.Load() != -1 { // and not again by copyMissing
+			t.Errorf("one bad reading: got %d more, want 1", -in.left.Load())
+		}
+		if !slices.Equal(found, want) || got.Damaged != int64(len(want)) {
+			t.Errorf("%d bad readings: got %q, %+v, want %q", readings, found, got, want)
+		}
+	}
+}
+
+// A run that ends because too many archives are missing does not keep the next one from going on.
+func TestMissingArchivesOfFormerRunsAreNotCounted(t *testing.T) {
+	in, _, _ := newBucketStore(t)
+	for _, name := range in.Names() {
+		if strings.HasPrefix(name, "episodes/host-2/run-1/") {
+			fixture.Must(t, in.Remove(t.Context(), name))
+		}
+	}
+	dir := t.TempDir()
+	for run, want := range []error{errTooManyMissing, nil, nil} {
+		c := &toDisk{run: newRun(Options{From: place, To: disk}), data: indextest.OpenDir(t, dir), in: in}
+		fixture.Must(t, c.open(t.Context()))
+		c.findings.Store(maxNewFindings)
+		if err := c.copyAll(t.Context()); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("run %d: got %v, want %v", run, err, want)
+		}
+		if want == nil && c.report.Missing != 1 {
+			t.Errorf("run %d: got %+v, want one missing", run, c.report)
+		}
+		fixture.Must(t, c.close())
 	}
 }
 
