@@ -22,8 +22,12 @@ import (
 // identityName is the object that makes a prefix a store. It is created first.
 const identityName = "store.json"
 
-// layout is the version of the names and formats of objects.
-const layout = 1
+// layout is the version of the names and formats of objects, and movedLayout that of a store that was on a disk
+// before. Receivers before 2026-11-30 refuse it: they would tell hosts a shorter index.
+const (
+	layout      = 1
+	movedLayout = 2
+)
 
 // identity is the content of the object.
 type identity struct {
@@ -99,8 +103,8 @@ func readIdentity(ctx context.Context, in bucket.Bucket) (identity, error) {
 	if err := json.Unmarshal(body, &id); err != nil {
 		return id, fmt.Errorf("%s is not valid: %w", identityName, err)
 	}
-	if id.Layout != layout {
-		return id, fmt.Errorf("%s has the layout %d, and this receiver knows only %d: upgrade it", identityName, id.Layout, layout)
+	if id.Layout != layout && id.Layout != movedLayout {
+		return id, fmt.Errorf("%s has the layout %d, and this receiver knows only %d and %d: upgrade it", identityName, id.Layout, layout, movedLayout)
 	}
 	if err := (&wire.Store{ID: id.ID, Replaces: id.Replaces}).Validate(); err != nil {
 		return id, fmt.Errorf("%s: %w", identityName, err)

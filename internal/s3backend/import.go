@@ -313,9 +313,11 @@ func (i *Import) Found(ctx context.Context, offset int64) error {
 // Finish makes the bucket the store, with the length of its index in bytes and batches. From here on receivers
 // start with it, so the disk must be given up before. A second call does nothing.
 func (i *Import) Finish(ctx context.Context, id StoreIdentity, indexBytes, batches int64) error {
-	body, err := json.Marshal(identity{
-		Layout: layout, ID: id.ID, CreatedAt: id.CreatedAt, Replaces: id.Replaces, Moved: moved{indexBytes, batches},
-	})
+	is := identity{Layout: layout, ID: id.ID, CreatedAt: id.CreatedAt, Replaces: id.Replaces, Moved: moved{indexBytes, batches}}
+	if is.Moved != (moved{}) { // an empty store is like one that began here
+		is.Layout = movedLayout
+	}
+	body, err := json.Marshal(is)
 	if err != nil {
 		return err
 	}

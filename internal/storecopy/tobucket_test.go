@@ -3,6 +3,7 @@ package storecopy
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,10 +108,23 @@ func TestAStoreMovesIntoABucket(t *testing.T) {
 		t.Errorf("a receiver of the disk: got %v, want that the store has moved", err)
 	}
 	checkMoved(t, in, dir, archives+1, known)
+	if got, want := contentOf(t, in, "store.json"), `{"layout":2,`; !strings.HasPrefix(got, want) {
+		t.Errorf("store.json: got %q, want %q, which older receivers refuse", got, want)
+	}
 	has, err := openReceiver(t, in).HasStore(wire.Store{ID: known[0].ID, IndexBytes: known[0].IndexBytes, IndexTail: known[len(known)-1].IndexTail})
 	if has || err != nil {
 		t.Errorf("a host that knows other rows: got %v, %v, want false", has, err)
 	}
+}
+
+func contentOf(t *testing.T, in bucket.Bucket, name string) string {
+	t.Helper()
+	r, _, err := in.Open(t.Context(), name)
+	fixture.Must(t, err)
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	fixture.Must(t, err)
+	return string(content)
 }
 
 func isLocked(err error) bool {
