@@ -52,7 +52,7 @@ An archive that is missing or damaged is reported, and keeps its row. Let its
 host send it again with 'shipper verify --heal'.
 
 See "Move a store" in docs/scale-out.md. Exit codes: 1 archives are missing or
-damaged, or it failed; 5 a receiver or another copy runs.`,
+damaged and the store was not handed over, or it failed; 5 a receiver or another copy runs.`,
 		Example: `  receiver store copy --to s3 --new-config s3.toml
   receiver store copy --to s3 --new-config s3.toml --final
   receiver --config s3.toml store copy --to disk --new-config disk.toml`,
@@ -194,6 +194,9 @@ func (f *copyFlags) print(c *cobra.Command, r storecopy.Report) error {
 	next := "run it again for what comes, and with --final once the receivers are stopped"
 	if r.Moved {
 		next = "the store is in " + f.opts.To + " now: start the receivers there"
+		if n := r.Missing + r.Damaged; n > 0 {
+			next += fmt.Sprintf("\n%d archives were not copied: 'shipper verify --heal' on their hosts sends them to the new place", n)
+		}
 	}
 	return printf(c.OutOrStdout(), "store %s: copied %d rows and %d archives (%s), index %d bytes, %d missing, %d damaged\n%s\n",
 		r.Store, r.Rows, r.Archives, humanize.IBytes(uint64(r.Bytes)), r.IndexBytes, r.Missing, r.Damaged, next)
@@ -207,7 +210,7 @@ func copyError(err error, r storecopy.Report) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return explainNoStore(err)
 	}
-	if n := r.Missing + r.Damaged; err == nil && n > 0 {
+	if n := r.Missing + r.Damaged; err == nil && n > 0 && !r.Moved {
 		return fmt.Errorf("%d archives are missing or damaged: 'shipper verify --heal' on their hosts sends them again, and the next run copies them", n)
 	}
 	return err

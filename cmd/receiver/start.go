@@ -12,6 +12,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"cis490/internal/batchlog"
 	"cis490/internal/cli"
 	"cis490/internal/config"
 	"cis490/internal/datadir"
@@ -46,6 +47,9 @@ func startError(ctx context.Context, err error, file string) error {
 		return cli.StartError(err)
 	}
 	if _, moved := errors.AsType[*datadir.MovedError](err); moved {
+		return cli.UsageError(err)
+	}
+	if _, moved := errors.AsType[*batchlog.MovedError](err); moved {
 		return cli.UsageError(err)
 	}
 	if machineError(err) || errors.Is(err, datadir.ErrDisabledList) || errors.Is(err, datadir.ErrStoreFile) {
