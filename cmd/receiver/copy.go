@@ -52,7 +52,7 @@ An archive that is missing or damaged is reported, and keeps its row. Let its
 host send it again with 'shipper verify --heal'.
 
 See "Move a store" in docs/scale-out.md. Exit codes: 1 archives are missing or
-damaged and the store was not handed over, or it failed; 5 a receiver or another copy runs.`,
+damaged, or it failed; 5 a receiver or another copy runs.`,
 		Example: `  receiver store copy --to s3 --new-config s3.toml
   receiver store copy --to s3 --new-config s3.toml --final
   receiver --config s3.toml store copy --to disk --new-config disk.toml`,

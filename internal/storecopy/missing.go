@@ -48,7 +48,7 @@ func readMissing(data *durable.Dir) (*missingRows, error) {
 }
 
 // set records that the archive of a row is missing or damaged, or "" if it is there. It reports
-// whether the row is another one than those that are known to be missing.
+// whether the row is not one of those that are known to be missing.
 func (m *missingRows) set(row index.Row, finding string) (isNew bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -352,7 +352,7 @@ func TestADamagedArchiveIsReadTwice(t *testing.T) {
 	}
 }
 
-// A run that ends because too many archives are missing does not keep the next one from going on.
+// A run that ends because too many archives are missing does not keep the next one from its end.
 func TestMissingArchivesOfFormerRunsAreNotCounted(t *testing.T) {
 	in, _, _ := newBucketStore(t)
 	for _, name := range in.Names() {
