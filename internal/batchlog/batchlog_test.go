@@ -127,6 +127,29 @@ func TestACommitHasOneRow(t *testing.T) {
 	}
 }
 
+// Requests for one commit can wait for the same batch.
+func TestRequestsForACommitShareARow(t *testing.T) {
+	in := new(buckettest.Memory)
+	l := openLog(t, in)
+	replies := make(chan reply, 3)
+	var pending []request
+	for _, name := range []string{"run-1", "run-2", "run-1"} {
+		row := newRow("host", name)
+		row.ReceivedAt = row.ReceivedAt.UTC().Truncate(time.Microsecond)
+		pending = append(pending, request{row, 0, replies})
+	}
+	l.append(t.Context(), pending)
+	rows := rowsOf(t, exported(t, in))
+	if len(rows) != 2 || rows[0].Key.Name != "run-1" || rows[1].Key.Name != "run-2" {
+		t.Fatalf("rows: got %v, want one of run-1 and one of run-2", rows)
+	}
+	for _, want := range []int{0, 1, 0} {
+		if got := <-replies; got.err != nil || !got.row.ReceivedAt.Equal(rows[want].ReceivedAt) || got.row.Key != rows[want].Key {
+			t.Errorf("got %v, %v, want the row %v", got.row, got.err, rows[want])
+		}
+	}
+}
+
 // A second commit of a key, a repair, has a row of its own.
 func TestALaterCommitOfAKeyHasItsOwnRow(t *testing.T) {
 	in := new(buckettest.Memory)

@@ -277,9 +277,7 @@ func (l *Log) append(ctx context.Context, pending []request) {
 		err := l.create(ctx, b)
 		if err == nil {
 			l.add(b)
-			for i, r := range pending {
-				r.reply <- reply{row: b.rows[i]}
-			}
+			l.replyFound(pending)
 			l.joinSegment(ctx, b.number)
 			return
 		}
@@ -320,13 +318,19 @@ func (l *Log) replyFound(pending []request) []request {
 	return missing
 }
 
-// render returns the batch after the last known one.
+// render returns the batch after the last known one. Requests for the same key are for the same commit,
+// since a later one has a row only after the first has, so they share a row.
 func (l *Log) render(pending []request) batch {
 	l.mu.Lock()
 	b, last := batch{number: l.tail.head + 1}, l.tail.lastTime
 	l.mu.Unlock()
+	keys := make(map[episode.Key]bool, len(pending))
 	for _, r := range pending {
 		row := r.row
+		if keys[row.Key] {
+			continue
+		}
+		keys[row.Key] = true
 		if !row.Backfilled {
 			row.ReceivedAt = index.NotBefore(row.ReceivedAt, last)
 			last = row.ReceivedAt
