@@ -96,7 +96,7 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pathwatch pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable s3backend scrub sharedhosts store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
+	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable retry s3backend scrub sharedhosts store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},

@@ -192,5 +192,9 @@ func (d *joinDoor) sign(ctx context.Context, request gate.Request, i invite.Invi
 	if err != nil {
 		return "", err
 	}
-	return issued.Serial, d.receiver.hostList(d.holder).Readmit(ctx, i.Host, issued.Serial, before)
+	err = d.receiver.hostList(d.holder).Readmit(ctx, i.Host, issued.Serial, before)
+	if err == nil && removed {
+		d.receiver.shared.awaitOthers(ctx)
+	}
+	return issued.Serial, err
 }

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/fleet"
 	"cis490/internal/hostrecord"
+	"cis490/internal/retry"
 	"cis490/internal/sharedhosts"
 	"cis490/internal/wire"
 )
@@ -109,4 +110,12 @@ func (s *sharing) addReport(ctx context.Context, to *fleet.Reports, host episode
 		s.reports.Publish(ctx, host)
 	}
 	return cloned, err
+}
+
+// awaitOthers waits until other receivers have asked for the list again. Otherwise they could refuse a
+// host that has just been told that it has joined.
+func (s *sharing) awaitOthers(ctx context.Context) {
+	if s != nil {
+		retry.Sleep(ctx, sharedhosts.PollInterval+sharedhosts.PollInterval/4)
+	}
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// pollInterval is how often a follower asks for a new version.
-	pollInterval = 2 * time.Second
+	// PollInterval is how often a follower asks for a new version.
+	PollInterval = 2 * time.Second
 	// outdatedAfter is for how long the object store may not answer before an operator is told that the
 	// list may be outdated.
 	outdatedAfter = 30 * time.Second
@@ -66,7 +66,7 @@ func Follow(ctx context.Context, list *List, watch *datadir.DisabledWatch, own d
 // Run makes new versions current until ctx ends. It returns an error only if the data directory can no
 // longer be trusted.
 func (f *Follower) Run(ctx context.Context) error {
-	tick := time.NewTicker(pollInterval)
+	tick := time.NewTicker(PollInterval)
 	defer tick.Stop()
 	for {
 		select {

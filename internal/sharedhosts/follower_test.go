@@ -54,7 +54,7 @@ func TestAChangeReachesAllReceivers(t *testing.T) {
 				_, err = other.list.Enable(t.Context(), []episode.Name{"lab-01"})
 			}
 			fixture.Must(t, err)
-			time.Sleep(pollInterval + time.Millisecond)
+			time.Sleep(PollInterval + time.Millisecond)
 			synctest.Wait()
 			for i, m := range []*machine{one, other} {
 				if m.refuses("lab-01") != disable || !m.refuses("lab-02") {
@@ -87,8 +87,8 @@ func TestAnIdleFollowerCostsOneRequestPerInterval(t *testing.T) {
 		time.Sleep(time.Hour + time.Millisecond)
 		synctest.Wait()
 		got := in.Requests()
-		if n := got[buckettest.OpOpen] - before[buckettest.OpOpen]; n != int(time.Hour/pollInterval) {
-			t.Errorf("got %d requests in an hour, want %d", n, time.Hour/pollInterval)
+		if n := got[buckettest.OpOpen] - before[buckettest.OpOpen]; n != int(time.Hour/PollInterval) {
+			t.Errorf("got %d requests in an hour, want %d", n, time.Hour/PollInterval)
 		}
 		if got[buckettest.OpList] != before[buckettest.OpList] {
 			t.Errorf("got %d lists, want none", got[buckettest.OpList]-before[buckettest.OpList])
@@ -110,7 +110,7 @@ func TestAnOutageKeepsTheListAndIsReportedOnce(t *testing.T) {
 		fixture.Must(t, err)
 		f := mustFollow(m, in)
 		down.Store(true)
-		time.Sleep(outdatedAfter - 2*pollInterval)
+		time.Sleep(outdatedAfter - 2*PollInterval)
 		fixture.Must(t, f.Check())
 		time.Sleep(time.Hour)
 		if err := f.Check(); err == nil || !errors.Is(err, buckettest.ErrLost) {
@@ -120,7 +120,7 @@ func TestAnOutageKeepsTheListAndIsReportedOnce(t *testing.T) {
 			t.Errorf("got %v and %v, want the last known list", m.refuses("lab-01"), m.refuses("lab-02"))
 		}
 		down.Store(false)
-		time.Sleep(pollInterval + time.Millisecond)
+		time.Sleep(PollInterval + time.Millisecond)
 		synctest.Wait()
 		fixture.Must(t, f.Check())
 		for _, line := range []string{"disabled hosts may be outdated", "disabled hosts are current again"} {
@@ -168,7 +168,7 @@ func TestADamagedVersionRefusesAllHosts(t *testing.T) {
 			fixture.Must(t, err)
 			mustFollow(m, in)
 			put(t, in, accessName(2), version)
-			time.Sleep(10 * pollInterval)
+			time.Sleep(10 * PollInterval)
 			synctest.Wait()
 			if now := m.watch.Current(); !errors.Is(now.Err, datadir.ErrDisabledList) {
 				t.Errorf("%s: got %v, want %v", what, now.Err, datadir.ErrDisabledList)
@@ -185,7 +185,7 @@ func TestADamagedVersionRefusesAllHosts(t *testing.T) {
 				t.Errorf("%s: a receiver that starts serves a host", what)
 			}
 			fixture.Must(t, in.Remove(t.Context(), accessName(2)))
-			time.Sleep(pollInterval + time.Millisecond)
+			time.Sleep(PollInterval + time.Millisecond)
 			synctest.Wait()
 			for _, m := range []*machine{m, late} {
 				if !m.refuses("lab-01") || m.refuses("lab-02") {
@@ -210,7 +210,7 @@ func TestRemovingAVersionInTheMiddleAdmitsNoHost(t *testing.T) {
 		put(t, in, accessPrefix+"x.bak", "of nobody")
 		follow := func(step string, refused, damaged bool) {
 			t.Helper()
-			time.Sleep(10 * pollInterval)
+			time.Sleep(10 * PollInterval)
 			synctest.Wait()
 			now := m.watch.Current()
 			if m.refuses("lab-02") != refused || (now.Err != nil) != damaged {
@@ -243,7 +243,7 @@ func TestAListOfOneReceiverIsAdopted(t *testing.T) {
 			fixture.Must(t, err)
 			mustFollow(m, in)
 		}
-		time.Sleep(pollInterval + time.Millisecond)
+		time.Sleep(PollInterval + time.Millisecond)
 		synctest.Wait()
 		for i, m := range []*machine{one, other} {
 			if !m.refuses("lab-01") || !m.refuses("lab-02") {
@@ -304,13 +304,13 @@ func TestReplacedCertificatesEndEverywhere(t *testing.T) {
 		fixture.Must(t, err)
 		joined := time.Now()
 		fixture.Must(t, one.list.Readmit(t.Context(), "lab-01", "0B", joined))
-		time.Sleep(pollInterval + time.Millisecond)
+		time.Sleep(PollInterval + time.Millisecond)
 		synctest.Wait()
 		// What records said before the list was shared is added, and nothing newer is changed.
 		fixture.Must(t, one.list.AdoptReplaced(t.Context(), one.watch.Current(), map[episode.Name]datadir.Replaced{
 			"lab-01": {NotBefore: joined.Add(time.Hour), By: "0A"}, "lab-03": {NotBefore: joined, By: "0B"},
 		}))
-		time.Sleep(pollInterval + time.Millisecond)
+		time.Sleep(PollInterval + time.Millisecond)
 		synctest.Wait()
 		now := other.watch.Current()
 		if now.Has("lab-01") {
