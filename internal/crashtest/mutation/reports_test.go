@@ -25,7 +25,7 @@ var ofReports = []mutant{
 	{
 		"fleet: each report is kept, however soon",
 		killer{"fleet", "TestReportThatComesTooSoonIsRefused"},
-		[]edit{{"fleet/fleet.go", "wait := record.waitFor(report, now); wait > 0", "wait := record.waitFor(report, now); wait > time.Hour"}},
+		[]edit{{"fleet/fleet.go", "wait := r.waitFor(report, now); wait > 0", "wait := r.waitFor(report, now); wait > time.Hour"}},
 	},
 	{
 		"fleet: any number of hosts",
