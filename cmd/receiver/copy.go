@@ -100,7 +100,7 @@ func runCopy(c *cobra.Command, o *options, f copyFlags) error {
 		return err
 	}
 	defer data.Close()
-	return f.copy(c, data, in)
+	return f.copyStore(c, data, in)
 }
 
 // loadConfigs returns the configurations of the old and the new place.
@@ -150,8 +150,8 @@ func probeNew(ctx context.Context, in *bucket.S3) error {
 	return nil
 }
 
-// copy copies the store between a directory and a bucket.
-func (f *copyFlags) copy(c *cobra.Command, data *durable.Dir, in bucket.Bucket) error {
+// copyStore copies the store between a directory and a bucket.
+func (f *copyFlags) copyStore(c *cobra.Command, data *durable.Dir, in bucket.Bucket) error {
 	display := cli.NewDisplay(c)
 	defer display.Stop()
 	asJSON, stdout, stderr := asksJSON(c), display.Above(c.OutOrStdout()), display.Above(c.ErrOrStderr())
@@ -185,12 +185,12 @@ func (f *copyFlags) copy(c *cobra.Command, data *durable.Dir, in bucket.Bucket) 
 	if report.Store != "" && asJSON {
 		printed = errors.Join(printed, cli.WriteJSON(stdout, report))
 	} else if report.Store != "" && (err == nil || report.Rows > 0) {
-		printed = errors.Join(printed, f.print(c, report))
+		printed = errors.Join(printed, f.printReport(c, report))
 	}
 	return errors.Join(copyError(err, report), printed)
 }
 
-func (f *copyFlags) print(c *cobra.Command, r storecopy.Report) error {
+func (f *copyFlags) printReport(c *cobra.Command, r storecopy.Report) error {
 	next := "run it again for what comes, and with --final once the receivers are stopped"
 	if r.Moved {
 		next = "the store is in " + f.opts.To + " now: start the receivers there"

@@ -7,7 +7,7 @@
 // batch first. [Export] reads the batches for those who want the file.
 //
 // Invariant: batches are never changed or deleted, and their numbers have no gap. So a commit gets
-// one row, whoever appends it and however often: see [Log.Ensure]. After a [Fence] there are no more.
+// one row, even if several receivers append it: see [Log.Ensure]. Nothing is appended after a [Fence].
 package batchlog
 
 import (

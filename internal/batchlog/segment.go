@@ -51,8 +51,8 @@ func readBytes(ctx context.Context, from bucket.Bucket, n int64) (body []byte, e
 	return body, n, err
 }
 
-// ReadFrom returns batch n, or the segment that begins with it unless that goes beyond last, as text with its
-// rows, and the last batch that it has. It returns an error wrapping [fs.ErrNotExist] if there is no batch n,
+// ReadFrom returns batch n, or the segment that begins with it if that ends by batch last: the text, its rows,
+// and the number of the last batch in it. It returns an error wrapping [fs.ErrNotExist] if there is no batch n,
 // and a [*MovedError] if that is a fence.
 func ReadFrom(ctx context.Context, from bucket.Bucket, n, last int64) (rows []index.Row, text []byte, end int64, err error) {
 	if last-n+1 >= segmentBatches {

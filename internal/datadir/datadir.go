@@ -77,7 +77,7 @@ func decodeJSON(b []byte, maxBytes int, into any, version *int) error {
 	return decodeJSONUpTo(1, b, maxBytes, into, version)
 }
 
-// decodeJSONUpTo is decodeJSON for a file that has several versions, of which newest is the last.
+// decodeJSONUpTo is decodeJSON for a file format with the versions 1 to newest.
 func decodeJSONUpTo(newest int, b []byte, maxBytes int, into any, version *int) error {
 	if len(b) > maxBytes {
 		return fmt.Errorf("larger than %d bytes", maxBytes)

@@ -27,7 +27,7 @@ type SharedList interface {
 // sharedVersion says which version of a [SharedList] a list is. It is zero with one receiver.
 type sharedVersion struct {
 	Number int64 `json:"version,omitempty"`
-	// Change is random, so that whoever stored a version recognizes it after a lost answer.
+	// Change is random, so that a process recognizes its own version after a lost answer.
 	Change string `json:"change,omitempty"`
 }
 
@@ -172,7 +172,7 @@ func (l HostList) Adopt(ctx context.Context) error {
 	}
 	defer data.Close()
 	own, _, err := loadDisabled(data)
-	if err != nil || own.shared.Number > 0 || len(own.disabled) == 0 {
+	if err != nil || own.shared.Number > 0 || len(own.disabled)+len(own.replaced) == 0 {
 		return err
 	}
 	err = l.changeShared(ctx, data, func(*hostList) bool { return false })
@@ -190,8 +190,8 @@ type Replaced struct {
 }
 
 // AdoptReplaced adds the certificates that have ended by the records of one receiver to the list of all,
-// for hosts of which current, the newest version, says nothing: before the list was shared, only the
-// records said so.
+// unless current, the newest version, has an entry for the host: before the list was shared, only the
+// records had it.
 func (l HostList) AdoptReplaced(ctx context.Context, current *DisabledSnapshot, replaced map[episode.Name]Replaced) error {
 	missing := false
 	for host := range replaced {
@@ -212,7 +212,7 @@ func (l HostList) AdoptReplaced(ctx context.Context, current *DisabledSnapshot, 
 	return err
 }
 
-// adopt adds the hosts that another list refuses, and reports whether there were any.
+// adopt adds the entries of another list, and reports whether that changed anything.
 func (l *hostList) adopt(own hostList) (changed bool) {
 	for host, e := range own.disabled {
 		shared, known := l.disabled[host]
@@ -225,6 +225,11 @@ func (l *hostList) adopt(own hostList) (changed bool) {
 			continue
 		}
 		l.disabled[host], changed = shared, true
+	}
+	for host, e := range own.replaced {
+		if _, known := l.replaced[host]; !known {
+			l.replaced[host], changed = e, true
+		}
 	}
 	return changed
 }

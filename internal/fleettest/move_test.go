@@ -64,8 +64,8 @@ func (m *move) checkHosts(hosts ...*labtest.Host) {
 func TestAStoreMovesWhileItsHostsShip(t *testing.T) {
 	m := newMove(t)
 	busy, idle, daemon := m.disk.Host("host-1"), m.disk.Host("host-2"), m.disk.Host("host-3")
-	for i := range 3 {
-		busy.Episode(fmt.Sprintf("run-%d", i))
+	for _, name := range []string{"run-0", "run-1", "run-2"} {
+		busy.Episode(name)
 	}
 	busy.Once().Must(t, 0, labtest.Tally{Scanned: 3, Shipped: 3})
 	idle.Episode("run-0")
@@ -126,10 +126,10 @@ func TestAStoreMovesWhileItsHostsShip(t *testing.T) {
 		t.Error("a receiver of the bucket starts after the store has moved to the disk")
 	}
 	m.disk.Start()
-	idle.Episode("at-last") // it has shipped nothing since the store was on the disk
-	idle.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
-	busy.Episode("at-last")
-	busy.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	for _, h := range []*labtest.Host{idle, busy} { // idle has shipped nothing since the store was on the disk
+		h.Episode("at-last")
+		h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
+	}
 	m.checkHosts(busy, idle, daemon)
 	m.disk.Receiver("--config", m.disk.Path("receiver.toml"), "index", "verify", "--deep").MustExit(t, 0)
 }

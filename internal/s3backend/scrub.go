@@ -206,8 +206,7 @@ func (s *bucketScrub) addQuarantined(c commit, at time.Time) {
 	s.onFinding(s.progress.AddMissing(c.row.Key, fmt.Sprintf("%s was quarantined as corrupt on %s, and not sent again", c.object, at.UTC().Format(time.DateOnly))))
 }
 
-// addUnreadable counts an archive of which the object store does not return what is needed to read it. It
-// returns err if ctx has ended.
+// addUnreadable counts an archive that the object store does not return. It returns err if ctx has ended.
 func (s *bucketScrub) addUnreadable(ctx context.Context, row index.Row, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -83,6 +83,53 @@ func flip(archive []byte) []byte {
 	return changed
 }
 
+// scrubCase is what happens to the second of three archives, and what a scrub finds.
+type scrubCase struct {
+	name    string
+	harm    func(in *buckettest.Memory, name string, archive []byte)
+	fault   func(n int) buckettest.Fault // of the nth reading of the archive
+	want    scrub.Progress
+	events  string
+	state   wire.State
+	aside   int
+	opened  int
+	isKnown bool // as verified
+}
+
+const reads = 2 // of an archive before it is judged
+
+var scrubCases = []scrubCase{
+	{name: "nothing", want: scrub.Progress{Objects: 3}, state: wire.Present, opened: 1, isKnown: true},
+	{
+		name: "a bit", harm: func(in *buckettest.Memory, name string, archive []byte) { in.Tamper(name, flip(archive), "") },
+		want: scrub.Progress{Objects: 3, Damaged: 1, Quarantined: 1}, events: "damaged run-1 aside", state: wire.Absent, aside: 1, opened: reads,
+	},
+	{
+		name: "truncated", harm: func(in *buckettest.Memory, name string, archive []byte) { in.Tamper(name, archive[:100], "") },
+		want: scrub.Progress{Objects: 3, Damaged: 1, Quarantined: 1}, events: "damaged run-1 aside", state: wire.Absent, aside: 1, opened: reads,
+	},
+	{
+		name: "longer", harm: func(in *buckettest.Memory, name string, archive []byte) {
+			in.Tamper(name, append(archive[:len(archive):len(archive)], 0), "")
+		},
+		want: scrub.Progress{Objects: 3, Damaged: 1, Quarantined: 1}, events: "damaged run-1 aside", state: wire.Absent, aside: 1, opened: reads,
+	},
+	{
+		name: "missing", harm: func(in *buckettest.Memory, name string, _ []byte) { in.Tamper(name, nil, "") },
+		want: scrub.Progress{Objects: 2, Missing: 1}, events: "missing run-1", state: wire.Absent, opened: 1,
+	},
+	{
+		name: "the engine fails once", fault: func(n int) buckettest.Fault {
+			return map[int]buckettest.Fault{1: buckettest.LostAfter}[n]
+		},
+		want: scrub.Progress{Objects: 3}, state: wire.Present, opened: reads, isKnown: true,
+	},
+	{
+		name: "the engine fails", fault: func(int) buckettest.Fault { return buckettest.LostAfter },
+		want: scrub.Progress{Objects: 3, Unreadable: 1, NotOpened: 1}, state: wire.Present, opened: reads,
+	},
+}
+
 // examineOne returns what the host of an archive is told, without reading.
 func examineOne(t *testing.T, b *Backend, u wire.Upload) wire.InventoryEntry {
 	t.Helper()
@@ -92,48 +139,7 @@ func examineOne(t *testing.T, b *Backend, u wire.Upload) wire.InventoryEntry {
 }
 
 func TestScrubOfABucket(t *testing.T) {
-	const reads = 2 // of an archive before it is judged
-	for _, tt := range []struct {
-		name    string
-		harm    func(in *buckettest.Memory, name string, archive []byte)
-		fault   func(n int) buckettest.Fault // of the nth reading of the archive
-		want    scrub.Progress
-		events  string
-		state   wire.State
-		aside   int
-		opened  int
-		isKnown bool // as verified
-	}{
-		{name: "nothing", want: scrub.Progress{Objects: 3}, state: wire.Present, opened: 1, isKnown: true},
-		{
-			name: "a bit", harm: func(in *buckettest.Memory, name string, archive []byte) { in.Tamper(name, flip(archive), "") },
-			want: scrub.Progress{Objects: 3, Damaged: 1, Quarantined: 1}, events: "damaged run-1 aside", state: wire.Absent, aside: 1, opened: reads,
-		},
-		{
-			name: "truncated", harm: func(in *buckettest.Memory, name string, archive []byte) { in.Tamper(name, archive[:100], "") },
-			want: scrub.Progress{Objects: 3, Damaged: 1, Quarantined: 1}, events: "damaged run-1 aside", state: wire.Absent, aside: 1, opened: reads,
-		},
-		{
-			name: "longer", harm: func(in *buckettest.Memory, name string, archive []byte) {
-				in.Tamper(name, append(archive[:len(archive):len(archive)], 0), "")
-			},
-			want: scrub.Progress{Objects: 3, Damaged: 1, Quarantined: 1}, events: "damaged run-1 aside", state: wire.Absent, aside: 1, opened: reads,
-		},
-		{
-			name: "missing", harm: func(in *buckettest.Memory, name string, _ []byte) { in.Tamper(name, nil, "") },
-			want: scrub.Progress{Objects: 2, Missing: 1}, events: "missing run-1", state: wire.Absent, opened: 1,
-		},
-		{
-			name: "the engine fails once", fault: func(n int) buckettest.Fault {
-				return map[int]buckettest.Fault{1: buckettest.LostAfter}[n]
-			},
-			want: scrub.Progress{Objects: 3}, state: wire.Present, opened: reads, isKnown: true,
-		},
-		{
-			name: "the engine fails", fault: func(int) buckettest.Fault { return buckettest.LostAfter },
-			want: scrub.Progress{Objects: 3, Unreadable: 1, NotOpened: 1}, state: wire.Present, opened: reads,
-		},
-	} {
+	for _, tt := range scrubCases {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				in := newBucket()

@@ -26,7 +26,7 @@ type Status struct {
 	ProbedAt *time.Time `json:"probed_at"` // when the object store last passed the probe here
 	Servers  []string   `json:"servers"`   // what the endpoints called themselves then
 
-	// Archives and ArchiveBytes are those of which this receiver's copy of the index has rows.
+	// Archives and ArchiveBytes count the archives in this receiver's copy of the index.
 	Archives     *int64     `json:"archives"`
 	ArchiveBytes *int64     `json:"archive_bytes"`
 	Batches      *int64     `json:"batches"`        // in the copy

@@ -56,7 +56,7 @@ func TestShardsCoverEachBatchOnce(t *testing.T) {
 	}
 }
 
-// Two receivers that begin at once begin one pass, and each shard has one result, of whoever was first.
+// Two receivers that begin at once share one pass, and the first result of a shard counts.
 func TestAShardHasOneResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := new(buckettest.Memory)

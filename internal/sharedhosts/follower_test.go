@@ -3,6 +3,8 @@ package sharedhosts
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -256,6 +258,31 @@ func TestAListOfOneReceiverIsAdopted(t *testing.T) {
 		mustFollow(again, in)
 		if again.refuses("lab-02") {
 			t.Errorf("an adopted host cannot be enabled: %s", newest(t, in))
+		}
+	})
+}
+
+// A list that was shared in another bucket is adopted once its version is removed: this is how the list
+// of disabled hosts follows a store that moves, see docs/scale-out.md.
+func TestAListOfAnotherBucketIsAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := new(buckettest.Memory)
+		m := newMachine(t, old)
+		mustFollow(m, old)
+		_, err := m.list.Disable(t.Context(), []episode.Name{"lab-02"}, time.Now())
+		fixture.Must(t, err)
+		ended := time.Now()
+		fixture.Must(t, m.list.Readmit(t.Context(), "lab-01", "new", ended))
+		path := filepath.Join(m.dir, "disabled-hosts.json")
+		text := regexp.MustCompile(`"version": ?\d+,?`).ReplaceAllString(fixture.ReadFile(t, path), "")
+		dir := t.TempDir()
+		fixture.WriteFile(t, filepath.Join(dir, "disabled-hosts.json"), text)
+		in := new(buckettest.Memory)
+		moved := openMachine(t, in, dir)
+		mustFollow(moved, in)
+		if !moved.refuses("lab-02") || !moved.watch.Current().HasReplaced("lab-01", "old", ended) {
+			t.Errorf("got lab-02 refused %t, the former certificate of lab-01 ended %t; want both: %s",
+				moved.refuses("lab-02"), moved.watch.Current().HasReplaced("lab-01", "old", ended), newest(t, in))
 		}
 	})
 }
