@@ -3,10 +3,8 @@ package s3backend
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -31,22 +29,21 @@ type partWriter struct {
 	name string // of an archive that is put whole
 
 	partSize int64
-	spool    *os.File
-	spooled  int64
-	part     hash.Hash      // of the spooled bytes
-	whole    *digest.Writer // of all bytes
-	// sent are the parts that are not recorded yet, with the number and the hash of all bytes up to
-	// their end.
-	sent      []bucket.Part
-	sentEnd   int64
-	sentState []byte
-	recorded  time.Time
-	meta      string // the Git commit in meta.json
+	spool    *os.File       // has the part that is not whole, each byte at its position in the part
+	spooled  int64          // bytes of this part
+	absent   int64          // the first of these bytes, which are only in the tails; 0 once they were needed
+	whole    *digest.Writer // of all bytes in parts
+	// sent are the parts that are not recorded yet.
+	sent     []bucket.Part
+	recorded time.Time
+	meta     string // the Git commit in meta.json
 }
 
 // newPartWriter returns a writer that continues after what is in the bucket.
 func (b *Backend) newPartWriter(ctx context.Context, u wire.Upload, p *progress, name string) (*partWriter, error) {
-	w := &partWriter{b: b, ctx: ctx, u: u, p: p, name: name, part: sha256.New(), whole: digest.NewWriter(io.Discard), partSize: b.partSize(u.Size), recorded: time.Now()}
+	w := &partWriter{b: b, ctx: ctx, u: u, p: p, name: name, whole: digest.NewWriter(io.Discard), partSize: b.partSize(u.Size), recorded: time.Now()}
+	w.spooled = p.offset - p.partsEnd
+	w.absent = w.spooled
 	var err error
 	if p.partsEnd > 0 {
 		p.loaded = true
@@ -60,28 +57,38 @@ func (b *Backend) newPartWriter(ctx context.Context, u wire.Upload, p *progress,
 		return nil, fmt.Errorf("spool a part in %s: %w", b.opts.SpoolDir, err)
 	}
 	w.spool = os.NewFile(uintptr(fd), "part")
-	if p.tail == "" {
-		return w, nil
-	}
-	if err := w.loadTail(); err != nil {
-		return nil, errors.Join(err, w.spool.Close())
-	}
 	return w, nil
 }
 
 func (w *partWriter) close() { w.spool.Close() }
 
-// loadTail spools the bytes after the last part.
-func (w *partWriter) loadTail() error {
-	r, _, err := w.b.bucket.Open(w.ctx, w.p.tail)
-	if err == nil {
-		defer r.Close()
-		_, err = io.CopyN(w, r, w.p.offset-w.p.partsEnd)
+// loadTails spools tails, of which the first one begins in the part at byte from.
+func (w *partWriter) loadTails(tails []tail, from int64) error {
+	at := from
+	for _, t := range tails {
+		r, _, err := w.b.bucket.Open(w.ctx, tailName(w.u, t))
+		if errors.Is(err, fs.ErrNotExist) { // another receiver has joined it with others
+			return errors.Join(resumable.ErrNoUpload, err)
+		}
+		if err == nil {
+			_, err = io.CopyN(io.NewOffsetWriter(w.spool, at), r, t.size)
+			err = errors.Join(err, r.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", tailName(w.u, t), err)
+		}
+		at += t.size
 	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", w.p.tail, err)
-	}
+	w.absent = from
 	return nil
+}
+
+// loadPart spools what is absent of the part.
+func (w *partWriter) loadPart() error {
+	if w.absent == 0 {
+		return nil
+	}
+	return w.loadTails(w.p.tails, 0)
 }
 
 // Write spools bytes, and sends each part that is whole but the last.
@@ -94,15 +101,29 @@ func (w *partWriter) Write(b []byte) (int, error) {
 			}
 		}
 		piece := b[n:min(len(b), n+int(w.partSize-w.spooled))]
-		if _, err := w.spool.Write(piece); err != nil {
+		if _, err := w.spool.WriteAt(piece, w.spooled); err != nil {
 			return n, fmt.Errorf("spool a part: %w", err)
 		}
 		w.spooled += int64(len(piece))
-		w.part.Write(piece)
-		w.whole.Write(piece)
 		n += len(piece)
 	}
 	return n, nil
+}
+
+// hashPart returns the digest of the spooled part, and the hash of all bytes up to its end.
+func (w *partWriter) hashPart() (digest.Digest, *digest.Writer, error) {
+	if err := w.loadPart(); err != nil {
+		return digest.Digest{}, nil, err
+	}
+	whole, err := digest.ResumeWriter(io.Discard, w.whole.Size(), w.whole.HashState())
+	if err != nil {
+		return digest.Digest{}, nil, err
+	}
+	part, _, err := digest.Of(io.TeeReader(w.spooledBytes(0), whole))
+	if err != nil {
+		return digest.Digest{}, nil, fmt.Errorf("read a spooled part: %w", err)
+	}
+	return part, whole, nil
 }
 
 // sendPart sends the spooled bytes as a part.
@@ -110,33 +131,40 @@ func (w *partWriter) sendPart() error {
 	if err := w.begin(); err != nil {
 		return err
 	}
+	d, whole, err := w.hashPart()
+	if err != nil {
+		return err
+	}
+	return w.putPart(d, whole)
+}
+
+// putPart is [partWriter.sendPart] with the results of [partWriter.hashPart].
+func (w *partWriter) putPart(d digest.Digest, whole *digest.Writer) error {
 	number := len(w.p.parts) + len(w.sent) + 1
 	if number == 1 {
 		var err error
-		if w.meta, err = w.b.readMeta(w.ctx, w.u.Key, w.spooledBytes()); err != nil {
+		if w.meta, err = w.b.readMeta(w.ctx, w.u.Key, w.spooledBytes(0)); err != nil {
 			return err
 		}
 	}
-	part, err := w.b.bucket.PutPart(w.ctx, w.p.multipart.Object, w.p.multipart.ID, number, w.spooledBytes(), w.spooled, digest.Digest(w.part.Sum(nil)))
+	part, err := w.b.bucket.PutPart(w.ctx, w.p.multipart.Object, w.p.multipart.ID, number, w.spooledBytes(0), w.spooled, d)
 	if errors.Is(err, bucket.ErrNoUpload) {
 		return w.startAgain(err)
 	}
 	if err != nil {
 		return fmt.Errorf("put part %d of %s: %w", number, w.p.multipart.Object, err)
 	}
-	if _, err := w.spool.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	w.sent, w.sentEnd, w.sentState = append(w.sent, part), w.whole.Size(), w.whole.HashState()
-	w.spooled = 0
-	w.part.Reset()
+	w.sent, w.whole, w.spooled = append(w.sent, part), whole, 0
 	if time.Since(w.recorded) < recordInterval {
 		return nil
 	}
 	return w.record()
 }
 
-func (w *partWriter) spooledBytes() io.Reader { return io.NewSectionReader(w.spool, 0, w.spooled) }
+// spooledBytes returns the spooled bytes from a position in the part on.
+func (w *partWriter) spooledBytes(from int64) io.Reader {
+	return io.NewSectionReader(w.spool, from, w.spooled-from)
+}
 
 // begin begins the multipart upload, unless a receiver has.
 func (w *partWriter) begin() error {
@@ -176,7 +204,7 @@ func (w *partWriter) record() error {
 	if len(w.sent) == 0 {
 		return nil
 	}
-	r := partsRecord{Parts: w.sent, End: w.sentEnd, State: w.sentState}
+	r := partsRecord{Parts: w.sent, End: w.whole.Size(), State: w.whole.HashState()}
 	if err := w.b.createJSON(w.ctx, recordName(w.u, len(w.p.parts)+1), r); err != nil {
 		if errors.Is(err, fs.ErrExist) { // another receiver has received these parts
 			err = errors.Join(resumable.ErrNoUpload, err)
@@ -185,59 +213,65 @@ func (w *partWriter) record() error {
 	}
 	w.p.parts, w.sent, w.recorded = append(w.p.parts, w.sent...), nil, time.Now()
 	w.p.partsEnd, w.p.hashState = r.End, r.State
-	w.replaceTail("", r.End)
+	w.b.removeTails(w.ctx, w.u, w.p.tails)
+	w.p.tails, w.p.offset = nil, r.End
 	return nil
 }
 
 // keep makes what has arrived the progress of the upload. A link that breaks within each part would
 // never advance without the bytes after the last part.
+//
+// The bytes of each piece are another tail. The former ones are not read until the part is whole, or the new
+// one joins them.
 func (w *partWriter) keep() error {
 	if err := w.record(); err != nil {
 		return err
 	}
-	if w.whole.Size() == w.p.offset {
+	end := w.p.partsEnd + w.spooled
+	if end == w.p.offset {
 		return nil
 	}
-	name := tailName(w.u, w.p.partsEnd, w.spooled)
-	if err := w.b.bucket.Put(w.ctx, name, w.spooledBytes(), w.spooled, digest.Digest(w.part.Sum(nil))); err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
+	t, kept := w.p.nextTail(end)
+	joined, at := w.p.tails[kept:], t.from-w.p.partsEnd
+	if w.absent > 0 {
+		if err := w.loadTails(joined, at); err != nil {
+			return err
+		}
 	}
-	w.replaceTail(name, w.whole.Size())
+	d, _, err := digest.Of(w.spooledBytes(at))
+	if err != nil {
+		return fmt.Errorf("read a spooled part: %w", err)
+	}
+	if err := w.b.bucket.Put(w.ctx, tailName(w.u, t), w.spooledBytes(at), t.size, d); err != nil {
+		return fmt.Errorf("put %s: %w", tailName(w.u, t), err)
+	}
+	w.p.tails, w.p.offset = append(w.p.tails[:kept:kept], t), end
+	w.b.removeTails(w.ctx, w.u, joined)
 	return nil
-}
-
-// replaceTail records the bytes after the last part, and removes those from before. If that fails, they
-// go with the upload.
-func (w *partWriter) replaceTail(name string, offset int64) {
-	former := w.p.tail
-	w.p.tail, w.p.offset = name, offset
-	if former == "" || former == name {
-		return
-	}
-	if err := w.b.bucket.Remove(w.ctx, former); err != nil {
-		w.b.log.Debug("could not remove a tail", "object", former, "err", err)
-	}
 }
 
 // finish makes the received bytes an archive, and returns its name in the bucket.
 func (w *partWriter) finish() (string, error) {
-	if d, n := w.whole.Sum(); d != w.u.Digest || n != w.u.Size {
+	part, whole, err := w.hashPart()
+	if err != nil {
+		return "", err
+	}
+	if d, n := whole.Sum(); d != w.u.Digest || n != w.u.Size {
 		return "", errMismatch
 	}
 	if w.p.multipart.ID == "" {
-		var err error
-		if w.meta, err = w.b.readMeta(w.ctx, w.u.Key, w.spooledBytes()); err != nil {
+		if w.meta, err = w.b.readMeta(w.ctx, w.u.Key, w.spooledBytes(0)); err != nil {
 			return "", err
 		}
-		return w.name, w.b.put(w.ctx, w.name, w.spooledBytes(), w.u)
+		return w.name, w.b.put(w.ctx, w.name, w.spooledBytes(0), w.u)
 	}
 	if w.spooled > 0 {
-		if err := w.sendPart(); err != nil {
+		if err := w.putPart(part, whole); err != nil {
 			return "", err
 		}
 	}
 	m := w.p.multipart
-	err := w.b.bucket.Finish(w.ctx, m.Object, m.ID, slices.Concat(w.p.parts, w.sent))
+	err = w.b.bucket.Finish(w.ctx, m.Object, m.ID, slices.Concat(w.p.parts, w.sent))
 	if errors.Is(err, bucket.ErrPart) || errors.Is(err, bucket.ErrNoUpload) {
 		// Another receiver has stored other bytes as a part, or has completed the upload.
 		return "", w.startAgain(err)

@@ -46,10 +46,18 @@ type progress struct {
 	parts     []bucket.Part // recorded
 	partsEnd  int64         // bytes in them
 	hashState []byte        // of the sha256 of these bytes
-	tail      string        // the object with the bytes from partsEnd to offset, or ""
+	tails     []tail        // with the bytes from partsEnd to offset, in this order
+	unused    []tail        // of no use any more, for example because another receiver has joined them
 	loaded    bool          // earlier pieces had the parts
 	finished  string        // the archive, if it was completed already, or ""
 }
+
+// tail is an object with bytes of the part that is not whole. Each piece that ends early adds one: a piece
+// of one byte must not move the whole part.
+type tail struct{ from, size int64 }
+
+// maxTails is more than an upload has, unless several receivers receive it at the same time.
+const maxTails = 64
 
 // multipart is the content of multipart.json.
 type multipart struct {
@@ -72,8 +80,8 @@ func recordName(u wire.Upload, first int) string {
 	return fmt.Sprintf("%sparts-%05d.json", uploadDir(u), first)
 }
 
-func tailName(u wire.Upload, from, n int64) string {
-	return fmt.Sprintf("%stail-%d-%d", uploadDir(u), from, n)
+func tailName(u wire.Upload, t tail) string {
+	return fmt.Sprintf("%stail-%d-%d", uploadDir(u), t.from, t.size)
 }
 
 // partSize returns the size of each part of an archive but the last.
@@ -97,17 +105,33 @@ func (b *Backend) loadProgress(ctx context.Context, u wire.Upload) (*progress, e
 			return nil, err
 		}
 	}
-	p.offset = p.partsEnd
+	p.findTails(u, names, b.partSize(u.Size))
+	return p, nil
+}
+
+// findTails finds the tails that continue the parts, of all objects of an upload.
+func (p *progress) findTails(u wire.Upload, names []string, partSize int64) {
+	longest := make(map[int64]tail) // by from
+	var all []tail
 	for _, name := range names {
-		var from, n int64
-		if _, err := fmt.Sscanf(path.Base(name), "tail-%d-%d", &from, &n); err != nil || name != tailName(u, from, n) {
+		var t tail
+		if _, err := fmt.Sscanf(path.Base(name), "tail-%d-%d", &t.from, &t.size); err != nil || t.size < 1 || name != tailName(u, t) {
 			continue
 		}
-		if from == p.partsEnd && n <= b.partSize(u.Size) && from+n > p.offset && from+n <= u.Size {
-			p.tail, p.offset = name, from+n
+		all = append(all, t)
+		isValid := t.from >= p.partsEnd && t.size <= min(p.partsEnd+partSize, u.Size)-t.from
+		if isValid && t.size > longest[t.from].size {
+			longest[t.from] = t
 		}
 	}
-	return p, nil
+	for p.offset = p.partsEnd; longest[p.offset].size > 0; p.offset += p.tails[len(p.tails)-1].size {
+		p.tails = append(p.tails, longest[p.offset])
+	}
+	for _, t := range all {
+		if !slices.Contains(p.tails, t) {
+			p.unused = append(p.unused, t)
+		}
+	}
 }
 
 // loadParts loads the multipart upload and the records of its parts.
@@ -170,11 +194,32 @@ func (b *Backend) createJSON(ctx context.Context, name string, v any) error {
 // removeUpload removes what of an upload is in the bucket. What it does not reach expires. The
 // multipart upload goes first, and its record last.
 func (b *Backend) removeUpload(ctx context.Context, u wire.Upload, p *progress) {
-	if p == nil || p.multipart.ID == "" && p.tail == "" {
+	if p == nil || p.multipart.ID == "" && len(p.tails) == 0 {
 		return
 	}
 	if err := b.removeDir(ctx, uploadDir(u), p.multipart.ID); err != nil {
 		b.log.Debug("could not remove an upload", "host", u.Key.Host, "episode", u.Key.Name, "err", err)
+	}
+}
+
+// nextTail returns the tail for the bytes from the offset to end, and how many of the tails stay. It joins
+// those before it that are not twice as long. So each tail is at least twice as long as the one after it: a
+// part has few of them, and a byte is stored a few times only, however small the pieces are.
+func (p *progress) nextTail(end int64) (t tail, kept int) {
+	t = tail{p.offset, end - p.offset}
+	for kept = len(p.tails); kept > 0 && p.tails[kept-1].size < 2*t.size; kept-- {
+		from := p.tails[kept-1].from
+		t = tail{from, end - from}
+	}
+	return t, kept
+}
+
+// removeTails removes tails. If that fails, they go with the upload.
+func (b *Backend) removeTails(ctx context.Context, u wire.Upload, tails []tail) {
+	for _, t := range tails {
+		if err := b.bucket.Remove(ctx, tailName(u, t)); err != nil {
+			b.log.Debug("could not remove a tail", "object", tailName(u, t), "err", err)
+		}
 	}
 }
 

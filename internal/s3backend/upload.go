@@ -66,6 +66,9 @@ func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt
 		return wire.Receipt{}, none, err
 	}
 	*h.Progress() = p
+	if len(p.tails)+len(p.unused) > maxTails { // a host can let two receivers add to what they do not know of each other
+		b.removeTails(ctx, u, p.unused)
+	}
 	if p.finished != "" { // a receiver stopped before its commit
 		got, err := b.commitFinished(ctx, h, found.next())
 		if !errors.Is(err, wire.DigestMismatch) {
