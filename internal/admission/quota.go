@@ -17,13 +17,16 @@ const (
 	countPause   = 20
 )
 
-// Quota bounds the disk space of the archives of one host, unfinished uploads
-// included. What is stored is counted when a host first connects; from then on what
-// it sends is added.
+// Quota bounds the space of the archives of one host, with what Count counts of its
+// unfinished uploads. What is stored is counted when a host first connects; from then on
+// what it sends is added.
 type Quota struct {
 	Max   int64 // bytes per host; 0: unlimited
 	Count func(episode.Name) (int64, error)
-	Log   *slog.Logger
+	// Shared says that others store archives of the same hosts. Then a host is not admitted for an old
+	// count either.
+	Shared bool
+	Log    *slog.Logger
 
 	mu    sync.Mutex
 	hosts map[episode.Name]*hostUsage // guarded by mu
@@ -65,10 +68,11 @@ func (q *Quota) bytesLeft(host episode.Name) (int64, error) {
 }
 
 // leftLocked is left for a host that wants n bytes. It counts again if they are not
-// available. The caller must hold u.mu.
+// available, or others may have used them. The caller must hold u.mu.
 func (q *Quota) leftLocked(u *hostUsage, host episode.Name, n int64) (int64, error) {
 	left := q.Max - u.written - u.reserved
-	if !u.counted.IsZero() && (left >= n || time.Since(u.counted) < max(recountAfter, countPause*u.took)) {
+	isOld := u.counted.IsZero() || time.Since(u.counted) >= max(recountAfter, countPause*u.took)
+	if !isOld || !q.Shared && left >= n && !u.counted.IsZero() {
 		return left, nil
 	}
 	began := time.Now()

@@ -49,6 +49,53 @@ func TestAHostHasItsPartOfTheBucket(t *testing.T) {
 	}
 }
 
+// All receivers count what a host has stored at any of them, across a start. An archive that was quarantined
+// does not count: it is kept for a fault of the object store.
+func TestReceiversShareTheQuotaOfAHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newBucket()
+		open := func() *Backend {
+			b, err := Open(t.Context(), in, Options{
+				Limits:    wire.Limits{MaxSize: 1 << 30, Uploads: 4, UploadsPerHost: 4},
+				HostBytes: 50_000, MaxUploadWait: time.Second, SpoolDir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+			})
+			fixture.Must(t, err)
+			return b
+		}
+		receivers := []*Backend{open(), open()}
+		var last wire.Upload
+		fill := func() (stored int) {
+			for i := range 20 {
+				archive := noise(uint64(i), 8_000)
+				u := uploadOf("host-1", fmt.Sprintf("run-%d", i), archive)
+				got, err := put(receivers[i%2], u, archive)
+				if err == nil && got.Status == wire.Stored {
+					stored, last = stored+1, u
+				} else if err != nil && !errors.Is(err, wire.Full) {
+					t.Fatalf("run-%d: got %v, want %s", i, err, wire.Full)
+				}
+				time.Sleep(2 * time.Minute)
+			}
+			return stored
+		}
+		if got := fill(); got < 5 || got > 6 {
+			t.Errorf("two receivers stored %d archives of 8 kB within 50 kB, want 5 or 6", got)
+		}
+		fixture.Must(t, errors.Join(receivers[0].Close(), receivers[1].Close()))
+		receivers = []*Backend{open(), open()}
+		if got := fill(); got != 0 {
+			t.Errorf("after a start two receivers stored %d more archives, want 0", got)
+		}
+		c, err := receivers[0].newestCommit(t.Context(), last.Key)
+		fixture.Must(t, err)
+		fixture.Must(t, receivers[0].quarantineArchive(t.Context(), c, errCorrupt))
+		if got := fill(); got != 1 {
+			t.Errorf("stored %d archives instead of the one that is quarantined, want 1", got)
+		}
+		fixture.Must(t, errors.Join(receivers[0].Close(), receivers[1].Close()))
+	})
+}
+
 // A host that is connected to two receivers may send the second one a part with other bytes and the same
 // ETag, which is an MD5.
 func TestPartsThatWereReplacedAreNotCommitted(t *testing.T) {

@@ -126,7 +126,7 @@ func Open(ctx context.Context, in bucket.Bucket, opts Options) (*Backend, error)
 		minPart:  minPartSize,
 		verifier: new(scrub.Verifier),
 	}
-	b.disk = admission.NewDisk(unlimitedSpace, &admission.Quota{Max: opts.HostBytes, Count: b.countBytes, Log: opts.Log})
+	b.disk = admission.NewDisk(unlimitedSpace, &admission.Quota{Max: opts.HostBytes, Count: b.countBytes, Shared: true, Log: opts.Log})
 	b.verifies = admission.Limiter{Total: maxVerifies, PerHost: 1}
 	for range maxMetaReaders {
 		b.metas <- new(archive.MetaReader)
@@ -176,16 +176,29 @@ func (b *Backend) workContext(ctx context.Context) context.Context {
 // countTimeout bounds a listing of the archives of a host.
 const countTimeout = time.Minute
 
-// countBytes returns how much the archives of a host take.
+// countBytes returns how much the archives of a host take, whichever receiver has stored them. Those that
+// were quarantined do not count: they are kept for a fault of the object store.
 func (b *Backend) countBytes(host episode.Name) (int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
 	defer cancel()
+	quarantined := make(map[string]bool)
+	for info, err := range b.bucket.List(ctx, quarantinePrefix+string(host)+"/", "") {
+		if err != nil {
+			return 0, fmt.Errorf("count the archives of %s: %w", host, err)
+		}
+		var r quarantineRecord
+		if err := b.readJSON(ctx, info.Name, &r); err == nil { // else its archive counts
+			quarantined[r.Object] = true
+		}
+	}
 	sum := int64(0)
 	for info, err := range b.bucket.List(ctx, episodesPrefix+string(host)+"/", "") {
 		if err != nil {
 			return 0, fmt.Errorf("count the archives of %s: %w", host, err)
 		}
-		sum += info.Size
+		if !quarantined[info.Name] {
+			sum += info.Size
+		}
 	}
 	return sum, nil
 }
