@@ -281,12 +281,17 @@ func (c *check) checkKey(ctx context.Context, s *keyObjects) error {
 		c.report.Underway++
 		return nil
 	case len(s.commits) == 0:
-		about(fsck.Stray, "%s has no commit: nothing refers to it", s.archives[0].Name)
-		return nil
 	case len(s.rows) < len(s.commits):
 		about(fsck.FileWithoutRow, "the index has %d rows for %d commits; 'receiver index backfill' adds them", len(s.rows), len(s.commits))
 	case len(s.rows) > len(s.commits):
 		about(fsck.DuplicateRow, "the index has %d rows for %d commits", len(s.rows), len(s.commits))
+	}
+	strays, err := c.strays(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, name := range strays {
+		about(fsck.Stray, "%s has no commit: nothing refers to it", name)
 	}
 	// An archive that another one has replaced on a disk, from which the store was copied, is not here.
 	if n := len(s.rows); n > 0 {
@@ -294,15 +299,38 @@ func (c *check) checkKey(ctx context.Context, s *keyObjects) error {
 			about(fsck.DigestDiffers, "the bucket has no archive of %d bytes with the sha256 of its row, %s", row.Size, row.SHA256)
 		}
 	}
-	if !c.opts.Deep {
+	if !c.opts.Deep || len(s.commits) == 0 {
 		return nil
 	}
-	err := c.readArchive(ctx, s)
+	err = c.readArchive(ctx, s)
 	if errors.Is(err, errCorrupt) || errors.Is(err, errUndecodable) {
 		about(fsck.Damaged, "%v", err)
 		return nil
 	}
 	return err
+}
+
+// strays returns the archives of a key that no commit names. A receiver that completes an archive and dies
+// before its commit leaves one. Each commit names another archive, so there are none unless there are more.
+func (c *check) strays(ctx context.Context, s *keyObjects) ([]string, error) {
+	if len(s.archives) <= len(s.commits) {
+		return nil, nil
+	}
+	named := make(map[string]bool)
+	for generation := range len(s.commits) {
+		m, err := (&Backend{bucket: c.bucket}).readCommit(ctx, s.key, generation+1)
+		if err != nil {
+			return nil, err
+		}
+		named[m.object] = true
+	}
+	var strays []string
+	for _, info := range s.archives {
+		if !named[info.Name] && time.Since(info.ModifiedAt) >= underwayFor {
+			strays = append(strays, info.Name)
+		}
+	}
+	return strays, nil
 }
 
 // readArchive reads and decodes the archive of the newest commit.

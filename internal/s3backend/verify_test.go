@@ -67,6 +67,17 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 			fixture.Must(t, err)
 			fixture.Must(t, l.Close())
 		}, []fsck.FindingKind{fsck.DuplicateRow}},
+		{"archives that no commit names", func(t *testing.T, in *buckettest.Memory) {
+			for _, suffix := range []string{".AAAAAAAA.tar.zst", ".BBBBBBBB.tar.zst"} { // of receivers that died before their commits
+				fixture.Must(t, in.Put(t.Context(), archiveDir(u.Key)+u.Digest.String()+suffix, bytes.NewReader(second), u.Size, u.Digest))
+			}
+		}, []fsck.FindingKind{fsck.Stray, fsck.Stray}},
+		{"archives of an episode that was never committed", func(t *testing.T, in *buckettest.Memory) {
+			never := uploadOf("host-1", "run-9", second)
+			for _, suffix := range []string{".AAAAAAAA.tar.zst", ".BBBBBBBB.tar.zst"} {
+				fixture.Must(t, in.Put(t.Context(), archiveDir(never.Key)+u.Digest.String()+suffix, bytes.NewReader(second), u.Size, u.Digest))
+			}
+		}, []fsck.FindingKind{fsck.Stray, fsck.Stray}},
 		{"somebody else's object", func(t *testing.T, in *buckettest.Memory) {
 			fixture.Must(t, in.Put(t.Context(), "episodes/holiday.jpg", bytes.NewReader(nil), 0, sha256.Sum256(nil)))
 		}, []fsck.FindingKind{fsck.Stray}},
@@ -86,6 +97,21 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// An archive that is sent again is no stray while its commit is still to come.
+func TestVerifyLeavesARepairInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newBucket()
+		storeSome(t, in)
+		time.Sleep(time.Hour)
+		archive := noise(1, 2000)
+		u := uploadOf("host-1", "run-1", archive)
+		fixture.Must(t, in.Put(t.Context(), archiveName(u.Key, u.Digest, 2), bytes.NewReader(archive), u.Size, u.Digest))
+		if got, report := verify(t, in, fsck.Options{}); len(got) > 0 {
+			t.Errorf("findings: got %q, want none; %+v", got, report)
+		}
+	})
 }
 
 func TestDeepVerifyReadsAndDecodes(t *testing.T) {
