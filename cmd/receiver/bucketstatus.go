@@ -72,6 +72,9 @@ func describeBucketIn(st *diskbackend.Status, b s3backend.Status, copied batchlo
 	if b.Error != "" {
 		st.Problems = append(st.Problems, "the object store: "+b.Error)
 	}
+	if b.Moved != "" {
+		st.Problems = append(st.Problems, b.Moved)
+	}
 	if b.Quarantined != nil {
 		st.Quarantined = *b.Quarantined
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"cis490/internal/backendtest"
+	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
 	"cis490/internal/buckettest"
 	"cis490/internal/cli"
@@ -130,6 +132,24 @@ func TestStatusDescribesTheBucket(t *testing.T) {
 	}
 	if !strings.Contains(got, "\ncis490_receiver_bucket_up 0\n") {
 		t.Errorf("the object store is up:\n%s", got)
+	}
+}
+
+// TestStatusSaysThatTheStoreHasLeft, and so does doctor, with what to do.
+func TestStatusSaysThatTheStoreHasLeft(t *testing.T) {
+	cfg := newBucketStore(t)
+	in, err := bucket.Open(cfg.Store.S3)
+	fixture.Must(t, err)
+	fixture.Must(t, batchlog.Fence(t.Context(), in, 2, "data_dir /srv of pi", "id"))
+	st, text := printedStatus(t, cfg)
+	const fact = "the store has moved from this bucket to data_dir /srv of pi: start the receiver there"
+	wantLines(t, text, ": answers", "the copy here has them", "problem "+fact)
+	if check, err := checkStatus(st); err != nil || check.Code != cli.MonitorCritical || !strings.Contains(fmt.Sprint(check), fact) {
+		t.Errorf("--check: got %+v, %v, want %q", check, err, fact)
+	}
+	found := judgeStorage(st.Status, st.Bucket)
+	if len(found) != 1 || found[0].Verdict != doctor.Failed || !strings.Contains(found[0].Fact, "/srv of pi") || !strings.Contains(found[0].Remedy, "stop this receiver") {
+		t.Errorf("doctor: got %+v", found)
 	}
 }
 

@@ -359,7 +359,11 @@ func judgeStorage(st diskbackend.Status, b *s3backend.Status) []doctor.Finding {
 	const check = "storage"
 	var found []doctor.Finding
 	for _, p := range st.Problems {
-		found = append(found, doctor.FromError(check, errors.New(p), "run 'receiver status', and see docs/operations.md"))
+		remedy := "run 'receiver status', and see docs/operations.md"
+		if b != nil && p == b.Moved {
+			remedy = "stop this receiver and its socket, and disable both: see 'Move a store' in docs/scale-out.md"
+		}
+		found = append(found, doctor.FromError(check, errors.New(p), remedy))
 	}
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
 		found = append(found, doctor.Failedf(check, "run 'receiver index verify --deep', then 'shipper verify --heal' on the hosts that it names",

@@ -116,10 +116,10 @@ func parseRows(body []byte) ([]index.Row, error) {
 	return rows, nil
 }
 
-// findHead returns the number of the last batch, or 0. It sends a number of requests that is
-// proportional to the logarithm of the number of batches.
-func findHead(ctx context.Context, in bucket.Bucket) (int64, error) {
-	low, high := int64(0), int64(1) // low exists, or is 0
+// findHead returns the number of the last object of the log, which may be a fence, or 0. known is one that
+// exists, or 0. The number of requests is proportional to the logarithm of how many follow it.
+func findHead(ctx context.Context, in bucket.Bucket, known int64) (int64, error) {
+	low, high := known, known+1 // low exists, or is 0
 	for {
 		exists, err := hasBatch(ctx, in, high)
 		if err != nil {
@@ -128,7 +128,7 @@ func findHead(ctx context.Context, in bucket.Bucket) (int64, error) {
 		if !exists {
 			break
 		}
-		low, high = high, 2*high
+		low, high = high, high+(high-known)
 	}
 	for high-low > 1 {
 		middle := low + (high-low)/2

@@ -55,17 +55,27 @@ func checkFence(body []byte) error {
 	return &MovedError{s.MovedTo, s.CopyID}
 }
 
-// CheckHere returns a [*MovedError] if the log is fenced. It takes a few requests however long the log is.
-// A batch that is corrupt is for those who use the log.
-func CheckHere(ctx context.Context, in bucket.Bucket) error {
-	head, err := findHead(ctx, in)
+// Head returns the number of the last batch, or 0. It looks from the batch known on, or from 0, with a few
+// requests however many follow. It returns a [*MovedError] too if the log is fenced, and an error wrapping
+// [fs.ErrNotExist] if known is not there. A batch that is corrupt is for those who use the log.
+func Head(ctx context.Context, in bucket.Bucket, known int64) (int64, error) {
+	head, err := findHead(ctx, in, known)
 	if err != nil || head == 0 {
-		return err
+		return 0, err
 	}
 	_, err = readBatch(ctx, in, head)
-	if _, corrupt := errors.AsType[*CorruptError](err); corrupt {
-		return nil
+	if _, moved := errors.AsType[*MovedError](err); moved {
+		return head - 1, err
 	}
+	if _, corrupt := errors.AsType[*CorruptError](err); corrupt {
+		return head, nil
+	}
+	return head, err
+}
+
+// CheckHere returns a [*MovedError] if the log is fenced.
+func CheckHere(ctx context.Context, in bucket.Bucket) error {
+	_, err := Head(ctx, in, 0)
 	return err
 }
 

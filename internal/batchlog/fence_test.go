@@ -12,7 +12,7 @@ import (
 // After a fence no receiver appends, however long it has run, and none starts. The rows stay readable.
 func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 	in := new(buckettest.Memory)
-	l := openLog(t, in)
+	l, idle := openLog(t, in), openLog(t, in)
 	ensure(t, l, newRow("host-1", "run-1"))
 	before := exported(t, in)
 	if err := Fence(t.Context(), in, 0, "elsewhere", "id"); !errors.Is(err, fs.ErrExist) {
@@ -27,9 +27,32 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 	if _, err := l.Ensure(t.Context(), newRow("host-1", "run-2"), l.Head()); !isMoved(err) {
 		t.Errorf("a row after the fence: got %v, want where the store is", err)
 	}
-	fixture.Must(t, l.CatchUp(t.Context()))
-	if got := l.Head(); got != 1 {
-		t.Errorf("the last batch: got %d, want 1", got)
+	fixture.Must(t, idle.Moved())
+	for range 2 {
+		if err := idle.CatchUp(t.Context()); !isMoved(err) || !isMoved(idle.Moved()) {
+			t.Errorf("a receiver that appends nothing: got %v, %v, want where the store is", err, idle.Moved())
+		}
+	}
+	for _, l := range []*Log{l, idle} {
+		if got := l.Head(); got != 1 {
+			t.Errorf("the last batch: got %d, want 1", got)
+		}
+	}
+	for known := range int64(3) { // of which the last is the fence
+		if got, err := Head(t.Context(), in, known); got != 1 || !isMoved(err) {
+			t.Errorf("the last batch from %d on: got %d, %v, want 1", known, got, err)
+		}
+	}
+	if got, err := Head(t.Context(), in, 3); got != 3 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("from a batch on that does not exist: got %d, %v, want fs.ErrNotExist", got, err)
+	}
+	rows := 0
+	for _, err := range Rows(t.Context(), in, 1, 2) {
+		fixture.Must(t, err)
+		rows++
+	}
+	if rows != 1 {
+		t.Errorf("rows: got %d, want 1", rows)
 	}
 	if err := CheckHere(t.Context(), in); !isMoved(err) {
 		t.Errorf("the check of a command: got %v, want where the store is", err)

@@ -41,8 +41,9 @@ type Log struct {
 
 	reading sync.Mutex // held to read several batches
 
-	mu   sync.Mutex
-	tail tail // guarded by mu
+	mu    sync.Mutex // guards the fields below
+	tail  tail
+	moved *MovedError // what a fence says that was read; nil before
 }
 
 // request asks the committer for a row.
@@ -63,7 +64,7 @@ var errOverrun = errors.New("the log has grown")
 // Open finds the end of the log. It returns an error if the log has a gap or a batch at its end is
 // corrupt, and a [*MovedError] if it is fenced.
 func Open(ctx context.Context, in bucket.Bucket, log *slog.Logger) (*Log, error) {
-	head, err := findHead(ctx, in)
+	head, err := findHead(ctx, in, 0)
 	if err == nil {
 		err = checkGap(ctx, in, head)
 	}
@@ -120,13 +121,26 @@ func (l *Log) Refresh(ctx context.Context, n int64) (bool, error) {
 	return true, nil
 }
 
-// CatchUp reads the batches that other receivers have appended, so that requests need not wait for that.
+// Moved returns a [*MovedError] if this receiver has read a fence. [Log.CatchUp] looks for one.
+func (l *Log) Moved() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.moved == nil {
+		return nil
+	}
+	return l.moved
+}
+
+// CatchUp reads the batches that other receivers have appended, so that requests need not wait for that. It
+// returns a [*MovedError] if the log is fenced.
 func (l *Log) CatchUp(ctx context.Context) error {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	for {
-		if more, err := l.readNext(ctx); !more || err != nil {
+		if more, err := l.readNext(ctx); err != nil {
 			return err
+		} else if !more {
+			return l.Moved()
 		}
 	}
 }
@@ -151,7 +165,7 @@ func (l *Log) Text(ctx context.Context, n int64) ([]byte, error) {
 
 // readNext reads the batch after the last known one. It reports whether there is one.
 func (l *Log) readNext(ctx context.Context) (bool, error) {
-	b, err := readBatch(ctx, l.bucket, l.Head()+1)
+	b, err := l.read(ctx, l.Head()+1)
 	if isEnd(err) {
 		return false, nil
 	}
@@ -160,6 +174,17 @@ func (l *Log) readNext(ctx context.Context) (bool, error) {
 	}
 	l.add(b)
 	return true, nil
+}
+
+// read reads a batch, and remembers a fence.
+func (l *Log) read(ctx context.Context, n int64) (batch, error) {
+	b, err := readBatch(ctx, l.bucket, n)
+	if moved, ok := errors.AsType[*MovedError](err); ok {
+		l.mu.Lock()
+		l.moved = moved
+		l.mu.Unlock()
+	}
+	return b, err
 }
 
 // add adds a batch to the tail, unless it is known.
@@ -351,7 +376,7 @@ func (l *Log) create(ctx context.Context, b batch) error {
 func (l *Log) readTaken(ctx context.Context, n int64) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	b, err := readBatch(ctx, l.bucket, n)
+	b, err := l.read(ctx, n)
 	if err == nil {
 		l.add(b)
 	}

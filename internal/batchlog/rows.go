@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"math"
 
 	"cis490/internal/bucket"
 	"cis490/internal/index"
@@ -32,17 +31,16 @@ func Last(ctx context.Context, in bucket.Bucket) (int64, error) {
 	return last, nil // an error is of those who read the batch
 }
 
-// Rows yields the rows of the batches from first to last, which must exist, or to the end of the log if
-// last is [math.MaxInt64]. It holds at most a segment in memory. It skips a batch after its
-// [*CorruptError], and ends after any other error.
+// Rows yields the rows of the batches from first to last, which must exist. It holds at most a segment in
+// memory. It skips a batch after its [*CorruptError], and ends at a fence, and after any other error.
 func Rows(ctx context.Context, from bucket.Bucket, first, last int64) iter.Seq2[index.Row, error] {
 	return func(yield func(index.Row, error) bool) {
 		for n := first; n <= last; {
 			rows, end, err := readUpTo(ctx, from, n, last)
+			if _, moved := errors.AsType[*MovedError](err); moved {
+				return
+			}
 			if errors.Is(err, fs.ErrNotExist) {
-				if last == math.MaxInt64 {
-					return
-				}
 				end, err = n, &CorruptError{Name(n), err}
 			}
 			if err != nil {

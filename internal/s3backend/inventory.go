@@ -57,7 +57,11 @@ func (b *Backend) Inventory(ctx context.Context, host episode.Name, queries []wi
 		})
 	}
 	_ = g.Wait()
-	return entries, b.checkAnswer(ctx, ctx.Err())
+	err := ctx.Err()
+	if err == nil {
+		err = b.index.CatchUp(ctx) // hosts delete episodes for what the place of the store says
+	}
+	return entries, b.checkAnswer(ctx, err)
 }
 
 // unreadable returns the entry of an archive of which nothing is known: its host keeps its copy, sends
@@ -156,6 +160,9 @@ func unlimitedSpace() (admission.Space, error) {
 
 // Storage returns how much may still be stored for a host, for a ping.
 func (b *Backend) Storage(ctx context.Context, host episode.Name) (wire.Storage, error) {
+	if err := b.index.Moved(); err != nil {
+		return wire.Storage{}, b.checkAnswer(ctx, err)
+	}
 	left, err := b.disk.SpaceLeft(host)
 	if err != nil {
 		return wire.Storage{}, b.checkAnswer(ctx, err)

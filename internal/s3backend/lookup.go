@@ -99,6 +99,9 @@ func (b *Backend) find(ctx context.Context, u wire.Upload) (lookupResult, error)
 		b.read.Add(ctx, id)
 	}
 	found.row, err = b.ensureRow(context.WithoutCancel(ctx), c)
+	if err == nil && found.state == stored {
+		err = b.index.CatchUp(ctx) // after a fence only the new place acknowledges
+	}
 	return found, err
 }
 

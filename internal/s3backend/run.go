@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/admission"
+	"cis490/internal/batchlog"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
 	"cis490/internal/wire"
@@ -31,12 +32,17 @@ func (b *Backend) Run(ctx context.Context) error {
 func (b *Backend) followIndex(ctx context.Context) error {
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
-	failed := false
+	failed, left := false, false
 	for {
 		err := b.CopyIndex(ctx)
+		_, moved := errors.AsType[*batchlog.MovedError](err)
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case moved && !left:
+			b.log.Error("store has moved", "err", err, "hint", "stop this receiver")
+			left = true
+		case moved:
 		case errors.Is(err, durable.ErrFault):
 			b.recordFault(err)
 			return err
@@ -45,7 +51,7 @@ func (b *Backend) followIndex(ctx context.Context) error {
 		case err == nil && failed:
 			b.log.Info("index copied again")
 		}
-		failed = err != nil
+		failed = err != nil && !moved
 		select {
 		case <-ctx.Done():
 			return nil
@@ -55,12 +61,17 @@ func (b *Backend) followIndex(ctx context.Context) error {
 	}
 }
 
-// CopyIndex completes the copy of the index in the data directory once.
+// CopyIndex completes the copy of the index in the data directory once. Then it returns a
+// [*batchlog.MovedError] if the store has left the bucket.
 func (b *Backend) CopyIndex(ctx context.Context) error {
-	if err := b.index.CatchUp(ctx); err != nil {
+	err := b.index.CatchUp(ctx)
+	if err != nil && b.index.Moved() == nil {
 		return err
 	}
-	return b.copy.CatchUp(ctx, b.bucket, nil)
+	if err := b.copy.CatchUp(ctx, b.bucket, nil); err != nil {
+		return err
+	}
+	return err
 }
 
 // Recover does nothing: what a crash has left is found by the next attempt of the sender.
@@ -86,10 +97,10 @@ const (
 	checkedFor   = 5 * time.Second
 )
 
-// CheckSpace returns an error if uploads would be refused, because the object store does not answer or
-// data_dir has no space for parts of archives.
+// CheckSpace returns an error if uploads would be refused, because the store has left the bucket, the object
+// store does not answer or data_dir has no space for parts of archives.
 func (b *Backend) CheckSpace() error {
-	if err := b.checkSpool(); err != nil {
+	if err := errors.Join(b.index.Moved(), b.checkSpool()); err != nil {
 		return fmt.Errorf("uploads are refused: %w", err)
 	}
 	b.checkMu.Lock()

@@ -212,8 +212,7 @@ func (b *Backend) refusal(err error) error {
 		b.log.Warn("no space for parts of archives", "err", err)
 		return wire.Refuse(wire.Full, "the receiver has no space for parts of archives")
 	}
-	if moved, ok := errors.AsType[*batchlog.MovedError](err); ok {
-		b.log.Error("store has moved", "err", moved)
+	if _, ok := errors.AsType[*batchlog.MovedError](err); ok { // followIndex logs it
 		return wire.Refuse(wire.Busy, "the store has moved: this receiver stores nothing any more")
 	}
 	if errors.Is(err, bucket.ErrFull) {
@@ -233,8 +232,12 @@ func (b *Backend) refusal(err error) error {
 const engineRetry = 5 * time.Second
 
 // checkAnswer returns the error for the sender of a request that ended with err. Each method that
-// vouches for stored bytes ends with it: it is an error if the host has lost access.
+// vouches for stored bytes ends with it: it is an error if the host has lost access, or the store has left
+// the bucket.
 func (b *Backend) checkAnswer(ctx context.Context, err error) error {
+	if err == nil {
+		err = b.index.Moved()
+	}
 	err = b.refusal(err)
 	if refused := access.Recheck(ctx); refused != nil && !errors.Is(err, refused) {
 		return errors.Join(refused, err)

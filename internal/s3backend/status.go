@@ -3,6 +3,7 @@ package s3backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -22,6 +23,9 @@ type Status struct {
 	Prefix    string   `json:"prefix"`
 	// Error is why the rest is unknown, wholly or in part.
 	Error string `json:"error,omitempty"`
+	// MovedTo is where the store is if it has left this bucket, and Moved says so with what to do.
+	MovedTo string `json:"moved_to,omitempty"`
+	Moved   string `json:"-"`
 
 	ProbedAt *time.Time `json:"probed_at"` // when the object store last passed the probe here
 	Servers  []string   `json:"servers"`   // what the endpoints called themselves then
@@ -30,7 +34,7 @@ type Status struct {
 	Archives     *int64     `json:"archives"`
 	ArchiveBytes *int64     `json:"archive_bytes"`
 	Batches      *int64     `json:"batches"`        // in the copy
-	Behind       *int64     `json:"batches_behind"` // which the copy lacks; at most maxBehind
+	Behind       *int64     `json:"batches_behind"` // which the copy lacks
 	LastBatchAt  *time.Time `json:"last_batch_at"`
 
 	Quarantined *int `json:"quarantined"` // archives that are quarantined and were not sent again
@@ -43,7 +47,6 @@ type Status struct {
 
 // Limits on the requests of a status.
 const (
-	maxBehind     = 100
 	maxCounted    = 1000 // archives that are quarantined, and unfinished uploads
 	statusTimeout = 5 * time.Second
 )
@@ -83,22 +86,30 @@ func (s *Status) Inspect(ctx context.Context, in bucket.Bucket, copied batchlog.
 	}
 }
 
-// inspectIndex finds the last batch from the last one of the copy on.
+// inspectIndex finds the last batch from the last one of the copy on, and whether the store has left the
+// bucket.
 func (s *Status) inspectIndex(ctx context.Context, in bucket.Bucket, copied batchlog.CopyStatus) error {
-	behind := int64(0)
-	for n := max(copied.Batches, 1); behind < maxBehind; n++ {
-		info, err := in.Stat(ctx, batchlog.Name(n))
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		behind = n - copied.Batches
+	last, err := batchlog.Head(ctx, in, copied.Batches)
+	if moved, ok := errors.AsType[*batchlog.MovedError](err); ok {
+		s.MovedTo, s.Moved, err = moved.To, moved.Error(), nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the copy of the index here has %d batches, and the bucket has lost the last of them: "+
+			"see the log of the object store, and run 'receiver index verify'", copied.Batches)
+	}
+	if err != nil {
+		return err
+	}
+	behind := last - copied.Batches
+	s.Behind = &behind
+	if last == 0 {
+		return nil
+	}
+	info, err := in.Stat(ctx, batchlog.Name(last))
+	if err == nil {
 		s.LastBatchAt = &info.ModifiedAt
 	}
-	s.Behind = &behind
-	return nil
+	return err
 }
 
 // inspectQuarantine counts what is quarantined.

@@ -41,6 +41,37 @@ func TestStatusOfABucket(t *testing.T) {
 	})
 }
 
+// The fence is no batch, however far the copy is, and a batch that the copy has and the bucket has not is
+// reported.
+func TestStatusOfABucketThatTheStoreHasLeft(t *testing.T) {
+	in := newBucket()
+	b := openBackend(t, in)
+	storeArchives(t, b, 3)
+	fixture.Must(t, batchlog.Fence(t.Context(), in, 3, "elsewhere", "id"))
+	want, err := in.Stat(t.Context(), batchlog.Name(3))
+	fixture.Must(t, err)
+	for copied := range int64(4) {
+		var s Status
+		s.Inspect(t.Context(), in, batchlog.CopyStatus{Batches: copied})
+		if s.Error != "" || *s.Behind != 3-copied || s.LastBatchAt == nil || !s.LastBatchAt.Equal(want.ModifiedAt) || s.MovedTo != "elsewhere" {
+			t.Errorf("with a copy of %d batches: got %+v, behind %d", copied, s, *s.Behind)
+		}
+	}
+	empty := newBucket()
+	_ = openBackend(t, empty)
+	fixture.Must(t, batchlog.Fence(t.Context(), empty, 0, "elsewhere", "id"))
+	var s Status
+	s.Inspect(t.Context(), empty, batchlog.CopyStatus{})
+	if s.Error != "" || *s.Behind != 0 || s.LastBatchAt != nil || s.MovedTo != "elsewhere" {
+		t.Errorf("an empty store: got %+v", s)
+	}
+	s = Status{}
+	s.Inspect(t.Context(), in, batchlog.CopyStatus{Batches: 5})
+	if s.Behind != nil || !strings.Contains(s.Error, "has lost the last of them") {
+		t.Errorf("the copy has batches that the bucket lacks: got %+v", s)
+	}
+}
+
 // What an engine does not say is unknown, and not zero.
 func TestStatusOfABucketThatFails(t *testing.T) {
 	for _, tt := range []struct {
