@@ -62,6 +62,7 @@ damaged, or it failed; 5 a receiver or another copy runs.`,
 	c.Flags().StringVar(&f.newConfig, "new-config", "", "configuration `FILE` of the new place (required)")
 	c.Flags().BoolVar(&f.opts.Final, "final", false, "hand over; the receivers are stopped")
 	c.Flags().BoolVar(&f.opts.AcceptMissing, "accept-missing", false, "hand over without missing or damaged archives")
+	c.Flags().StringVar(&f.opts.Lost, "lost", "", "take over from the copy `ID`, whose data_dir is lost; see docs/scale-out.md")
 	c.Flags().TextVar(&f.rate, "rate", config.Bytes(0), "maximum `SIZE` per second; 0: none")
 	mustMark(c.MarkFlagRequired("to"))
 	mustMark(c.MarkFlagRequired("new-config"))
@@ -107,6 +108,9 @@ func runCopy(c *cobra.Command, o *options, f copyFlags) error {
 func (f *copyFlags) loadConfigs(o *options) (from, to receiver.Config, err error) {
 	if f.to != receiver.StoreOnS3 && f.to != receiver.StoreOnDisk {
 		return from, to, cli.UsageError(fmt.Errorf("--to must be %q or %q", receiver.StoreOnS3, receiver.StoreOnDisk))
+	}
+	if f.opts.Lost != "" && f.to != receiver.StoreOnDisk {
+		return from, to, cli.UsageError(fmt.Errorf("--lost is for --to %s: nothing can take over from a bucket", receiver.StoreOnDisk))
 	}
 	if from, err = o.loadConfig(); err != nil {
 		return from, to, err
@@ -194,6 +198,9 @@ func (f *copyFlags) printReport(c *cobra.Command, r storecopy.Report) error {
 	next := "run it again for what comes, and with --final once the receivers are stopped"
 	if r.Moved {
 		next = "the store is in " + f.opts.To + " now: start the receivers there"
+		if f.opts.Lost != "" {
+			next += "\nit has another id: run 'shipper verify --heal' on each host, which sends what the lost data_dir got since"
+		}
 		if n := r.Missing + r.Damaged; n > 0 {
 			next += fmt.Sprintf("\n%d archives were not copied: 'shipper verify --heal' on their hosts sends them to the new place", n)
 		}

@@ -72,7 +72,7 @@ func readBatch(ctx context.Context, from bucket.Bucket, n int64) (batch, error) 
 	if err != nil {
 		return batch{}, err
 	}
-	if err := checkFence(body); err != nil {
+	if err := checkFence(ctx, from, body); err != nil {
 		return batch{}, err
 	}
 	rows, err := parseRows(body)

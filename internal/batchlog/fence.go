@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"cis490/internal/bucket"
 )
@@ -16,6 +17,9 @@ import (
 type MovedError struct {
 	To     string
 	CopyID string // of the copy there: another place may have the same name
+	// Stores are the ids that the store got from copies that took the place of lost ones, the newest first: see
+	// [TakeOver].
+	Stores []string
 }
 
 func (e *MovedError) Error() string {
@@ -27,6 +31,7 @@ func (e *MovedError) Error() string {
 type fence struct {
 	MovedTo string `json:"moved_to"`
 	CopyID  string `json:"copy_id"`
+	Store   string `json:"store,omitempty"` // in a takeover: the new id of the store
 }
 
 // maxFence is the maximum size of a fence.
@@ -36,15 +41,70 @@ const maxFence = 1 << 10
 // acknowledges an upload that those who have read the log up to here do not know. It returns an error
 // wrapping [fs.ErrExist] if there is a batch after last.
 func Fence(ctx context.Context, in bucket.Bucket, last int64, to, copyID string) error {
-	body, err := json.Marshal(fence{to, copyID})
+	body, err := json.Marshal(fence{MovedTo: to, CopyID: copyID})
 	if err != nil {
 		return err
 	}
 	return in.Create(ctx, Name(last+1), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
 }
 
-// checkFence returns a [*MovedError] if body is a fence.
-func checkFence(body []byte) error {
+// takeoverName returns the name of the object that says which copy has taken the place of one that was lost.
+func takeoverName(lost string) string { return "moved/" + lost + ".json" }
+
+// ErrDeclaredLost says that a copy was declared lost, so another one has the store.
+var ErrDeclaredLost = errors.New("this copy was declared lost, and another one has the store: use an empty data_dir")
+
+// TakeOver records that the copy with the id lost, which has the store, is lost, and that the copy with copyID
+// takes its place, where the store has a new id. It returns an error wrapping [fs.ErrExist] if a copy has taken it,
+// and [ErrDeclaredLost] if the copy with copyID was itself declared lost.
+func TakeOver(ctx context.Context, in bucket.Bucket, lost, to, copyID, store string) error {
+	_, err := in.Stat(ctx, takeoverName(copyID))
+	if err == nil {
+		return ErrDeclaredLost
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	body, err := json.Marshal(fence{to, copyID, store})
+	if err != nil {
+		return err
+	}
+	return in.Create(ctx, takeoverName(lost), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
+}
+
+// maxTakeovers bounds how often a store is taken over: there is no cycle.
+const maxTakeovers = 100
+
+// checkFence returns a [*MovedError] if body is a fence. It says where the store is now: of copies that were
+// lost, each names the next one.
+func checkFence(ctx context.Context, in bucket.Bucket, body []byte) error {
+	at := parseFence(body)
+	if at == nil {
+		return nil
+	}
+	moved := &MovedError{To: at.MovedTo, CopyID: at.CopyID}
+	for range maxTakeovers {
+		if moved.CopyID == "" { // before 2026-11-30
+			return moved
+		}
+		name := takeoverName(moved.CopyID)
+		body, err := readObject(ctx, in, name, maxFence)
+		if errors.Is(err, fs.ErrNotExist) {
+			return moved
+		}
+		if err != nil {
+			return err
+		}
+		if at = parseFence(body); at == nil || at.Store == "" {
+			return fmt.Errorf("%s does not say where the store is; something else writes to this bucket", name)
+		}
+		moved = &MovedError{To: at.MovedTo, CopyID: at.CopyID, Stores: slices.Insert(moved.Stores, 0, at.Store)}
+	}
+	return errors.New("the copies of this store that were lost name each other; something else writes to this bucket")
+}
+
+// parseFence returns nil if body is not a fence.
+func parseFence(body []byte) *fence {
 	if len(body) > maxFence || !bytes.HasPrefix(body, []byte(`{"moved_to"`)) || bytes.HasSuffix(body, []byte("\n")) {
 		return nil
 	}
@@ -52,7 +112,7 @@ func checkFence(body []byte) error {
 	if json.Unmarshal(body, &s) != nil || s.MovedTo == "" {
 		return nil
 	}
-	return &MovedError{s.MovedTo, s.CopyID}
+	return &s
 }
 
 // Head returns the number of the last batch, or 0. It looks from the batch known on, or from 0, with a few

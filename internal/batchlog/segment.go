@@ -46,7 +46,7 @@ func readBytes(ctx context.Context, from bucket.Bucket, n int64) (body []byte, e
 		}
 	}
 	if body, err = readObject(ctx, from, Name(n), maxBatchBytes); err == nil {
-		err = checkFence(body)
+		err = checkFence(ctx, from, body)
 	}
 	return body, n, err
 }

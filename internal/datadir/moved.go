@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"cis490/internal/durable"
@@ -128,13 +129,18 @@ func BeginCopy(data *durable.Dir, id string, createdAt time.Time, from string) (
 	return name, name.save(data)
 }
 
-// EndCopy records that the copy in data is the store, with the ids that it replaces. The caller must hold
-// the lock of the directory.
-func EndCopy(ctx context.Context, data *durable.Dir, replaces []string, holder string) error {
-	_, err := changeAway(ctx, data, holder, func(name *StoreName) error {
+// EndCopy records that the copy in data is the store, with the ids that it replaces. ids are those that it got
+// because it was lost at other places, the newest first: a place that was lost may come back, and a host must not
+// take one for the other. They replace each other, as by [RewindStore]. The caller must hold the lock of the
+// directory.
+func EndCopy(ctx context.Context, data *durable.Dir, replaces, ids []string, holder string) (StoreName, error) {
+	return changeAway(ctx, data, holder, func(name *StoreName) error {
 		name.Version, name.MovedTo, name.MovedCopy, name.CopiedFrom = 1, "", "", ""
 		name.Replaces = append([]string{}, replaces...)
+		for _, id := range slices.Backward(ids) {
+			name.replaceID(name.ID)
+			name.ID = id
+		}
 		return nil
 	})
-	return err
 }

@@ -11,6 +11,7 @@
 //	uploads/<host>/<upload>/...                                 what has arrived of an upload; temporary
 //	store.json                                                  the id of the store
 //	import.json, missing/<offset>.json                          of a store that is being copied from a disk
+//	moved/<copy id>.json                                        which copy has taken over from a lost one
 //
 // Start with [Backend.Put], which reads from top to bottom: limits, look up what is stored, put the
 // archive, commit, ensure the row. Receivers share no lock. Where two of them want the same, the

@@ -13,8 +13,12 @@
 // A run that was killed at any step is continued by the next one. For each row the archive is durable
 // before its row is. What is at the new place already is compared and left as it is.
 //
+// If a disk is lost after that, another one can take over what the bucket has: see [Options.Lost]. What the lost
+// one stored since is not in the bucket, so this store gets another id, and hosts send that again.
+//
 // Invariant: nothing is changed or deleted at the old place, except for that mark. The rows of the copy are
-// a prefix of the rows of the store. At no time receivers of both places can acknowledge an upload.
+// a prefix of the rows of the store. At no time receivers of both places can acknowledge an upload. No two
+// places have a store with one id.
 package storecopy
 
 import (
@@ -26,6 +30,7 @@ import (
 	"time"
 
 	"cis490/internal/bandwidth"
+	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
@@ -39,8 +44,11 @@ type Options struct {
 	Final    bool   // hand over; no receiver of the disk may run
 	// AcceptMissing hands over although archives are missing or damaged.
 	AcceptMissing bool
-	Rate          bandwidth.Timetable // maximum of bytes per second that are read; "" is unlimited
-	Holder        string              // describes this process to others that want its locks
+	// Lost is the id of the copy on a disk that is lost, although a fence says that the store is there: see
+	// [batchlog.TakeOver]. Only for [ToDisk].
+	Lost   string
+	Rate   bandwidth.Timetable // maximum of bytes per second that are read; "" is unlimited
+	Holder string              // describes this process to others that want its locks
 
 	// Found, unless nil, is called for each archive that the old place does not have.
 	Found func(Finding)
@@ -116,7 +124,7 @@ func again(ctx context.Context, step func() error) error {
 
 func isFinal(err error) bool {
 	return errors.Is(err, bucket.ErrFull) || errors.Is(err, bucket.ErrDigest) || errors.Is(err, errTooManyMissing) || errors.Is(err, errMissing) ||
-		errors.Is(err, errDamaged) || errors.Is(err, durable.ErrFault) || durable.IsFull(err)
+		errors.Is(err, errDamaged) || errors.Is(err, batchlog.ErrDeclaredLost) || errors.Is(err, durable.ErrFault) || durable.IsFull(err)
 }
 
 // run is what both directions have in common.

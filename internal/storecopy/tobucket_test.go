@@ -261,7 +261,8 @@ func here(dir string) error {
 	if !strings.Contains(string(text), "moved_to") {
 		return nil
 	}
-	return datadir.EndCopy(context.Background(), data, nil, "test")
+	_, err = datadir.EndCopy(context.Background(), data, nil, nil, "test")
+	return err
 }
 
 func TestASecondRunRepeatsNothing(t *testing.T) {

@@ -2,9 +2,11 @@ package storecopy
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
@@ -27,6 +29,7 @@ type toDisk struct {
 	copyID string // of this copy
 	// returning reports that the disk had the store before, so it has archives that no copy has stored.
 	returning bool
+	ids       []string // that the store gets here because it was lost at other places
 
 	ends []int64 // of the batches in the bucket that are copied, or were before
 }
@@ -56,8 +59,9 @@ func (c *toDisk) open(ctx context.Context) error {
 	}
 	id := c.from.Identity()
 	c.report.Store = id.ID
-	if name, err := datadir.ReadStore(c.data); err == nil && name.ID == id.ID && name.MovedTo == "" && name.CopiedFrom == "" {
-		c.copyID = name.CopyID
+	if name, err := datadir.ReadStore(c.data); err == nil && name.MovedTo == "" && name.CopiedFrom == "" &&
+		(name.ID == id.ID || slices.Contains(name.Replaces, id.ID)) {
+		c.copyID, c.report.Store = name.CopyID, name.ID
 		if c.report.Moved, err = c.isMoved(ctx); c.report.Moved || err != nil {
 			return err
 		}
@@ -142,14 +146,40 @@ func (c *toDisk) close() error {
 // findBatches returns where the batches end, and whether the log is fenced because the store moves here.
 func (c *toDisk) findBatches(ctx context.Context) (ends []int64, fenced bool, err error) {
 	ends, err = batchlog.Ends(ctx, c.in)
-	if moved, ok := errors.AsType[*batchlog.MovedError](err); ok && moved.To == c.opts.To {
-		if moved.CopyID != c.copyID {
-			err = fmt.Errorf("%w: this is another data_dir than the one of this name into which it was copied", err)
-			return ends, false, err
-		}
+	moved, ok := errors.AsType[*batchlog.MovedError](err)
+	switch {
+	case err != nil && !ok:
+		return ends, false, err
+	case !ok && c.opts.Lost != "":
+		return ends, false, errors.New("the store has not moved from this bucket, so no data_dir with it is lost: run this without --lost")
+	case !ok:
+		return ends, false, nil
+	case moved.CopyID == c.copyID && moved.To == c.opts.To:
+		c.ids = moved.Stores
 		return ends, true, nil
+	case moved.CopyID == c.opts.Lost && c.opts.Lost != "":
+		return ends, false, nil
+	case moved.To == c.opts.To:
+		err = fmt.Errorf("%w: this is another data_dir than the one of this name into which it was copied", err)
 	}
-	return ends, false, err
+	return ends, false, fmt.Errorf("%w; if that data_dir is lost for good, see 'If the new disk is lost' in docs/scale-out.md: the id of its copy is %s", err, moved.CopyID)
+}
+
+// fence closes the bucket, or takes over what the place that is lost had of it. [toDisk.copyRows] finds out
+// whether another copy has done so before.
+func (c *toDisk) fence(ctx context.Context) error {
+	return again(ctx, func() error {
+		var err error
+		if c.opts.Lost != "" {
+			err = batchlog.TakeOver(ctx, c.in, c.opts.Lost, c.opts.To, c.copyID, rand.Text())
+		} else {
+			err = batchlog.Fence(ctx, c.in, int64(len(c.ends)), c.opts.To, c.copyID)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		return err
+	})
 }
 
 func (c *toDisk) copyAll(ctx context.Context) error {
@@ -174,8 +204,7 @@ func (c *toDisk) copyAll(ctx context.Context) error {
 		return ErrIncomplete
 	}
 	for !fenced {
-		err := again(ctx, func() error { return batchlog.Fence(ctx, c.in, int64(len(c.ends)), c.opts.To, c.copyID) })
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := c.fence(ctx); err != nil {
 			return err
 		}
 		// Rows may have come before the fence.
@@ -328,9 +357,10 @@ func (c *toDisk) handOver(ctx context.Context) error {
 	if err := c.data.WriteFile(index.BatchesName(datadir.IndexFile), index.EncodeBatchEnds(c.ends), 0o640); err != nil {
 		return err
 	}
-	if err := datadir.EndCopy(ctx, c.data, c.from.Identity().Replaces, c.opts.Holder); err != nil {
+	name, err := datadir.EndCopy(ctx, c.data, c.from.Identity().Replaces, c.ids, c.opts.Holder)
+	if err != nil {
 		return err
 	}
-	c.report.Moved = true
+	c.report.Store, c.report.Moved = name.ID, true
 	return nil
 }
