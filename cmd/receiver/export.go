@@ -16,6 +16,7 @@ import (
 	"cis490/internal/cli"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/printable"
 	"cis490/internal/progress"
 	"cis490/internal/receiver"
 	"cis490/internal/s3backend"
@@ -179,10 +180,16 @@ func (f *indexFlags) openBucket(c *cobra.Command, o *options) (bucket.Bucket, er
 // backfillBucket is [runBackfill] for a store in a bucket.
 func backfillBucket(c *cobra.Command, in bucket.Bucket, f *indexFlags) error {
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+	f.opts.Bad = func(err error) {
+		fmt.Fprintf(c.ErrOrStderr(), "%s: not indexed: %s\n", c.Root().Name(), printable.Text(err.Error()))
+	}
 	report, err := s3backend.Backfill(c.Context(), in, f.opts, log)
 	if err != nil {
 		return err
 	}
 	f.opts.Index = "the bucket"
-	return printBackfill(c.OutOrStdout(), report, f.opts, f.json)
+	if err := printBackfill(c.OutOrStdout(), report, f.opts, f.json); err != nil {
+		return err
+	}
+	return unindexedError(report)
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -170,10 +171,15 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 	if err := printBackfill(c.OutOrStdout(), report, opts, asJSON); err != nil {
 		return err
 	}
-	if report.Bad > 0 {
-		return fmt.Errorf("%d files got no row", report.Bad)
+	return unindexedError(report)
+}
+
+// unindexedError returns an error if archives got no row.
+func unindexedError(r fsck.BackfillReport) error {
+	if r.Bad == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s got no row", english.Plural(int(r.Bad), "file", ""))
 }
 
 // startProgress shows the progress of a command that uses opts.

@@ -79,19 +79,26 @@ func (b *Backend) readCommit(ctx context.Context, key episode.Key, generation in
 	name := commitName(key, generation)
 	r, _, err := b.bucket.Open(ctx, name)
 	if err != nil {
-		return commit{}, fmt.Errorf("open %s: %w", name, err)
+		return commit{}, &commitError{fmt.Errorf("open %s: %w", name, err)}
 	}
 	defer r.Close()
 	body, err := io.ReadAll(io.LimitReader(r, maxCommit))
 	if err != nil {
-		return commit{}, fmt.Errorf("read %s: %w", name, err)
+		return commit{}, &commitError{fmt.Errorf("read %s: %w", name, err)}
 	}
 	c, err := parseCommit(body, key, generation)
 	if err != nil {
-		return commit{}, fmt.Errorf("%s is not a commit: %w; something else writes to this bucket, or the object store returns wrong bytes", name, err)
+		return commit{}, &commitError{fmt.Errorf("%s is not a commit: %w; something else writes to this bucket, or the object store returns wrong bytes", name, err)}
 	}
 	return c, nil
 }
+
+// A commitError says that a commit cannot be read.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return e.err.Error() }
+
+func (e *commitError) Unwrap() error { return e.err }
 
 func parseCommit(body []byte, key episode.Key, generation int) (commit, error) {
 	var o commitObject

@@ -131,7 +131,7 @@ func (s *bucketScrub) readBatches(ctx context.Context, first, last int64) error 
 // checkEngine returns an error unless the object store returns something else than the archives that it
 // has failed to return. If it does, these have been counted, and the archives behind them must be read.
 func (b *Backend) checkEngine(ctx context.Context) error {
-	if _, err := readIdentity(ctx, b.bucket); err != nil {
+	if err := b.checkAnswers(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errEngine, err)
 	}
 	b.verifier.RecordReadError(nil)

@@ -94,10 +94,8 @@ func Backfill(ctx context.Context, in bucket.Bucket, opts fsck.Options, log *slo
 		for _, s := range page {
 			r.Scanned += int64(len(s.commits))
 			r.Indexed += int64(min(len(s.rows), len(s.commits)))
-			for generation := len(s.rows) + 1; generation <= len(s.commits); generation++ {
-				if err := b.backfillRow(ctx, s.key, generation, opts, &r); err != nil {
-					return err
-				}
+			if err := b.backfillKey(ctx, s, opts, &r); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -105,15 +103,40 @@ func Backfill(ctx context.Context, in bucket.Bucket, opts fsck.Options, log *slo
 	return r, err
 }
 
+// backfillKey appends the rows of the commits of a key, up to one that cannot be read: rows have the order of
+// their commits.
+func (b *Backend) backfillKey(ctx context.Context, s *keyObjects, opts fsck.Options, r *fsck.BackfillReport) error {
+	for generation := len(s.rows) + 1; generation <= len(s.commits); generation++ {
+		err := b.backfillRow(ctx, s.key, generation, opts, r)
+		if _, bad := errors.AsType[*commitError](err); bad {
+			r.Bad++
+			if opts.Bad != nil {
+				opts.Bad(err)
+			}
+			return b.checkAnswers(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkAnswers returns an error unless the object store answers. If it does, what it did not return is a finding.
+func (b *Backend) checkAnswers(ctx context.Context) error {
+	_, err := readIdentity(ctx, b.bucket)
+	return err
+}
+
 // maxDryRows is how many rows a dry run returns.
 const maxDryRows = 20
 
 func (b *Backend) backfillRow(ctx context.Context, key episode.Key, generation int, opts fsck.Options, r *fsck.BackfillReport) error {
+	r.Missing++
 	c, err := b.readCommit(ctx, key, generation)
 	if err != nil {
 		return err
 	}
-	r.Missing++
 	if opts.DryRun {
 		if len(r.Rows) < maxDryRows {
 			r.Rows = append(r.Rows, c.row)
@@ -306,6 +329,10 @@ func (c *check) checkKey(ctx context.Context, s *keyObjects) error {
 	if errors.Is(err, errCorrupt) || errors.Is(err, errUndecodable) {
 		about(fsck.Damaged, "%v", err)
 		return nil
+	}
+	if _, bad := errors.AsType[*commitError](err); bad {
+		about(fsck.Unreadable, "%v", err)
+		return (&Backend{bucket: c.bucket}).checkAnswers(ctx)
 	}
 	return err
 }

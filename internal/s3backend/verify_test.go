@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,6 +125,60 @@ func TestDeepVerifyReadsAndDecodes(t *testing.T) {
 			t.Errorf("findings: got %q, want %q; %+v", got, want, report)
 		}
 	})
+}
+
+// A commit that cannot be read is a finding, and the others are read. An object store that does not answer ends
+// both.
+func TestACommitThatCannotBeReadIsAFinding(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault func(in *buckettest.Memory, commit string)
+	}{
+		{"other bytes", func(in *buckettest.Memory, commit string) { in.Tamper(commit, []byte("{"), "") }},
+		{"the object store returns an error for it", func(in *buckettest.Memory, commit string) {
+			in.Fault = func(op, name string) buckettest.Fault {
+				if op == buckettest.OpOpen && name == commit {
+					return buckettest.LostBefore
+				}
+				return buckettest.None
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := newBucket()
+				storeSome(t, in) // noise, which no decoder accepts
+				time.Sleep(time.Hour)
+				tt.fault(in, commitName(uploadOf("host-1", "run-1", nil).Key, 1))
+				got, report := verify(t, in, fsck.Options{Deep: true})
+				if want := []fsck.FindingKind{fsck.Damaged, fsck.Damaged, fsck.Unreadable, fsck.Damaged}; !slices.Equal(got, want) || report.Read != 3 {
+					t.Errorf("findings: got %q, want %q; %+v", got, want, report)
+				}
+				for n := range int64(4) {
+					fixture.Must(t, in.Remove(t.Context(), batchlog.Name(n+1)))
+				}
+				var bad []string
+				opts := fsck.Options{DryRun: true, Bad: func(err error) { bad = append(bad, err.Error()) }}
+				filled, err := Backfill(t.Context(), in, opts, slog.New(slog.DiscardHandler))
+				fixture.Must(t, err)
+				if len(filled.Rows) != 3 || filled.Bad != 1 || filled.Missing != 4 || len(bad) != 1 {
+					t.Errorf("backfill: got %+v, %q, want 3 rows and one bad", filled, bad)
+				}
+				in.Fault = func(op, name string) buckettest.Fault {
+					if op == buckettest.OpOpen && (name == identityName || strings.HasPrefix(name, commitsPrefix)) {
+						return buckettest.LostBefore
+					}
+					return buckettest.None
+				}
+				if _, err := Verify(t.Context(), in, fsck.Options{Deep: true}, func(fsck.Finding) {}); err == nil {
+					t.Error("an object store that does not answer: got no error of verify")
+				}
+				if _, err := Backfill(t.Context(), in, fsck.Options{}, slog.New(slog.DiscardHandler)); err == nil {
+					t.Error("an object store that does not answer: got no error of backfill")
+				}
+			})
+		})
+	}
 }
 
 // A commit whose sender never comes back gets its row.
