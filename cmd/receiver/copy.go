@@ -62,7 +62,7 @@ damaged, or it failed; 5 a receiver or another copy runs.`,
 	c.Flags().StringVar(&f.newConfig, "new-config", "", "configuration `FILE` of the new place (required)")
 	c.Flags().BoolVar(&f.opts.Final, "final", false, "hand over; the receivers are stopped")
 	c.Flags().BoolVar(&f.opts.AcceptMissing, "accept-missing", false, "hand over without missing or damaged archives")
-	c.Flags().StringVar(&f.opts.Lost, "lost", "", "take over from the copy `ID`, whose data_dir is lost; see docs/scale-out.md")
+	c.Flags().StringVar(&f.opts.Lost, "lost", "", "take over from the lost copy `ID`")
 	c.Flags().TextVar(&f.rate, "rate", config.Bytes(0), "maximum `SIZE` per second; 0: none")
 	mustMark(c.MarkFlagRequired("to"))
 	mustMark(c.MarkFlagRequired("new-config"))
