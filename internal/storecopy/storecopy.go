@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -133,7 +134,18 @@ type run struct {
 	limiter *bandwidth.Limiter
 	report  Report
 
+	opened []io.Closer // in this order
+
 	rows, archives, bytes, findings atomic.Int64 // of this run
+}
+
+// close closes what was opened, the last first.
+func (r *run) close() error {
+	var errs []error
+	for _, c := range slices.Backward(r.opened) {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func newRun(opts Options) *run {

@@ -99,25 +99,19 @@ func (c *toBucket) open(ctx context.Context) error {
 	if c.log, err = c.data.OpenLog(datadir.IndexFile, 0o640); err != nil {
 		return err
 	}
+	c.opened = append(c.opened, c.log)
 	if err := c.readFormer(); err != nil {
 		return err
 	}
 	c.archives, err = store.OpenReader(c.data.Path("episodes"))
 	if errors.Is(err, fs.ErrNotExist) {
-		c.archives, err = nil, nil
+		c.archives = nil
+		return nil
+	}
+	if err == nil {
+		c.opened = append(c.opened, c.archives)
 	}
 	return err
-}
-
-func (c *toBucket) close() error {
-	var errs []error
-	if c.archives != nil {
-		errs = append(errs, c.archives.Close())
-	}
-	if c.log != nil {
-		errs = append(errs, c.log.Close())
-	}
-	return errors.Join(errs...)
 }
 
 func (c *toBucket) copyAll(ctx context.Context) error {

@@ -78,13 +78,16 @@ func (c *toDisk) open(ctx context.Context) error {
 	if c.to, err = store.Open(c.data); err != nil {
 		return err
 	}
+	c.opened = append(c.opened, c.to)
 	if err := c.dropUnfinished(ctx); err != nil {
 		return err
 	}
 	if c.absent, err = readMissing(c.data); err != nil {
 		return err
 	}
-	c.log, err = c.data.OpenLog(datadir.IndexFile, 0o640)
+	if c.log, err = c.data.OpenLog(datadir.IndexFile, 0o640); err == nil {
+		c.opened = append(c.opened, c.log)
+	}
 	return err
 }
 
@@ -130,17 +133,6 @@ func (c *toDisk) dropUnfinished(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (c *toDisk) close() error {
-	var errs []error
-	if c.log != nil {
-		errs = append(errs, c.log.Close())
-	}
-	if c.to != nil {
-		errs = append(errs, c.to.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // findBatches returns where the batches end, and whether the log is fenced because the store moves here.
