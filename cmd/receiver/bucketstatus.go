@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
@@ -117,10 +118,10 @@ func printBucketRows(w io.Writer, b s3backend.Status, store string, now time.Tim
 		last = "there is none"
 	}
 	fmt.Fprintf(w, "rows\tlast written %s%s\n", last, describeBehind(b.Behind))
-	fmt.Fprintf(w, "unfinished\t%s\n", countOr(b.Unfinished, "uploads"))
-	aside := countOr(b.Quarantined, "archives")
+	fmt.Fprintf(w, "unfinished\t%s\n", countOr(b.Unfinished, "upload"))
+	aside := countOr(b.Quarantined, "archive")
 	if b.Repaired != nil && *b.Repaired > 0 {
-		aside += fmt.Sprintf("; %d were sent again", *b.Repaired)
+		aside += fmt.Sprintf("; %d %s sent again", *b.Repaired, english.PluralWord(*b.Repaired, "was", "were"))
 	}
 	fmt.Fprintf(w, "quarantine\t%s\n", aside)
 	fmt.Fprintf(w, "store\t%s\n", cmp.Or(printable.Text(store), unknown))
@@ -144,12 +145,12 @@ func describeBehind(behind *int64) string {
 	case *behind == 0:
 		return ", the copy here has them"
 	}
-	return fmt.Sprintf(", the copy here lacks at least %d batches", *behind)
+	return fmt.Sprintf(", the copy here lacks at least %s", plural(*behind, "batch"))
 }
 
 func countOr(n *int, what string) string {
 	if n == nil {
 		return unknown
 	}
-	return fmt.Sprintf("%d %s", *n, what)
+	return plural(int64(*n), what)
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -179,7 +178,7 @@ func unindexedError(r fsck.BackfillReport) error {
 	if r.Bad == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s got no row", english.Plural(int(r.Bad), "file", ""))
+	return fmt.Errorf("%s got no row", plural(r.Bad, "file"))
 }
 
 // startProgress shows the progress of a command that uses opts.
@@ -281,7 +280,7 @@ func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool, verify ve
 		return err
 	}
 	if report.Findings > 0 {
-		return fmt.Errorf("the index and the stored files differ: %d findings", report.Findings)
+		return fmt.Errorf("the index and the stored files differ: %s", plural(report.Findings, "finding"))
 	}
 	return nil
 }

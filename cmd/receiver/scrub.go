@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -152,15 +153,15 @@ func runScrub(c *cobra.Command, once scrubFunc, opts scrub.Options, asJSON bool)
 func problemsOf(p scrub.Progress) error {
 	var bad []error
 	if n := p.Damaged + p.Missing; n > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are damaged or missing: 'shipper verify --heal' on their hosts sends them again", n))
+		bad = append(bad, fmt.Errorf("%s damaged or missing: 'shipper verify --heal' on their hosts sends them again", pluralAre(n, "archive")))
 	}
 	if p.Unreadable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives are unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'), or the object store; "+
-			"once the receiver has quarantined those that are lost, 'shipper verify --heal' on their hosts sends them again", p.Unreadable))
+		bad = append(bad, fmt.Errorf("%s unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'), or the object store; "+
+			"once the receiver has quarantined those that are lost, 'shipper verify --heal' on their hosts sends them again", pluralAre(p.Unreadable, "archive")))
 	}
 	if n := p.LostBatches(); n > 0 {
-		bad = append(bad, fmt.Errorf("%d batches of the index are corrupt or lost, and their archives were not read: "+
-			"stderr names them; see the log of the object store, and restore them", n))
+		bad = append(bad, fmt.Errorf("%s of the index %s corrupt or lost, and their archives were not read: "+
+			"stderr names them; see the log of the object store, and restore them", plural(n, "batch"), english.PluralWord(int(n), "is", "are")))
 	}
 	if p.HostsUnreadable > 0 {
 		bad = append(bad, fmt.Errorf("%d hosts have a directory that cannot be listed: none of their archives was read", p.HostsUnreadable))

@@ -31,13 +31,13 @@ func TestScrubReportsLostBatches(t *testing.T) {
 		want string
 	}{
 		{scrub.Progress{NotOpened: 2}, "2 batches of the index are corrupt or lost"},
-		{scrub.Progress{NotOpened: 3, Unreadable: 2}, "1 batches of the index are corrupt or lost"},
+		{scrub.Progress{NotOpened: 3, Unreadable: 2}, "1 batch of the index is corrupt or lost"},
 	} {
 		if err := problemsOf(tt.p); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q", err, tt.want)
 		}
 		check, err := checkStatus(statusFacts{Status: diskbackend.Status{Scrub: tt.p}})
-		if err != nil || !strings.Contains(fmt.Sprint(check), "batches of the index") {
+		if err != nil || !strings.Contains(fmt.Sprint(check), "of the index") {
 			t.Errorf("the check: got %+v, %v, want the batches", check, err)
 		}
 	}

@@ -140,7 +140,7 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorCritical, "%s", p)
 	}
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
-		result.Add(cli.MonitorCritical, "the scrub found %d archives damaged or missing", n)
+		result.Add(cli.MonitorCritical, "the scrub found %s damaged or missing", plural(n, "archive"))
 	}
 	switch left := fleet.FromHours(st.FullInHours); fleet.ForecastSeverity(left) {
 	case fleet.Critical:
@@ -152,10 +152,10 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorWarning, "%d %s in quarantine", n, quarantinedThings(st.Bucket))
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
-		result.Add(cli.MonitorWarning, "the scrub could not read or decode %d archives", n)
+		result.Add(cli.MonitorWarning, "the scrub could not read or decode %s", plural(n, "archive"))
 	}
 	if n := st.Scrub.LostBatches(); n > 0 {
-		result.Add(cli.MonitorCritical, "the scrub could not read %d batches of the index", n)
+		result.Add(cli.MonitorCritical, "the scrub could not read %s of the index", plural(n, "batch"))
 	}
 	if st.Hosts != nil {
 		result.Values = append(result.Values, performanceData(*st.Hosts)...)
@@ -262,7 +262,7 @@ func printFoundRows(w io.Writer, st statusFacts) {
 		fmt.Fprintf(w, "problem\t%d hosts have a directory that cannot be listed: none of their archives was read\n", n)
 	}
 	if n := st.Scrub.NotOpened; n > 0 {
-		fmt.Fprintf(w, "problem\tthis scrub could not open %d archives, and did not read them\n", n)
+		fmt.Fprintf(w, "problem\tthis scrub could not open %s, and did not read them\n", plural(n, "archive"))
 	}
 	if n := st.Scrub.HostsUnfinished; n > 0 {
 		fmt.Fprintf(w, "problem\t%d hosts sent archives faster than this scrub could list them\n", n)
