@@ -36,7 +36,7 @@ var ErrDisabledList = errors.New("the list of disabled hosts cannot be used")
 // hostList has the hosts that are disabled or removed. With several receivers it also has the
 // certificates that ended when a host joined again: see [SharedList].
 type hostList struct {
-	shared   sharedVersion
+	shared   SharedVersion
 	disabled map[episode.Name]disabledEntry
 	replaced map[episode.Name]replacedEntry
 }
@@ -45,7 +45,7 @@ type hostList struct {
 type disabledList struct {
 	Version  int             `json:"schema_version"` // 1
 	Disabled []disabledEntry `json:"disabled"`
-	sharedVersion
+	SharedVersion
 	Replaced []replacedEntry `json:"replaced,omitempty"`
 }
 
@@ -95,7 +95,7 @@ func parseDisabled(b []byte) (hostList, error) {
 	if file.Number < 0 {
 		return hostList{}, fmt.Errorf("its version is %d", file.Number)
 	}
-	list := hostList{shared: file.sharedVersion}
+	list := hostList{shared: file.SharedVersion}
 	var err error
 	if list.disabled, err = byHost(file.Disabled, func(e disabledEntry) episode.Name { return e.Host }); err != nil {
 		return hostList{}, err
@@ -122,7 +122,7 @@ func byHost[E any](list []E, hostOf func(E) episode.Name) (map[episode.Name]E, e
 
 // content returns the content of the file.
 func (l hostList) content() disabledList {
-	file := disabledList{Version: 1, Disabled: []disabledEntry{}, sharedVersion: l.shared}
+	file := disabledList{Version: 1, Disabled: []disabledEntry{}, SharedVersion: l.shared}
 	for _, host := range slices.Sorted(maps.Keys(l.disabled)) {
 		file.Disabled = append(file.Disabled, l.disabled[host])
 	}

@@ -19,16 +19,23 @@ import (
 type SharedList interface {
 	// Change stores what change returns as the next version, and returns the newest one, or nil if there
 	// is none. It calls change with the number of the next version and the newest one, and again if another
-	// process was faster. change returns nil to change nothing. known is the number of a version that must
-	// still be there.
-	Change(ctx context.Context, known int64, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error)
+	// process was faster. change returns nil to change nothing. known is a version that must still be there.
+	Change(ctx context.Context, known SharedVersion, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error)
 }
 
-// sharedVersion says which version of a [SharedList] a list is. It is zero with one receiver.
-type sharedVersion struct {
+// SharedVersion says which version of a [SharedList] a list is. It is zero with one receiver.
+type SharedVersion struct {
 	Number int64 `json:"version,omitempty"`
-	// Change is random, so that a process recognizes its own version after a lost answer.
+	// Change is random. By it a process recognizes its own version after a lost answer, and another one of
+	// the same number after the bucket was restored from a backup.
 	Change string `json:"change,omitempty"`
+}
+
+// IsOf reports whether this is what a version says of itself. If the change is not known, the number
+// decides.
+func (v SharedVersion) IsOf(version []byte) bool {
+	list, err := parseDisabled(version)
+	return v.Change == "" || err == nil && list.shared == v
 }
 
 // replacedEntry ends the certificates of a host that were valid from NotBefore on or earlier, except the
@@ -45,25 +52,25 @@ func (s *DisabledSnapshot) HasReplaced(host episode.Name, serial string, notBefo
 	return replaced && serial != e.By && !notBefore.After(e.NotBefore)
 }
 
-// SharedVersion returns which version of a [SharedList] the list in the data directory is a copy of, or
-// 0 if it is not.
-func (w *DisabledWatch) SharedVersion() int64 {
+// SharedVersion returns which version of a [SharedList] the list in the data directory is a copy of. It is
+// zero if that is not a copy.
+func (w *DisabledWatch) SharedVersion() SharedVersion {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.readFile().list.shared.Number
+	return w.readFile().list.shared
 }
 
 // UseShared makes a version of the list current, whatever the file says, unless the file has a newer one.
 // One that cannot be understood is current too, and the error wraps [ErrDisabledList]: all hosts are
 // refused until UseShared is called with another one. nil is the list before the first version.
-func (w *DisabledWatch) UseShared(number int64, version []byte) error {
+func (w *DisabledWatch) UseShared(number int64, version []byte) (SharedVersion, error) {
 	list, err := hostList{}, error(nil)
 	if version != nil {
 		list, err = parseVersion(number, version)
 	}
 	if err != nil {
-		w.refuseAll(number, err)
-		return err
+		w.RefuseAll(number, err)
+		return SharedVersion{}, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,7 +79,7 @@ func (w *DisabledWatch) UseShared(number int64, version []byte) error {
 	if before.Err != nil || before.list.shared.Number != number {
 		w.log.Info("list of disabled hosts changed", "disabled", len(list.disabled))
 	}
-	return nil
+	return list.shared, nil
 }
 
 // SaveShared writes the file, unless it has the list of [DisabledWatch.UseShared] or a newer one. holder
@@ -87,14 +94,15 @@ func (w *DisabledWatch) SaveShared(ctx context.Context, holder string) error {
 	return saveVersion(ctx, w.data, holder, shared.list)
 }
 
-// refuseAll makes a list current that cannot be used.
-func (w *DisabledWatch) refuseAll(number int64, err error) {
+// RefuseAll refuses all hosts until [DisabledWatch.UseShared] is called. err says why the version of a
+// number cannot be used, and wraps [ErrDisabledList].
+func (w *DisabledWatch) RefuseAll(number int64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.shared != nil && w.shared.Err != nil && w.shared.Err.Error() == err.Error() {
 		return // as before
 	}
-	w.shared = &DisabledSnapshot{list: hostList{shared: sharedVersion{Number: number}}, Err: err}
+	w.shared = &DisabledSnapshot{list: hostList{shared: SharedVersion{Number: number}}, Err: err}
 	w.log.Error("all hosts are refused", "err", err)
 }
 
@@ -133,7 +141,7 @@ func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change fu
 	}
 	id := rand.Text()
 	newest := hostList{}
-	_, err := l.Shared.Change(ctx, own.shared.Number, func(next int64, version []byte) ([]byte, error) {
+	_, err := l.Shared.Change(ctx, own.shared, func(next int64, version []byte) ([]byte, error) {
 		list := hostList{disabled: map[episode.Name]disabledEntry{}, replaced: map[episode.Name]replacedEntry{}}
 		if version != nil {
 			var err error
@@ -146,7 +154,7 @@ func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change fu
 		if !change(&list) && !adopted {
 			return nil, nil
 		}
-		list.shared = sharedVersion{next, id}
+		list.shared = SharedVersion{next, id}
 		newest = list
 		if err := list.checkSize(); err != nil {
 			return nil, err

@@ -15,6 +15,8 @@ import (
 const (
 	// PollInterval is how often a follower asks for a new version.
 	PollInterval = 2 * time.Second
+	// verifyInterval is how often a follower looks whether the bucket still has the version that it knows.
+	verifyInterval = time.Minute
 	// outdatedAfter is for how long the object store may not answer before an operator is told that the
 	// list may be outdated.
 	outdatedAfter = 30 * time.Second
@@ -31,10 +33,12 @@ type Follower struct {
 	log    *slog.Logger
 
 	// Used by one goroutine at a time: Follow, then Run.
-	version int64 // the newest that was understood
-	damaged bool  // there is a newer one that was not understood
-	gap     bool  // it was removed, and one after it was not, which was logged
-	unsaved bool  // the copy in the data directory was not written
+	version    datadir.SharedVersion // the newest that was understood
+	verifiedAt time.Time             // when the bucket had it
+	lost       bool                  // the bucket does not have it, so all hosts are refused
+	damaged    bool                  // there is a newer one that was not understood
+	gap        bool                  // it was removed, and one after it was not, which was logged
+	unsaved    bool                  // the copy in the data directory was not written
 
 	mu       sync.Mutex // guards the fields below
 	failing  error      // of the last request, or nil
@@ -53,13 +57,14 @@ func Follow(ctx context.Context, list *List, watch *datadir.DisabledWatch, own d
 	known := f.version
 	number, version, err := list.readNewest(ctx, known)
 	switch {
-	case errors.Is(err, ErrVersionMissing), err != nil && known == 0:
+	case errors.Is(err, ErrVersionMissing), err != nil && known.Number == 0:
 		return nil, fmt.Errorf("read the list of disabled hosts: %w", err)
 	case err != nil:
 		f.noteAnswer(err)
-		log.Warn("list of disabled hosts not read", "version", known, "err", err)
+		log.Warn("list of disabled hosts not read", "version", known.Number, "err", err)
 		return f, nil
 	}
+	f.verifiedAt = time.Now()
 	return f, f.use(ctx, number, version)
 }
 
@@ -80,10 +85,16 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 }
 
-// poll asks for the next version, which is one request unless there is one.
+// poll asks for the next version, which is one request unless there is one. Before the next one is used,
+// and once in a while, it looks whether the bucket still has the version before it.
 func (f *Follower) poll(ctx context.Context) error {
+	if f.lost || time.Since(f.verifiedAt) >= verifyInterval {
+		if verified, err := f.verify(ctx); err != nil || !verified {
+			return err
+		}
+	}
 	for {
-		version, err := f.list.read(ctx, f.version+1)
+		version, err := f.list.read(ctx, f.version.Number+1)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -95,20 +106,62 @@ func (f *Follower) poll(ctx context.Context) error {
 		if err != nil {
 			return nil
 		}
-		if err := f.use(ctx, f.version+1, version); err != nil || f.damaged {
+		if verified, err := f.verify(ctx); err != nil || !verified {
+			return err
+		}
+		if err := f.use(ctx, f.version.Number+1, version); err != nil || f.damaged {
 			return err
 		}
 	}
 }
 
+// verify reports whether the bucket has the known version. If it has an older list, or another one, nobody
+// here knows whom that refuses, and whom a change since did: all hosts are refused until the known version is
+// there again.
+func (f *Follower) verify(ctx context.Context) (bool, error) {
+	known := f.version
+	if file := f.watch.SharedVersion(); file.Number > known.Number {
+		known = file // of a command on this machine
+	}
+	if known.Number == 0 {
+		return true, nil
+	}
+	version, err := f.list.readKnown(ctx, known)
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	if errors.Is(err, ErrVersionMissing) {
+		f.noteAnswer(nil)
+		f.lost = true
+		f.watch.RefuseAll(known.Number, fmt.Errorf("%w: %w", datadir.ErrDisabledList, err)) // it logs that once
+		return false, nil
+	}
+	if err != nil {
+		f.noteAnswer(err)
+		return false, nil
+	}
+	f.verifiedAt = time.Now()
+	if !f.lost {
+		return true, nil
+	}
+	f.lost = false
+	if f.damaged {
+		return true, nil // the next version decides
+	}
+	return true, f.use(ctx, known.Number, version)
+}
+
 // use makes a version current.
 func (f *Follower) use(ctx context.Context, number int64, version []byte) error {
-	if err := f.watch.UseShared(number, version); err != nil {
-		f.damaged = true       // all hosts are refused; the watch has logged it
-		f.version = number - 1 // so that this one is read again, and none before it
+	used, err := f.watch.UseShared(number, version)
+	if err != nil {
+		f.damaged = true // all hosts are refused; the watch has logged it
+		if f.version.Number != number-1 {
+			f.version = datadir.SharedVersion{Number: number - 1} // so that this one is read again, and none before it
+		}
 		return nil
 	}
-	f.version, f.damaged, f.gap = number, false, false
+	f.version, f.damaged, f.gap = used, false, false
 	return f.save(ctx)
 }
 
@@ -145,7 +198,7 @@ func (f *Follower) save(ctx context.Context) error {
 		return err
 	}
 	if err != nil && !f.unsaved {
-		f.log.Warn("list of disabled hosts not saved", "version", f.version, "err", err)
+		f.log.Warn("list of disabled hosts not saved", "version", f.version.Number, "err", err)
 	}
 	f.unsaved = err != nil
 	return nil

@@ -37,7 +37,8 @@ const (
 	retryCeiling   = 2 * time.Second
 )
 
-// ErrVersionMissing says that the bucket lacks a version of the list that it had before.
+// ErrVersionMissing says that the bucket lacks a version of the list that it had before: somebody removed
+// it, or restored the bucket from a backup. What it has now may admit hosts that were disabled since.
 var ErrVersionMissing = errors.New("the bucket lacks a version of the list of disabled hosts")
 
 // List is the list of disabled hosts in a bucket. It is a [datadir.SharedList]. Versions are never
@@ -57,7 +58,7 @@ func isAccessName(name string) bool {
 }
 
 // Change implements [datadir.SharedList]. It needs three requests, and more after conflicts and failures.
-func (l *List) Change(ctx context.Context, known int64, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error) {
+func (l *List) Change(ctx context.Context, known datadir.SharedVersion, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	for attempt := 0; ; attempt++ {
@@ -73,7 +74,7 @@ func (l *List) Change(ctx context.Context, known int64, change func(next int64, 
 			case created:
 				return next, nil
 			}
-			known = number + 1 // of another process, which was faster
+			known = datadir.SharedVersion{Number: number + 1} // of another process, which was faster
 			continue
 		}
 		if errors.Is(err, ErrVersionMissing) || !retry.Sleep(ctx, retry.Backoff(retryBase, retryCeiling, attempt)) {
@@ -125,15 +126,41 @@ func (l *List) read(ctx context.Context, number int64) ([]byte, error) {
 	return version, nil
 }
 
-// readNewest returns the newest version and its number, or 0 if there is none. known is the number of a
-// version that must still be there: an older list would give access to hosts that were disabled since.
-func (l *List) readNewest(ctx context.Context, known int64) (int64, []byte, error) {
-	newest, err := l.findNewest(ctx, known)
+// readNewest returns the newest version and its number, or 0 if there is none. known is a version that must
+// still be there: an older list would give access to hosts that were disabled since.
+func (l *List) readNewest(ctx context.Context, known datadir.SharedVersion) (int64, []byte, error) {
+	newest, err := l.findNewest(ctx, known.Number)
 	if err != nil || newest == 0 {
 		return 0, nil, err
 	}
+	if newest == known.Number {
+		version, err := l.readKnown(ctx, known)
+		return newest, version, err
+	}
+	if known.Number > 0 {
+		if _, err := l.readKnown(ctx, known); err != nil {
+			return 0, nil, err
+		}
+	}
 	version, err := l.read(ctx, newest)
 	return newest, version, err
+}
+
+// readKnown returns a version that is known. The error wraps [ErrVersionMissing] if there is none, or
+// another one of its number.
+func (l *List) readKnown(ctx context.Context, known datadir.SharedVersion) ([]byte, error) {
+	version, err := l.read(ctx, known.Number)
+	if isMissing(err) || err == nil && !known.IsOf(version) {
+		return nil, missingError(known.Number)
+	}
+	return version, err
+}
+
+// missingError says what to do about a version that is known here, and not in the bucket. Without the
+// member, the copy counts as a list that was not shared before: see [datadir.HostList.Adopt].
+func missingError(number int64) error {
+	return fmt.Errorf("%w: %s is not the one that is known here; if the bucket was restored from a backup, do this on each receiver: "+
+		"stop it, remove the line with \"version\" from disabled-hosts.json in data_dir, and start it", ErrVersionMissing, accessName(number))
 }
 
 // findNewest returns the number of the newest version.
@@ -154,8 +181,7 @@ func (l *List) findNewest(ctx context.Context, known int64) (int64, error) {
 		next++
 	}
 	if next == known {
-		return 0, fmt.Errorf("%w: %s; if an older bucket was restored on purpose, remove disabled-hosts.json from data_dir, "+
-			"and disable again what was disabled since", ErrVersionMissing, accessName(known))
+		return 0, missingError(known)
 	}
 	return next - 1, nil
 }
