@@ -118,7 +118,9 @@ type Receiver struct {
 	Version   int       `json:"schema_version"` // 1
 	StartedAt time.Time `json:"started_at"`
 	SharedAt  time.Time `json:"shared_at,omitzero"` // when the reports to other receivers were last read
-	Samples   []Sample  `json:"free_bytes_by_hour,omitempty"`
+	// SharedSince is when they were first read, or were read again after an outage.
+	SharedSince time.Time `json:"shared_since,omitzero"`
+	Samples     []Sample  `json:"free_bytes_by_hour,omitempty"`
 }
 
 // Open opens the records in a data directory, which stays the caller's, for a receiver that starts

@@ -14,9 +14,11 @@ type Moment struct {
 	// ReceiverDown means that the receiver does not run, so that no host can report.
 	ReceiverDown bool
 	// Shared means that other receivers hear the hosts too, so that a contact here says little, and
-	// SharedAt is when their reports were last read.
-	Shared   bool
-	SharedAt time.Time
+	// SharedAt is when their reports were last read. Since SharedSince they have been read all the time:
+	// before that, none of them could store what it heard.
+	Shared      bool
+	SharedAt    time.Time
+	SharedSince time.Time
 	// LastContact is when the host last connected, to about ten minutes. It is zero if unknown.
 	LastContact time.Time
 }
@@ -54,6 +56,16 @@ const (
 	maxSharedAge     = 5 * time.Minute // of what other receivers have heard
 )
 
+// heardSince returns since when a host whose last report came at a time could have been heard.
+func (at Moment) heardSince(heard time.Time) time.Time {
+	for _, since := range []time.Time{at.ReceiverSince, at.SharedSince} {
+		if since.After(heard) && !since.After(at.Now) {
+			heard = since
+		}
+	}
+	return heard
+}
+
 // lacksReports reports whether a host may have reported to another receiver.
 func (at Moment) lacksReports() bool { return at.Shared && at.Now.Sub(at.SharedAt) > maxSharedAge }
 
@@ -70,11 +82,8 @@ func (r Record) Assess(at Moment) Health {
 	if r.Report.Disk.SizeBytes > 0 {
 		h.FullIn = TimeUntilFull(r.Samples, Sample{r.ReceivedAt.Unix(), r.Report.Disk.FreeBytes}, r.Report.Disk.MinFree)
 	}
-	heard := r.ReceivedAt
-	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
-		heard = at.ReceiverSince
-	}
-	if limit, _ := r.longestSilence(); !at.ReceiverDown && !at.lacksReports() && at.Now.Sub(heard) > limit {
+	silence := at.Now.Sub(at.heardSince(r.ReceivedAt))
+	if limit, _ := r.longestSilence(); !at.ReceiverDown && !at.lacksReports() && silence > limit {
 		h.SilentFor = at.Now.Sub(r.ReceivedAt)
 		h.Connects = at.LastContact.After(r.ReceivedAt.Add(contactAccuracy)) && at.Now.Sub(at.LastContact) < limit+contactAccuracy
 	}

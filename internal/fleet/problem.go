@@ -103,11 +103,7 @@ func (r Record) addReported(add func(kind string, s Severity, format string, arg
 
 // ContactProblems returns what is wrong with a host that does not report, by its last contact.
 func ContactProblems(at Moment) []Problem {
-	heard := at.LastContact
-	if at.ReceiverSince.After(heard) && !at.ReceiverSince.After(at.Now) {
-		heard = at.ReceiverSince
-	}
-	if !at.ReceiverDown && !at.Shared && at.Now.Sub(heard) > unknownRhythm {
+	if !at.ReceiverDown && !at.Shared && at.Now.Sub(at.heardSince(at.LastContact)) > unknownRhythm {
 		return []Problem{{"silent", Warning, fmt.Sprintf("has not connected for %s", FormatTime(at.Now.Sub(at.LastContact)))}}
 	}
 	return nil

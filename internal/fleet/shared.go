@@ -76,7 +76,11 @@ func (r *Reports) NoteShared(at time.Time) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.receiver.SharedAt = at.UTC().Truncate(time.Second)
+	at = at.UTC().Truncate(time.Second)
+	if at.Sub(r.receiver.SharedAt) > maxSharedAge {
+		r.receiver.SharedSince = at
+	}
+	r.receiver.SharedAt = at
 	return r.writeReceiver()
 }
 

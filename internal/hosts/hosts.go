@@ -176,7 +176,7 @@ func addReports(src Sources, all map[episode.Name]Host, now time.Time) (fleet.Mo
 		at.ReceiverDown = state != durable.LockHeld && state != durable.LockUnknown
 	}
 	if kept, err := fleet.ReadReceiver(data); err == nil {
-		at.ReceiverSince, at.SharedAt = kept.StartedAt, kept.SharedAt
+		at.ReceiverSince, at.SharedAt, at.SharedSince = kept.StartedAt, kept.SharedAt, kept.SharedSince
 	}
 	records, unreadable, err := fleet.Read(data)
 	for name, r := range records {

@@ -65,7 +65,7 @@ func (r *reporting) silent(host episode.Name) bool {
 	kept, err := fleet.ReadReceiver(r.data)
 	fixture.Must(r.t, err)
 	record, _ := r.record(host)
-	health := record.Assess(fleet.Moment{Now: time.Now(), ReceiverSince: kept.StartedAt, Shared: true, SharedAt: kept.SharedAt})
+	health := record.Assess(fleet.Moment{Now: time.Now(), ReceiverSince: kept.StartedAt, Shared: true, SharedAt: kept.SharedAt, SharedSince: kept.SharedSince})
 	return health.SilentFor > 0
 }
 
@@ -128,6 +128,36 @@ func TestSilenceIsNotJudgedWithoutTheOthersReports(t *testing.T) {
 			if n := strings.Count(r.said.String(), line); n != 1 {
 				t.Errorf("got %q %d times, want once: %s", line, n, r.said)
 			}
+		}
+	})
+}
+
+// An outage of the object store is none of each host: what others heard meanwhile is lost.
+func TestAnOutageOfTheBucketIsNotOneOfEachHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		in := &buckettest.Memory{Fault: func(string, string) buckettest.Fault {
+			if down.Load() {
+				return buckettest.LostBefore
+			}
+			return buckettest.None
+		}}
+		one, other := newReporting(t, in), newReporting(t, in)
+		other.report("lab-01", "a")
+		wait(2 * time.Minute)
+		down.Store(true)
+		wait(time.Hour)
+		down.Store(false)
+		for range 4 { // the host may be late by its limit, 15 minutes
+			wait(3 * time.Minute)
+			if one.silent("lab-01") {
+				kept, err := fleet.ReadReceiver(one.data)
+				t.Fatalf("the host is silent %v after the outage, %v", time.Since(kept.SharedSince), err)
+			}
+		}
+		wait(5 * time.Minute)
+		if !one.silent("lab-01") {
+			t.Error("the host is not silent 17 minutes after the outage")
 		}
 	})
 }

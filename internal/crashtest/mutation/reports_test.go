@@ -5,7 +5,12 @@ var ofReports = []mutant{
 	{
 		"fleet: an outage of the receiver is one of each host",
 		killer{"fleet", "TestHostIsSilentByItsOwnRhythm"},
-		[]edit{{"fleet/health.go", "		heard = at.ReceiverSince\n", "		_ = heard\n"}},
+		[]edit{{"fleet/health.go", "{at.ReceiverSince, at.SharedSince}", "{at.SharedSince}"}},
+	},
+	{
+		"fleet: an outage of the bucket is one of each host",
+		killer{"sharedhosts", "TestAnOutageOfTheBucketIsNotOneOfEachHost"},
+		[]edit{{"fleet/health.go", "{at.ReceiverSince, at.SharedSince}", "{at.ReceiverSince}"}},
 	},
 	{
 		"receiver: a full disk prevents its start",
