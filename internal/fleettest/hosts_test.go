@@ -195,11 +195,13 @@ func (f *fleet) report(t testing.TB, c *http.Client, i, waiting int) {
 func (f *fleet) age(t testing.TB, host string, age time.Duration) {
 	t.Helper()
 	for _, r := range f.receivers {
-		for file, member := range map[string]string{host + ".report": "received_at", ".receiver": "started_at"} {
+		for file, members := range map[string][]string{host + ".report": {"received_at"}, ".receiver": {"started_at", "shared_since"}} {
 			path := r.Path("data", "reports", file)
 			var content map[string]any
 			fixture.Must(t, json.Unmarshal([]byte(fixture.ReadFile(t, path)), &content))
-			content[member] = time.Now().Add(-age).UTC().Truncate(time.Second)
+			for _, member := range members {
+				content[member] = time.Now().Add(-age).UTC().Truncate(time.Second)
+			}
 			text, err := json.Marshal(content)
 			fixture.Must(t, err)
 			fixture.WriteFile(t, path, string(text))
