@@ -67,7 +67,11 @@ func (l HostList) Readmit(ctx context.Context, name episode.Name, serial string,
 			change.Changed = true
 		}
 		if l.Shared != nil {
-			list.replaced[name] = replacedEntry{Host: name, NotBefore: notBefore, By: serial}
+			e := replacedEntry{Host: name, NotBefore: notBefore, By: serial}
+			if former := list.replaced[name]; former.NotBefore.After(notBefore) {
+				e.NotBefore = former.NotBefore // of a clock that was ahead: what has ended stays ended
+			}
+			list.replaced[name] = e
 			change.Changed = true
 		}
 	})

@@ -86,11 +86,15 @@ func (r Record) isFirstUse(serial string) bool {
 }
 
 // endOthers ends the certificates of the host that are as old as the joined one, or older. So it does
-// those that the former machine got by renewal after the host had joined again.
+// those that the former machine got by renewal after the host had joined again. What has ended stays ended,
+// also if the clock was ahead then.
 func (r *Record) endOthers() {
 	before := r.Joined.NotBefore
 	if r.Renewed != nil && r.Renewed.NotBefore.After(before) {
 		before = r.Renewed.NotBefore
+	}
+	if r.ReplacedBefore != nil && r.ReplacedBefore.After(before) {
+		before = *r.ReplacedBefore
 	}
 	r.ReplacedBefore, r.ReplacedBy, r.Renewed = &before, r.Joined.Serial, nil
 }

@@ -79,6 +79,25 @@ func TestHostJoinsAfterTheClockWasSetBack(t *testing.T) {
 	fixture.Must(t, j.Note(j.Join("lab-01", true, j.Gate.Now())))
 }
 
+// What a former machine got while the clock was ahead ends for good, and not until the host joins once more.
+func TestCertificateOfTheFutureStaysEnded(t *testing.T) {
+	j := pkitest.NewJoinLab(t)
+	now := time.Now()
+	ahead := 100 * pkitest.Day
+	stolen := j.Join("lab-01", false, now.Add(-200*pkitest.Day))
+	r := pkitest.OpenRenewal(t, pkitest.LoadJoined(t, stolen))
+	_, err := r.Install(j.Answer(r, "lab-01", now.Add(ahead)))
+	fixture.Must(t, errors.Join(err, r.Close()))
+	for i := range 2 {
+		fixture.Must(t, j.Note(j.Join("lab-01", true, now)))
+		j.Late.Store(int64(ahead + pkitest.Day))
+		if err := j.Note(stolen); !errors.Is(err, gate.ErrIdentity) {
+			t.Errorf("after the host has joined %d times: got %v, want %v", i+1, err, gate.ErrIdentity)
+		}
+		j.Late.Store(0)
+	}
+}
+
 func TestFullDiskDoesNotKeepAnOldCertificateAlive(t *testing.T) {
 	j := pkitest.NewJoinLab(t)
 	old := j.Join("lab-01", false, time.Now().Add(-2*time.Hour))

@@ -55,6 +55,9 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 			return nil, &wire.Problem{Code: wire.Busy, Detail: "this host got a new certificate for another key a short time ago", RetryAfter: wait}
 		}
 	}
+	if d.wouldBeEnded(host, now) {
+		return nil, &wire.Problem{Code: wire.Busy, Detail: "a certificate that is signed now would be refused, because this host joined again while a clock was ahead", RetryAfter: time.Hour}
+	}
 	issued, err := issuer.SignHost(request, host, now)
 	if err == nil {
 		err = d.records.SetRenewed(issued, request.KeySHA256)
@@ -74,6 +77,15 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 	}
 	d.receiver.log.Info("host certificate renewed", "host", host, "serial", issued.Serial, "not_after", issued.NotAfter.Format(time.RFC3339))
 	return chain, nil
+}
+
+// wouldBeEnded reports whether the list of all receivers ends a certificate that is signed now. It does so
+// until the time of an end that has come from a clock that was ahead. That time is not clipped to the
+// present: it may be that of a certificate which a stolen machine has, and which becomes valid only then. So
+// a host rather keeps the certificate that it has, which the list excepts, and asks again.
+func (d *joinDoor) wouldBeEnded(host episode.Name, now time.Time) bool {
+	notBefore := now.Add(-pki.Backdate).Truncate(time.Second)
+	return d.receiver.access.Disabled().HasReplaced(host, "", notBefore)
 }
 
 // repeatAnswer returns the certificate that a host got a short time ago for the key of a request, and

@@ -111,6 +111,35 @@ func TestCertificateIssuedByHandIsNotExtended(t *testing.T) {
 	}
 }
 
+// The list of all receivers may end certificates up to a time that is yet to come, because the clock of a
+// receiver was ahead. A host gets none that the others would refuse, and keeps the one that it has.
+func TestNoCertificateIsSignedThatTheListHasEnded(t *testing.T) {
+	j := newJoinLab(t)
+	addr, _ := j.serve()
+	client := j.joinedClient(addr, "lab-07")
+	issued, err := revocation.ListIssued(j.pki, time.Now(), pki.RecordsIn(j.identity))
+	fixture.Must(t, err)
+	for _, c := range []struct {
+		ended time.Duration // from now
+		want  error
+	}{{time.Minute, wire.Busy}, {-pki.Backdate + time.Minute, wire.Busy}, {-pki.Backdate - time.Minute, nil}} {
+		at := time.Now().Add(c.ended).UTC().Format(time.RFC3339)
+		path := filepath.Join(j.Data, "disabled-hosts.json")
+		fixture.WriteFile(t, path+".new", `{"schema_version":1,"disabled":[],"replaced":[{"host_id":"lab-07","not_before":"`+at+`","by":"`+issued[0].Serial+`"}]}`)
+		fixture.Must(t, os.Chmod(path+".new", 0o640))
+		fixture.Must(t, os.Rename(path+".new", path))
+		if _, err := client.Renew(t.Context(), j.newCSR()); !errors.Is(err, c.want) {
+			t.Errorf("ended %s from now: got %v, want %v", c.ended, err, c.want)
+		}
+		if _, err := client.Ping(t.Context()); err != nil {
+			t.Errorf("ended %s from now: the certificate by which it joined: %v", c.ended, err)
+		}
+	}
+	if n := j.countIssued(); n != 2 {
+		t.Errorf("%d certificates were issued, want 2", n)
+	}
+}
+
 // A host cannot fill the disk of the receiver with certificates.
 func TestNextCertificateForAnotherKeyMustWait(t *testing.T) {
 	j := newJoinLab(t)

@@ -321,6 +321,21 @@ func TestACommandBeforeTheFirstStartKeepsTheListOfOneReceiver(t *testing.T) {
 	}
 }
 
+// The clock of the receiver with the issuing CA was ahead when it ended certificates.
+func TestReplacedCertificatesOfTheFutureStayEnded(t *testing.T) {
+	in := new(buckettest.Memory)
+	m := newMachine(t, in)
+	now := time.Now()
+	fixture.Must(t, m.list.Readmit(t.Context(), "lab-01", "0B", now.Add(time.Hour)))
+	fixture.Must(t, m.list.Readmit(t.Context(), "lab-01", "0C", now))
+	list := m.watch.Current()
+	for serial, want := range map[string]bool{"0A": true, "0B": true, "0C": false} {
+		if got := list.HasReplaced("lab-01", serial, now.Add(time.Hour)); got != want {
+			t.Errorf("%s: got %v, want %v", serial, got, want)
+		}
+	}
+}
+
 // A certificate from before a host joined again ends at each receiver.
 func TestReplacedCertificatesEndEverywhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
