@@ -100,8 +100,8 @@ var importRules = map[string]importRule{
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
-	"internal/storecopy":   {"bandwidth batchlog bucket datadir digest durable episode index retry s3backend store", "copies a store from one kind of place to the other, so it knows both; no protocol"},
-	"internal/sharedhosts": {"bucket datadir durable episode fleet retry wire", "what receivers must agree on about hosts, in a bucket, and the refusal of a report that comes too soon: who acts on it is the receiver's matter"},
+	"internal/storecopy":   {"bandwidth batchlog bucket datadir digest durable episode index retry s3backend sharedhosts store", "copies a store from one kind of place to the other, with its list of disabled hosts, so it knows both; no protocol"},
+	"internal/sharedhosts": {"batchlog bucket datadir durable episode fleet retry wire", "what receivers must agree on about hosts, in a bucket which the store has not left, and the refusal of a report that comes too soon: who acts on it is the receiver's matter"},
 	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
 	"internal/shards":      {"bucket digest retry scrub", "who of several receivers reads what: how archives are read is not its matter"},

@@ -45,8 +45,9 @@ is now. It can run while its receivers run, and as often as wanted: each run
 copies what is new, and one that was interrupted continues.
 
 The last run has --final. The receivers must be stopped; then it copies the
-rest and hands over: receivers start at the new place, and not at the old one
-any more. Nothing is deleted there. Hosts continue without a change.
+rest and the list of disabled hosts, and hands over: receivers start at the new
+place, and not at the old one any more. Nothing is deleted there. Hosts continue
+without a change.
 
 An archive that is missing or damaged is reported, and keeps its row. Let its
 host send it again with 'shipper verify --heal'.

@@ -120,7 +120,15 @@ func (l HostList) change(ctx context.Context, names []episode.Name, apply func(*
 	if l.Shared != nil {
 		err = l.changeShared(ctx, data, change)
 	} else {
-		err = changeDisabled(ctx, data, l.Holder, change)
+		moved := error(nil)
+		err = changeDisabled(ctx, data, l.Holder, func(list *hostList) bool {
+			// Under the lock, which a copy of the store takes to read the list after the store has moved.
+			if moved = CheckHere(l.Dir); moved != nil {
+				return false
+			}
+			return change(list)
+		})
+		err = errors.Join(err, moved)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("change the list of disabled hosts: %w", err)

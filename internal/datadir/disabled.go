@@ -238,9 +238,7 @@ func changeDisabled(ctx context.Context, data *durable.Dir, holder string, chang
 	if err != nil {
 		return err
 	}
-	if list.disabled == nil {
-		list.disabled = make(map[episode.Name]disabledEntry)
-	}
+	list.makeMaps()
 	if !change(&list) {
 		return nil
 	}
@@ -248,4 +246,14 @@ func changeDisabled(ctx context.Context, data *durable.Dir, holder string, chang
 		return err
 	}
 	return list.save(data)
+}
+
+// makeMaps makes the list one that can be changed.
+func (l *hostList) makeMaps() {
+	if l.disabled == nil {
+		l.disabled = make(map[episode.Name]disabledEntry)
+	}
+	if l.replaced == nil {
+		l.replaced = make(map[episode.Name]replacedEntry)
+	}
 }

@@ -139,16 +139,29 @@ func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change fu
 			return err
 		}
 	}
+	newest, err := changeVersion(ctx, l.Shared, own, change)
+	if err != nil || data == nil || newest.shared.Number == 0 {
+		return err
+	}
+	if err := saveVersion(ctx, data, l.Holder, newest); err != nil {
+		return fmt.Errorf("changed for all receivers, but the copy in %s was not written: %w", l.Dir, err)
+	}
+	return nil
+}
+
+// changeVersion changes a shared list, and returns its newest version. own is the list of a data directory,
+// whose entries are added unless it is a copy of the shared one.
+func changeVersion(ctx context.Context, shared SharedList, own hostList, change func(*hostList) bool) (newest hostList, err error) {
 	id := rand.Text()
-	newest := hostList{}
-	_, err := l.Shared.Change(ctx, own.shared, func(next int64, version []byte) ([]byte, error) {
-		list := hostList{disabled: map[episode.Name]disabledEntry{}, replaced: map[episode.Name]replacedEntry{}}
+	_, err = shared.Change(ctx, own.shared, func(next int64, version []byte) ([]byte, error) {
+		var list hostList
 		if version != nil {
 			var err error
 			if list, err = parseVersion(next-1, version); err != nil {
 				return nil, err
 			}
 		}
+		list.makeMaps()
 		newest = list
 		adopted := own.shared.Number == 0 && list.adopt(own)
 		if !change(&list) && !adopted {
@@ -161,13 +174,7 @@ func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change fu
 		}
 		return json.Marshal(list.content())
 	})
-	if err != nil || data == nil || newest.shared.Number == 0 {
-		return err
-	}
-	if err := saveVersion(ctx, data, l.Holder, newest); err != nil {
-		return fmt.Errorf("changed for all receivers, but the copy in %s was not written: %w", l.Dir, err)
-	}
-	return nil
+	return newest, err
 }
 
 // Adopt adds the hosts of the list in the data directory to the shared one, if it was not shared before:
@@ -235,7 +242,7 @@ func (l *hostList) adopt(own hostList) (changed bool) {
 		l.disabled[host], changed = shared, true
 	}
 	for host, e := range own.replaced {
-		if _, known := l.replaced[host]; !known {
+		if known, is := l.replaced[host]; !is || e.NotBefore.After(known.NotBefore) {
 			l.replaced[host], changed = e, true
 		}
 	}

@@ -262,8 +262,7 @@ func TestAListOfOneReceiverIsAdopted(t *testing.T) {
 	})
 }
 
-// A list that was shared in another bucket is adopted once its version is removed: this is how the list
-// of disabled hosts follows a store that moves, see docs/scale-out.md.
+// A list that was shared in another bucket is adopted once its version is removed.
 func TestAListOfAnotherBucketIsAdopted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := new(buckettest.Memory)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/internal/batchlog"
 	"cis490/internal/buckettest"
 	"cis490/internal/datadir"
 	"cis490/internal/episode"
@@ -130,6 +131,25 @@ func TestALateRequestTakesNoChangeBack(t *testing.T) {
 			t.Errorf("got %s, want lab-02 only", last)
 		}
 	})
+}
+
+// A copy of the store fences the log and then reads the list. A command whose version comes later must not
+// say that it has succeeded.
+func TestAChangeBehindAStoreThatHasLeftFails(t *testing.T) {
+	in := new(buckettest.Memory)
+	m := newMachine(t, in)
+	fenced := false
+	in.Fault = func(op, name string) buckettest.Fault {
+		if op == buckettest.OpCreate && strings.HasPrefix(name, accessPrefix) && !fenced {
+			fenced = true
+			fixture.Must(t, batchlog.Fence(t.Context(), in, 0, "the disk", "x"))
+		}
+		return buckettest.None
+	}
+	got, err := m.list.Disable(t.Context(), []episode.Name{"lab-01"}, time.Now())
+	if _, moved := errors.AsType[*batchlog.MovedError](err); !moved {
+		t.Errorf("got %+v, %v, want that the store has moved", got, err)
+	}
 }
 
 func TestAnIdleChangeStoresNothing(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"time"
 
+	"cis490/internal/batchlog"
 	"cis490/internal/bucket"
 	"cis490/internal/datadir"
 	"cis490/internal/retry"
@@ -57,7 +58,8 @@ func isAccessName(name string) bool {
 	return err == nil && name == accessName(version)
 }
 
-// Change implements [datadir.SharedList]. It needs three requests, and more after conflicts and failures.
+// Change implements [datadir.SharedList]. It needs a few requests, and more after conflicts and failures. It
+// returns a [*batchlog.MovedError] if the store has left the bucket, and may have left this change behind.
 func (l *List) Change(ctx context.Context, known datadir.SharedVersion, change func(next int64, newest []byte) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
@@ -72,13 +74,32 @@ func (l *List) Change(ctx context.Context, known datadir.SharedVersion, change f
 			case err != nil:
 				return nil, err
 			case created:
-				return next, nil
+				return next, l.checkHere(ctx)
 			}
 			known = datadir.SharedVersion{Number: number + 1} // of another process, which was faster
 			continue
 		}
 		if errors.Is(err, ErrVersionMissing) || !retry.Sleep(ctx, retry.Backoff(retryBase, retryCeiling, attempt)) {
 			return nil, err
+		}
+	}
+}
+
+// Newest returns the newest version and its number, or 0 if there is none.
+func (l *List) Newest(ctx context.Context) (int64, []byte, error) {
+	return l.readNewest(ctx, datadir.SharedVersion{})
+}
+
+// checkHere returns an error unless the store was in the bucket after a version was created. A copy reads the
+// list after it has fenced the log, so otherwise the store may have left without that version.
+func (l *List) checkHere(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		err := batchlog.CheckHere(ctx, l.bucket)
+		if _, moved := errors.AsType[*batchlog.MovedError](err); moved || err == nil {
+			return err
+		}
+		if !retry.Sleep(ctx, retry.Backoff(retryBase, retryCeiling, attempt)) {
+			return fmt.Errorf("%w; the list was changed, but it is not known whether the store has moved meanwhile: repeat the command", err)
 		}
 	}
 }

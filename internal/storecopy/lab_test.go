@@ -133,6 +133,8 @@ func newStore(t testing.TB) (dir string, archives int) {
 	// A row as another program wrote it, with a member that is not known here.
 	fixture.WriteFile(t, archivePath(dir, "host-2", "foreign"), string(archive(9)))
 	d := backendtest.UploadOf(backendtest.Key("host-2", "foreign"), archive(9)).Digest
+	_, err = (datadir.HostList{Dir: dir, Holder: "the test"}).Disable(t.Context(), []episode.Name{"host-9"}, time.Now())
+	fixture.Must(t, err)
 	appendIndex(t, dir, `{"note":"x","episode_id":"foreign","host_id":"host-2","received_at_wall":"2026-01-02T03:04:05+00:00","sha256":"`+d.String()+`","size_bytes":`+strconv.Itoa(len(archive(9)))+`}`+"\n")
 	return dir, 8
 }

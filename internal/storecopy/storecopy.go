@@ -10,6 +10,9 @@
 //	              store.json                                       created last
 //	a bucket      the fence of the log: see batchlog.Fence           with a store.json that has no copied_from
 //
+// Between the two steps it adds the list of disabled hosts to that of the new place: then it can no longer
+// change at the old one.
+//
 // A run that was killed at any step is continued by the next one. For each row the archive is durable
 // before its row is. What is at the new place already is compared and left as it is.
 //

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/index"
 	"cis490/internal/s3backend"
+	"cis490/internal/sharedhosts"
 	"cis490/internal/store"
 )
 
@@ -390,9 +391,15 @@ func (c *toBucket) handOver(ctx context.Context, end int64) (err error) {
 	if size, err := c.log.Size(); err != nil || size != end {
 		return errors.Join(err, errors.New("another command has appended rows to the index: run this one again"))
 	}
+	if _, err := datadir.CountDisabled(c.data.Path("")); err != nil { // while that can still be repaired here
+		return err
+	}
 	name, err := datadir.MoveAway(ctx, c.data, c.identity.ID, c.opts.To, c.to.CopyID(), c.opts.Holder)
 	if err != nil {
 		return err
+	}
+	if err := datadir.CarryDisabled(ctx, c.data, sharedhosts.NewList(c.in), c.opts.Holder); err != nil {
+		return fmt.Errorf("%w; run this command again: no receiver starts before", err)
 	}
 	id := s3backend.StoreIdentity{ID: name.ID, CreatedAt: name.CreatedAt, Replaces: name.Replaces}
 	if err := again(ctx, func() error { return c.to.Finish(ctx, id, end, c.batches) }); err != nil {

@@ -40,6 +40,7 @@ func checkMoved(t *testing.T, in *buckettest.Memory, dir string, archives int, k
 	if got := findings(t, in); len(got) > 0 {
 		t.Errorf("findings: got %q, want none", got)
 	}
+	checkHosts(t, "in the bucket", listIn(t, in), `"host-9"`)
 	b := openReceiver(t, in)
 	now, err := b.Store()
 	fixture.Must(t, err)

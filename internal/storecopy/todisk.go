@@ -14,6 +14,7 @@ import (
 	"cis490/internal/durable"
 	"cis490/internal/index"
 	"cis490/internal/s3backend"
+	"cis490/internal/sharedhosts"
 	"cis490/internal/store"
 )
 
@@ -349,10 +350,27 @@ func (c *toDisk) handOver(ctx context.Context) error {
 	if err := c.data.WriteFile(index.BatchesName(datadir.IndexFile), index.EncodeBatchEnds(c.ends), 0o640); err != nil {
 		return err
 	}
+	if err := c.receiveDisabled(ctx); err != nil {
+		return err
+	}
 	name, err := datadir.EndCopy(ctx, c.data, c.from.Identity().Replaces, c.ids, c.opts.Holder)
 	if err != nil {
 		return err
 	}
 	c.report.Store, c.report.Moved = name.ID, true
 	return nil
+}
+
+// receiveDisabled takes over the list of disabled hosts. What changes it in the bucket from here on fails.
+func (c *toDisk) receiveDisabled(ctx context.Context) error {
+	var number int64
+	var newest []byte
+	err := again(ctx, func() (err error) {
+		number, newest, err = sharedhosts.NewList(c.in).Newest(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read the list of disabled hosts: %w", err)
+	}
+	return datadir.ReceiveDisabled(ctx, c.data, number, newest, c.opts.Holder)
 }

@@ -83,6 +83,9 @@ func checkOnDisk(t *testing.T, dir string, in *buckettest.Memory, known []wire.S
 	if got, want := indexOf(t, dir), exported(t, in); got != want {
 		t.Errorf("the index of the disk: got\n%s\nwant\n%s", got, want)
 	}
+	if in := listIn(t, in); in != "" {
+		checkHosts(t, "on the disk", listOf(t, dir), `"host-9"`)
+	}
 	b, stop := openDisk(t, dir)
 	defer stop()
 	_, err := fsck.Verify(t.Context(), fsck.Options{EpisodesRoot: filepath.Join(dir, "episodes"), Index: filepath.Join(dir, "index.jsonl"), Deep: true}, func(f fsck.Finding) {

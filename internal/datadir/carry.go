@@ -1,0 +1,46 @@
+package datadir
+
+import (
+	"context"
+	"fmt"
+
+	"cis490/internal/durable"
+)
+
+// CarryDisabled adds the list of disabled hosts in data to that of the bucket into which the store moves.
+// Whoever is disabled in one of them is disabled then. The store must have moved away already: see
+// [MoveAway]. So no command changes the list in data later.
+func CarryDisabled(ctx context.Context, data *durable.Dir, to SharedList, holder string) error {
+	lock, err := data.WaitLock(ctx, disabledLock, holder)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	own, _, err := loadDisabled(data)
+	if err != nil {
+		return err
+	}
+	own.shared = SharedVersion{} // of another bucket, in which the store was before
+	if _, err = changeVersion(ctx, to, own, func(*hostList) bool { return false }); err != nil {
+		return fmt.Errorf("carry the list of disabled hosts: %w", err)
+	}
+	return nil
+}
+
+// ReceiveDisabled adds the list of disabled hosts of a bucket to that in data, into which the store moves.
+// The bucket must be fenced already, so that no change of its list succeeds later. newest is its newest
+// version and number the number of that, or 0 if there is none.
+func ReceiveDisabled(ctx context.Context, data *durable.Dir, number int64, newest []byte, holder string) error {
+	var from hostList
+	if number > 0 {
+		var err error
+		if from, err = parseVersion(number, newest); err != nil {
+			return fmt.Errorf("carry the list of disabled hosts: %w", err)
+		}
+	}
+	return changeDisabled(ctx, data, holder, func(list *hostList) bool {
+		wasShared := list.shared != SharedVersion{}
+		list.shared = SharedVersion{}
+		return list.adopt(from) || wasShared
+	})
+}
