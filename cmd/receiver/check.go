@@ -270,7 +270,8 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 	if err := errors.Join(c.CheckMoves(), c.CheckStoreKind()); err != nil {
 		return f, startError(context.Background(), err, file)
 	}
-	if _, err := datadir.CountDisabled(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+	// A start reads the list of several receivers again from the bucket.
+	if _, err := datadir.CountDisabled(string(c.DataDir)); err != nil && c.Store.Kind != receiver.StoreOnS3 && !errors.Is(err, fs.ErrPermission) {
 		return f, err
 	}
 	if _, err := datadir.InspectStore(string(c.DataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {

@@ -340,6 +340,9 @@ func (d *receiverDoctor) examineHosts() doctor.Finding {
 	const check = "hosts"
 	disabled, err := datadir.CountDisabled(string(d.cfg.DataDir))
 	if err != nil {
+		if d.cfg.Store.Kind == receiver.StoreOnS3 {
+			return d.FromError(check, err, "run 'receiver hosts', which reads it again from the bucket")
+		}
 		return d.FromError(check, fmt.Errorf("all hosts are refused: %w", err), "restore disabled-hosts.json in data_dir, or remove it, which enables all hosts")
 	}
 	list, _, err := listHosts(d.cfg, time.Now())

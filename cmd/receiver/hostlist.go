@@ -45,6 +45,22 @@ func openHostList(c *cobra.Command, cfg receiver.Config) (hostList, error) {
 	return list, err
 }
 
+// restoreList reads the list of all receivers again if its copy in data_dir is damaged.
+func restoreList(c *cobra.Command, cfg receiver.Config) error {
+	if _, err := datadir.CountDisabled(string(cfg.DataDir)); cfg.Store.Kind != receiver.StoreOnS3 || !errors.Is(err, datadir.ErrDisabledList) {
+		return nil
+	}
+	list, err := openHostList(c, cfg)
+	if err != nil {
+		return err
+	}
+	if err := list.Restore(c.Context()); err != nil {
+		return err
+	}
+	cli.Note(c, "disabled-hosts.json was damaged, and was read again from the bucket")
+	return nil
+}
+
 // forgetReports removes what hosts have reported, unless they could not be removed.
 func (l hostList) forgetReports(ctx context.Context, hosts []episode.Name, err error) error {
 	if err != nil {

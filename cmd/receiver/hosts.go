@@ -53,12 +53,12 @@ is disabled-hosts.json in data_dir, or is in the bucket of several receivers.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, one object per line")
 	cli.AddWatch(c, func(c *cobra.Command) (func(io.Writer) error, error) {
-		cfg, err := o.openDataDir(c)
+		cfg, err := o.openHosts(c)
 		paint := terminal.NewPainter(c.OutOrStdout())
 		return func(w io.Writer) error { return showHosts(w, paint, cfg, asJSON) }, err
 	})
 	cli.AddCheck(c, func(c *cobra.Command) (cli.MonitorResult, error) {
-		cfg, err := o.openDataDir(c)
+		cfg, err := o.openHosts(c)
 		if err != nil {
 			return cli.MonitorResult{}, err
 		}
@@ -165,6 +165,15 @@ func (o *options) openDataDir(c *cobra.Command) (receiver.Config, error) {
 	return cfg, cli.BecomeServiceUser(c, state)
 }
 
+// openHosts is openDataDir for a command that lists hosts.
+func (o *options) openHosts(c *cobra.Command) (receiver.Config, error) {
+	cfg, err := o.openDataDir(c)
+	if err == nil {
+		err = restoreList(c, cfg)
+	}
+	return cfg, err
+}
+
 func explainNoDataDir(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w (the receiver creates it at its first start)", err)
@@ -179,6 +188,9 @@ func changeHosts(c *cobra.Command, o *options, args []string, change func(hostLi
 	}
 	if err := cfg.CheckStoreKind(); err != nil {
 		return cli.UsageError(err) // no receiver uses that list
+	}
+	if err := restoreList(c, cfg); err != nil {
+		return err
 	}
 	list, err := openHostList(c, cfg)
 	if err != nil {

@@ -49,7 +49,8 @@ get a certificate as HOST, once. It expires, ten wrong guesses end it, and a new
 one for the same host replaces it. The receiver keeps only its hash.
 
 A host that is known needs --again, for example after its disk was replaced. Its
-old certificates end when the new one is first used.`,
+old certificates end when the new one is first used, or with a store in a bucket
+as soon as it is issued.`,
 		Example: `  sudo receiver invite lab-07
   sudo receiver invite lab-07 --again --valid 2h
   sudo receiver invite --list`,

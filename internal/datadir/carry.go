@@ -21,7 +21,7 @@ func CarryDisabled(ctx context.Context, data *durable.Dir, to SharedList, holder
 		return err
 	}
 	own.shared = SharedVersion{} // of another bucket, in which the store was before
-	if _, err = changeVersion(ctx, to, own, func(*hostList) bool { return false }); err != nil {
+	if _, err = changeVersion(ctx, to, own, nil, func(*hostList) bool { return false }); err != nil {
 		return fmt.Errorf("carry the list of disabled hosts: %w", err)
 	}
 	return nil

@@ -3,7 +3,7 @@
 // also has the lock of the directory.
 //
 // Invariant: a file that cannot be trusted, read or understood lets no host in, and is
-// never replaced.
+// never replaced, unless it is a copy of what is in a bucket.
 package datadir
 
 import (

@@ -19,6 +19,8 @@ import (
 const (
 	disabledFile = "disabled-hosts.json"
 	disabledLock = ".disabled-hosts.lock"
+	// indexCopyFile is in the data directory of a receiver whose store is in a bucket: see package batchlog.
+	indexCopyFile = ".index.copied.json"
 )
 
 // Limits of the list. An entry takes at most 256 bytes, so that a list of maxDisabledHosts
@@ -80,7 +82,11 @@ func disabledListError(data *durable.Dir, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: %w", ErrDisabledList, err)
 	}
-	return fmt.Errorf("%w: %s: %w; restore it from a backup, or remove it, which enables all hosts", ErrDisabledList, data.Path(disabledFile), err)
+	advice := "restore it from a backup, or remove it, which enables all hosts"
+	if _, serr := data.Lstat(indexCopyFile); serr == nil {
+		advice = "remove it: it is a copy, and is read again from the bucket"
+	}
+	return fmt.Errorf("%w: %s: %w; %s", ErrDisabledList, data.Path(disabledFile), err, advice)
 }
 
 // parseDisabled parses the content of the file. It refuses what it does not understand.
@@ -183,6 +189,13 @@ func WatchDisabled(data *durable.Dir, log *slog.Logger) (*DisabledWatch, error) 
 		return nil, err
 	}
 	return &DisabledWatch{data: data, log: log, now: &DisabledSnapshot{list: list}, stat: st}, nil
+}
+
+// WatchCopy is [WatchDisabled] for a receiver that shares the list with others. A copy that is damaged refuses
+// all hosts until [DisabledWatch.UseShared] is called.
+func WatchCopy(data *durable.Dir, log *slog.Logger) *DisabledWatch {
+	list, st, err := loadDisabled(data)
+	return &DisabledWatch{data: data, log: log, now: &DisabledSnapshot{list, err}, stat: st, readAt: time.Now()}
 }
 
 // Current returns the list that is in the data directory now, or a newer one of several receivers.

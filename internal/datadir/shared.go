@@ -82,16 +82,23 @@ func (w *DisabledWatch) UseShared(number int64, version []byte) (SharedVersion, 
 	return list.shared, nil
 }
 
-// SaveShared writes the file, unless it has the list of [DisabledWatch.UseShared] or a newer one. holder
-// describes this process to others that wait for the lock.
+// SaveShared writes the file, unless it has the list of [DisabledWatch.UseShared] or a newer one. A damaged
+// file is replaced: it is a copy. holder describes this process to others that wait for the lock.
 func (w *DisabledWatch) SaveShared(ctx context.Context, holder string) error {
 	w.mu.Lock()
-	shared := w.shared
+	shared, file := w.shared, w.readFile()
 	w.mu.Unlock()
 	if shared == nil || shared.Err != nil || shared.list.shared.Number == 0 {
 		return nil
 	}
-	return saveVersion(ctx, w.data, holder, shared.list)
+	if file.Err == nil && file.list.shared.Number >= shared.list.shared.Number {
+		return nil
+	}
+	saved, err := saveVersion(ctx, w.data, holder, shared.list)
+	if saved && file.Err != nil {
+		w.log.Warn("damaged list of disabled hosts replaced", "err", file.Err, "hint", "it was read again from the bucket")
+	}
+	return err
 }
 
 // RefuseAll refuses all hosts until [DisabledWatch.UseShared] is called. err says why the version of a
@@ -118,43 +125,52 @@ func parseVersion(number int64, version []byte) (hostList, error) {
 	return list, nil
 }
 
-// saveVersion writes the copy of a version in the data directory, unless that has a newer one.
-func saveVersion(ctx context.Context, data *durable.Dir, holder string, list hostList) error {
-	return changeDisabled(ctx, data, holder, func(current *hostList) bool {
-		if current.shared.Number >= list.shared.Number {
-			return false
-		}
-		*current = list
-		return true
-	})
+// saveVersion writes the copy of a version in the data directory, unless that has a newer one, and reports
+// whether it did.
+func saveVersion(ctx context.Context, data *durable.Dir, holder string, list hostList) (bool, error) {
+	lock, err := data.WaitLock(ctx, disabledLock, holder)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Unlock()
+	if current, _, err := loadDisabled(data); err == nil && current.shared.Number >= list.shared.Number {
+		return false, nil
+	}
+	err = list.save(data)
+	return err == nil, err
 }
 
 // changeShared changes the list of all receivers, and then the copy in data, which may be nil. A list in
 // data that was not shared before is added first: the copy takes its place.
 func (l HostList) changeShared(ctx context.Context, data *durable.Dir, change func(*hostList) bool) error {
 	own := hostList{}
+	var damage error
 	if data != nil {
-		var err error
-		if own, _, err = loadDisabled(data); err != nil {
-			return err
-		}
+		own, _, damage = loadDisabled(data)
 	}
-	newest, err := changeVersion(ctx, l.Shared, own, change)
-	if err != nil || data == nil || newest.shared.Number == 0 {
+	newest, err := changeVersion(ctx, l.Shared, own, damage, change)
+	if err != nil || data == nil {
 		return err
 	}
-	if err := saveVersion(ctx, data, l.Holder, newest); err != nil {
+	if newest.shared.Number == 0 {
+		return nil
+	}
+	if _, err := saveVersion(ctx, data, l.Holder, newest); err != nil {
 		return fmt.Errorf("changed for all receivers, but the copy in %s was not written: %w", l.Dir, err)
 	}
 	return nil
 }
 
 // changeVersion changes a shared list, and returns its newest version. own is the list of a data directory,
-// whose entries are added unless it is a copy of the shared one.
-func changeVersion(ctx context.Context, shared SharedList, own hostList, change func(*hostList) bool) (newest hostList, err error) {
+// whose entries are added unless it is a copy of the shared one. damage is why that could not be read: as a
+// copy it is not needed, once the shared list has a version.
+func changeVersion(ctx context.Context, shared SharedList, own hostList, damage error, change func(*hostList) bool) (newest hostList, err error) {
 	id := rand.Text()
 	_, err = shared.Change(ctx, own.shared, func(next int64, version []byte) ([]byte, error) {
 		var list hostList
+		if version == nil && damage != nil {
+			return nil, damage // it may be the only list that there is
+		}
 		if version != nil {
 			var err error
 			if list, err = parseVersion(next-1, version); err != nil {
@@ -179,22 +195,28 @@ func changeVersion(ctx context.Context, shared SharedList, own hostList, change 
 
 // Adopt adds the hosts of the list in the data directory to the shared one, if it was not shared before:
 // a receiver of an older release had a list of its own, and a host that it refused must not get
-// access.
+// access. Of a list that is damaged, nothing can be added: see [HostList.Restore].
 func (l HostList) Adopt(ctx context.Context) error {
 	data, err := durable.Open(l.Dir)
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	own, _, err := loadDisabled(data)
-	if err != nil || own.shared.Number > 0 || len(own.disabled)+len(own.replaced) == 0 {
-		return err
+	own, _, damage := loadDisabled(data)
+	if damage != nil || own.shared.Number > 0 || len(own.disabled)+len(own.replaced) == 0 {
+		return nil
 	}
 	err = l.changeShared(ctx, data, func(*hostList) bool { return false })
 	if err != nil {
 		return fmt.Errorf("add the hosts of %s to the list of all receivers: %w", data.Path(disabledFile), err)
 	}
 	return nil
+}
+
+// Restore replaces a damaged copy of the shared list, if that has a version.
+func (l HostList) Restore(ctx context.Context) error {
+	_, err := l.change(ctx, nil, nil)
+	return err
 }
 
 // Replaced ends the certificates of a host that were valid from NotBefore on or earlier, except the one with

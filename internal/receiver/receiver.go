@@ -84,7 +84,7 @@ func New(ctx context.Context, gate *gate.Gate, c Config, version, holder string,
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	disabled, err := datadir.WatchDisabled(r.data, log)
+	disabled, err := r.watchDisabled()
 	if err == nil {
 		err = r.shared.follow(ctx, disabled, r.hostList(holder), r.fleet, log)
 	}

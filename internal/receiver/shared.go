@@ -36,6 +36,14 @@ func (r *Receiver) hostList(holder string) datadir.HostList {
 	return l
 }
 
+// watchDisabled reads the list of disabled hosts in the data directory.
+func (r *Receiver) watchDisabled() (*datadir.DisabledWatch, error) {
+	if r.shared != nil {
+		return datadir.WatchCopy(r.data, r.log), nil
+	}
+	return datadir.WatchDisabled(r.data, r.log)
+}
+
 // follow makes the newest list of all receivers current. reports are those of this receiver.
 func (s *sharing) follow(ctx context.Context, watch *datadir.DisabledWatch, own datadir.HostList, reports *fleet.Reports, log *slog.Logger) error {
 	if s == nil {

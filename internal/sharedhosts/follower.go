@@ -64,6 +64,9 @@ func Follow(ctx context.Context, list *List, watch *datadir.DisabledWatch, own d
 		log.Warn("list of disabled hosts not read", "version", known.Number, "err", err)
 		return f, nil
 	}
+	if damage := watch.Current().Err; number == 0 && damage != nil {
+		return nil, damage // it may be the only list that there is
+	}
 	f.verifiedAt = time.Now()
 	return f, f.use(ctx, number, version)
 }
@@ -166,7 +169,7 @@ func (f *Follower) use(ctx context.Context, number int64, version []byte) error 
 }
 
 // useFormer makes the former version current again after one that was not understood was removed, and
-// repeats what failed. A version after the removed one may have disabled more hosts: all stay refused
+// writes the copy if that failed, or was damaged. A version after the removed one may have disabled more hosts: all stay refused
 // while there is one.
 func (f *Follower) useFormer(ctx context.Context) error {
 	if f.damaged {
@@ -184,13 +187,10 @@ func (f *Follower) useFormer(ctx context.Context) error {
 		}
 		return f.use(ctx, number, version)
 	}
-	if f.unsaved {
-		return f.save(ctx)
-	}
-	return nil
+	return f.save(ctx)
 }
 
-// save writes the copy in the data directory, for a start while the object store does not answer. Hosts
+// save writes the copy in the data directory unless it is there, for a start without the object store. Hosts
 // are refused as the list says also if that fails.
 func (f *Follower) save(ctx context.Context) error {
 	err := f.watch.SaveShared(ctx, f.holder)

@@ -40,8 +40,7 @@ func openMachine(t testing.TB, in bucket.Bucket, dir string) *machine {
 	fixture.Must(t, err)
 	t.Cleanup(func() { m.data.Close() })
 	m.list = datadir.HostList{Dir: dir, Holder: "the test", Shared: NewList(in)}
-	m.watch, err = datadir.WatchDisabled(m.data, m.log())
-	fixture.Must(t, err)
+	m.watch = datadir.WatchCopy(m.data, m.log())
 	return m
 }
 
