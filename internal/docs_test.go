@@ -64,6 +64,7 @@ var triedBy = map[string]string{
 	"A disk is full":                    "TestHostPacksAgainAfterAPrune",
 	"A disk has no free inodes":         "TestHostsContinueOnceTheReceiverHasInodes",
 	"The receiver accepts no uploads":   "TestReadyIsRefusedWhenAnUploadWouldBe",
+	"The object store does not answer":  "TestDoctorJudgesAnObjectStore",
 	"The receiver is slow":              "", // commands of other packages show why
 	"The scrub is late":                 "TestScrubShowsProgressAndEndsClean",
 	"The end of the index was torn":     "TestTornTailIsCutAndSaved",

@@ -31,7 +31,7 @@ type SharedVersion struct {
 	Change string `json:"change,omitempty"`
 }
 
-// IsOf reports whether this is what a version says of itself. If the change is not known, the number
+// IsOf reports whether this is what a version states. If the change is not known, the number
 // decides.
 func (v SharedVersion) IsOf(version []byte) bool {
 	list, err := parseDisabled(version)
@@ -169,7 +169,7 @@ func changeVersion(ctx context.Context, shared SharedList, own hostList, damage 
 	_, err = shared.Change(ctx, own.shared, func(next int64, version []byte) ([]byte, error) {
 		var list hostList
 		if version == nil && damage != nil {
-			return nil, damage // it may be the only list that there is
+			return nil, damage // it may be the only list
 		}
 		if version != nil {
 			var err error

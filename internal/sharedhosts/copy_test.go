@@ -33,7 +33,7 @@ func (m *machine) checkCopy(when string, host episode.Name) {
 	}
 }
 
-// A copy that is damaged refuses nobody for long: the bucket has the list.
+// A copy that is damaged refuses hosts only for a moment: the bucket has the list.
 func TestADamagedCopyIsReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := new(buckettest.Memory)
@@ -72,7 +72,7 @@ func TestADamagedCopyIsReadAgain(t *testing.T) {
 	})
 }
 
-// A damaged list is the only one that there is if the bucket has none.
+// A damaged list is the only one if the bucket has none.
 func TestADamagedListThatWasNotSharedIsKept(t *testing.T) {
 	in := new(buckettest.Memory)
 	m := newMachine(t, in)

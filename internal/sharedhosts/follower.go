@@ -65,7 +65,7 @@ func Follow(ctx context.Context, list *List, watch *datadir.DisabledWatch, own d
 		return f, nil
 	}
 	if damage := watch.Current().Err; number == 0 && damage != nil {
-		return nil, damage // it may be the only list that there is
+		return nil, damage // it may be the only list
 	}
 	f.verifiedAt = time.Now()
 	return f, f.use(ctx, number, version)
@@ -118,9 +118,8 @@ func (f *Follower) poll(ctx context.Context) error {
 	}
 }
 
-// verify reports whether the bucket has the known version. If it has an older list, or another one, nobody
-// here knows whom that refuses, and whom a change since did: all hosts are refused until the known version is
-// there again.
+// verify reports whether the bucket has the known version. An older list, or another one, lacks changes that
+// are known here: all hosts are refused until the known version is there again.
 func (f *Follower) verify(ctx context.Context) (bool, error) {
 	known := f.version
 	if file := f.watch.SharedVersion(); file.Number > known.Number {

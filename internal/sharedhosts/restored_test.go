@@ -109,7 +109,7 @@ func TestARestoredBucketIsNoticedAfterACommandOnTheSameMachine(t *testing.T) {
 }
 
 // A receiver does not start with a bucket that was restored, until its operator has done what the error says.
-// Then nobody is enabled who was disabled in the bucket or at a receiver.
+// Then no host is enabled that was disabled in the bucket or at a receiver.
 func TestAfterARestoreWhatWasDisabledAnywhereStaysDisabled(t *testing.T) {
 	in := new(buckettest.Memory)
 	m := newMachine(t, in)

@@ -38,8 +38,8 @@ const (
 	retryCeiling   = 2 * time.Second
 )
 
-// ErrVersionMissing says that the bucket lacks a version of the list that it had before: somebody removed
-// it, or restored the bucket from a backup. What it has now may admit hosts that were disabled since.
+// ErrVersionMissing says that the bucket lacks a version of the list that it had before: it was removed,
+// or the bucket was restored from a backup. What it has now may admit hosts that were disabled since.
 var ErrVersionMissing = errors.New("the bucket lacks a version of the list of disabled hosts")
 
 // List is the list of disabled hosts in a bucket. It is a [datadir.SharedList]. Versions are never

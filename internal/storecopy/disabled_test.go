@@ -50,7 +50,7 @@ func checkHosts(t testing.TB, where, list string, want ...string) {
 	}
 }
 
-// Nobody who is disabled at the old place at the moment of the switch, or at the new one, is served after it.
+// No host that is disabled at the old place at the moment of the switch, or at the new one, is served after it.
 // So are certificates that have ended.
 func TestDisabledHostsMoveWithTheStore(t *testing.T) {
 	dir, _ := newStore(t)
