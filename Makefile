@@ -15,7 +15,7 @@ ROUNDS    ?= 20
 BENCHFLAGS = $(if $(RUNS),-runs $(RUNS)) $(if $(SCALE),-scale $(SCALE)) $(if $(WORK),-work $(WORK))
 
 .DEFAULT_GOAL := help
-.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab fleet fleet-ceph race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth cover ci clean
+.PHONY: help build pi release packages dist repo reproducible lintian units installers fmt check check-static fmt-check lint vuln shell tidy test lab fleet fleet-ceph race readers page demo crash crash-short soak links system system-arm64 fuzz bench bench-peers bench-growth bench-fleet cover ci clean
 
 help: ## Print this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -155,6 +155,10 @@ bench-peers: build ## Compare cis490 with alternatives, for docs/performance.md 
 # RUNS and SCALE as above, WORK=backlog,away,rows,hosts,fleet.
 bench-growth: build ## Plot time and memory against backlog, rows and hosts; docs/growth-*.svg
 	go build -C scripts/bench -o $(CURDIR)/bin/cis490-bench . && bin/cis490-bench growth $(BENCHFLAGS)
+
+# RUNS and SCALE as above, WORK=large,small. Needs versitygw.
+bench-fleet: build ## Compare 1, 2 and 4 receivers over one object store with a disk, for docs/performance.md
+	go build -C scripts/bench -o $(CURDIR)/bin/cis490-bench . && bin/cis490-bench fleet $(BENCHFLAGS)
 
 cover: ## Run all tests and write bin/cover.html
 	@mkdir -p bin

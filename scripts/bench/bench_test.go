@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,6 +152,62 @@ func TestCustodyIsTheWholeWay(t *testing.T) {
 	for d, want := range map[string]int{"src/ep*": 0, "outbox/*.zst": 0, "shipped/*": 5, "data/episodes/*/*": 5, "data/staging/*/*": 0} {
 		if got, err := filepath.Glob(at(d)); err != nil || len(got) != want {
 			t.Errorf("%s has %q, %v; want %d", d, got, err, want)
+		}
+	}
+}
+
+// The engine's log has what receivers cost it, whatever they count themselves.
+func TestCallsAreCountedByKind(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "requests.log")
+	line := func(call string) string {
+		return "- lab [30/November/2026:23:54:29 +0000] 127.0.0.1 bench MUO410OK1J9HCL9Q " + call + " 200 - 0 0 0 0 - minio - x SigV4\n"
+	}
+	first := "log starts 2026-11-30 23:54:25.803929968 +0000 UTC m=+0.053855801\n" + line("s3_GetObject store.json /lab/store.json") + line("s3_HeadBucket - /lab")
+	if err := os.WriteFile(log, []byte(first), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before, err := readCalls(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := first + line("s3_PutObject commits/h/e/1.json /lab/commits/h/e/1.json") + line("s3_GetObject store.json /lab/store.json") +
+		line("s3_PutObject commits/h/f/1.json /lab/commits/h/f/1.json") + line("s3_ListObjectsV2 - /lab?list-type=2&prefix=log%2F&x=y") +
+		line("s3_UploadPart episodes/h/e/x /lab/episodes/h/e/x?partNumber=1&uploadId=u")
+	if err := os.WriteFile(log, []byte(all), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	after, err := readCalls(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := after.since(before)
+	want := calls{"PutObject commits": 2, "GetObject store.json": 1, "ListObjectsV2 log": 1, "UploadPart episodes": 1}
+	if !maps.Equal(got, want) || got.sum() != 5 || got.most()[0] != "PutObject commits" {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Each receiver gets the same number of connections, and some of each host.
+func TestConnectionsAreSpreadOverReceivers(t *testing.T) {
+	for _, n := range fleetSizes {
+		for _, conns := range []int{8, 64} {
+			l := loader{urls: make([]string, n)}
+			for i := range l.urls {
+				l.urls[i] = fmt.Sprint(i)
+			}
+			of, hosts := map[string]int{}, map[string]bool{}
+			for i := range conns {
+				of[l.urlOf(i)]++
+				hosts[l.urlOf(i)+" "+hostOf(i)] = true
+			}
+			for _, url := range l.urls {
+				if of[url] != conns/n {
+					t.Errorf("%d connections over %d receivers: receiver %s got %d, want %d", conns, n, url, of[url], conns/n)
+				}
+			}
+			if want := min(conns, n*loadHosts); len(hosts) != want {
+				t.Errorf("%d connections over %d receivers: got %d pairs of receiver and host, want %d", conns, n, len(hosts), want)
+			}
 		}
 	}
 }

@@ -18,3 +18,13 @@ func startTime(r row) float64   { return r.Start }
 func middle(r row) float64      { return r.P50 }
 func slow(r row) float64        { return r.P99 }
 func perSecond(r row) float64   { return float64(r.Episodes) / r.Wall }
+
+// Figures of receivers over an object store, per archive; those of CPU in milliseconds.
+func engineMiB(r row) float64           { return r.EngineMiB }
+func callsPerArchive(r row) float64     { return float64(r.Calls.sum()) / float64(r.Requests) }
+func receiversPerArchive(r row) float64 { return 1000 * r.ServerCPU / float64(r.Requests) }
+func enginePerArchive(r row) float64    { return 1000 * r.EngineCPU / float64(r.Requests) }
+func kernelPerArchive(r row) float64    { return 1000 * r.KernelCPU / float64(r.Requests) }
+func cpuPerArchive(r row) float64 {
+	return 1000 * (r.ServerCPU + r.EngineCPU + r.KernelCPU) / float64(r.Requests)
+}

@@ -86,11 +86,11 @@ func (l *lab) backlog(ctx context.Context, n int, there bool) (r row, err error)
 	if err != nil {
 		return row{}, err
 	}
-	j := job{server: p.receiver.process, disk: l.base}
+	j := job{servers: p.receiver.processes(), disk: l.base}
 	if there {
 		defer func() { err = errors.Join(err, p.stop()) }()
 	} else {
-		j.server, j.exit = nil, unreachable
+		j.servers, j.exit = nil, unreachable
 		if err := p.stop(); err != nil {
 			return row{}, err
 		}
@@ -133,7 +133,7 @@ func (l *lab) rows(ctx context.Context, n, puts int) (r row, err error) {
 	}
 	start := time.Since(begun)
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	r, err = l.client(ctx, s, srv)
+	r, err = l.client(ctx, s, srv.url, job{servers: srv.processes()})
 	r.Start = float64(start.Microseconds()) / 1000
 	return r, err
 }
@@ -191,7 +191,7 @@ func (l *lab) hosts(ctx context.Context, n, episodes int) (r row, err error) {
 		return row{}, err
 	}
 	client := script(ctx, append(os.Environ(), "BIN="+l.bin, "CONFS="+strings.Join(confs, " ")), allAtOnce)
-	r, err = measure(job{client: client, server: srv.process, disk: l.base})
+	r, err = measure(job{client: client, servers: srv.processes(), disk: l.base})
 	r.Episodes = episodes
 	return r, err
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ type loadResult struct {
 // connections. Each archive contains its own name: a receiver that looks for meta.json must
 // find it where a real archive has it.
 type loader struct {
-	url         string
+	urls        []string
 	credentials string
 	bodies      []body
 	// announces means that the server is cis490's receiver, which the client addresses as the
@@ -67,7 +68,7 @@ func (b body) reader() io.Reader {
 func load(args []string) error {
 	f := flag.NewFlagSet("load", flag.ExitOnError)
 	l := &loader{}
-	f.StringVar(&l.url, "url", "", "address of the receiver")
+	urls := f.String("url", "", "`addresses` of the receivers, with commas")
 	f.StringVar(&l.credentials, "credentials", "", "folder of the hosts' folders")
 	total := f.Int("requests", 1, "uploads in all")
 	conns := f.Int("conns", 1, "uploads at once")
@@ -77,6 +78,7 @@ func load(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	l.urls = strings.Split(*urls, ",")
 	err := l.pack(*src, *total, *size)
 	if err != nil {
 		return err
@@ -144,6 +146,9 @@ func packOne(p *archive.Packer, dir *os.File, name string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// urlOf returns the receiver of a connection. The connections of each host lead to all receivers.
+func (l *loader) urlOf(conn int) string { return l.urls[(conn+conn/loadHosts)%len(l.urls)] }
+
 func hostOf(conn int) string { return fmt.Sprintf("load-%d", conn%loadHosts) }
 
 func (l *loader) client(host string) (*http.Client, error) {
@@ -172,7 +177,7 @@ func (l *loader) drive(clients []*http.Client) error {
 	var all sync.WaitGroup
 	begun := time.Now()
 	for i, c := range clients {
-		all.Go(func() { took[i], errs[i] = l.connection(c, hostOf(i)) })
+		all.Go(func() { took[i], errs[i] = l.connection(c, l.urlOf(i), hostOf(i)) })
 	}
 	all.Wait()
 	wall := time.Since(begun)
@@ -183,7 +188,7 @@ func (l *loader) drive(clients []*http.Client) error {
 }
 
 // connection sends until all is sent, and returns how long each request took.
-func (l *loader) connection(c *http.Client, host string) (samples, error) {
+func (l *loader) connection(c *http.Client, url, host string) (samples, error) {
 	var took samples
 	for {
 		n := int(l.next.Add(1)) - 1
@@ -191,7 +196,7 @@ func (l *loader) connection(c *http.Client, host string) (samples, error) {
 			return took, nil
 		}
 		begun := time.Now()
-		if err := l.put(c, host, l.bodies[n]); err != nil {
+		if err := l.put(c, url, host, l.bodies[n]); err != nil {
 			return nil, err
 		}
 		took = append(took, float64(time.Since(begun).Microseconds())/1000)
@@ -202,8 +207,8 @@ func (l *loader) connection(c *http.Client, host string) (samples, error) {
 // with PATCH.
 const announceFrom = 256 << 10
 
-func (l *loader) put(c *http.Client, host string, b body) error {
-	to := l.url + "/v1/episodes/" + host + "/" + b.name
+func (l *loader) put(c *http.Client, url, host string, b body) error {
+	to := url + "/v1/episodes/" + host + "/" + b.name
 	digest := "sha-256=:" + base64.StdEncoding.EncodeToString(b.digest[:]) + ":"
 	whole := map[string]string{"Repr-Digest": digest}
 	if b.size() < announceFrom {
@@ -221,7 +226,7 @@ func (l *loader) put(c *http.Client, host string, b body) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.ask(c, http.MethodPatch, l.url+offer.Get("Location"), map[string]string{
+	_, err = l.ask(c, http.MethodPatch, url+offer.Get("Location"), map[string]string{
 		"Repr-Digest": digest, "Content-Type": "application/partial-upload", "Upload-Offset": "0", "Upload-Complete": "?1",
 	}, b)
 	return err

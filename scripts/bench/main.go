@@ -3,6 +3,7 @@
 //
 //	go run ./scripts/bench peers     cis490 and other tools on the same work
 //	go run ./scripts/bench growth    time and memory against size
+//	go run ./scripts/bench fleet     several receivers over one object store, and one on a disk
 //	go run ./scripts/bench tables    the tables of the rows that are there
 //
 // Invariant: every system gets the same bytes, in turn, on a settled disk. Beside each figure
@@ -68,6 +69,7 @@ func run(ctx context.Context, args []string) error {
 		"peers": {peers, "M,S,L,receiver,idle", 5},
 
 		"growth": {growth, "backlog,away,rows,hosts,fleet", 1},
+		"fleet":  {compareFleets, "large,small", 5},
 		"tables": {tables, "", 1},
 	}
 	// Clients of cis490 are processes of their own, so that their CPU can be told apart.
@@ -76,7 +78,7 @@ func run(ctx context.Context, args []string) error {
 		return clients[args[0]](args[1:])
 	}
 	if len(args) == 0 || commands[args[0]].do == nil {
-		return errors.New("want one of peers, growth, tables; see go doc ./scripts/bench")
+		return errors.New("want one of peers, growth, fleet, tables; see go doc ./scripts/bench")
 	}
 	c := commands[args[0]]
 	var o options

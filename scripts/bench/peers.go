@@ -30,7 +30,15 @@ func peers(ctx context.Context, o options) error {
 	if err := b.read(o, "peers"); err != nil {
 		return err
 	}
-	for _, part := range parts(l, o) {
+	if err := b.fill(ctx, o, "peers", parts(l, o)); err != nil {
+		return err
+	}
+	return tables(ctx, o)
+}
+
+// fill measures the parts that were asked for.
+func (b book) fill(ctx context.Context, o options, name string, all []part) error {
+	for _, part := range all {
 		part.systems = slices.DeleteFunc(part.systems, func(s string) bool { return !o.takes(s) })
 		if !o.has(part.work) || len(part.systems) == 0 {
 			continue
@@ -40,11 +48,11 @@ func peers(ctx context.Context, o options) error {
 			return err
 		}
 		b[part.name] = newSection(o, rows)
-		if err := b.write(o, "peers"); err != nil { // what is measured is kept, whatever comes after
+		if err := b.write(o, name); err != nil { // what is measured is kept, whatever comes after
 			return err
 		}
 	}
-	return tables(ctx, o)
+	return nil
 }
 
 // part is a table: systems that do the same, in turn.

@@ -48,23 +48,23 @@ func (l *lab) load(ctx context.Context, s loadShape, system string) (r row, err 
 		return row{}, err
 	}
 	defer func() { err = errors.Join(err, srv.stop()) }()
-	return l.client(ctx, s, srv, "-announce="+fmt.Sprint(system == cis490))
+	return l.client(ctx, s, srv.url, job{servers: srv.processes()}, "-announce="+fmt.Sprint(system == cis490))
 }
 
-// client runs the load's client, which is this program.
-func (l *lab) client(ctx context.Context, s loadShape, srv *server, more ...string) (row, error) {
+// client runs the load's client, which is this program. The urls have commas between them.
+func (l *lab) client(ctx context.Context, s loadShape, urls string, j job, more ...string) (row, error) {
 	if err := l.episode(); err != nil {
 		return row{}, err
 	}
-	return l.drive(ctx, s, srv.process, append([]string{
-		"load", "-url", srv.url, "-credentials", l.path("hosts"), "-src", l.run("src"),
+	return l.drive(ctx, s, j, append([]string{
+		"load", "-url", urls, "-credentials", l.path("hosts"), "-src", l.run("src"),
 		"-size", fmt.Sprint(s.size), "-conns", fmt.Sprint(s.conns), "-requests", fmt.Sprint(s.requests),
 	}, more...)...)
 }
 
 // diskAlone does only what a receiver does on disk with a load. Here the client is the server.
 func (l *lab) diskAlone(ctx context.Context, s loadShape) (row, error) {
-	r, err := l.drive(ctx, s, nil, custody, "-data", l.run("data"),
+	r, err := l.drive(ctx, s, job{}, custody, "-data", l.run("data"),
 		"-at-once", fmt.Sprint(s.conns), "-n", fmt.Sprint(s.requests), "-size", fmt.Sprint(s.size))
 	r.ServerCPU, r.ServerMiB, r.AllCPU = r.ClientCPU, r.ClientMiB, r.AllCPU+r.ClientCPU
 	r.ClientCPU, r.ClientMiB = 0, 0
@@ -72,15 +72,15 @@ func (l *lab) diskAlone(ctx context.Context, s loadShape) (row, error) {
 }
 
 // drive runs one of the clients that this program is, too.
-func (l *lab) drive(ctx context.Context, s loadShape, server *process, args ...string) (row, error) {
+func (l *lab) drive(ctx context.Context, s loadShape, j job, args ...string) (row, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return row{}, err
 	}
 	var out strings.Builder
-	cmd := exec.CommandContext(ctx, self, args...)
-	cmd.Stdout = &out
-	r, err := measure(job{client: cmd, server: server, disk: l.base})
+	j.client, j.disk = exec.CommandContext(ctx, self, args...), l.base
+	j.client.Stdout = &out
+	r, err := measure(j)
 	if err != nil {
 		return row{}, err
 	}

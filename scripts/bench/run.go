@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,14 +34,19 @@ type row struct {
 	AllCPU  float64 `json:"all_cpu_less_client_s"`
 	Foreign float64 `json:"foreign_cores"` // busy with none of the above while the clock ran
 
+	// EngineCPU is that of an object store beside the servers.
+	EngineCPU float64 `json:"engine_cpu_s,omitempty"`
+
 	ClientMiB float64 `json:"client_mib"`
-	ServerMiB float64 `json:"server_mib"`
+	ServerMiB float64 `json:"server_mib"` // of several servers the largest
+	EngineMiB float64 `json:"engine_mib,omitempty"`
 	Stored    int64   `json:"stored_bytes,omitempty"`
 	Sync      float64 `json:"sync_s"` // a last sync of all, after the clock stopped
 
 	Requests int     `json:"requests,omitempty"` // of a load
 	P50      float64 `json:"p50_ms,omitempty"`
 	P99      float64 `json:"p99_ms,omitempty"`
+	Calls    calls   `json:"calls,omitempty"`     // requests to an object store, by kind
 	Values   samples `json:"values_ms,omitempty"` // of a wake-up
 	Start    float64 `json:"start_ms,omitempty"`  // of a server, until it listens
 }
@@ -48,27 +54,40 @@ type row struct {
 // cpu is the processor time of both ends.
 func (r row) cpu() float64 { return r.ClientCPU + r.ServerCPU }
 
-// job is a client with its server, ready to go.
+// job is a client with its servers, ready to go.
 type job struct {
-	client *exec.Cmd
-	server *process // nil: there is none
-	exit   int      // the client's exit code that is right
-	disk   string   // a folder of the file system that both write to
+	client  *exec.Cmd
+	servers []*process // of one kind, which share the work; none: there is no server
+	engine  *process   // the object store of the servers; nil: there is none
+	exit    int        // the client's exit code that is right
+	disk    string     // a folder of the file system that all write to
 }
 
 func (j job) serverCPU() time.Duration {
-	if j.server == nil {
-		return 0
+	var sum time.Duration
+	for _, s := range j.servers {
+		sum += treeCPU(s.pid())
 	}
-	return treeCPU(j.server.pid())
+	return sum
 }
 
-// watch begins to look at the memory of both ends.
-func (j job) watch() *peaks {
-	if j.server == nil {
-		return watch(j.client.Process.Pid)
+func (j job) engineCPU() time.Duration {
+	if j.engine == nil {
+		return 0
 	}
-	return watch(j.client.Process.Pid, j.server.pid())
+	return treeCPU(j.engine.pid())
+}
+
+// watch begins to look at the memory of the client, the servers and the engine.
+func (j job) watch() *peaks {
+	roots := []int{j.client.Process.Pid}
+	for _, s := range j.servers {
+		roots = append(roots, s.pid())
+	}
+	if j.engine != nil {
+		roots = append(roots, j.engine.pid())
+	}
+	return watch(roots...)
 }
 
 // measure runs the client to its end and returns what it took. The client must send everything
@@ -78,7 +97,7 @@ func measure(j job) (row, error) {
 	j.client.Stderr = &failure
 	j.client.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	j.client.Cancel = func() error { return syscall.Kill(-j.client.Process.Pid, syscall.SIGKILL) }
-	serverBefore := j.serverCPU()
+	serverBefore, engineBefore := j.serverCPU(), j.engineCPU()
 	before := look()
 	if err := j.client.Start(); err != nil {
 		return row{}, err
@@ -86,8 +105,9 @@ func measure(j job) (row, error) {
 	memory := j.watch()
 	err := j.client.Wait()
 	after := look()
-	server := j.serverCPU() - serverBefore
+	server, engine := j.serverCPU()-serverBefore, j.engineCPU()-engineBefore
 	peak := append(memory.end(), 0)
+	servers, engines := peak[1:1+len(j.servers)], peak[1+len(j.servers):]
 	if code := j.client.ProcessState.ExitCode(); code != j.exit {
 		return row{}, fmt.Errorf("%s: %w: %s", strings.Join(j.client.Args, " "), err, failure.Bytes()[max(0, failure.Len()-1000):])
 	}
@@ -98,16 +118,16 @@ func measure(j job) (row, error) {
 	synced := look()
 
 	wall := after.at.Sub(before.at)
-	foreign := after.busy - before.busy - client - server - (after.self - before.self) - after.kernelSince(before)
+	foreign := after.busy - before.busy - client - server - engine - (after.self - before.self) - after.kernelSince(before)
 	// The bench's own time in the sync is caused by the server.
 	all := synced.busy - before.busy - client - (after.self - before.self)
 	return row{
 		Wall:      wall.Seconds(),
-		ClientCPU: client.Seconds(), ServerCPU: server.Seconds(),
+		ClientCPU: client.Seconds(), ServerCPU: server.Seconds(), EngineCPU: engine.Seconds(),
 		KernelCPU: synced.kernelSince(before).Seconds(),
 		AllCPU:    all.Seconds(),
 		Foreign:   max(0, foreign.Seconds()/wall.Seconds()),
-		ClientMiB: peak[0], ServerMiB: peak[1],
+		ClientMiB: peak[0], ServerMiB: slices.Max(append([]float64{0}, servers...)), EngineMiB: engines[0],
 		Sync: synced.at.Sub(after.at).Seconds(),
 	}, nil
 }
@@ -137,7 +157,7 @@ func (l *lab) send(ctx context.Context, s system, w work) (r row, err error) {
 	if err := settle(l.base); err != nil {
 		return row{}, err
 	}
-	if r, err = measure(job{client: script(ctx, env, s.client), server: srv.process, disk: l.base}); err != nil {
+	if r, err = measure(job{client: script(ctx, env, s.client), servers: srv.processes(), disk: l.base}); err != nil {
 		return row{}, fmt.Errorf("%s of %s: %w", s.name, w.name, err)
 	}
 	r.System, r.Episodes, r.Input = s.name, w.episodes, w.input()

@@ -16,6 +16,14 @@ type server struct {
 	url  string
 }
 
+// processes returns the server's process, if it has one.
+func (s *server) processes() []*process {
+	if s.process == nil {
+		return nil
+	}
+	return []*process{s.process}
+}
+
 // serve starts one of the servers. All that speak TLS have the same certificate
 // and ask for one of the hosts.
 func (l *lab) serve(ctx context.Context, kind string) (*server, error) {
@@ -30,13 +38,18 @@ func (l *lab) serve(ctx context.Context, kind string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.spawn(l.run(kind+".log"), argv...)
+	return l.start(ctx, kind, port, argv)
+}
+
+// start starts a server that listens on a port.
+func (l *lab) start(ctx context.Context, name string, port int, argv []string) (*server, error) {
+	p, err := l.spawn(l.run(name+".log"), argv...)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{process: p, port: port, url: fmt.Sprintf("https://127.0.0.1:%d", port)}
 	if err := p.listens(ctx, port); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", kind, err), p.stop())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), p.stop())
 	}
 	return s, nil
 }

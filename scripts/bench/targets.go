@@ -27,8 +27,12 @@ func (t target) met() bool {
 
 // targets writes the table of the targets that were measured.
 func (b book) targets(out *bytes.Buffer) {
-	out.WriteString("### Targets\n\n| work | target | measured | met |\n|---|---|---|---|\n")
-	for _, t := range slices.Concat(b.wayTargets(), b.loadTargets(), b.idleTargets()) {
+	writeTargets(out, "Targets", slices.Concat(b.wayTargets(), b.loadTargets(), b.idleTargets()))
+}
+
+func writeTargets(out *bytes.Buffer, heading string, all []target) {
+	fmt.Fprintf(out, "### %s\n\n| work | target | measured | met |\n|---|---|---|---|\n", heading)
+	for _, t := range all {
 		if math.IsNaN(t.measured) {
 			continue
 		}
