@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"cis490/internal/bucket"
@@ -157,6 +158,9 @@ type fleet struct {
 	engine    *engine
 	receivers []*labtest.Lab
 	links     []*labtest.Proxy // from each receiver to the engine
+	holders   []*holder        // behind the links, after addHolders
+
+	background sync.WaitGroup // of disturbances
 }
 
 // newFleet starts an engine, receivers and a load balancer. The hosts of its lab reach the receivers

@@ -78,6 +78,13 @@ func sendOnce(s *labtest.Sender, host, name string, archive []byte, sum [32]byte
 	return s.Patch(at.Where, at.Offset, archive[at.Offset:], true)
 }
 
+// start starts a receiver that was killed. Faults that are left of an earlier disturbance would end it,
+// and only systemd starts it again.
+func (f *fleet) start(i int) {
+	f.links[i].Always(labtest.Fault{})
+	f.receivers[i].Start()
+}
+
 // disturb does one thing to the fleet, and undoes it.
 func (f *fleet) disturb(random *rand.Rand, pause func(time.Duration)) (what string) {
 	i := random.IntN(len(f.receivers))
@@ -90,7 +97,7 @@ func (f *fleet) disturb(random *rand.Rand, pause func(time.Duration)) (what stri
 	case 0, 1, 2:
 		r.Kill()
 		pause(down)
-		r.Start()
+		f.start(i)
 		return "receiver killed"
 	case 3:
 		what, restart := f.engine.crash(random)
@@ -102,7 +109,7 @@ func (f *fleet) disturb(random *rand.Rand, pause func(time.Duration)) (what stri
 		r.Kill()
 		pause(down)
 		restart()
-		r.Start()
+		f.start(i)
 		return what + ", receiver killed"
 	case 5:
 		f.links[i].Next(labtest.Fault{LoseAnswer: true}, labtest.Fault{CutAfter: int64(random.IntN(20_000))}, labtest.Fault{LoseBehind: int64(random.IntN(5_000))})
@@ -135,8 +142,8 @@ func peakMemory(t testing.TB, pid int) int64 {
 	return kib << 10
 }
 
-// Twelve hosts send to three receivers while these, the engine and the links between them fail. Half
-// of the episodes are sent twice at once, some of them as two recordings of one name.
+// Twelve hosts send to three receivers while these, the engine and the links between them fail, and
+// requests of earlier rounds reach the engine. Half of the episodes are sent twice at once, some of them as two recordings of one name.
 func TestNothingIsLostOrThereTwice(t *testing.T) {
 	requireFleet(t)
 	first := *seed
@@ -152,6 +159,7 @@ func TestNothingIsLostOrThereTwice(t *testing.T) {
 		hosts, senders = append(hosts, h), append(senders, h.Sender(t))
 	}
 	l, disturbances := newLedger(), map[string]int{}
+	f.addHolders(t)
 	for n := range *rounds {
 		random := rand.New(rand.NewPCG(first, uint64(n)))
 		ended := make(chan struct{})
@@ -176,11 +184,16 @@ func TestNothingIsLostOrThereTwice(t *testing.T) {
 			case <-time.After(d):
 			}
 		}
+		f.release(n, false)
+		disturbances[f.holdOne(t, n, random, ended)]++
 		for range 3 {
 			pause(time.Duration(50+random.IntN(500)) * time.Millisecond)
 			disturbances[f.disturb(random, pause)]++
 		}
 		<-ended
+		if n == *rounds-1 {
+			f.release(n, true)
+		}
 		if got := l.check(t, f.engine.open()); got != (breaches{}) {
 			t.Fatalf("round %d with -seed %d: got %+v, want none", n, first, got)
 		}
@@ -194,4 +207,5 @@ func TestNothingIsLostOrThereTwice(t *testing.T) {
 		}
 	}
 	t.Logf("%d rounds: %d acknowledgements, %d conflicts, %v", *rounds, l.acks, l.conflicts, disturbances)
+	f.logHeld(t)
 }
