@@ -240,7 +240,7 @@ func (f *fleet) logHeld(t testing.TB) {
 
 const (
 	// maxCatch is how long a request to hold is waited for.
-	maxCatch = 2 * time.Second
+	maxCatch = 5 * time.Second
 	// hostPatience is how long a host waits for a receiver that waits for the engine.
 	hostPatience = 3 * time.Second
 )
