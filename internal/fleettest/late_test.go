@@ -30,7 +30,7 @@ type holder struct {
 	mu    sync.Mutex // guards the fields below
 	armed *trap
 	held  []*heldRequest
-	sent  map[string]int // what became of those that were released
+	sent  map[string]int // what happened to those that were released
 	age   time.Duration  // the longest time that one was held
 }
 
@@ -161,7 +161,7 @@ func (h *holder) arm(t *trap) {
 	h.armed = t
 }
 
-// release delivers what is due in a round, or all that is held.
+// release delivers what is due in a round, or everything that is held.
 func (h *holder) release(round int, all bool) {
 	h.mu.Lock()
 	var due, kept []*heldRequest
@@ -225,7 +225,7 @@ func (f *fleet) addHolders(t testing.TB) {
 	t.Cleanup(f.background.Wait)
 }
 
-// logHeld says what became of all that was held.
+// logHeld says what happened to everything that was held.
 func (f *fleet) logHeld(t testing.TB) {
 	sent, total, age := map[string]int{}, 0, time.Duration(0)
 	for _, h := range f.holders {
@@ -297,7 +297,7 @@ func (f *fleet) letHostsGo(ctx context.Context, i int) {
 	}
 }
 
-// release delivers what is due in a round, or all that is held.
+// release delivers what is due in a round, or everything that is held.
 func (f *fleet) release(round int, all bool) {
 	for _, h := range f.holders {
 		h.release(round, all)

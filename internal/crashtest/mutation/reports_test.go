@@ -45,7 +45,7 @@ var ofReports = []mutant{
 	{
 		"fleet: a host is never silent",
 		killer{"fleet", "TestHostIsSilentByItsOwnRhythm"},
-		[]edit{{"fleet/health.go", "!at.ReceiverDown && !at.lacksReports() && at.Now.Sub(heard) > limit", "!at.ReceiverDown && at.Now.Sub(heard) < -limit"}},
+		[]edit{{"fleet/health.go", "!at.ReceiverDown && !at.lacksReports() && silence > limit", "!at.ReceiverDown && silence < -limit"}},
 	},
 	{
 		"receiver: a report that cannot be kept is kept, it says",
