@@ -150,7 +150,7 @@ var owners = map[string]string{
 	"github.com/dunglas/httpsfv":        "internal/wire",
 	"github.com/spf13/cobra":            "cmd/receiver cmd/shipper internal/cli internal/labtest internal/manual internal/scripttest",
 	"github.com/spf13/pflag":            "internal/cli internal/manual", // the flags of cobra are pflag's
-	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/progress internal/statuspage",
+	"github.com/dustin/go-humanize":     "cmd/receiver cmd/shipper internal/cli internal/config internal/fleet internal/progress internal/statuspage",
 	"golang.org/x/term":                 "internal/cli internal/logging internal/progress internal/terminal",
 	"golang.org/x/time":                 "internal/admission internal/bandwidth internal/receiver internal/scrub internal/shipped",
 	"github.com/schollz/progressbar/v3": "internal/cli cmd/shipper",

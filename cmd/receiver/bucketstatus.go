@@ -145,12 +145,12 @@ func describeBehind(behind *int64) string {
 	case *behind == 0:
 		return ", the copy here has them"
 	}
-	return fmt.Sprintf(", the copy here lacks at least %s", plural(*behind, "batch"))
+	return fmt.Sprintf(", the copy here lacks %s", cli.FormatCount(*behind, "batch"))
 }
 
 func countOr(n *int, what string) string {
 	if n == nil {
 		return unknown
 	}
-	return plural(int64(*n), what)
+	return cli.FormatCount(int64(*n), what)
 }

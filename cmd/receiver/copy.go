@@ -203,11 +203,11 @@ func (f *copyFlags) printReport(c *cobra.Command, r storecopy.Report) error {
 			next += "\nit has another id: run 'shipper verify --heal' on each host, which sends what the lost data_dir got since"
 		}
 		if n := r.Missing + r.Damaged; n > 0 {
-			next += fmt.Sprintf("\nnot copied: %s: 'shipper verify --heal' on their hosts sends what is missing to the new place", plural(n, "archive"))
+			next += fmt.Sprintf("\nnot copied: %s: 'shipper verify --heal' on their hosts sends what is missing to the new place", cli.FormatCount(n, "archive"))
 		}
 	}
 	return printf(c.OutOrStdout(), "store %s: copied %s and %s (%s), index %d bytes, %d missing, %d damaged\n%s\n",
-		r.Store, plural(r.Rows, "row"), plural(r.Archives, "archive"), humanize.IBytes(uint64(r.Bytes)), r.IndexBytes, r.Missing, r.Damaged, next)
+		r.Store, cli.FormatCount(r.Rows, "row"), cli.FormatCount(r.Archives, "archive"), humanize.IBytes(uint64(r.Bytes)), r.IndexBytes, r.Missing, r.Damaged, next)
 }
 
 // copyError gives an error of a copy its exit code, and adds what to do.
@@ -219,7 +219,7 @@ func copyError(err error, r storecopy.Report) error {
 		return explainNoStore(err)
 	}
 	if n := r.Missing + r.Damaged; err == nil && n > 0 && !r.Moved {
-		return fmt.Errorf("%s missing or damaged: 'shipper verify --heal' on their hosts sends them again, and the next run copies them", pluralAre(n, "archive"))
+		return fmt.Errorf("%s missing or damaged: 'shipper verify --heal' on their hosts sends them again, and the next run copies them", cli.FormatCountWith(n, "archive", "is", "are"))
 	}
 	return err
 }

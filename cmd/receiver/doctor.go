@@ -370,7 +370,7 @@ func judgeStorage(st diskbackend.Status, b *s3backend.Status) []doctor.Finding {
 	}
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
 		found = append(found, doctor.Failedf(check, "run 'receiver index verify --deep', then 'shipper verify --heal' on the hosts that it names",
-			"the scrub found %d archives damaged, %d missing", st.Scrub.Damaged, st.Scrub.Missing))
+			"the scrub found %s damaged, %d missing", cli.FormatCount(st.Scrub.Damaged, "archive"), st.Scrub.Missing))
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
 		examine := "'smartctl -a' on the disk"
@@ -378,18 +378,18 @@ func judgeStorage(st diskbackend.Status, b *s3backend.Status) []doctor.Finding {
 			examine = "see the log of the object store"
 		}
 		found = append(found, doctor.Warningf(check, "run 'receiver index verify --deep', and "+examine,
-			"the scrub found %d archives unreadable, %d undecodable", st.Scrub.Unreadable, st.Scrub.Undecodable))
+			"the scrub found %s unreadable, %d undecodable", cli.FormatCount(st.Scrub.Unreadable, "archive"), st.Scrub.Undecodable))
 	}
 	if b != nil && st.Quarantined > 0 {
 		found = append(found, doctor.Warningf(check, "run 'shipper verify --heal' on their hosts: see 'Scrub' in docs/scale-out.md",
-			"%d archives are quarantined as corrupt", st.Quarantined))
+			"%s quarantined as corrupt", cli.FormatCountWith(st.Quarantined, "archive", "is", "are")))
 	} else if st.Quarantined > 0 {
 		found = append(found, doctor.Warningf(check, "run 'shipper verify --heal' on their hosts, then remove the files in data_dir/quarantine",
-			"%d files in quarantine", st.Quarantined))
+			"%s in quarantine", cli.FormatCount(st.Quarantined, "file")))
 	}
 	if t := st.TornTails; t.Count > 0 {
 		found = append(found, doctor.Warningf(check, "if power did not fail then, run 'smartctl -a' on the disk; run 'receiver index verify'",
-			"the end of the index was torn %d times; the last one is %s", t.Count, t.Last))
+			"the end of the index was torn %s; the last one is %s", cli.FormatCount(t.Count, "time"), t.Last))
 	}
 	if b != nil && b.Error != "" {
 		return append(found, doctor.Skippedf(check, "what the bucket has is unknown"))

@@ -164,7 +164,7 @@ func runBackfill(c *cobra.Command, opts fsck.Options, asJSON, full bool) error {
 		return indexError(err)
 	}
 	if report.Underway > 0 {
-		fmt.Fprintf(stderr, "%s: %d uploads are in flight: the receiver will write their rows\n", program, report.Underway)
+		fmt.Fprintf(stderr, "%s: %s in flight: the receiver will write the rows\n", program, cli.FormatCountWith(report.Underway, "upload", "is", "are"))
 	}
 	expanding.printTo(stderr, program)
 	if err := printBackfill(c.OutOrStdout(), report, opts, asJSON); err != nil {
@@ -178,7 +178,7 @@ func unindexedError(r fsck.BackfillReport) error {
 	if r.Bad == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s got no row", plural(r.Bad, "file"))
+	return fmt.Errorf("%s got no row", cli.FormatCount(r.Bad, "file"))
 }
 
 // startProgress shows the progress of a command that uses opts.
@@ -280,7 +280,7 @@ func runVerify(c *cobra.Command, opts fsck.Options, asJSON, full bool, verify ve
 		return err
 	}
 	if report.Findings > 0 {
-		return fmt.Errorf("the index and the stored files differ: %s", plural(report.Findings, "finding"))
+		return fmt.Errorf("the index and the stored files differ: %s", cli.FormatCount(report.Findings, "finding"))
 	}
 	return nil
 }

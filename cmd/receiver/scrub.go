@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"cis490/internal/cli"
@@ -153,24 +152,24 @@ func runScrub(c *cobra.Command, once scrubFunc, opts scrub.Options, asJSON bool)
 func problemsOf(p scrub.Progress) error {
 	var bad []error
 	if n := p.Damaged + p.Missing; n > 0 {
-		bad = append(bad, fmt.Errorf("%s damaged or missing: 'shipper verify --heal' on their hosts sends them again", pluralAre(n, "archive")))
+		bad = append(bad, fmt.Errorf("%s damaged or missing: 'shipper verify --heal' on their hosts sends them again", cli.FormatCountWith(n, "archive", "is", "are")))
 	}
 	if p.Unreadable > 0 {
 		bad = append(bad, fmt.Errorf("%s unreadable: check their permissions and the disk first ('dmesg', 'smartctl -a'), or the object store; "+
-			"once the receiver has quarantined those that are lost, 'shipper verify --heal' on their hosts sends them again", pluralAre(p.Unreadable, "archive")))
+			"once the receiver has quarantined those that are lost, 'shipper verify --heal' on their hosts sends them again", cli.FormatCountWith(p.Unreadable, "archive", "is", "are")))
 	}
 	if n := p.LostBatches(); n > 0 {
-		bad = append(bad, fmt.Errorf("%s of the index %s corrupt or lost, and their archives were not read: "+
-			"stderr names them; see the log of the object store, and restore them", plural(n, "batch"), english.PluralWord(int(n), "is", "are")))
+		bad = append(bad, fmt.Errorf("%s corrupt or lost, so their archives were not read: "+
+			"stderr names them; see the log of the object store, and restore them", cli.FormatCountWith(n, "index batch", "is", "are")))
 	}
 	if p.HostsUnreadable > 0 {
-		bad = append(bad, fmt.Errorf("%d hosts have a directory that cannot be listed: none of their archives was read", p.HostsUnreadable))
+		bad = append(bad, fmt.Errorf("%s a directory that cannot be listed: no archive of it was read", cli.FormatCountWith(p.HostsUnreadable, "host", "has", "have")))
 	}
 	if p.HostsUnfinished > 0 {
-		bad = append(bad, fmt.Errorf("%d hosts sent archives faster than they could be listed: run scrub again with --older-than", p.HostsUnfinished))
+		bad = append(bad, fmt.Errorf("%s sent archives faster than they could be listed: run scrub again with --older-than", cli.FormatCount(p.HostsUnfinished, "host")))
 	}
 	if p.Undecodable > 0 {
-		bad = append(bad, fmt.Errorf("%d archives match their sha256 but cannot be decoded: keep their episodes, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-receiver)", p.Undecodable))
+		bad = append(bad, fmt.Errorf("%s sha256 but cannot be decoded: keep the episodes, and see 'An archive that cannot be decoded' in docs/operations.md (of a package: /usr/share/doc/cis490-receiver)", cli.FormatCountWith(p.Undecodable, "archive", "matches its", "match their")))
 	}
 	return errors.Join(bad...)
 }

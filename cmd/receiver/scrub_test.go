@@ -30,8 +30,8 @@ func TestScrubReportsLostBatches(t *testing.T) {
 		p    scrub.Progress
 		want string
 	}{
-		{scrub.Progress{NotOpened: 2}, "2 batches of the index are corrupt or lost"},
-		{scrub.Progress{NotOpened: 3, Unreadable: 2}, "1 batch of the index is corrupt or lost"},
+		{scrub.Progress{NotOpened: 2}, "2 index batches are corrupt or lost"},
+		{scrub.Progress{NotOpened: 3, Unreadable: 2}, "1 index batch is corrupt or lost"},
 	} {
 		if err := problemsOf(tt.p); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q", err, tt.want)

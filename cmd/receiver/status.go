@@ -140,7 +140,7 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorCritical, "%s", p)
 	}
 	if n := st.Scrub.Damaged + st.Scrub.Missing; n > 0 {
-		result.Add(cli.MonitorCritical, "the scrub found %s damaged or missing", plural(n, "archive"))
+		result.Add(cli.MonitorCritical, "the scrub found %s damaged or missing", cli.FormatCount(n, "archive"))
 	}
 	switch left := fleet.FromHours(st.FullInHours); fleet.ForecastSeverity(left) {
 	case fleet.Critical:
@@ -152,10 +152,10 @@ func checkStatus(st statusFacts) (cli.MonitorResult, error) {
 		result.Add(cli.MonitorWarning, "%d %s in quarantine", n, quarantinedThings(st.Bucket))
 	}
 	if n := st.Scrub.Unreadable + st.Scrub.Undecodable; n > 0 {
-		result.Add(cli.MonitorWarning, "the scrub could not read or decode %s", plural(n, "archive"))
+		result.Add(cli.MonitorWarning, "the scrub could not read or decode %s", cli.FormatCount(n, "archive"))
 	}
 	if n := st.Scrub.LostBatches(); n > 0 {
-		result.Add(cli.MonitorCritical, "the scrub could not read %s of the index", plural(n, "batch"))
+		result.Add(cli.MonitorCritical, "the scrub could not read %s of the index", cli.FormatCount(n, "batch"))
 	}
 	if st.Hosts != nil {
 		result.Values = append(result.Values, performanceData(*st.Hosts)...)
@@ -259,16 +259,16 @@ func describeHook(q notify.QueueState, now time.Time) string {
 // printFoundRows prints what is wrong.
 func printFoundRows(w io.Writer, st statusFacts) {
 	if n := st.Scrub.HostsUnreadable; n > 0 {
-		fmt.Fprintf(w, "problem\t%d hosts have a directory that cannot be listed: none of their archives was read\n", n)
+		fmt.Fprintf(w, "problem\t%s a directory that cannot be listed: no archive of it was read\n", cli.FormatCountWith(n, "host", "has", "have"))
 	}
 	if n := st.Scrub.NotOpened; n > 0 {
-		fmt.Fprintf(w, "problem\tthis scrub could not open %s, and did not read them\n", plural(n, "archive"))
+		fmt.Fprintf(w, "problem\tthis scrub could not open %s, and did not read them\n", cli.FormatCount(n, "archive"))
 	}
 	if n := st.Scrub.HostsUnfinished; n > 0 {
-		fmt.Fprintf(w, "problem\t%d hosts sent archives faster than this scrub could list them\n", n)
+		fmt.Fprintf(w, "problem\t%s sent archives faster than this scrub could list them\n", cli.FormatCount(n, "host"))
 	}
 	if n := st.Scrub.Expanding; n > 0 {
-		fmt.Fprintf(w, "expanding\t%d archives decode to more than %d times their size, and are decoded only once\n", n, scrub.MaxRatio)
+		fmt.Fprintf(w, "expanding\t%s to more than %d times the size, which is done only once\n", cli.FormatCountWith(n, "archive", "decodes", "decode"), scrub.MaxRatio)
 	}
 	for _, p := range st.Problems {
 		fmt.Fprintf(w, "problem\t%s\n", printable.Text(p))
@@ -277,7 +277,7 @@ func printFoundRows(w io.Writer, st statusFacts) {
 
 func scrubLine(st diskbackend.Status, now time.Time) string {
 	p := st.Scrub
-	read := fmt.Sprintf("%d archives, %s", p.Objects, humanize.IBytes(uint64(max(p.Bytes, 0))))
+	read := fmt.Sprintf("%s, %s", cli.FormatCount(p.Objects, "archive"), humanize.IBytes(uint64(max(p.Bytes, 0))))
 	switch {
 	case st.ScrubRate == 0:
 		return "off (scrub.rate is 0)"

@@ -172,10 +172,10 @@ func (d *hostDoctor) examineDaemon() []doctor.Finding {
 	if len(st.Failing) > 0 {
 		f := st.Failing[0]
 		found = append(found, doctor.Warningf(check, "run 'shipper status': it lists them",
-			"%d episodes fail, the first since %s: %s", st.FailingTotal, f.Since.UTC().Format(time.DateTime), f.Cause))
+			"%s, the first since %s: %s", cli.FormatCountWith(st.FailingTotal, "episode", "fails", "fail"), f.Since.UTC().Format(time.DateTime), f.Cause))
 	}
 	if st.HeldTotal > 0 {
-		found = append(found, doctor.Warningf(check, "run 'shipper held', and fix what it says", "%d episodes are held", st.HeldTotal))
+		found = append(found, doctor.Warningf(check, "run 'shipper held', and fix what it says", "%s held", cli.FormatCountWith(st.HeldTotal, "episode", "is", "are")))
 	}
 	return found
 }
@@ -187,11 +187,15 @@ func (d *hostDoctor) judgeRunning(st backlog.Status) doctor.Finding {
 	case st.RunningUnknown:
 		return doctor.Skippedf(check, "only root and the shipper's user can see whether a shipper runs")
 	case st.Running == "" && d.Unit.Waiting:
-		return doctor.OKf(check, "no shipper runs now: %s starts it; %d episodes wait, %d are shipped", d.Unit.Starter, st.Waiting+st.Sealed, st.Shipped)
+		return doctor.OKf(check, "no shipper runs now: %s starts it; %s, %d shipped", d.Unit.Starter, describeWaiting(st), st.Shipped)
 	case st.Running == "":
-		return doctor.Warningf(check, "run 'systemctl start cis490-shipper', unless cron starts 'shipper --once'", "no shipper runs; %d episodes wait", st.Waiting+st.Sealed)
+		return doctor.Warningf(check, "run 'systemctl start cis490-shipper', unless cron starts 'shipper --once'", "no shipper runs; %s", describeWaiting(st))
 	}
-	return doctor.OKf(check, "%s runs; %d episodes wait, %d are shipped", st.Running, st.Waiting+st.Sealed, st.Shipped)
+	return doctor.OKf(check, "%s runs; %s, %d shipped", st.Running, describeWaiting(st), st.Shipped)
+}
+
+func describeWaiting(st backlog.Status) string {
+	return cli.FormatCountWith(st.Waiting+st.Sealed, "episode", "waits", "wait")
 }
 
 // examineNetwork checks each step to the receiver.

@@ -92,9 +92,9 @@ func passError(cfg shipper.Config, t shipper.Tally, unreachable error) error {
 	case unreachable != nil:
 		return unreachableError(cfg, unreachable)
 	case t.Held+t.Conflicts > 0:
-		return &cli.ExitError{Code: cli.SomeHeld, Err: fmt.Errorf("%d episodes are held: see 'shipper status'", t.Held+t.Conflicts)}
+		return &cli.ExitError{Code: cli.SomeHeld, Err: fmt.Errorf("%s held: see 'shipper status'", cli.FormatCountWith(t.Held+t.Conflicts, "episode", "is", "are"))}
 	case t.Transient > 0:
-		return &cli.ExitError{Code: cli.Failed, Err: fmt.Errorf("%d episodes could not be shipped now: see the log", t.Transient)}
+		return &cli.ExitError{Code: cli.Failed, Err: fmt.Errorf("%s could not be shipped now: see the log", cli.FormatCount(t.Transient, "episode"))}
 	}
 	return nil
 }

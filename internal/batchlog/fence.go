@@ -72,7 +72,7 @@ func TakeOver(ctx context.Context, in bucket.Bucket, lost, to, copyID, store str
 	return in.Create(ctx, takeoverName(lost), bytes.NewReader(body), int64(len(body)), sha256.Sum256(body))
 }
 
-// maxTakeovers bounds how often a store is taken over: there is no cycle.
+// maxTakeovers ends the search where takeovers form a cycle, which only a stranger who writes to the bucket can make.
 const maxTakeovers = 100
 
 // checkFence returns a [*MovedError] if body is a fence. It says where the store is now: of copies that were

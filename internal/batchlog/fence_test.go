@@ -38,7 +38,7 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 			t.Errorf("the last batch: got %d, want 1", got)
 		}
 	}
-	for known := range int64(3) { // of which the last is the fence
+	for known := range int64(3) { // the third object is the fence
 		if got, err := Head(t.Context(), in, known); got != 1 || !isMoved(err) {
 			t.Errorf("the last batch from %d on: got %d, %v, want 1", known, got, err)
 		}

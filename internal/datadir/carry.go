@@ -7,9 +7,9 @@ import (
 	"cis490/internal/durable"
 )
 
-// CarryDisabled adds the list of disabled hosts in data to that of the bucket into which the store moves.
-// Whoever is disabled in one of them is disabled then. The store must have moved away already: see
-// [MoveAway]. So no command changes the list in data later.
+// CarryDisabled adds the list of disabled hosts in data to that of the bucket into which the store moves. A
+// host that is disabled in either list is disabled afterwards. The store must have moved away already, so that
+// no command can change the list in data any more: see [MoveAway].
 func CarryDisabled(ctx context.Context, data *durable.Dir, to SharedList, holder string) error {
 	lock, err := data.WaitLock(ctx, disabledLock, holder)
 	if err != nil {
@@ -27,9 +27,9 @@ func CarryDisabled(ctx context.Context, data *durable.Dir, to SharedList, holder
 	return nil
 }
 
-// ReceiveDisabled adds the list of disabled hosts of a bucket to that in data, into which the store moves.
-// The bucket must be fenced already, so that no change of its list succeeds later. newest is its newest
-// version and number the number of that, or 0 if there is none.
+// ReceiveDisabled adds the list of disabled hosts in a bucket to the one in data, into which the store moves.
+// The bucket must be fenced already, so that its list can no longer change. newest is the newest version of
+// that list, and number is its number, or 0 if there is none.
 func ReceiveDisabled(ctx context.Context, data *durable.Dir, number int64, newest []byte, holder string) error {
 	var from hostList
 	if number > 0 {

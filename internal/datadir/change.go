@@ -120,9 +120,9 @@ func (l HostList) change(ctx context.Context, names []episode.Name, apply func(*
 	if l.Shared != nil {
 		err = l.changeShared(ctx, data, change)
 	} else {
-		moved := error(nil)
+		var moved error
 		err = changeDisabled(ctx, data, l.Holder, func(list *hostList) bool {
-			// Under the lock, which a copy of the store takes to read the list after the store has moved.
+			// Checked under the lock: a copy of the store takes it to read the list, once the store has moved.
 			if moved = CheckHere(l.Dir); moved != nil {
 				return false
 			}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"cis490/internal/wire"
 )
 
@@ -80,7 +82,8 @@ func (r Record) Problems(at Moment) []Problem {
 func (r Record) addReported(add func(kind string, s Severity, format string, args ...any), h Health, now time.Time) {
 	report := r.Report
 	if h.Absent > 0 {
-		add("absent", Warning, "has delivered %d episodes, and %d are stored: run 'shipper verify' there", report.Shipped, r.Stored)
+		add("absent", Warning, "has delivered %d %s, and %d %s stored: run 'shipper verify' there",
+			report.Shipped, english.PluralWord(int(report.Shipped), "episode", ""), r.Stored, english.PluralWord(int(r.Stored), "is", "are"))
 	}
 	addSpace(add, report.Disk, h.FullIn)
 	if n := report.HeldTotal(); n > 0 {

@@ -60,10 +60,22 @@ func (m *move) checkHosts(hosts ...*labtest.Host) {
 	}
 }
 
+// movedHosts are the hosts of [TestAStoreMovesWhileItsHostsShip].
+type movedHosts struct{ busy, idle, daemon *labtest.Host }
+
 // Hosts ship to a disk, to a bucket and to a disk again, and lose nothing.
 func TestAStoreMovesWhileItsHostsShip(t *testing.T) {
 	m := newMove(t)
-	busy, idle, daemon := m.disk.Host("host-1"), m.disk.Host("host-2"), m.disk.Host("host-3")
+	hosts := movedHosts{m.disk.Host("host-1"), m.disk.Host("host-2"), m.disk.Host("host-3")}
+	m.moveToBucket(hosts)
+	m.useBucket(hosts)
+	m.moveBack(hosts)
+}
+
+// moveToBucket copies the store from the disk beside its receiver, and then hands it over.
+func (m *move) moveToBucket(hosts movedHosts) {
+	m.t.Helper()
+	t, busy, idle, daemon := m.t, hosts.busy, hosts.idle, hosts.daemon
 	for _, name := range []string{"run-0", "run-1", "run-2"} {
 		busy.Episode(name)
 	}
@@ -103,6 +115,12 @@ func TestAStoreMovesWhileItsHostsShip(t *testing.T) {
 	m.disk.Proxy.Forward(m.s3.Proxy.Addr())
 	daemon.WaitShipped("meanwhile")
 	m.checkHosts(busy, idle, daemon)
+}
+
+// useBucket has a host ship to the bucket, resend and prune.
+func (m *move) useBucket(hosts movedHosts) {
+	m.t.Helper()
+	t, busy := m.t, hosts.busy
 	busy.Episode("in-the-bucket")
 	busy.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})
 	if got := busy.Run("resend", "run-1"); got.Code != 0 {
@@ -113,7 +131,12 @@ func TestAStoreMovesWhileItsHostsShip(t *testing.T) {
 		t.Errorf("prune: exit code %d: %s%s", got.Code, got.Stdout, got.Stderr)
 	}
 	m.s3.Receiver("--config", m.s3.Path("receiver.toml"), "index", "verify", "--deep").MustExit(t, 0)
+}
 
+// moveBack moves the store to the disk on which it was before.
+func (m *move) moveBack(hosts movedHosts) {
+	m.t.Helper()
+	t, busy, idle, daemon := m.t, hosts.busy, hosts.idle, hosts.daemon
 	m.copy(m.s3, m.disk, "disk", 0)
 	daemon.Episode("beside-2")
 	daemon.WaitShipped("beside-2")

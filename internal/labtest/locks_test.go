@@ -189,7 +189,7 @@ func TestLeasedEpisodeIsTriedAgain(t *testing.T) {
 	if took := time.Since(begun); took > leaseWait {
 		t.Errorf("the pass took %v", took)
 	}
-	mustContain(t, "the pass", p.Stderr, "run-1", "telemetry.jsonl", "lease", "1 episodes could not be shipped now")
+	mustContain(t, "the pass", p.Stderr, "run-1", "telemetry.jsonl", "lease", "1 episode could not be shipped now")
 	wantNoHolds(t, h)
 	release()
 	h.Once().Must(t, 0, labtest.Tally{Scanned: 1, Shipped: 1})

@@ -41,8 +41,7 @@ func TestStatusOfABucket(t *testing.T) {
 	})
 }
 
-// The fence is no batch, however far the copy is, and a batch that the copy has and the bucket has not is
-// reported.
+// The fence does not count as a batch, and a batch that only the copy has is reported.
 func TestStatusOfABucketThatTheStoreHasLeft(t *testing.T) {
 	in := newBucket()
 	b := openBackend(t, in)

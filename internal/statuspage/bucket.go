@@ -1,6 +1,10 @@
 package statuspage
 
-import "cis490/internal/fleet"
+import (
+	"github.com/dustin/go-humanize/english"
+
+	"cis490/internal/fleet"
+)
 
 // bucketFacts returns what is in the bucket, and nothing with a store on a disk. The space of the object
 // store is known only to it.
@@ -28,7 +32,7 @@ func bucketFacts(s State) []fact {
 		rows.Text = "none yet"
 	}
 	if b.Behind != nil && *b.Behind > 0 {
-		rows.More = textf("the copy here lacks at least %d batches", *b.Behind)
+		rows.More = textf("the copy here lacks %d %s", *b.Behind, english.PluralWord(int(*b.Behind), "batch", ""))
 	}
 	unfinished := fact{Name: "Unfinished", Text: "unknown"}
 	if b.Unfinished != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
+
 	"cis490/internal/activity"
 	"cis490/internal/durable"
 	"cis490/internal/fleet"
@@ -266,7 +268,7 @@ func checkFacts(s State) []fact {
 		return []fact{{Name: "Scrub", Text: notRead}, asideFact(s)}
 	}
 	p := s.Receiver.Scrub
-	read := textf("%d archives, %s read", p.Objects, formatSize(max(p.Bytes, 0)))
+	read := textf("%d %s, %s read", p.Objects, english.PluralWord(int(p.Objects), "archive", ""), formatSize(max(p.Bytes, 0)))
 	scrub := fact{Name: "Scrub", Mark: severityMark(fleet.OK), Text: "not started"}
 	switch {
 	case s.Receiver.ScrubRate == 0:

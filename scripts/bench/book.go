@@ -39,15 +39,17 @@ func (o options) book(name string) string {
 	return filepath.Join(o.dir, name+".json")
 }
 
-func (b book) read(o options, name string) error {
+// readBook returns what earlier runs have measured.
+func readBook(o options, name string) (book, error) {
+	b := book{}
 	text, err := os.ReadFile(o.book(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return b, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return json.Unmarshal(text, &b)
+	return b, json.Unmarshal(text, &b)
 }
 
 func (b book) write(o options, name string) error {

@@ -33,8 +33,8 @@ func compareFleets(ctx context.Context, o options) error {
 	}
 	defer l.close()
 	quiet()
-	b := book{}
-	if err := b.read(o, "fleet"); err != nil {
+	b, err := readBook(o, "fleet")
+	if err != nil {
 		return err
 	}
 	if err := b.fill(ctx, o, "fleet", fleetParts(l, o)); err != nil {

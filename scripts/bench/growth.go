@@ -19,8 +19,8 @@ func growth(ctx context.Context, o options) error {
 	}
 	defer l.close()
 	quiet()
-	b := book{}
-	if err := b.read(o, "growth"); err != nil {
+	b, err := readBook(o, "growth")
+	if err != nil {
 		return err
 	}
 	for _, c := range curves(l, o) {

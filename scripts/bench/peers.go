@@ -26,8 +26,8 @@ func peers(ctx context.Context, o options) error {
 		}
 	}
 	quiet()
-	b := book{}
-	if err := b.read(o, "peers"); err != nil {
+	b, err := readBook(o, "peers")
+	if err != nil {
 		return err
 	}
 	if err := b.fill(ctx, o, "peers", parts(l, o)); err != nil {

@@ -38,7 +38,7 @@ type row struct {
 	EngineCPU float64 `json:"engine_cpu_s,omitempty"`
 
 	ClientMiB float64 `json:"client_mib"`
-	ServerMiB float64 `json:"server_mib"` // of several servers the largest
+	ServerMiB float64 `json:"server_mib"` // of the largest server
 	EngineMiB float64 `json:"engine_mib,omitempty"`
 	Stored    int64   `json:"stored_bytes,omitempty"`
 	Sync      float64 `json:"sync_s"` // a last sync of all, after the clock stopped
@@ -57,8 +57,8 @@ func (r row) cpu() float64 { return r.ClientCPU + r.ServerCPU }
 // job is a client with its servers, ready to go.
 type job struct {
 	client  *exec.Cmd
-	servers []*process // of one kind, which share the work; none: there is no server
-	engine  *process   // the object store of the servers; nil: there is none
+	servers []*process // of one kind, which share the work; empty without a server
+	engine  *process   // the object store of the servers, or nil
 	exit    int        // the client's exit code that is right
 	disk    string     // a folder of the file system that all write to
 }

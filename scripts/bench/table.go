@@ -14,8 +14,8 @@ import (
 // tables prints the tables of the existing rows, and puts them into the page if they are from a
 // full run.
 func tables(_ context.Context, o options) error {
-	b := book{}
-	if err := b.read(o, "peers"); err != nil {
+	b, err := readBook(o, "peers")
+	if err != nil {
 		return err
 	}
 	var out bytes.Buffer
