@@ -27,8 +27,8 @@ var (
 	metricReady         = metrics.Desc("cis490_receiver_ready", "1 if an upload would be taken now, as /readyz says.")
 	metricFreeBytes     = metrics.Desc("cis490_receiver_free_bytes", "Free space on the disk of data_dir.")
 	metricMinFreeBytes  = metrics.Desc("cis490_receiver_min_free_bytes", "Below this free space, uploads are refused.")
-	metricFreeInodes    = metrics.Desc("cis490_receiver_free_inodes", "Free inodes on that disk. Absent if it has no limit.")
-	metricMinFreeInodes = metrics.Desc("cis490_receiver_min_free_inodes", "Below this number of free inodes, uploads are refused. Absent with the other.")
+	metricFreeInodes    = metrics.Desc("cis490_receiver_free_inodes", "Free inodes on the disk of data_dir. Absent if it has no limit.")
+	metricMinFreeInodes = metrics.Desc("cis490_receiver_min_free_inodes", "Below this number of free inodes, uploads are refused. Absent if the disk has no limit of inodes.")
 	metricFullSeconds   = metrics.Desc("cis490_receiver_full_seconds", "Seconds until free space falls to its minimum, at the rate of the last day or week. Absent if it does not fall.")
 	metricCertNotAfter  = metrics.Desc("cis490_receiver_certificate_not_after_timestamp_seconds", "When the receiver's certificate expires.")
 
@@ -37,11 +37,11 @@ var (
 	metricTornTails       = metrics.Desc("cis490_receiver_index_torn_tails", "Torn ends of the index that were cut off and saved.")
 	metricDisabledHosts   = metrics.Desc("cis490_receiver_disabled_hosts", "Hosts that are disabled or removed.")
 	metricScrubFindings   = metrics.Desc("cis490_receiver_scrub_findings", "Archives found by the current scrub, or else the last one.", "finding")
-	metricScrubHosts      = metrics.Desc("cis490_receiver_scrub_incomplete_hosts", "Hosts of whose archives that scrub did not read all: their directory cannot be listed, or they sent too fast.", "reason")
-	metricScrubArchives   = metrics.Desc("cis490_receiver_scrub_archives", "Archives read by that scrub.")
-	metricScrubBytes      = metrics.Desc("cis490_receiver_scrub_bytes", "Bytes read by that scrub.")
-	metricScrubStarted    = metrics.Desc("cis490_receiver_scrub_started_timestamp_seconds", "When that scrub started.")
-	metricScrubEnded      = metrics.Desc("cis490_receiver_scrub_ended_timestamp_seconds", "When that scrub ended. Absent while it runs.")
+	metricScrubHosts      = metrics.Desc("cis490_receiver_scrub_incomplete_hosts", "Hosts of whose archives the current scrub, or else the last one, did not read all: their directory cannot be listed, or they sent too fast.", "reason")
+	metricScrubArchives   = metrics.Desc("cis490_receiver_scrub_archives", "Archives read by the current scrub, or else the last one.")
+	metricScrubBytes      = metrics.Desc("cis490_receiver_scrub_bytes", "Bytes read by the current scrub, or else the last one.")
+	metricScrubStarted    = metrics.Desc("cis490_receiver_scrub_started_timestamp_seconds", "When the current scrub started, or else the last one.")
+	metricScrubEnded      = metrics.Desc("cis490_receiver_scrub_ended_timestamp_seconds", "When the last scrub ended. Absent while one runs.")
 	metricScrubWholeSince = metrics.Desc("cis490_receiver_verified_since_timestamp_seconds", "Since when every archive has been verified. Absent before the first complete scrub.")
 )
 
@@ -49,8 +49,8 @@ var (
 var (
 	metricBucketUp        = metrics.Desc("cis490_receiver_bucket_up", "1 if the object store has answered everything that was asked of it, at the last reading.")
 	metricBucketArchives  = metrics.Desc("cis490_receiver_bucket_archives", "Archives that the copy of the index in data_dir has.")
-	metricBucketBytes     = metrics.Desc("cis490_receiver_bucket_archive_bytes", "Bytes of these archives.")
-	metricBucketBehind    = metrics.Desc("cis490_receiver_bucket_index_batches_behind", "Batches of the index that the copy lacks, up to 100.")
+	metricBucketBytes     = metrics.Desc("cis490_receiver_bucket_archive_bytes", "Bytes of the archives that the copy of the index in data_dir has.")
+	metricBucketBehind    = metrics.Desc("cis490_receiver_bucket_index_batches_behind", "Batches of the index that the copy in data_dir lacks.")
 	metricBucketLastBatch = metrics.Desc("cis490_receiver_bucket_last_batch_timestamp_seconds", "When a receiver last wrote rows.")
 	metricBucketUploads   = metrics.Desc("cis490_receiver_bucket_unfinished_uploads", "Uploads that have begun and are not stored, of all receivers, up to 1000.")
 	metricBucketProbed    = metrics.Desc("cis490_receiver_bucket_probe_timestamp_seconds", "When the object store last passed the probe here.")
@@ -60,7 +60,7 @@ var (
 // Metrics of hooks and of the heartbeat. They are absent without them.
 var (
 	metricHookQueued     = metrics.Desc("cis490_receiver_hook_queued_events", "Events that wait for a hook.", "queue")
-	metricHookOldest     = metrics.Desc("cis490_receiver_hook_oldest_event_timestamp_seconds", "When the oldest of them was queued. Absent if none waits.", "queue")
+	metricHookOldest     = metrics.Desc("cis490_receiver_hook_oldest_event_timestamp_seconds", "When the oldest event that waits for a hook was queued. Absent if none waits.", "queue")
 	metricHookDropped    = metrics.Desc("cis490_receiver_hook_dropped_events_total", "Events that did not fit into the queue or could not be written to it.", "queue")
 	metricHookAttempts   = metrics.Desc("cis490_receiver_webhook_attempts_total", "Attempts to deliver an event to the webhook: delivered or failed.", "result")
 	metricHeartbeatSince = metrics.Desc("cis490_receiver_heartbeat_success_timestamp_seconds", "When the heartbeat was last delivered.")

@@ -27,7 +27,7 @@ func NewReportDescs(prefix string, labels ...string) *ReportDescs {
 		oldestUnfinished: reportDesc("oldest_unfinished_timestamp_seconds", "When the unfinished episode that is idle for longest last changed."),
 		waiting:          reportDesc("waiting_episodes", "Finished episodes that are not delivered, without those held."),
 		waitingBytes:     reportDesc("waiting_bytes", "Bytes of those that are packed."),
-		oldestWaiting:    reportDesc("oldest_waiting_timestamp_seconds", "Since when the oldest of them has been waiting."),
+		oldestWaiting:    reportDesc("oldest_waiting_timestamp_seconds", "Since when the oldest of the waiting episodes has been waiting."),
 		failing:          reportDesc("failing_episodes", "Waiting episodes that have failed at least once."),
 		failingSince:     reportDesc("failing_since_timestamp_seconds", "Since when the first of them has failed."),
 		held:             reportDesc("held_episodes", "Episodes that wait for an operator.", "reason"),
@@ -36,7 +36,7 @@ func NewReportDescs(prefix string, labels ...string) *ReportDescs {
 		freeBytes:        reportDesc("free_bytes", "Free space on the disk of the outbox."),
 		diskBytes:        reportDesc("disk_bytes", "Size of that disk."),
 		minFreeBytes:     reportDesc("min_free_bytes", "Below this free space, nothing is packed."),
-		freeInodes:       reportDesc("free_inodes", "Free inodes on that disk. Absent if it has no limit."),
+		freeInodes:       reportDesc("free_inodes", "Free inodes on the disk of the outbox. Absent if it has no limit."),
 	}
 }
 

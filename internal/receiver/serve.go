@@ -201,7 +201,7 @@ func handshakeHint(text string) string {
 	case strings.Contains(text, "incompatible key usage"):
 		return "its certificate is for TLS servers, and no host's: issue one with 'receiver pki issue'"
 	case strings.Contains(text, "didn't provide a certificate"):
-		return "it showed no certificate, as every shipper does: something else connects, or a proxy that ends TLS"
+		return "it showed no certificate: another program connects, or a proxy that ends TLS; every shipper shows one"
 	case strings.Contains(text, "has expired or is not yet valid"):
 		return "issue a new certificate with 'receiver pki issue --force', or set the clock of whichever machine is wrong"
 	}
