@@ -299,6 +299,22 @@ func TestNoRowIsWrittenAfterACorruptBatch(t *testing.T) {
 	}
 }
 
+// After the last batches were lost, a row would be written again and again, and none of them found.
+func TestNoRowIsWrittenForACommitBeyondTheEnd(t *testing.T) {
+	in := new(buckettest.Memory)
+	l := openLog(t, in)
+	ensure(t, l, newRow("host", "run-1"))
+	for range 2 {
+		row, err := l.Ensure(t.Context(), newRow("host", "run-2"), 3)
+		if err == nil || !strings.Contains(err.Error(), "has lost "+Name(2)) {
+			t.Errorf("got %v, %v, want that %s is lost", row, err, Name(2))
+		}
+	}
+	if got := l.Head(); got != 1 {
+		t.Errorf("the last batch: got %d, want 1", got)
+	}
+}
+
 func TestRefreshReadsWhatOthersAppended(t *testing.T) {
 	in := new(buckettest.Memory)
 	one, other := openLog(t, in), openLog(t, in)

@@ -208,6 +208,13 @@ func (l *Log) Ensure(ctx context.Context, row index.Row, since int64) (index.Row
 	if err := row.Validate(); err != nil {
 		return index.Row{}, fmt.Errorf("append a row to the index: %w", err)
 	}
+	// A batch that this process creates must be one after since, or the row is not found in it.
+	if known, err := l.Refresh(ctx, since); err != nil {
+		return index.Row{}, fmt.Errorf("read the index up to batch %d: %w", since, err)
+	} else if !known {
+		return index.Row{}, fmt.Errorf("the index ends with batch %d, and a commit was made after batch %d: the object store has lost %s; "+
+			"see its log, run 'receiver index verify', and restore what is lost from a backup", l.Head(), since, Name(l.Head()+1))
+	}
 	for {
 		found, next, err := l.search(ctx, row.Key, since)
 		if err != nil {

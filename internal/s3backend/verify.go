@@ -309,7 +309,11 @@ func (c *check) checkKey(ctx context.Context, s *keyObjects) error {
 	case len(s.rows) > len(s.commits):
 		about(fsck.DuplicateRow, "the index has %d rows for %d commits", len(s.rows), len(s.commits))
 	}
-	strays, err := c.strays(ctx, s)
+	strays, err := c.findStrays(ctx, s)
+	if unreadable, bad := errors.AsType[*commitError](err); bad {
+		about(fsck.Unreadable, "%v", unreadable)
+		return (&Backend{bucket: c.bucket}).checkAnswers(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -337,9 +341,9 @@ func (c *check) checkKey(ctx context.Context, s *keyObjects) error {
 	return err
 }
 
-// strays returns the archives of a key that no commit names. A receiver that completes an archive and dies
+// findStrays returns the archives of a key that no commit names. A receiver that completes an archive and dies
 // before its commit leaves one. Each commit names another archive, so there are none unless there are more.
-func (c *check) strays(ctx context.Context, s *keyObjects) ([]string, error) {
+func (c *check) findStrays(ctx context.Context, s *keyObjects) ([]string, error) {
 	if len(s.archives) <= len(s.commits) {
 		return nil, nil
 	}

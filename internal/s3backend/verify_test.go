@@ -100,7 +100,7 @@ func TestVerifyFindsWhatDiffers(t *testing.T) {
 	}
 }
 
-// An archive that is sent again is no stray while its commit is still to come.
+// An archive that is sent again does not count as stray before its commit follows.
 func TestVerifyLeavesARepairInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := newBucket()
@@ -153,6 +153,11 @@ func TestACommitThatCannotBeReadIsAFinding(t *testing.T) {
 				got, report := verify(t, in, fsck.Options{Deep: true})
 				if want := []fsck.FindingKind{fsck.Damaged, fsck.Damaged, fsck.Unreadable, fsck.Damaged}; !slices.Equal(got, want) || report.Read != 3 {
 					t.Errorf("findings: got %q, want %q; %+v", got, want, report)
+				}
+				stray := uploadOf("host-1", "run-1", []byte("stray"))
+				fixture.Must(t, in.Put(t.Context(), archiveName(stray.Key, stray.Digest, 2), strings.NewReader("stray"), stray.Size, stray.Digest))
+				if got, _ := verify(t, in, fsck.Options{}); !slices.Equal(got, []fsck.FindingKind{fsck.Unreadable}) {
+					t.Errorf("which archives it names is unknown: got %q, want %q", got, fsck.Unreadable)
 				}
 				for n := range int64(4) {
 					fixture.Must(t, in.Remove(t.Context(), batchlog.Name(n+1)))
