@@ -38,7 +38,7 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 			t.Errorf("the last batch: got %d, want 1", got)
 		}
 	}
-	for known := range int64(3) { // the third object is the fence
+	for known := range int64(3) { // from the start, the batch and the fence on
 		if got, err := Head(t.Context(), in, known); got != 1 || !isMoved(err) {
 			t.Errorf("the last batch from %d on: got %d, %v, want 1", known, got, err)
 		}
@@ -66,5 +66,29 @@ func TestNoRowIsAppendedAfterAFence(t *testing.T) {
 	ends, err := Ends(t.Context(), in)
 	if !isMoved(err) || len(ends) != 1 || ends[0] != int64(len(before)) {
 		t.Errorf("the ends: got %v, %v, want %d", ends, err, len(before))
+	}
+}
+
+// What does not say where the store is must not be taken for a place, or for no takeover.
+func TestAnObjectInPlaceOfATakeoverIsAnError(t *testing.T) {
+	for _, body := range []string{"", "hello", `{"moved_to":"elsewhere","copy_id":"id"}`, `{"moved_to":"elsewhere","copy_id":"id","store":"S"}` + "\n"} {
+		in := new(buckettest.Memory)
+		fixture.Must(t, Fence(t.Context(), in, 0, "elsewhere", "first"))
+		write(t, in, takeoverName("first"), body)
+		_, err := Head(t.Context(), in, 0)
+		if _, moved := errors.AsType[*MovedError](err); err == nil || moved {
+			t.Errorf("%q: got %v, want an error of the object", body, err)
+		}
+	}
+}
+
+func TestTakeoversThatNameEachOtherEnd(t *testing.T) {
+	in := new(buckettest.Memory)
+	fixture.Must(t, Fence(t.Context(), in, 0, "elsewhere", "first"))
+	write(t, in, takeoverName("first"), `{"moved_to":"elsewhere","copy_id":"second","store":"S"}`)
+	write(t, in, takeoverName("second"), `{"moved_to":"elsewhere","copy_id":"first","store":"T"}`)
+	_, err := Head(t.Context(), in, 0)
+	if _, moved := errors.AsType[*MovedError](err); err == nil || moved {
+		t.Errorf("got %v, want an error", err)
 	}
 }

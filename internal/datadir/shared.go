@@ -91,7 +91,7 @@ func (w *DisabledWatch) SaveShared(ctx context.Context, holder string) error {
 	if shared == nil || shared.Err != nil || shared.list.shared.Number == 0 {
 		return nil
 	}
-	if file.Err == nil && file.list.shared.Number >= shared.list.shared.Number {
+	if file.list.shared.Number >= shared.list.shared.Number {
 		return nil
 	}
 	saved, err := saveVersion(ctx, w.data, holder, shared.list)
@@ -133,8 +133,8 @@ func saveVersion(ctx context.Context, data *durable.Dir, holder string, list hos
 		return false, err
 	}
 	defer lock.Unlock()
-	if current, _, err := loadDisabled(data); err == nil && current.shared.Number >= list.shared.Number {
-		return false, nil
+	if current, _, err := loadDisabled(data); current.shared.Number >= list.shared.Number {
+		return false, err
 	}
 	err = list.save(data)
 	return err == nil, err

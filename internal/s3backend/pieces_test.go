@@ -134,6 +134,36 @@ func TestUnusedTailsAreRemoved(t *testing.T) {
 	}
 }
 
+// A tail that leaves its part, or overlaps the parts, is not what a receiver has kept.
+func TestTailsBeyondThePartAreNotUsed(t *testing.T) {
+	u := uploadOf("host-1", "run-1", noise(1, 25))
+	for _, tt := range []struct {
+		partsEnd int64
+		tails    []tail
+		want     int64 // the offset
+	}{
+		{0, []tail{{0, 10}}, 10},
+		{0, []tail{{0, 11}}, 0},
+		{0, []tail{{0, 6}, {6, 4}}, 10},
+		{0, []tail{{0, 6}, {6, 5}}, 6},
+		{0, []tail{{0, 0}, {0, -1}}, 0},
+		{10, []tail{{5, 5}, {0, 10}}, 10},
+		{20, []tail{{20, 5}}, 25},
+		{20, []tail{{20, 6}}, 20},
+		{20, []tail{{20, 2}, {20, 3}, {23, 1}}, 24},
+	} {
+		var objects []string
+		for _, t := range tt.tails {
+			objects = append(objects, tailName(u, t))
+		}
+		p := &progress{partsEnd: tt.partsEnd}
+		p.findTails(u, objects, 10)
+		if p.offset != tt.want {
+			t.Errorf("%v after byte %d: got offset %d, want %d", tt.tails, tt.partsEnd, p.offset, tt.want)
+		}
+	}
+}
+
 // TestTailsStayFew: a part has few tails, so that an announcement reads little.
 func TestTailsStayFew(t *testing.T) {
 	const partSize = 64 << 10

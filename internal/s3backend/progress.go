@@ -115,7 +115,7 @@ func (p *progress) findTails(u wire.Upload, names []string, partSize int64) {
 	var all []tail
 	for _, name := range names {
 		var t tail
-		if _, err := fmt.Sscanf(path.Base(name), "tail-%d-%d", &t.from, &t.size); err != nil || t.size < 1 || name != tailName(u, t) {
+		if _, err := fmt.Sscanf(path.Base(name), "tail-%d-%d", &t.from, &t.size); err != nil || name != tailName(u, t) {
 			continue
 		}
 		all = append(all, t)

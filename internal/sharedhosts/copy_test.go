@@ -92,12 +92,13 @@ func TestADamagedListThatWasNotSharedIsKept(t *testing.T) {
 func TestAdviceAboutADamagedListFitsItsStore(t *testing.T) {
 	m := newMachine(t, new(buckettest.Memory))
 	m.damageCopy()
-	for file, want := range map[string]string{"": "which enables all hosts", batchlog.CopyStateName(datadir.IndexFile): "is read again from the bucket"} {
-		if file != "" {
-			fixture.WriteFile(t, filepath.Join(m.dir, file), "{}")
-		}
-		if _, err := datadir.CountDisabled(m.dir); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("beside %q: got %v, want %q", file, err, want)
+	want := func(advice string) {
+		t.Helper()
+		if _, err := datadir.CountDisabled(m.dir); err == nil || !strings.Contains(err.Error(), advice) {
+			t.Errorf("got %v, want %q", err, advice)
 		}
 	}
+	want("which enables all hosts")
+	fixture.WriteFile(t, filepath.Join(m.dir, batchlog.CopyStateName(datadir.IndexFile)), "{}")
+	want("is read again from the bucket")
 }

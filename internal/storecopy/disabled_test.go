@@ -134,3 +134,21 @@ func TestAStoreWithADamagedListOfDisabledHostsStays(t *testing.T) {
 		t.Errorf("to a disk, repaired: got %+v, %v", got, err)
 	}
 }
+
+// A list that was a copy of another bucket's counts as one that was never shared, at both places.
+func TestAListOfAnotherBucketMoves(t *testing.T) {
+	const list = `{"schema_version":1,"disabled":[{"host_id":"old","since":"2026-11-30T00:00:00Z"}],"version":7,"change":"OTHER"}`
+	dir, _ := newStore(t)
+	path := filepath.Join(dir, "disabled-hosts.json")
+	fixture.WriteFile(t, path, list)
+	in := new(buckettest.Memory)
+	_, err := copyToBucket(t, t.Context(), dir, in, final)
+	fixture.Must(t, err)
+	checkHosts(t, "in the bucket", listIn(t, in), `"old"`, `"version":1`)
+	fixture.WriteFile(t, path, list)
+	_, err = copyToDisk(t, t.Context(), in, dir, final)
+	fixture.Must(t, err)
+	if got := listOf(t, dir); !strings.Contains(got, `"old"`) || strings.Contains(got, `"version"`) {
+		t.Errorf("on the disk: got %s, want the host without a version", got)
+	}
+}
