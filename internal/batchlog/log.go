@@ -165,7 +165,7 @@ func (l *Log) Text(ctx context.Context, n int64) ([]byte, error) {
 
 // readNext reads the batch after the last known one. It reports whether there is one.
 func (l *Log) readNext(ctx context.Context) (bool, error) {
-	b, err := l.read(ctx, l.Head()+1)
+	b, err := l.readNoting(ctx, l.Head()+1)
 	if isEnd(err) {
 		return false, nil
 	}
@@ -176,8 +176,8 @@ func (l *Log) readNext(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// read reads a batch, and remembers a fence.
-func (l *Log) read(ctx context.Context, n int64) (batch, error) {
+// readNoting reads a batch, and notes a fence for [Log.Moved].
+func (l *Log) readNoting(ctx context.Context, n int64) (batch, error) {
 	b, err := readBatch(ctx, l.bucket, n)
 	if moved, ok := errors.AsType[*MovedError](err); ok {
 		l.mu.Lock()
@@ -383,7 +383,7 @@ func (l *Log) create(ctx context.Context, b batch) error {
 func (l *Log) readTaken(ctx context.Context, n int64) error {
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	b, err := l.read(ctx, n)
+	b, err := l.readNoting(ctx, n)
 	if err == nil {
 		l.add(b)
 	}

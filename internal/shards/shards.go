@@ -88,7 +88,7 @@ type Shard struct {
 // [Pass.Ended]. It begins a new one also if the last one has an object that is damaged.
 func Join(ctx context.Context, in bucket.Bucket, log *slog.Logger, name string, interval time.Duration, batches func(context.Context) (int64, error)) (*Pass, error) {
 	for {
-		last, err := newest(ctx, in)
+		last, err := findNewest(ctx, in)
 		if err == nil {
 			err = last.readEnd(ctx)
 		}
@@ -122,9 +122,9 @@ func (p *Pass) isDue(interval time.Duration) bool {
 	return p.end != nil && time.Since(p.start.Started).Abs() >= interval
 }
 
-// newest returns the newest pass, or one with the number 0 if there is none. With an error wrapping
+// findNewest returns the newest pass, or one with the number 0 if there is none. With an error wrapping
 // errUnusable it returns the pass without its start.
-func newest(ctx context.Context, in bucket.Bucket) (p *Pass, err error) {
+func findNewest(ctx context.Context, in bucket.Bucket) (p *Pass, err error) {
 	for range maxAttempts {
 		p, err = tryNewest(ctx, in)
 		if !errors.Is(err, fs.ErrNotExist) { // it was removed meanwhile, after the next one
@@ -214,7 +214,7 @@ func (p *Pass) Next(ctx context.Context) (Shard, bool, error) {
 
 // isOver reports whether the pass has ended, or a newer one has begun.
 func (p *Pass) isOver(ctx context.Context) (bool, error) {
-	last, err := newest(ctx, p.in)
+	last, err := findNewest(ctx, p.in)
 	if err != nil {
 		return false, err
 	}
@@ -289,23 +289,23 @@ func (p *Pass) Finish(ctx context.Context, s Shard, result scrub.Progress) error
 	if err != nil {
 		return err
 	}
-	sum, complete, err := p.sum(ctx, done)
+	sum, complete, err := p.sumProgress(ctx, done)
 	if complete {
 		_ = put(ctx, p.in, objectName(progress, p.number), sum) // a hint
 	}
 	return err
 }
 
-// sum adds the results. It removes those that are damaged, so that their shards are read again. Then the
+// sumProgress adds the results. It removes those that are damaged, so that their shards are read again. Then the
 // sum is not complete.
-func (p *Pass) sum(ctx context.Context, done map[int]time.Time) (sum scrub.Progress, complete bool, err error) {
+func (p *Pass) sumProgress(ctx context.Context, done map[int]time.Time) (sum scrub.Progress, complete bool, err error) {
 	complete, sum = true, scrub.Progress{Started: p.start.Started, WholeSince: p.start.WholeSince, Decoded: true}
 	for n := range done {
 		if _, known := p.results[n]; !known {
 			var r scrub.Progress
 			err := readJSON(ctx, p.in, p.shardName(results, n), &r)
 			if errors.Is(err, errUnusable) || errors.Is(err, fs.ErrNotExist) {
-				complete, err = false, p.discard(ctx, n)
+				complete, err = false, p.discardResult(ctx, n)
 			} else if err == nil {
 				p.results[n] = r
 			}
@@ -318,8 +318,8 @@ func (p *Pass) sum(ctx context.Context, done map[int]time.Time) (sum scrub.Progr
 	return sum, complete, nil
 }
 
-// discard removes the result of a shard and its claim.
-func (p *Pass) discard(ctx context.Context, n int) error {
+// discardResult removes the result of a shard and its claim.
+func (p *Pass) discardResult(ctx context.Context, n int) error {
 	if err := p.in.Remove(ctx, p.shardName(claims, n)); err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (p *Pass) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sum, complete, err := p.sum(ctx, done)
+	sum, complete, err := p.sumProgress(ctx, done)
 	if err != nil || !complete {
 		return err
 	}
@@ -372,7 +372,7 @@ func (p *Pass) removeFormer(ctx context.Context) {
 
 // Status returns the state of the newest pass. It is zero if there was none.
 func Status(ctx context.Context, in bucket.Bucket) (scrub.Progress, error) {
-	p, err := newest(ctx, in)
+	p, err := findNewest(ctx, in)
 	if err != nil || p.number == 0 {
 		return scrub.Progress{}, err
 	}

@@ -92,7 +92,7 @@ func (f *Follower) Run(ctx context.Context) error {
 // and once in a while, it looks whether the bucket still has the version before it.
 func (f *Follower) poll(ctx context.Context) error {
 	if f.lost || time.Since(f.verifiedAt) >= verifyInterval {
-		if verified, err := f.verify(ctx); err != nil || !verified {
+		if verified, err := f.verifyKnown(ctx); err != nil || !verified {
 			return err
 		}
 	}
@@ -109,7 +109,7 @@ func (f *Follower) poll(ctx context.Context) error {
 		if err != nil {
 			return nil
 		}
-		if verified, err := f.verify(ctx); err != nil || !verified {
+		if verified, err := f.verifyKnown(ctx); err != nil || !verified {
 			return err
 		}
 		if err := f.use(ctx, f.version.Number+1, version); err != nil || f.damaged {
@@ -118,9 +118,9 @@ func (f *Follower) poll(ctx context.Context) error {
 	}
 }
 
-// verify reports whether the bucket has the known version. An older list, or another one, lacks changes that
+// verifyKnown reports whether the bucket has the known version. An older list, or another one, lacks changes that
 // are known here: all hosts are refused until the known version is there again.
-func (f *Follower) verify(ctx context.Context) (bool, error) {
+func (f *Follower) verifyKnown(ctx context.Context) (bool, error) {
 	known := f.version
 	if file := f.watch.SharedVersion(); file.Number > known.Number {
 		known = file // of a command on this machine
@@ -168,8 +168,8 @@ func (f *Follower) use(ctx context.Context, number int64, version []byte) error 
 }
 
 // useFormer makes the former version current again after one that was not understood was removed, and
-// writes the copy if that failed, or was damaged. A version after the removed one may have disabled more hosts: all stay refused
-// while there is one.
+// writes the copy if that failed or the copy was damaged. A version after the removed one may have disabled
+// more hosts: all stay refused while there is one.
 func (f *Follower) useFormer(ctx context.Context) error {
 	if f.damaged {
 		number, version, err := f.list.readNewest(ctx, f.version)

@@ -142,8 +142,8 @@ type run struct {
 	rows, archives, bytes, findings atomic.Int64 // of this run
 }
 
-// close closes what was opened, the last first.
-func (r *run) close() error {
+// closeAll closes what was opened, the last first.
+func (r *run) closeAll() error {
 	var errs []error
 	for _, c := range slices.Backward(r.opened) {
 		errs = append(errs, c.Close())

@@ -48,9 +48,9 @@ func ToBucket(ctx context.Context, data *durable.Dir, in bucket.Bucket, opts Opt
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	if err := c.open(ctx); err != nil || c.report.Moved {
-		return c.report, errors.Join(err, c.close())
+		return c.report, errors.Join(err, c.closeAll())
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	defer func() { err = errors.Join(err, c.closeAll()) }()
 	err = c.copyAll(ctx)
 	return c.finished(), err
 }

@@ -292,7 +292,7 @@ func TestTwoCopiesAtOnce(t *testing.T) {
 		g.Go(func() {
 			c := &toBucket{run: newRun(Options{To: place}), data: openDir(t, dir), in: in}
 			fixture.Must(t, c.open(t.Context()))
-			defer c.close()
+			defer c.closeAll()
 			if err := c.copyAll(t.Context()); err != nil {
 				t.Error(err)
 			}

@@ -46,9 +46,9 @@ func ToDisk(ctx context.Context, in bucket.Bucket, data *durable.Dir, opts Optio
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	if err := c.open(ctx); err != nil || c.report.Moved {
-		return c.report, errors.Join(err, c.close())
+		return c.report, errors.Join(err, c.closeAll())
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	defer func() { err = errors.Join(err, c.closeAll()) }()
 	err = c.copyAll(ctx)
 	return c.finished(), err
 }
@@ -158,9 +158,9 @@ func (c *toDisk) findBatches(ctx context.Context) (ends []int64, fenced bool, er
 	return ends, false, fmt.Errorf("%w; if that data_dir is lost for good, see 'If the new disk is lost' in docs/scale-out.md: the id of its copy is %s", err, moved.CopyID)
 }
 
-// fence closes the bucket, or takes over what the place that is lost had of it. [toDisk.copyRows] finds out
+// closeBucket fences the bucket, or takes over what the place that is lost had of it. [toDisk.copyRows] finds out
 // whether another copy has done so before.
-func (c *toDisk) fence(ctx context.Context) error {
+func (c *toDisk) closeBucket(ctx context.Context) error {
 	return again(ctx, func() error {
 		var err error
 		if c.opts.Lost != "" {
@@ -197,7 +197,7 @@ func (c *toDisk) copyAll(ctx context.Context) error {
 		return ErrIncomplete
 	}
 	for !fenced {
-		if err := c.fence(ctx); err != nil {
+		if err := c.closeBucket(ctx); err != nil {
 			return err
 		}
 		// Rows may have come before the fence.

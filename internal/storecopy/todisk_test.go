@@ -374,7 +374,7 @@ func TestMissingArchivesOfFormerRunsAreNotCounted(t *testing.T) {
 		if want == nil && c.report.Missing != 1 {
 			t.Errorf("run %d: got %+v, want one missing", run, c.report)
 		}
-		fixture.Must(t, c.close())
+		fixture.Must(t, c.closeAll())
 	}
 }
 

@@ -75,7 +75,7 @@ func (l *lab) loadFleet(ctx context.Context, s loadShape, receivers int) (r row,
 	if err := l.fresh(); err != nil {
 		return row{}, err
 	}
-	engine, err := l.engine(ctx)
+	engine, err := l.startEngine(ctx)
 	if err != nil {
 		return row{}, err
 	}
@@ -109,7 +109,7 @@ func (l *lab) loadFleet(ctx context.Context, s loadShape, receivers int) (r row,
 	return r, err
 }
 
-// engine is an object store.
+// startEngine is an object store.
 type engine struct {
 	*server
 	data  string // its folder
@@ -122,7 +122,7 @@ const (
 	engineSecret = "bench-secret"
 )
 
-func (l *lab) engine(ctx context.Context) (*engine, error) {
+func (l *lab) startEngine(ctx context.Context) (*engine, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
