@@ -40,7 +40,7 @@ func (p *probe) checkCreate(ctx context.Context) error {
 		if err := createBytes(ctx, e.Bucket, name, []byte("first")); err != nil {
 			return fmt.Errorf("%s: %w", e.Name, err)
 		}
-		for _, content := range []string{"second", "first"} {
+		for _, content := range []string{"first", "second"} { // other bytes last: checkContent sees them if they were stored
 			if err := expect("create an object that exists", createBytes(ctx, e.Bucket, name, []byte(content)), fs.ErrExist); err != nil {
 				return fmt.Errorf("%s: %w", e.Name, err)
 			}

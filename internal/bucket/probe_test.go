@@ -1,9 +1,12 @@
 package bucket_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +16,7 @@ import (
 
 	"cis490/internal/bucket"
 	"cis490/internal/buckettest"
+	"cis490/internal/digest"
 	"cis490/internal/fixture"
 )
 
@@ -91,6 +95,57 @@ func TestProbeNamesWhatAnEngineBreaks(t *testing.T) {
 		if got := m.Names(); len(got) > 0 {
 			t.Errorf("breach %b: got the objects %q, want none", breach, got)
 		}
+	}
+}
+
+// badCreator is an engine whose Create breaks its promise only for some objects, or some content.
+type badCreator struct {
+	*buckettest.Memory
+	only string // part of the names for which it does
+
+	stores       bool // it refuses to create an object that exists, and stores the bytes
+	acceptsEqual bool // it creates an object again if the bytes are the same
+}
+
+// Create implements [bucket.Bucket].
+func (b badCreator) Create(ctx context.Context, name string, body io.Reader, size int64, d digest.Digest) error {
+	content, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	err = b.Memory.Create(ctx, name, bytes.NewReader(content), size, d)
+	if !errors.Is(err, fs.ErrExist) || !strings.Contains(name, b.only) {
+		return err
+	}
+	if b.stores {
+		return errors.Join(err, b.Put(ctx, name, bytes.NewReader(content), size, d))
+	}
+	stored, _, serr := b.Open(ctx, name)
+	if serr != nil {
+		return serr
+	}
+	defer stored.Close()
+	if got, _, _ := digest.Of(stored); b.acceptsEqual && got == d {
+		return nil
+	}
+	return err
+}
+
+func TestProbeExaminesRefusedCreates(t *testing.T) {
+	for name, engine := range map[string]badCreator{
+		"created again with the same bytes": {only: "create-", acceptsEqual: true},
+		"refused, and stored":               {only: "create-", stores: true},
+		"refused to a loser, and stored":    {only: "creators-", stores: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				engine.Memory = new(buckettest.Memory)
+				report, err := bucket.Probe(t.Context(), bucket.Endpoint{Name: "bad", Bucket: engine})
+				if failed := checkReport(t, report, err); !slices.Equal(failed, []string{"create-only"}) {
+					t.Errorf("got %q failed (%v), want create-only", failed, err)
+				}
+			})
+		})
 	}
 }
 
