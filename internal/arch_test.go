@@ -96,17 +96,18 @@ var importRules = map[string]importRule{
 
 	// The daemons. Neither imports the packages of the other: they meet in wire.
 	"internal/shipper":  {"admin archive backlog bandwidth config credentials durable episode hint hostdir logging notify outbox pathwatch pki retry serviceuser settling shipped source transfer uplink wire", "moves an episode from stage to stage; a folder whose path another user can change is opened as root's commands open theirs"},
-	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable retry s3backend scrub sharedhosts store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
+	"internal/receiver": {"access activity admin admission batchlog bucket config datadir digest diskbackend durable episode fleet gate hostrecord index invite logging notify pki printable refusal retry s3backend scrub sharedhosts store unixsocket wire", "serves a backend, which it opens; of store and index it knows the error for an unsuitable directory, and the row that an event is about"},
 
 	"internal/bucket":      {"config digest durable pki printable retry", "keeps objects under names, and does not know what they are"},
 	"internal/batchlog":    {"bucket digest durable episode index retry", "the index as objects, and a copy of it on the disk: what commits are is not its matter"},
 	"internal/storecopy":   {"bandwidth batchlog bucket datadir digest durable episode index retry s3backend sharedhosts store", "copies a store from one kind of place to the other, with its list of disabled hosts, so it knows both; no protocol"},
 	"internal/sharedhosts": {"batchlog bucket datadir durable episode fleet retry wire", "what receivers must agree on about hosts, in a bucket which the store has not left, and the refusal of a report that comes too soon: who acts on it is the receiver's matter"},
 	"internal/readback":    {"digest episode", "remembers readings, whoever made them"},
+	"internal/refusal":     {"admission wire", "what both backends refuse in the same words: each finds out by itself what there is to refuse"},
 	"internal/resumable":   {"episode wire", "which request continues an upload: what has arrived of it is the backend's"},
 	"internal/shards":      {"bucket digest retry scrub", "who of several receivers reads what: how archives are read is not its matter"},
-	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index readback resumable retry scrub shards store wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
-	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index pathwatch readback resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
+	"internal/s3backend":   {"access admission archive batchlog bucket datadir digest durable episode fsck index readback refusal resumable retry scrub shards store wire", "stores what the protocol brings in a bucket: a sibling of diskbackend, from which it takes nothing"},
+	"internal/diskbackend": {"access admission archive datadir device digest durable episode fleet index pathwatch readback refusal resumable scrub store wire", "stores what the protocol brings: connections, certificates, metrics and hooks are the server's matter; it tells the operator how long a reading counts on this disk, and when that is full"},
 
 	// The programs wire things up.
 	"internal/manual": {"", "describes the commands of any program, as it is given them"},

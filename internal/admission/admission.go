@@ -10,7 +10,7 @@
 //   - [LimitLines]: lines of the log
 //
 // The package knows neither the protocol nor the store. Its refusals are [*RefusedError]
-// values, which package diskbackend translates for the sender.
+// values, which package refusal translates for the sender.
 //
 // Invariant: what is admitted fits, together with everything that was admitted before it. What
 // is acquired is released by the value or function that the caller got for it.

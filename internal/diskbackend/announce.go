@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"cis490/internal/episode"
+	"cis490/internal/refusal"
 	"cis490/internal/wire"
 )
 
@@ -18,7 +19,7 @@ func (b *Backend) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wi
 
 func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	if err := b.checkSize(u); err != nil {
+	if err := refusal.CheckSize(u.Size, b.cfg.ArchiveBytes); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	// A piece in flight, perhaps on a dead connection, is interrupted first: it has one of

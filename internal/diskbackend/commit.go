@@ -19,9 +19,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// storeStaged commits a staged upload and appends its row, in the place of a corrupt copy if
-// state reports one. It continues if the sender disconnects, because all bytes
-// have arrived.
+// storeStaged commits a staged upload and appends its row. If state reports a corrupt copy, the upload
+// takes its place. It continues if the sender disconnects, because all bytes have arrived.
 func (b *Backend) storeStaged(sender context.Context, up *store.Upload, u wire.Upload, state storedState) (wire.Receipt, error) {
 	ctx, begun := context.WithoutCancel(sender), time.Now()
 	row := index.Row{
@@ -130,7 +129,7 @@ func (b *Backend) resolveCommitError(ctx context.Context, up *store.Upload, u wi
 	return found.wireResult()
 }
 
-// rowOf returns the row of a stored archive, without what only its upload or its bytes say.
+// rowOf returns the row of a stored archive. What only its upload or its bytes tell is missing.
 func rowOf(o store.Object) index.Row {
 	return index.Row{ReceivedAt: o.ReceivedAt, Key: o.Key, SHA256: o.Digest, Size: o.Size}
 }

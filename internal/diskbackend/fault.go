@@ -9,6 +9,7 @@ import (
 	"cis490/internal/admission"
 	"cis490/internal/durable"
 	"cis490/internal/pathwatch"
+	"cis490/internal/refusal"
 	"cis490/internal/wire"
 )
 
@@ -31,11 +32,11 @@ func (b *Backend) CheckStorage() error {
 // failed or was moved meanwhile, or if the host has lost access.
 func (b *Backend) checkAnswer(ctx context.Context, err error) error {
 	err = b.checkFault(err)
-	refusal := access.Recheck(ctx)
-	if refusal == nil || errors.Is(err, refusal) {
+	refused := access.Recheck(ctx)
+	if refused == nil || errors.Is(err, refused) {
 		return err
 	}
-	return errors.Join(refusal, err)
+	return errors.Join(refused, err)
 }
 
 // checkReceipt is [Backend.checkAnswer] for a request that ended with a receipt or err. A receipt
@@ -58,43 +59,25 @@ func (b *Backend) checkFault(err error) error {
 		err = errFaulted
 	}
 	if err != nil {
-		err = b.NoteFault(err)
+		err = b.HandleFault(err)
 	}
 	return err
 }
 
-// NoteFault ends the daemon if err is a storage fault, and returns the error for the sender. A
+// HandleFault ends the daemon if err is a storage fault, and returns the error for the sender. A
 // fault of what the server keeps beside the store counts as well.
-func (b *Backend) NoteFault(err error) error {
+func (b *Backend) HandleFault(err error) error {
 	switch {
 	case errors.Is(err, durable.ErrFault):
 		b.recordFault(err)
 	case durable.IsFull(err):
 		b.log.Warn("no space", "err", err)
-		return ProblemOf(admission.NoSpace())
+		return refusal.FromAdmission(admission.NoSpace())
 	}
-	if refusal := b.separateHostProblem(err); refusal != nil {
-		return refusal
+	if separate := b.separateHostProblem(err); separate != nil {
+		return separate
 	}
-	return ProblemOf(err)
-}
-
-// ProblemOf translates a refusal of package admission for the sender. Other errors
-// are returned as they are.
-func ProblemOf(err error) error {
-	refused, ok := errors.AsType[*admission.RefusedError](err)
-	if !ok {
-		return err
-	}
-	code := map[admission.RefusalReason]wire.Code{
-		admission.HostBusy:   wire.HostBusy,
-		admission.Busy:       wire.Busy,
-		admission.DiskFull:   wire.Full,
-		admission.QuotaSpent: wire.Full,
-	}[refused.Reason]
-	p := wire.Refuse(code, "%s", refused.Detail)
-	p.RetryAfter = refused.RetryAfter
-	return p
+	return refusal.FromAdmission(err)
 }
 
 // hostBusy refuses a request because of others of the same host.

@@ -13,7 +13,7 @@ import (
 // be acknowledged, although each of its own calls succeeded.
 func TestNothingIsAcknowledgedAfterAnothersFault(t *testing.T) {
 	l := newLab(t, nil)
-	_ = l.b.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender gets an error; the test is about the others
+	_ = l.b.HandleFault(fmt.Errorf("sync: %w", durable.ErrFault)) // its sender gets an error; the test is about the others
 	if r, err := l.Put(key("h", "e"), fixture.Noise(100, 1)); err == nil {
 		t.Errorf("acknowledged after a fault: %+v", r)
 	}
@@ -42,7 +42,7 @@ func TestNoAnswerVouchesForBytesAfterAFault(t *testing.T) {
 			t.Errorf("%s before the fault: %v", what, err)
 		}
 	}
-	_ = l.b.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault))
+	_ = l.b.HandleFault(fmt.Errorf("sync: %w", durable.ErrFault))
 	for what, ask := range answers {
 		if err := ask(); err == nil {
 			t.Errorf("%s: answered after a fault", what)

@@ -56,7 +56,7 @@ func (b *Backend) Store() (wire.Store, error) {
 	name, n := b.identity.Current(), b.index.DurableBytes()
 	tail, err := b.index.TailHash(n)
 	if err != nil {
-		return wire.Store{}, b.NoteFault(err)
+		return wire.Store{}, b.HandleFault(err)
 	}
 	return wire.Store{ID: name.ID, IndexBytes: n, IndexTail: tail, Replaces: name.Replaces}, nil
 }
@@ -75,7 +75,7 @@ func (b *Backend) HasStore(known wire.Store) (bool, error) {
 		tail, err = b.index.TailHash(known.IndexBytes)
 	}
 	if err != nil {
-		return false, b.NoteFault(err)
+		return false, b.HandleFault(err)
 	}
 	return tail != "" && (known.IndexTail == "" || known.IndexTail == tail), nil
 }

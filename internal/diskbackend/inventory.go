@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/refusal"
 	"cis490/internal/scrub"
 	"cis490/internal/store"
 	"cis490/internal/wire"
@@ -20,7 +21,7 @@ const maxReadbacks = 2
 // Admit waits for a slot. Inventories and probes count as uploads.
 func (b *Backend) Admit(ctx context.Context, host episode.Name) (release func(), err error) {
 	release, err = b.uploadLimiter.Acquire(ctx, host)
-	return release, ProblemOf(err)
+	return release, refusal.FromAdmission(err)
 }
 
 // Inventory returns an entry for each query of a host. With readBack it verifies the one

@@ -9,6 +9,7 @@ import (
 	"cis490/internal/admission"
 	"cis490/internal/digest"
 	"cis490/internal/episode"
+	"cis490/internal/refusal"
 	"cis490/internal/store"
 	"cis490/internal/wire"
 )
@@ -43,7 +44,7 @@ func (b *Backend) Put(ctx context.Context, u wire.Upload, body io.Reader) (wire.
 }
 
 func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
-	if err := b.checkSize(u); err != nil {
+	if err := refusal.CheckSize(u.Size, b.cfg.ArchiveBytes); err != nil {
 		return wire.Receipt{}, err
 	}
 	release, err := b.uploadLimiter.Acquire(ctx, u.Key.Host)
@@ -74,14 +75,6 @@ func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader)
 		return wire.Receipt{}, errors.Join(err, up.Discard())
 	}
 	return b.storeStaged(ctx, up, u, found.state)
-}
-
-// checkSize refuses an archive that is too large.
-func (b *Backend) checkSize(u wire.Upload) error {
-	if u.Size > b.cfg.ArchiveBytes {
-		return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", b.cfg.ArchiveBytes)
-	}
-	return nil
 }
 
 // stageBody writes the body to staging and compares it with what was announced.

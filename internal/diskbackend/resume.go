@@ -11,6 +11,7 @@ import (
 	"cis490/internal/digest"
 	"cis490/internal/durable"
 	"cis490/internal/episode"
+	"cis490/internal/refusal"
 	"cis490/internal/resumable"
 	"cis490/internal/store"
 	"cis490/internal/wire"
@@ -33,7 +34,7 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 		return wire.Receipt{}, none, err
 	}
 	defer h.Close()
-	if err := h.validatePiece(p, b.cfg.ArchiveBytes); err != nil {
+	if err := refusal.CheckPiece(p, h.Upload, h.offset, b.cfg.ArchiveBytes); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	release, err := b.uploadLimiter.Acquire(ctx, host)
@@ -67,30 +68,6 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 	// archive, and start a new upload.
 	b.sessions.Remove(h.Held)
 	return got, none, err
-}
-
-// validatePiece refuses a piece that does not start at the session's offset, or does not end
-// with the upload. An open upload may have up to maxSize bytes.
-func (h *heldSession) validatePiece(p wire.Piece, maxSize int64) error {
-	if p.Offset != h.offset {
-		refusal := wire.Refuse(wire.OffsetMismatch, "continue at byte %d", h.offset)
-		at := h.offset
-		refusal.Offset = &at
-		return refusal
-	}
-	if h.IsOpen() {
-		switch {
-		case p.Last:
-			return wire.Refuse(wire.DigestMissing, "announce the archive before its last piece")
-		case p.Size > maxSize-h.offset:
-			return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", maxSize)
-		}
-		return nil
-	}
-	if left := h.Size - h.offset; p.Size > left || p.Last && p.Size < left {
-		return wire.Refuse(wire.LengthMismatch, "%d bytes are left of the archive", left)
-	}
-	return nil
 }
 
 // writePiece writes a piece after the bytes of the session. It returns the upload if that is

@@ -33,7 +33,7 @@ func (b *Backend) RunScrub(ctx context.Context) error {
 		Busy: func() bool { return b.uploadLimiter.ActiveCount() > 0 }, Log: b.log, OnFinding: b.noteFinding,
 	}
 	if err := s.Run(ctx); err != nil {
-		return b.NoteFault(err)
+		return b.HandleFault(err)
 	}
 	return nil
 }

@@ -43,8 +43,8 @@ type backend interface {
 	CheckSpace() error
 	// Faults receives the error that ends the daemon.
 	Faults() <-chan error
-	// NoteFault ends the daemon if err is a storage fault, and returns the error for the sender.
-	NoteFault(err error) error
+	// HandleFault ends the daemon if err is a storage fault, and returns the error for the sender.
+	HandleFault(err error) error
 
 	Uploads() *admission.Limiter
 	// CountArchives returns the number of archives of a host, unless nothing has changed since.

@@ -103,7 +103,7 @@ func (r *Receiver) logRecordError(host episode.Name, err error) {
 	}
 	r.log.Warn("host record not written", "host", host, "err", err)
 	if errors.Is(err, durable.ErrFault) {
-		_ = r.backend.NoteFault(err) // no request fails for it
+		_ = r.backend.HandleFault(err) // no request fails for it
 	}
 }
 
@@ -146,7 +146,7 @@ func (d *joinDoor) issue(ctx context.Context, j wire.JoinRequest, remote string)
 		return nil, d.refuse(wire.Refuse(wire.TokenRefused, "%v", refused))
 	}
 	if err != nil {
-		return nil, d.receiver.backend.NoteFault(err)
+		return nil, d.receiver.backend.HandleFault(err)
 	}
 	if p := access.RefuseDisabled(d.receiver.access.Disabled(), used.Host); p != nil {
 		return nil, p // it asks again for a certificate that it got before

@@ -21,7 +21,7 @@ import (
 func TestReadyIsRefusedWhenAnUploadWouldBe(t *testing.T) {
 	t.Run("storage fault", func(t *testing.T) {
 		l := newReadyLab(t)
-		_ = l.b.NoteFault(fmt.Errorf("sync: %w", durable.ErrFault))
+		_ = l.b.HandleFault(fmt.Errorf("sync: %w", durable.ErrFault))
 		l.wantNotReady()
 	})
 	t.Run("list of disabled hosts", func(t *testing.T) {

@@ -63,7 +63,7 @@ func (d *joinDoor) Renew(ctx context.Context, host episode.Name, csr []byte) ([]
 		err = d.records.SetRenewed(issued, request.KeySHA256)
 	}
 	if err != nil {
-		return nil, d.receiver.backend.NoteFault(err)
+		return nil, d.receiver.backend.HandleFault(err)
 	}
 	chain, err := issuer.Chain(issued.Serial)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 
 	"cis490/internal/access"
 	"cis490/internal/admission"
-	"cis490/internal/diskbackend"
 	"cis490/internal/gate"
+	"cis490/internal/refusal"
 	"cis490/internal/unixsocket"
 	"cis490/internal/wire"
 )
@@ -33,8 +33,8 @@ const (
 	idleTimeout   = 3 * time.Minute  // longer than the shippers'
 	rateWindow    = time.Minute
 
-	// Uploads in flight may continue for drainTimeout after a shutdown begins. Within
-	// closeTimeout after that their senders get an answer.
+	// Uploads in flight may continue for drainTimeout after a shutdown begins. Their senders get a
+	// response within closeTimeout after that.
 	drainTimeout = 3 * time.Second
 	closeTimeout = time.Second
 	// handlerTimeout is how long handlers may outlive their server before its directories stay open.
@@ -42,8 +42,9 @@ const (
 )
 
 // Run serves requests from ln, and from proxy unless it is nil. In the background it verifies the
-// store, drops expired uploads, follows what other receivers share, renews the receiver's certificate, records the free space and delivers
-// events to the webhook. It returns when ctx ends or one of these fails.
+// store, drops expired uploads, follows what other receivers share, renews the receiver's certificate,
+// records the free space and delivers events to the webhook. It returns when ctx ends or one of these
+// fails.
 func (r *Receiver) Run(ctx context.Context, ln, proxy net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.Serve(ctx, ln, proxy) })
@@ -168,7 +169,7 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 	if err == nil {
 		var refused error
 		if release, refused = r.conns.BindHost(req.Context(), caller.Host); refused != nil {
-			return wire.Caller{Host: caller.Host}, diskbackend.ProblemOf(refused)
+			return wire.Caller{Host: caller.Host}, refusal.FromAdmission(refused)
 		}
 	}
 	if err != nil {

@@ -100,7 +100,7 @@ func (s *sharing) run(ctx context.Context, b backend) error {
 	g.Go(func() error { return s.follower.Run(ctx) })
 	err := g.Wait()
 	if err != nil {
-		_ = b.NoteFault(err) // the daemon ends with err
+		_ = b.HandleFault(err) // the daemon ends with err
 	}
 	return err
 }

@@ -134,7 +134,7 @@ func (b *Backend) Store() (wire.Store, error) {
 // have told the host about batches that this one has not read yet.
 func (b *Backend) HasStore(known wire.Store) (bool, error) {
 	if err := b.index.Moved(); err != nil { // hosts may know what the store has at its new place
-		return false, b.refusal(err)
+		return false, b.forSender(err)
 	}
 	if known.ID != b.id.ID {
 		return slices.Contains(b.id.Replaces, known.ID), nil

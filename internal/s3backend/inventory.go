@@ -21,7 +21,7 @@ import (
 // Admit waits for a slot. Inventories and probes count as uploads.
 func (b *Backend) Admit(ctx context.Context, host episode.Name) (release func(), err error) {
 	release, err = b.uploads.Acquire(ctx, host)
-	return release, b.refusal(err)
+	return release, b.forSender(err)
 }
 
 const (

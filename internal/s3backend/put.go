@@ -16,6 +16,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/readback"
+	"cis490/internal/refusal"
 	"cis490/internal/wire"
 )
 
@@ -50,7 +51,7 @@ func (b *Backend) checkReceipt(ctx context.Context, got wire.Receipt, err error)
 }
 
 func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader) (wire.Receipt, error) {
-	if err := b.checkSize(u); err != nil {
+	if err := refusal.CheckSize(u.Size, b.opts.Limits.MaxSize); err != nil {
 		return wire.Receipt{}, err
 	}
 	release, err := b.uploads.Acquire(ctx, u.Key.Host)
@@ -77,14 +78,6 @@ func (b *Backend) putArchive(ctx context.Context, u wire.Upload, body io.Reader)
 	}
 	reserved.RecordWritten(u.Size)
 	return b.commitArchive(ctx, u, found.next(), name, meta)
-}
-
-// checkSize refuses an archive that is too large.
-func (b *Backend) checkSize(u wire.Upload) error {
-	if u.Size > b.opts.Limits.MaxSize {
-		return wire.Refuse(wire.TooLarge, "an archive has at most %d bytes", b.opts.Limits.MaxSize)
-	}
-	return nil
 }
 
 // putBody puts an archive into the bucket while it arrives, and returns the Git commit in its

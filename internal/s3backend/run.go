@@ -133,13 +133,13 @@ func (b *Backend) checkSpool() error {
 // Faults receives the first storage fault.
 func (b *Backend) Faults() <-chan error { return b.faults }
 
-// NoteFault ends the daemon if err is a storage fault of the data directory, and returns the error for
+// HandleFault ends the daemon if err is a storage fault of the data directory, and returns the error for
 // the sender.
-func (b *Backend) NoteFault(err error) error {
+func (b *Backend) HandleFault(err error) error {
 	if errors.Is(err, durable.ErrFault) {
 		b.recordFault(err)
 	}
-	return b.refusal(err)
+	return b.forSender(err)
 }
 
 func (b *Backend) recordFault(err error) {

@@ -48,6 +48,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/index"
 	"cis490/internal/readback"
+	"cis490/internal/refusal"
 	"cis490/internal/resumable"
 	"cis490/internal/scrub"
 	"cis490/internal/wire"
@@ -204,10 +205,10 @@ func (b *Backend) countBytes(host episode.Name) (int64, error) {
 	return sum, nil
 }
 
-// refusal returns the error for the sender of a request that ended with err.
-func (b *Backend) refusal(err error) error {
-	if refused, ok := errors.AsType[*admission.RefusedError](err); ok {
-		return admissionProblem(refused)
+// forSender returns the error for the sender of a request that ended with err.
+func (b *Backend) forSender(err error) error {
+	if _, ok := errors.AsType[*admission.RefusedError](err); ok {
+		return refusal.FromAdmission(err)
 	}
 	if durable.IsFull(err) {
 		b.log.Warn("no space for parts of archives", "err", err)
@@ -239,22 +240,9 @@ func (b *Backend) checkAnswer(ctx context.Context, err error) error {
 	if err == nil {
 		err = b.index.Moved()
 	}
-	err = b.refusal(err)
+	err = b.forSender(err)
 	if refused := access.Recheck(ctx); refused != nil && !errors.Is(err, refused) {
 		return errors.Join(refused, err)
 	}
 	return err
-}
-
-// admissionProblem translates a refusal of package admission for the sender.
-func admissionProblem(refused *admission.RefusedError) *wire.Problem {
-	code := map[admission.RefusalReason]wire.Code{
-		admission.HostBusy:   wire.HostBusy,
-		admission.Busy:       wire.Busy,
-		admission.DiskFull:   wire.Full,
-		admission.QuotaSpent: wire.Full,
-	}[refused.Reason]
-	p := wire.Refuse(code, "%s", refused.Detail)
-	p.RetryAfter = refused.RetryAfter
-	return p
 }

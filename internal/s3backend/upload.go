@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/access"
 	"cis490/internal/episode"
+	"cis490/internal/refusal"
 	"cis490/internal/resumable"
 	"cis490/internal/wire"
 )
@@ -28,7 +29,7 @@ func (b *Backend) Announce(ctx context.Context, u wire.Upload) (wire.Receipt, wi
 
 func (b *Backend) openOrResume(ctx context.Context, u wire.Upload) (wire.Receipt, wire.Unfinished, error) {
 	none := wire.Unfinished{}
-	if err := b.checkSize(u); err != nil {
+	if err := refusal.CheckSize(u.Size, b.opts.Limits.MaxSize); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	// A piece in flight, perhaps on a dead connection, is interrupted first: it has one of the
@@ -168,7 +169,7 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 	if *h.Progress() == nil {
 		return wire.Receipt{}, none, resumable.ErrNoUpload
 	}
-	if err := validatePiece(h, piece); err != nil {
+	if err := refusal.CheckPiece(piece, h.Upload, (*h.Progress()).offset, b.opts.Limits.MaxSize); err != nil {
 		return wire.Receipt{}, none, err
 	}
 	release, err := b.uploads.Acquire(ctx, host)
@@ -187,21 +188,6 @@ func (b *Backend) appendPiece(ctx context.Context, host episode.Name, id string,
 		return got, none, err
 	}
 	return b.receivePiece(ctx, h, piece, body, found.next())
-}
-
-// validatePiece refuses a piece that does not start at the session's offset, or does not end with
-// the upload.
-func validatePiece(h *session, piece wire.Piece) error {
-	at := (*h.Progress()).offset
-	if piece.Offset != at {
-		refusal := wire.Refuse(wire.OffsetMismatch, "continue at byte %d", at)
-		refusal.Offset = &at
-		return refusal
-	}
-	if left := h.Size - at; piece.Size > left || piece.Last && piece.Size < left {
-		return wire.Refuse(wire.LengthMismatch, "%d bytes are left of the archive", left)
-	}
-	return nil
 }
 
 // receivePiece receives a piece, and stores the archive if it is the last one. What has arrived of a

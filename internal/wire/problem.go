@@ -41,7 +41,7 @@ const (
 	Conflict       Code = "episode-conflict"           // stored with another sha256
 	OtherStore     Code = "other-store"                // not the store that the request names
 	LengthRequired Code = "length-required"            // no Content-Length
-	TooLarge       Code = "too-large"                  // larger than an archive may be
+	TooLarge       Code = "too-large"                  // larger than such a body may be
 	Unsupported    Code = "unsupported-encoding"       // the request has a Content-Encoding
 	HostBusy       Code = "host-busy"                  // this host has too many uploads in flight
 	Busy           Code = "busy"                       // all hosts together have too many uploads in flight

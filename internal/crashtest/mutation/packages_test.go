@@ -10,7 +10,7 @@ var ofPackages = []mutant{
 	{
 		"diskbackend: vouches for stored bytes after a storage fault",
 		killer{"diskbackend", "TestNoAnswerVouchesForBytesAfterAFault"},
-		[]edit{{"diskbackend/fault.go", "	err = b.checkFault(err)\n	refusal", "	refusal"}},
+		[]edit{{"diskbackend/fault.go", "	err = b.checkFault(err)\n	refused", "	refused"}},
 	},
 	{
 		"shipper: retires into a folder that moved",
@@ -152,12 +152,12 @@ var ofPackages = []mutant{
 		},
 	},
 	{
-		"diskbackend: a piece is taken wherever the upload is",
+		"refusal: a piece is taken wherever the upload is",
 		killer{"diskbackend", "TestPiecesMustFit"},
 		[]edit{
 			{
-				"diskbackend/resume.go",
-				"	if p.Offset != h.offset {",
+				"refusal/refusal.go",
+				"	if p.Offset != offset {",
 				"	if false {",
 			},
 		},
@@ -342,7 +342,7 @@ var ofPackages = []mutant{
 		[]edit{
 			{
 				"diskbackend/fault.go",
-				"	if refusal == nil || errors.Is(err, refusal) {",
+				"	if refused == nil || errors.Is(err, refused) {",
 				"	if true {",
 			},
 		},
