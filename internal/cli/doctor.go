@@ -40,8 +40,8 @@ type Doctor struct {
 	bundle  *doctor.Bundle         // nil unless one was requested
 	err     error                  // of stdout
 
-	stuck    []string // paths for which the kernel does not answer
-	stranger bool     // the command was started by neither root nor the daemon's user
+	unresponsive []string // paths for which the kernel does not answer
+	stranger     bool     // the command was started by neither root nor the daemon's user
 }
 
 // newDoctor is [NewDoctor] without signals and units.
@@ -106,7 +106,7 @@ func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...stri
 		d.Skip(name, "interrupted")
 		return false
 	}
-	if i := slices.IndexFunc(paths, func(path string) bool { return slices.Contains(d.stuck, path) }); i >= 0 {
+	if i := slices.IndexFunc(paths, func(path string) bool { return slices.Contains(d.unresponsive, path) }); i >= 0 {
 		d.Skip(name, "the kernel does not answer for %s, see above", paths[i])
 		return false
 	}
@@ -132,7 +132,7 @@ func (d *Doctor) Guard(name string, run func(ctx context.Context), paths ...stri
 		d.Add(doctor.Failedf(name, "run 'dmesg' for errors of the disk; if it is a network mount, see whether its server runs, or unmount it with 'umount -f -l'",
 			"%s", strings.TrimSuffix(fmt.Sprintf("the kernel did not answer within %v: %s", checkLimit, strings.Join(paths, ", ")), ": ")))
 	}
-	d.stuck = append(d.stuck, paths...)
+	d.unresponsive = append(d.unresponsive, paths...)
 	return false
 }
 

@@ -110,7 +110,7 @@ func (n *counters) countToSend(sign int64, c candidate) {
 	n.toSendBytes.Add(sign * c.Size)
 }
 
-// IsAlive reports whether the dispatcher responds and no episode is stuck. It is meant for a
+// IsAlive reports whether the dispatcher responds and no transfer hangs. It is meant for a
 // watchdog.
 func (s *Shipper) IsAlive(ctx context.Context) bool {
 	answer := make(chan struct{}, 1)

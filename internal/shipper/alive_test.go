@@ -43,7 +43,7 @@ func TestAliveMeansGettingOn(t *testing.T) {
 			l.finishEpisodes("run-1")
 			l.receiver.before = func(ctx context.Context, _ wire.Upload) error { <-ctx.Done(); return ctx.Err() }
 			s, stop := l.startDaemon()
-			time.Sleep(transfer.StuckAfter - time.Second)
+			time.Sleep(transfer.HangTimeout - time.Second)
 			if !alive(l, s) {
 				l.Error("not alive before the time is up")
 			}

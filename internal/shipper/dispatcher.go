@@ -305,7 +305,7 @@ func (d *dispatcher) packWorker(ctx context.Context) error {
 			releasePacker()
 			return nil
 		}
-		job := transfer.Job{Name: c.Name, MarkedAt: c.MarkedAt, Seen: c.lastObservation, MayLarge: c.isLarge()}
+		job := transfer.Job{Name: c.Name, MarkedAt: c.MarkedAt, Seen: c.lastObservation, AllowLarge: c.isLarge()}
 		size, err := d.transfers.Pack(ctx, p, job, releasePacker)
 		releasePacker()
 		if !sendOrDone(ctx, d.results, workResult{name: c.Name, stage: backlog.Pack, size: size, err: err}) {

@@ -238,8 +238,8 @@ func (e *StuckError) Unwrap() error { return e.Err }
 const maxSuffix = 10_000
 
 // Retire moves an episode to the shipped directory, durably. The caller must hold a receipt for it,
-// which is recorded with the state. R is nil if the episode is not what was delivered, and an
-// operator has accepted that.
+// which is recorded with the state. R is nil if an operator has accepted that the episode is not what
+// was delivered.
 func (s *Source) Retire(name episode.Name, r *Receipt, state State) error {
 	sync, err := s.recordReceipt(name, r, state)
 	if err != nil {

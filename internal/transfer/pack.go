@@ -27,10 +27,10 @@ var ErrLarge = errors.New("is large")
 
 // Job is a finished episode that is to be packed.
 type Job struct {
-	Name     episode.Name
-	MarkedAt time.Time             // the ctime of its marker
-	Seen     *settling.Observation // by the last attempt, see [settling.UnsettledError]
-	MayLarge bool                  // it may be large
+	Name       episode.Name
+	MarkedAt   time.Time             // the ctime of its marker
+	Seen       *settling.Observation // by the last attempt, see [settling.UnsettledError]
+	AllowLarge bool                  // pack it although it is large
 }
 
 // Pack packs a finished episode into the outbox, once, and returns the size of the archive. It
@@ -56,7 +56,7 @@ func (p *Pipeline) Pack(ctx context.Context, packer *archive.Packer, job Job, pa
 	if err != nil {
 		return 0, err
 	}
-	if before.IsLarge() && !job.MayLarge {
+	if before.IsLarge() && !job.AllowLarge {
 		return before.Bytes, ErrLarge
 	}
 	draft, err := p.out.CreateDraft(name)

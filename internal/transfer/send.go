@@ -38,8 +38,8 @@ func (p *Pipeline) Send(ctx context.Context, name episode.Name, sent func()) (wi
 	if upload.Resent, err = p.src.WasRetired(name); err != nil {
 		return "", err
 	}
-	before, asking := p.Store.WithKnown(ctx)
-	receipt, err := p.sendArchive(asking, upload, entry, w)
+	before, requestCtx := p.Store.WithKnown(ctx)
+	receipt, err := p.sendArchive(requestCtx, upload, entry, w)
 	if err != nil && entry.ReadError() != nil { // of this host's disk, not of the path
 		return "", fmt.Errorf("read the packed copy of %s: %w", name, durable.AsReadError(entry.ReadError()))
 	}

@@ -88,10 +88,10 @@ func (p *Pipeline) DeliveredBytes() int64 { return p.deliveredBytes.Load() }
 // ReadBytes returns how many bytes were read to be sent.
 func (p *Pipeline) ReadBytes() int64 { return p.readBytes.Load() }
 
-// StuckAfter is how long an episode may show no progress. It is longer than every wait that is
+// HangTimeout is how long an episode may show no progress. It is longer than every wait that is
 // bounded by itself. The longest is for a receiver that is slow to answer the announcement, does
 // not answer the upload, and does not answer the query about it.
-const StuckAfter = 20 * time.Minute
+const HangTimeout = 20 * time.Minute
 
 // work is the packing or sending of one episode.
 type work struct {
@@ -106,7 +106,7 @@ type work struct {
 	delivered    atomic.Bool  // the receiver has confirmed the archive
 }
 
-// beat records progress. An episode without any for StuckAfter is stuck.
+// beat records progress. Work without any for HangTimeout counts as hung.
 func (w *work) beat() { w.lastProgress.Store(int64(time.Since(w.startedAt))) }
 
 // advance records that n bytes of the archive, which end at position, were processed.
@@ -141,12 +141,12 @@ func (t *workTracker) endWork(w *work) {
 	delete(t.active, w)
 }
 
-// IsProgressing reports whether no episode is stuck.
+// IsProgressing reports whether nothing hangs.
 func (t *workTracker) IsProgressing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for w := range t.active {
-		if time.Since(w.startedAt)-time.Duration(w.lastProgress.Load()) > StuckAfter {
+		if time.Since(w.startedAt)-time.Duration(w.lastProgress.Load()) > HangTimeout {
 			return false
 		}
 	}

@@ -23,14 +23,14 @@ func TestWritingIsProgress(t *testing.T) {
 		var work workTracker
 		w := work.startWork("run-1", false)
 		for total := range 10 {
-			time.Sleep(StuckAfter / 2)
+			time.Sleep(HangTimeout / 2)
 			w.beat()
 			w.advance(1, int64(total+1))
 		}
 		if !work.IsProgressing() {
 			t.Error("it counts as stuck")
 		}
-		time.Sleep(StuckAfter + time.Second)
+		time.Sleep(HangTimeout + time.Second)
 		if work.IsProgressing() {
 			t.Error("once it writes no more, it does not count as stuck")
 		}
