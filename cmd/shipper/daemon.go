@@ -92,8 +92,8 @@ func runDaemon(c *cobra.Command, o *options) error {
 	renewer := &certificateRenewer{log: log, cfg: cfg, creds: creds, client: client}
 	reloader := &credentialReloader{log: log, cfg: cfg, creds: creds, client: client, reloads: reloads, renewer: renewer}
 	s.Status, s.ReloadCredentials = reloads.NotifyStatus, reloader.reloadAfterRefusal
-	reporter := newHostReporter(cfg, creds, client, log)
-	reporter.changes, reporter.answers = s.StateChanges(), s.Answers()
+	reporter := newHostReporter(cfg, creds, s.SendReport, log)
+	reporter.changes = s.StateChanges()
 	adminLn, err := admin.Listen(cfg.Admin, log)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/backlog"
 	"cis490/internal/cli"
 	"cis490/internal/outbox"
+	"cis490/internal/shipper"
 	"cis490/internal/terminal"
 )
 
@@ -65,9 +66,9 @@ func receiverLine(paint terminal.Painter, st backlog.Status, now time.Time) stri
 	return paint.Paint("unknown", terminal.Fair) + ", last report " + ago(st.ReportedAt) + last
 }
 
-// maxSilence is longer than the interval between pings: after it, an upload in progress is
-// why the receiver was not asked.
-const maxSilence = 10 * time.Minute
+// maxSilence is longer than the interval between pings, with their timeouts: after it, an upload in
+// progress is why the receiver was not asked.
+const maxSilence = 2 * shipper.PingInterval
 
 // printFailing shows what a shipper reports and the directories do not show.
 func printFailing(to io.Writer, paint terminal.Painter, st backlog.Status, now time.Time) error {

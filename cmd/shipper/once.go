@@ -81,7 +81,11 @@ func finishPass(c *cobra.Command, o *options, p *pass, tally shipper.Tally, pass
 		return errors.Join(err, &cli.ExitError{Code: cli.Failed, Err: errors.New("interrupted; episodes that were not reached are unchanged")})
 	}
 	if passErr == nil {
-		newHostReporter(p.cfg, p.creds, p.client, p.log).reportOnce(c.Context())
+		report := func(ctx context.Context, r wire.Report) error {
+			_, err := p.client.SendReport(ctx, r) // the next pass checks the store
+			return err
+		}
+		newHostReporter(p.cfg, p.creds, report, p.log).reportOnce(c.Context())
 	}
 	return errors.Join(err, passError(p.cfg, tally, passErr))
 }

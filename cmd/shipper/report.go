@@ -17,10 +17,9 @@ import (
 
 // Times of reports.
 const (
-	firstReport    = 2 * time.Second  // after the start, at most
-	reportTimeout  = 30 * time.Second // of the request
-	onceTimeout    = 5 * time.Second  // of a pass that is over
-	noReportsPause = time.Hour        // for a receiver that keeps no reports
+	firstReport    = 2 * time.Second // after the start, at most
+	onceTimeout    = 5 * time.Second // of a pass that is over
+	noReportsPause = time.Hour       // for a receiver that keeps no reports
 )
 
 // hostReporter reports the state of the host to the receiver. A report that fails costs a line in the
@@ -32,14 +31,13 @@ type hostReporter struct {
 	send        func(context.Context, wire.Report) error
 	certificate func() time.Time // when it expires
 	changes     <-chan struct{}  // see [shipper.Shipper.StateChanges]
-	answers     <-chan struct{}  // see [shipper.Shipper.Answers]
 
 	failure string // of the last report, if it is in the log
 }
 
-func newHostReporter(cfg shipper.Config, creds *credentials.Client, client *wire.Client, log *slog.Logger) *hostReporter {
+func newHostReporter(cfg shipper.Config, creds *credentials.Client, send func(context.Context, wire.Report) error, log *slog.Logger) *hostReporter {
 	return &hostReporter{
-		log: log, interval: cfg.ReportInterval.Std(), reporter: backlog.NewReporter(cfg.Backlog(), cli.Version()), send: client.SendReport, certificate: creds.NotAfter,
+		log: log, interval: cfg.ReportInterval.Std(), reporter: backlog.NewReporter(cfg.Backlog(), cli.Version()), send: send, certificate: creds.NotAfter,
 	}
 }
 
@@ -115,30 +113,16 @@ func (e *localError) Error() string { return e.err.Error() }
 // Unwrap returns the cause.
 func (e *localError) Unwrap() error { return e.err }
 
-// waitForChange waits for a change or for a time. After half of that time it waits for a ping too: a
-// report after that costs neither end a TLS handshake.
+// waitForChange waits for a change or for a time.
 func (r *hostReporter) waitForChange(ctx context.Context, most time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	half := time.After(most / 2)
 	if !retry.Sleep(ctx, min(shipper.MinReportInterval, most)) {
 		return
 	}
 	select {
 	case <-ctx.Done():
-		return
 	case <-r.changes:
-		return
-	case <-half:
-	}
-	select {
-	case <-r.answers: // of an earlier ping
-	default:
-	}
-	select {
-	case <-ctx.Done():
-	case <-r.changes:
-	case <-r.answers:
 	}
 }
 
@@ -148,7 +132,5 @@ func (r *hostReporter) sendReport(ctx context.Context, interval time.Duration) e
 	if err != nil {
 		return &localError{err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
-	defer cancel()
 	return r.send(ctx, report)
 }

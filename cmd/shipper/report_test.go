@@ -79,39 +79,6 @@ func TestReportsFollowAnIntervalAndChanges(t *testing.T) {
 	})
 }
 
-// TestReportFollowsAPing: its connection is still open then.
-func TestReportFollowsAPing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		var times []time.Time
-		r := newTestReporter(t, &log, &times, func() error { return nil })
-		answers := make(chan struct{}, 1)
-		r.answers = answers
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		start := time.Now()
-		go func() {
-			for ctx.Err() == nil {
-				time.Sleep(3 * time.Minute)
-				select {
-				case answers <- struct{}{}:
-				default:
-				}
-			}
-		}()
-		fixture.Must(t, r.reportUntilDone(ctx))
-		time.Sleep(5 * time.Minute)
-		if len(times) != 20 && len(times) != 21 {
-			t.Errorf("%d reports within an hour of pings every 3 minutes, want 20", len(times))
-		}
-		for i, at := range times[1:] {
-			if past := at.Sub(start) % (3 * time.Minute); past != 0 {
-				t.Errorf("report %d came %v after a ping", i+1, past)
-			}
-		}
-	})
-}
-
 func TestReceiverWithoutReportsCostsOneLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

@@ -160,7 +160,7 @@ func InspectStatus(c Config) (Status, error) {
 // ReceiverState is what a running shipper knows of the receiver.
 type ReceiverState string
 
-// The states. A running shipper pings every few minutes.
+// The states. A running shipper pings or reports every few minutes.
 const (
 	ReceiverAnswers ReceiverState = "answers"
 	ReceiverDown    ReceiverState = "down"    // it accepts nothing, or cannot be reached
@@ -168,8 +168,8 @@ const (
 	ReceiverUnknown ReceiverState = "unknown" // no shipper runs, or it reports nothing
 )
 
-// Maximum ages of a report that counts as current. A shipper writes one after each ping and each
-// scan.
+// Maximum ages of a report that counts as current. A shipper writes one after each ping, each
+// report and each scan.
 const (
 	maxReportAge         = 10 * time.Minute
 	maxReportAgeUnlocked = time.Minute // if it is unknown whether a shipper runs

@@ -167,6 +167,8 @@ func (d *dispatcher) handleNext(ctx context.Context) error {
 		return d.handleResult(r, d.finishWork(&r), time.Now())
 	case p := <-d.pingResults:
 		d.handlePing(p)
+	case p := <-d.reports:
+		d.handleReport(p, time.Now())
 	case name := <-d.finishedc:
 		return d.enqueueNow(name, time.Now())
 	case answer := <-d.livenessProbes:

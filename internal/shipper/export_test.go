@@ -24,6 +24,9 @@ func Classify(err error) (string, outbox.Reason) {
 	return [...]string{actionRetry: "retry", actionHold: "hold", actionPauseSending: "pause", actionPausePacking: "full", actionStop: "stop"}[v], reason
 }
 
+// PingTimeout is [pingTimeout].
+const PingTimeout = pingTimeout
+
 // SetMinUnchanged sets how long no file must have changed before the daemon deletes an episode.
 func (s *Shipper) SetMinUnchanged(d time.Duration) { s.minUnchanged = d }
 

@@ -106,12 +106,12 @@ func (l receiverLink) String() string {
 	return "receiver answers, last at " + l.heardAt.Format(statusTime)
 }
 
-// noteResponse records that the receiver accepted something. The next ping follows after pingInterval,
-// unless the link is not up.
+// noteResponse records that the receiver accepted something. The next ping follows after [PingInterval],
+// unless the link is not up or a ping was requested.
 func (l *receiverLink) noteResponse(now time.Time) {
 	l.heardAt = now
-	if l.state == linkUp {
-		l.nextPing = now.Add(addJitter(pingInterval))
+	if l.state == linkUp && !l.pingNow {
+		l.nextPing = now.Add(PingInterval + rand.N(PingInterval/2))
 	}
 }
 
@@ -167,9 +167,7 @@ func (l *receiverLink) markUp(now time.Time) {
 		l.log.Info("receiver is back", "after", now.Sub(l.downSince).Round(time.Second))
 	}
 	*l = receiverLink{log: l.log, pingNow: l.pingNow, nextPing: l.nextPing, heardAt: now}
-	if !l.pingNow {
-		l.noteResponse(now)
-	}
+	l.noteResponse(now)
 }
 
 func (l *receiverLink) markDown(err error, advice string, now time.Time) {
@@ -209,11 +207,12 @@ func failureLevel(err error) slog.Level {
 	return slog.LevelWarn
 }
 
-// Average time between the last response of the receiver and the next ping.
-const (
-	pingInterval     = 3 * time.Minute
-	fullPingInterval = time.Minute // while an archive waits for space at the receiver
-)
+// PingInterval is the minimum time between the last response of the receiver and the next ping. It is not
+// shorter than the default interval of reports, which put pings off.
+const PingInterval = 5 * time.Minute
+
+// fullPingInterval is the average of that time while an archive waits for space at the receiver.
+const fullPingInterval = time.Minute
 
 // addJitter returns a random duration from d/2 to 3d/2, so that hosts do not ping together.
 func addJitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
@@ -221,7 +220,7 @@ func addJitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // pingTimeout bounds one ping.
 const pingTimeout = 30 * time.Second
 
-// pingResult is the result of a ping, or of another request that found another store.
+// pingResult is the result of a ping, of a report, or of another request that found another store.
 type pingResult struct {
 	response       wire.PingResponse
 	err            error
@@ -269,6 +268,41 @@ func (d *dispatcher) pingOnce(ctx context.Context) pingResult {
 	return pingResult{response: response, err: err}
 }
 
+// SendReport sends a report. A ping is put off by the response, and follows a failure at once.
+func (s *Shipper) SendReport(ctx context.Context, r wire.Report) error {
+	limited, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	response, err := s.store.Report(limited, s.client, r)
+	if err == nil && response == nil {
+		return nil // an older receiver's tells nothing
+	}
+	p := pingResult{err: err, unsolicited: true}
+	if response != nil {
+		p.response = *response
+	}
+	sendOrDone(ctx, s.reports, p)
+	return err
+}
+
+// handleReport handles the result of a report. It ends no outage: the report may have been sent before
+// the upload that failed.
+func (d *dispatcher) handleReport(p pingResult, now time.Time) {
+	switch {
+	case d.link.state != linkUp:
+	case uplink.IsOtherStore(p.err), p.err == nil && p.response.Storage.Err() != nil:
+		d.handlePing(p)
+	case p.err != nil: // a ping shows whether only reports fail
+		if at := now.Add(uplink.RetryAfter(p.err)); at.Before(d.link.nextPing) {
+			d.link.nextPing = at
+		}
+	default:
+		d.link.noteResponse(now)
+		d.reporting.changed = true
+		d.noteReceiverSpace(p.response.Storage.FreeBytes, now)
+		d.notifyStatus()
+	}
+}
+
 // mayPing reports whether a ping may be sent. A single pass sends one, after an upload
 // failed. Uploads in flight show by themselves whether the receiver answers.
 func (d *dispatcher) mayPing() bool {
@@ -290,9 +324,6 @@ func (d *dispatcher) handlePing(p pingResult) {
 	before := d.link
 	d.link.handlePing(p, now)
 	d.reporting.changed = true
-	if p.err == nil {
-		signal(d.answers)
-	}
 	switch {
 	case d.link.state != linkUp:
 		d.dropQueues(&d.toSend.small, &d.toSend.large)

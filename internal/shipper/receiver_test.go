@@ -35,6 +35,10 @@ type receiver struct {
 	down error
 	// ping answers a ping if it returns an error.
 	ping func() error
+	// olderReports responds to reports as an older receiver does.
+	olderReports bool
+	// report answers a report if it returns an error.
+	report func() error
 	// before may delay an upload and refuse it before its bytes are read.
 	before func(ctx context.Context, u wire.Upload) error
 	// after may lose a receipt once the archive is stored.
@@ -65,13 +69,32 @@ func newReceiver(t testing.TB) *receiver {
 func (r *receiver) Ping(ctx context.Context) (wire.PingResponse, error) {
 	r.mu.Lock()
 	r.pings = append(r.pings, time.Now())
-	down, ping, full, free, store := r.down, r.ping, r.full, cmp.Or(r.free, 1<<30), r.storeInfo()
+	ping := r.ping
+	r.mu.Unlock()
+	return r.answerPing(ctx, ping)
+}
+
+func (r *receiver) SendReport(ctx context.Context, _ wire.Report) (*wire.PingResponse, error) {
+	r.mu.Lock()
+	report, older := r.report, r.olderReports
+	r.mu.Unlock()
+	response, err := r.answerPing(ctx, report)
+	if err != nil || older {
+		return nil, err
+	}
+	return &response, nil
+}
+
+// answerPing answers a ping, or refuses it with the error of refuse, if any.
+func (r *receiver) answerPing(ctx context.Context, refuse func() error) (wire.PingResponse, error) {
+	r.mu.Lock()
+	down, full, free, store := r.down, r.full, cmp.Or(r.free, 1<<30), r.storeInfo()
 	r.mu.Unlock()
 	if _, limited := ctx.Deadline(); !limited {
 		r.t.Error("a ping without a deadline")
 	}
-	if down == nil && ping != nil {
-		down = ping()
+	if down == nil && refuse != nil {
+		down = refuse()
 	}
 	if down == nil {
 		down = r.checkStore(ctx)

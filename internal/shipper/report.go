@@ -115,10 +115,6 @@ func (d *dispatcher) signalChange() {
 	}
 }
 
-// Answers is sent a value when the receiver has answered a ping. For a while, the next request needs
-// no new connection.
-func (s *Shipper) Answers() <-chan struct{} { return s.answers }
-
 // signal sends a value to a channel of capacity 1, unless one is pending.
 func signal(c chan<- struct{}) {
 	select {

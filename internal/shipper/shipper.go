@@ -33,6 +33,7 @@ import (
 type receiverClient interface {
 	transfer.Client
 	uplink.PingClient
+	uplink.ReportClient
 }
 
 // Shipper owns a lab host's directories until it is closed.
@@ -62,7 +63,7 @@ type Shipper struct {
 	livenessProbes chan chan<- struct{} // answered by the dispatcher
 	wakec          chan struct{}        // see [Shipper.RequestPing]
 	changes        chan struct{}        // see [Shipper.StateChanges]
-	answers        chan struct{}        // see [Shipper.Answers]
+	reports        chan pingResult      // see [Shipper.SendReport]
 	counters
 }
 
@@ -75,7 +76,7 @@ func New(c Config, client receiverClient, holder string, log *slog.Logger) (*Shi
 	}
 	s := &Shipper{
 		cfg: c, log: log, dirs: dirs, src: dirs.Source, out: dirs.Outbox, client: client, holder: holder, livenessProbes: make(chan chan<- struct{}),
-		wakec: make(chan struct{}, 1), changes: make(chan struct{}, 1), answers: make(chan struct{}, 1),
+		wakec: make(chan struct{}, 1), changes: make(chan struct{}, 1), reports: make(chan pingResult),
 		inotify: unix.InotifyInit1,
 	}
 	if s.store, err = uplink.NewAdoption(s.src, s.out, client, log); err != nil {

@@ -217,13 +217,29 @@ func (a *Adoption) adoptStore(ctx context.Context, reported wire.Store) error {
 func (a *Adoption) Ping(ctx context.Context, client PingClient) (wire.PingResponse, error) {
 	before, ctx := a.WithKnown(ctx)
 	pong, err := client.Ping(ctx)
-	if err := a.CheckResponse(pong.Store, before, err); err != nil || pong.Store == nil {
-		return pong, err
+	return pong, a.checkPing(ctx, pong.Store, before, err)
+}
+
+// Report sends a report, to which the receiver responds as to a ping. The response is checked as one.
+// An older receiver's is nil.
+func (a *Adoption) Report(ctx context.Context, client ReportClient, r wire.Report) (*wire.PingResponse, error) {
+	before, ctx := a.WithKnown(ctx)
+	response, err := client.SendReport(ctx, r)
+	if err != nil || response == nil {
+		return nil, refusedFor(before, err)
 	}
-	if a.noteGrowth(pong.Store); a.knownStore().ID != "" || pong.Store.Follows(wire.Unnamed) {
-		return pong, nil
+	return response, a.checkPing(ctx, response.Store, before, nil)
+}
+
+// checkPing checks the store that a response to a ping reports.
+func (a *Adoption) checkPing(ctx context.Context, reported *wire.Store, before outbox.Store, err error) error {
+	if err := a.CheckResponse(reported, before, err); err != nil || reported == nil {
+		return err
 	}
-	return pong, a.checkKnowsRetired(ctx, pong.Store)
+	if a.noteGrowth(reported); a.knownStore().ID != "" || reported.Follows(wire.Unnamed) {
+		return nil
+	}
+	return a.checkKnowsRetired(ctx, reported)
 }
 
 // saveIfDue saves the length of the index if it has not been saved lately.

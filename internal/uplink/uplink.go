@@ -23,6 +23,12 @@ type PingClient interface {
 	InventoryClient
 }
 
+// ReportClient is the part of [wire.Client] that reports.
+type ReportClient interface {
+	SendReport(ctx context.Context, r wire.Report) (*wire.PingResponse, error)
+	InventoryClient
+}
+
 // UnreachableError says that the receiver did not answer or refused the request. The cause
 // is the receiver or the path to it, not this host's disk.
 type UnreachableError struct{ Err error }

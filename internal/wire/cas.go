@@ -15,7 +15,7 @@ import (
 // a certificate of the former root.
 const serverCAsPath = "/v1/server-cas"
 
-// trustedCAsField is a field of a ping: the roots that the host trusts, in the form of [CAs.Server], with
+// trustedCAsField is a field of a ping or report: the roots that the host trusts, in the form of [CAs.Server], with
 // commas between them.
 const trustedCAsField = "Trusted-Cas"
 
@@ -55,7 +55,7 @@ func (h *Handler) serveServerCAs(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// setTrustedCAs adds the roots that the host trusts to a ping.
+// setTrustedCAs adds the roots that the host trusts to a ping or report.
 func (c *Client) setTrustedCAs(r *http.Request) {
 	if c.trusted == nil {
 		return
@@ -65,7 +65,7 @@ func (c *Client) setTrustedCAs(r *http.Request) {
 	}
 }
 
-// parseTrustedCAs returns the roots that the sender of a ping trusts, or nil if it does not say.
+// parseTrustedCAs returns the roots that the sender of a ping or report trusts, or nil if it does not say.
 func parseTrustedCAs(fields http.Header) ([]string, error) {
 	values := fields.Values(trustedCAsField)
 	if len(values) == 0 {

@@ -44,9 +44,9 @@ type ClientConfig struct {
 	DialTLS func(ctx context.Context, network, addr string) (net.Conn, error)
 	Token   func() string // returns the bearer token, or ""; called for each request
 	// TrustedCAs returns the roots by which the host recognizes the receiver, in the form of
-	// [CAs.Server]. It is called for each ping, and may be nil.
+	// [CAs.Server]. It is called for each ping and report, and may be nil.
 	TrustedCAs func() []string
-	// Pinged is called with each response to a ping. It may be nil.
+	// Pinged is called with each response to a ping or report. It may be nil.
 	Pinged  func(PingResponse)
 	Version string // of the program
 	Conns   int    // maximum number of connections
@@ -148,22 +148,31 @@ func (c *Client) Ping(ctx context.Context) (PingResponse, error) {
 	if err != nil {
 		return PingResponse{}, err
 	}
-	c.setTrustedCAs(req)
-	var resp PingResponse
-	status, err := c.doRequest(req, &resp, http.StatusOK)
+	resp, err := c.ping(req, http.StatusOK)
 	if err != nil {
 		return PingResponse{}, err
 	}
+	return *resp, nil
+}
+
+// ping sends a request that a receiver responds to as to a ping. A response without a body is nil.
+func (c *Client) ping(req *http.Request, statuses ...int) (*PingResponse, error) {
+	c.setTrustedCAs(req)
+	var resp PingResponse
+	status, err := c.doRequest(req, &resp, statuses...)
+	if err != nil || status == http.StatusNoContent {
+		return nil, err
+	}
 	if resp.Status != "ok" || resp.Host != c.host {
-		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("response to a ping of host %+q", string(resp.Host))}
+		return nil, &UnexpectedResponseError{Status: status, Err: fmt.Errorf("response to a ping of host %+q", string(resp.Host))}
 	}
 	if err := resp.Store.Validate(); err != nil {
-		return PingResponse{}, &UnexpectedResponseError{Status: status, Err: err}
+		return nil, &UnexpectedResponseError{Status: status, Err: err}
 	}
 	if c.pinged != nil {
 		c.pinged(resp)
 	}
-	return resp, nil
+	return &resp, nil
 }
 
 func (c *Client) episodeURL(key episode.Key) *url.URL {
@@ -227,7 +236,7 @@ func (c *Client) doRequest(req *http.Request, into any, statuses ...int) (int, e
 	if !slices.Contains(statuses, status) {
 		return status, readProblem(resp)
 	}
-	if into == nil {
+	if into == nil || status == http.StatusNoContent {
 		return status, nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxResponseBody)).Decode(into); err != nil {

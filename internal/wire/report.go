@@ -26,8 +26,10 @@ import (
 //	 "unfinished":2,"waiting":3,"waiting_bytes":81920,"held":{"conflict":1},"failing":0,"shipped":841,
 //	 "disk":{"free_bytes":1000000000,"size_bytes":4000000000}}
 //
-// The body is a [Report] of at most [MaxReport] bytes. Unknown members are skipped. The response is
-// 204. A ping needs no report, and a report replaces no ping.
+// The body is a [Report] of at most [MaxReport] bytes. Unknown members are skipped. With "Accept:
+// application/json" and the header of a ping the response is that to a ping, so that an idle host needs
+// no other request; a host that knows another store is refused after its report was kept. Otherwise the
+// response is 204, as that of an older receiver always is.
 const reportPath = "/v1/report"
 
 // Limits of a report, which both ends keep.
@@ -219,24 +221,31 @@ func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Cal
 	if err := h.Reports.KeepReport(r.Context(), caller.Host, report); err != nil {
 		return err
 	}
+	if r.Header.Get("Accept") == "application/json" {
+		if err := h.checkKnownStore(r); err != nil {
+			return err
+		}
+		return h.describe(w, r, caller)
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// SendReport sends a report. The error is a [NotFound] if the receiver keeps none.
-func (c *Client) SendReport(ctx context.Context, r Report) error {
+// SendReport sends a report. A receiver responds to it as to a ping, and an older one with nothing. The
+// error is a [NotFound] if it keeps no reports.
+func (c *Client) SendReport(ctx context.Context, r Report) (*PingResponse, error) {
 	if err := r.Validate(); err != nil {
-		return fmt.Errorf("report: %w", err)
+		return nil, fmt.Errorf("report: %w", err)
 	}
 	body, err := json.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("report: %w", err)
+		return nil, fmt.Errorf("report: %w", err)
 	}
 	req, err := c.newRequest(ctx, http.MethodPost, c.base.JoinPath(reportPath), bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	_, err = c.doRequest(req, nil, http.StatusNoContent)
-	return err
+	req.Header.Set("Accept", "application/json")
+	return c.ping(req, http.StatusOK, http.StatusNoContent)
 }

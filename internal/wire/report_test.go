@@ -48,7 +48,10 @@ func TestReportTravels(t *testing.T) {
 	h.Reports = book
 	c := serve(t, h).newClient(t)
 	sent := newReport()
-	fixture.Must(t, c.SendReport(t.Context(), sent))
+	response, err := c.SendReport(t.Context(), sent)
+	if err != nil || response == nil || response.Storage.FreeBytes != 7 || response.Store == nil {
+		t.Errorf("got the response %+v, %v, want that of a ping", response, err)
+	}
 	if book.host != thisHost || !reflect.DeepEqual(book.report, sent) {
 		t.Errorf("got %+v of %s, want %+v of %s", book.report, book.host, sent, thisHost)
 	}
@@ -56,14 +59,28 @@ func TestReportTravels(t *testing.T) {
 		t.Errorf("a full report has %d bytes (%v), want at most 1 KiB", len(b), err)
 	}
 	book.refuse = &wire.Problem{Code: wire.HostBusy, RetryAfter: time.Second}
-	if err := c.SendReport(t.Context(), sent); !errors.Is(err, wire.HostBusy) {
+	if _, err := c.SendReport(t.Context(), sent); !errors.Is(err, wire.HostBusy) {
 		t.Errorf("got %v, want %v", err, wire.HostBusy)
+	}
+}
+
+// TestReportOfAHostThatKnowsAnotherStoreIsKept: it says why the host sends nothing.
+func TestReportOfAHostThatKnowsAnotherStoreIsKept(t *testing.T) {
+	h, book := newHandler(&fakeBackend{tb: t}), &reportBook{}
+	h.Reports = book
+	ctx := wire.WithKnownStore(t.Context(), wire.Store{ID: "ANOTHERSTORE"})
+	response, err := serve(t, h).newClient(t).SendReport(ctx, newReport())
+	if !errors.Is(err, wire.OtherStore) || response != nil {
+		t.Errorf("got %+v, %v, want %v", response, err, wire.OtherStore)
+	}
+	if book.host != thisHost {
+		t.Error("the report was not kept")
 	}
 }
 
 func TestReceiverWithoutReportsAnswersNotFound(t *testing.T) {
 	c := serve(t, newHandler(&fakeBackend{tb: t})).newClient(t)
-	if err := c.SendReport(t.Context(), newReport()); !errors.Is(err, wire.NotFound) {
+	if _, err := c.SendReport(t.Context(), newReport()); !errors.Is(err, wire.NotFound) {
 		t.Errorf("got %v, want %v", err, wire.NotFound)
 	}
 }

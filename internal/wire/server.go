@@ -255,19 +255,21 @@ func (a *deadlineWriter) Unwrap() http.ResponseWriter { return a.ResponseWriter 
 
 // routeRequest handles a request, or returns why it is refused.
 func (h *Handler) routeRequest(w http.ResponseWriter, r *http.Request, caller Caller) error {
+	path := r.URL.EscapedPath()
+	kind := kindOf(path)
+	if kind == kindReport { // which is kept even if the host knows another store: operators see that then
+		return h.serveReport(w, r, caller)
+	}
 	if err := h.checkKnownStore(r); err != nil {
 		return err
 	}
-	path := r.URL.EscapedPath()
-	switch kindOf(path) {
+	switch kind {
 	case kindPing:
 		return h.servePing(w, r, caller)
 	case kindInventory:
 		return h.serveInventory(w, r, caller)
 	case kindRenew:
 		return h.serveRenew(w, r, caller)
-	case kindReport:
-		return h.serveReport(w, r, caller)
 	case kindProbe:
 		return h.serveProbe(w, r, caller)
 	case kindCAs:
@@ -330,6 +332,11 @@ func (h *Handler) servePing(w http.ResponseWriter, r *http.Request, caller Calle
 	if err := refuseBody(w, r); err != nil {
 		return err
 	}
+	return h.describe(w, r, caller)
+}
+
+// describe responds with the receiver's limits, space and store, and with what it knows of the caller.
+func (h *Handler) describe(w http.ResponseWriter, r *http.Request, caller Caller) error {
 	storage, err := h.Backend.Storage(r.Context(), caller.Host)
 	if err != nil {
 		return err
