@@ -2,12 +2,14 @@ package batchlog
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -25,6 +27,10 @@ const (
 	// store fails. Then its senders get an error, and try again by themselves.
 	createTimeout = 30 * time.Second
 	maxAttempts   = 4
+	// A receiver that has lost a batch number to another one within the last competingFor creates one
+	// batch per turn, so that more rows share it: each of the others reads it too.
+	competingFor = time.Second
+	turn         = 40 * time.Millisecond // on average
 )
 
 // Log appends rows for one receiver. It must be closed. Its methods are safe for concurrent use.
@@ -39,7 +45,12 @@ type Log struct {
 	stopped  chan struct{} // closed by the committer
 	segments segmenter
 
-	reading sync.Mutex // held to read several batches
+	// Of the committer.
+	lostAt     time.Time     // when another receiver last created a batch in place of this one's
+	createdAt  time.Time     // when this one last created a batch
+	createTook time.Duration // how long that took: others may create one for as long after it
+
+	reading chan struct{} // held to read several batches
 
 	mu    sync.Mutex // guards the fields below
 	tail  tail
@@ -58,6 +69,9 @@ type reply struct {
 	err error
 }
 
+// errUnreadable is of an object store that contradicts itself.
+var errUnreadable = errors.New("the batch exists, and is not there to be read")
+
 // errOverrun says that the tail begins after the batch since which a row is looked for.
 var errOverrun = errors.New("the log has grown")
 
@@ -72,7 +86,7 @@ func Open(ctx context.Context, in bucket.Bucket, log *slog.Logger) (*Log, error)
 		return nil, fmt.Errorf("find the end of the index: %w", err)
 	}
 	l := &Log{
-		bucket: in, log: log, requests: make(chan request), stopped: make(chan struct{}),
+		bucket: in, log: log, requests: make(chan request), stopped: make(chan struct{}), reading: make(chan struct{}, 1),
 		tail: newTail(head),
 	}
 	if head > 0 { // its last row has the time that no later one may be before
@@ -111,8 +125,11 @@ func (l *Log) Refresh(ctx context.Context, n int64) (bool, error) {
 			return false, err
 		}
 	}
-	l.reading.Lock() // others wait for the same batches
-	defer l.reading.Unlock()
+	release, err := l.holdReading(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer release()
 	for l.Head() < n {
 		if more, err := l.readNext(ctx); !more || err != nil {
 			return false, err
@@ -134,14 +151,27 @@ func (l *Log) Moved() error {
 // CatchUp reads the batches that other receivers have appended, so that requests need not wait for that. It
 // returns a [*MovedError] if the log is fenced.
 func (l *Log) CatchUp(ctx context.Context) error {
-	l.reading.Lock()
-	defer l.reading.Unlock()
+	release, err := l.holdReading(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	for {
 		if more, err := l.readNext(ctx); err != nil {
 			return err
 		} else if !more {
 			return l.Moved()
 		}
+	}
+}
+
+// holdReading waits until no other caller reads several batches: they are the same ones.
+func (l *Log) holdReading(ctx context.Context) (release func(), err error) {
+	select {
+	case l.reading <- struct{}{}:
+		return func() { <-l.reading }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
@@ -280,14 +310,13 @@ func (l *Log) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case first := <-l.requests:
-			l.append(ctx, l.collect(first))
+			l.append(ctx, []request{first})
 		}
 	}
 }
 
-// collect returns first and all requests that wait, up to maxRows.
-func (l *Log) collect(first request) []request {
-	pending := []request{first}
+// collect returns the pending requests and all that wait, up to maxRows.
+func (l *Log) collect(pending []request) []request {
 	for len(pending) < maxRows {
 		select {
 		case r := <-l.requests:
@@ -301,22 +330,29 @@ func (l *Log) collect(first request) []request {
 
 // append creates a batch with the rows of all requests that the log does not have yet.
 func (l *Log) append(ctx context.Context, pending []request) {
+	err := l.awaitTurn(ctx)
 	for attempt := 1; ; {
+		pending = l.collect(pending)
 		if pending = l.replyFound(pending); len(pending) == 0 {
 			return
 		}
-		b := l.render(pending)
-		err := l.create(ctx, b)
+		b, began := l.render(pending), time.Now()
 		if err == nil {
+			err = l.create(ctx, b)
+		}
+		if err == nil {
+			l.createdAt, l.createTook = time.Now(), time.Since(began)
 			l.add(b)
 			l.replyFound(pending)
 			l.joinSegment(ctx, b.number)
 			return
 		}
 		if errors.Is(err, fs.ErrExist) { // of another receiver, or this one's, which it did not learn
-			if err = l.readTaken(ctx, b.number); err == nil {
+			l.lostAt = time.Now()
+			if err = l.awaitTurn(ctx); err == nil && l.Head() >= b.number {
 				continue
 			}
+			err = cmp.Or(err, errUnreadable)
 		}
 		l.log.Warn("could not append to the index", "batch", b.number, "rows", len(pending), "attempt", attempt, "err", err)
 		_, corrupt := errors.AsType[*CorruptError](err)
@@ -327,6 +363,7 @@ func (l *Log) append(ctx context.Context, pending []request) {
 			}
 			return
 		}
+		err = nil
 	}
 }
 
@@ -379,13 +416,18 @@ func (l *Log) create(ctx context.Context, b batch) error {
 	return l.bucket.Create(ctx, Name(b.number), bytes.NewReader(b.body), int64(len(b.body)), sha256.Sum256(b.body))
 }
 
-// readTaken reads a batch that exists.
-func (l *Log) readTaken(ctx context.Context, n int64) error {
+// awaitTurn waits until this receiver may create a batch. If others append too, it reads what they have
+// appended.
+func (l *Log) awaitTurn(ctx context.Context) error {
+	pause, competing := min(l.createTook, turn), time.Since(l.lostAt) < competingFor
+	if competing {
+		pause = turn/2 + rand.N(turn)
+	}
+	retry.Sleep(ctx, pause-time.Since(l.createdAt)) // a request fails if ctx has ended
+	if !competing {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	b, err := l.readNoting(ctx, n)
-	if err == nil {
-		l.add(b)
-	}
-	return err
+	return l.CatchUp(ctx)
 }

@@ -50,7 +50,17 @@ var ofStores = []mutant{
 	{
 		"shipper: the pings of a link that is down ask for no store",
 		killer{"shipper", "TestDaemonOfAnOlderHostWaits"},
-		[]edit{{"uplink/adoption.go", "	return pong, a.checkKnowsRetired(ctx, pong.Store)\n", "	return pong, nil\n"}},
+		[]edit{{"uplink/adoption.go", "	return a.checkKnowsRetired(ctx, reported)\n", "	return nil\n"}},
+	},
+	{
+		"shipper: a report does not say which store the host knows",
+		killer{"uplink", "TestReportIsCheckedLikeAPing"},
+		[]edit{{"uplink/adoption.go", "client.SendReport(ctx, r)", "client.SendReport(context.Background(), r)"}},
+	},
+	{
+		"shipper: the answer to a report of another store counts",
+		killer{"uplink", "TestReportIsCheckedLikeAPing"},
+		[]edit{{"uplink/adoption.go", "	return response, a.checkPing(ctx, response.Store, before, nil)\n", "	a.noteGrowth(response.Store)\n	return response, nil\n"}},
 	},
 	{
 		"shipper: inventories of another store count", deletes,
