@@ -111,7 +111,8 @@ func messageCells(t *testing.T, page string) []string {
 		row := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		if column < 0 {
 			head := strings.TrimSpace(row[0])
-			if column = 1; slices.Contains([]string{"message", "cause", "reason", "line"}, head) {
+			column = 1
+			if slices.Contains([]string{"message", "cause", "reason", "line"}, head) {
 				column = 0
 			}
 			continue

@@ -115,7 +115,8 @@ func (c queryChecker) check(t *testing.T, file, text string) int {
 	for _, pattern := range []*regexp.Regexp{grouping, template} {
 		for _, m := range pattern.FindAllStringSubmatch(text, -1) {
 			for label := range strings.SplitSeq(m[1], ",") {
-				if label = strings.TrimSpace(label); !c.isLabel(label) {
+				label = strings.TrimSpace(label)
+				if !c.isLabel(label) {
 					t.Errorf("%s: no metric has a label %s: %s", file, label, text)
 				}
 			}

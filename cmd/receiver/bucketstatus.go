@@ -85,7 +85,8 @@ func describeBucketIn(st *diskbackend.Status, b s3backend.Status, copied batchlo
 	if b.Scrub == nil {
 		return
 	}
-	if st.Scrub = *b.Scrub; !st.Scrub.WholeSince.IsZero() {
+	st.Scrub = *b.Scrub
+	if !st.Scrub.WholeSince.IsZero() {
 		age := int64(now.Sub(st.Scrub.WholeSince) / time.Second)
 		st.OldestRead = &age
 	}

@@ -288,7 +288,8 @@ func checkConfig(file string, c receiver.Config, now time.Time) (checkFacts, err
 // checkReload loads what a reload loads, except what [cli.LeaveHiddenOut] names.
 func checkReload(file string, c receiver.Config) (f checkFacts, hidden string, err error) {
 	f = checkFacts{Config: file, Listen: c.Listen, DataDir: string(c.DataDir)}
-	if f.Files, hidden = cli.LeaveHiddenOut(c.TrustConfig().Files()); !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
+	f.Files, hidden = cli.LeaveHiddenOut(c.TrustConfig().Files())
+	if !slices.Contains(f.Files, string(c.Auth.TokensFile)) {
 		c.Auth.TokensFile = ""
 	}
 	if len(f.Files) < len(c.TrustConfig().Files()) {

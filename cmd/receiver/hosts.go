@@ -379,7 +379,8 @@ func checkHosts(cfg receiver.Config, now time.Time) (cli.MonitorResult, error) {
 	named := [3]int{}
 	for _, h := range list {
 		code := int(fleet.Worst(h.Problems))
-		if named[code]++; code > cli.MonitorOK && named[code] <= maxCheckHosts {
+		named[code]++
+		if code > cli.MonitorOK && named[code] <= maxCheckHosts {
 			result.Add(code, "%s %s", h.Name(), h.Problems[0].Text)
 		}
 	}

@@ -323,7 +323,8 @@ func (n *expandingNotes) addArchive(key episode.Key) {
 	if n.count == nil {
 		n.names, n.count = make(map[episode.Name][]episode.Name), make(map[episode.Name]int)
 	}
-	if n.count[key.Host]++; n.count[key.Host] == 1 {
+	n.count[key.Host]++
+	if n.count[key.Host] == 1 {
 		n.hosts = append(n.hosts, key.Host)
 	}
 	if len(n.names[key.Host]) < maxExpandingNamed {

@@ -71,7 +71,8 @@ func FuzzWrapped(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		got := wrapText(text)
 		for line := range strings.Lines(got) {
-			if line = strings.TrimSuffix(line, "\n"); len(line) > 80 || !strings.HasPrefix(line, "  ") {
+			line = strings.TrimSuffix(line, "\n")
+			if len(line) > 80 || !strings.HasPrefix(line, "  ") {
 				t.Errorf("%q has the line %q", text, line)
 			}
 		}

@@ -235,7 +235,8 @@ func planConfig(path string, token invite.Token) (*configPlan, error) {
 	if p.config, err = shipper.LoadForJoin(path); err != nil {
 		return nil, cli.UsageError(err)
 	}
-	if p.identity = string(p.config.IdentityDir); p.identity == "" {
+	p.identity = string(p.config.IdentityDir)
+	if p.identity == "" {
 		return nil, cli.UsageError(fmt.Errorf("%s says identity_dir = \"\", so that nothing can be kept of joining: remove that line, or name a directory", path))
 	}
 	// The install script may have set host_id alone.

@@ -64,7 +64,8 @@ func (o *options) connectAsUser(cmd *cobra.Command, create bool) (shipper.Config
 		return c, nil, nil, err
 	}
 	state := stateOf(c)
-	if state.Create = create; create {
+	state.Create = create
+	if create {
 		o.missing = cli.MissingDirs(c.EpisodesDir, c.OutboxDir, c.ShippedDir)
 	}
 	return c, client, credentials, cli.BecomeServiceUser(cmd, state)

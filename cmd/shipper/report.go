@@ -87,7 +87,8 @@ func (r *hostReporter) logFailure(err error) {
 		r.failure = ""
 		return
 	case errors.Is(err, wire.NotFound):
-		if kind = "not found"; r.failure != kind {
+		kind = "not found"
+		if r.failure != kind {
 			r.log.Info("receiver keeps no reports", "hint", "it is an older one: 'receiver hosts' shows less of this host")
 		}
 	case refused && refusal.Code == wire.BadRequest:

@@ -73,7 +73,8 @@ func (a *Arrivals) readBackward(r io.ReaderAt, size int64, now time.Time) error 
 			return fmt.Errorf("read arrivals: %w", err)
 		}
 		a.end, last = max(a.end, row.End), row
-		if old++; dayOf(row.ReceivedAt) >= first {
+		old++
+		if dayOf(row.ReceivedAt) >= first {
 			old = 0
 		}
 		if row.Backfilled { // its time is a file's, and unrelated to its position in the index

@@ -45,7 +45,8 @@ func (c *Conflicts) dropOldest() {
 	var most episode.Name
 	for _, old := range c.list {
 		host := old.Key.Host
-		if counts[host]++; counts[host] > counts[most] {
+		counts[host]++
+		if counts[host] > counts[most] {
 			most = host
 		}
 	}

@@ -227,7 +227,8 @@ func TestUnixSocketIsForItsDirectory(t *testing.T) {
 	ln, err := admin.Listen(cfg, slog.New(slog.DiscardHandler))
 	fixture.Must(t, err)
 	info, err := os.Lstat(path)
-	if fixture.Must(t, err); info.Mode() != fs.ModeSocket|0o660 {
+	fixture.Must(t, err)
+	if info.Mode() != fs.ModeSocket|0o660 {
 		t.Errorf("it has mode %v", info.Mode())
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -345,11 +346,13 @@ func TestSilentConnectionsAreFewAndShort(t *testing.T) {
 				}
 			}
 		}
-		if connect(); accepted != 16 {
+		connect()
+		if accepted != 16 {
 			t.Errorf("%d connections were accepted", accepted)
 		}
 		time.Sleep(6 * time.Second)
-		if connect(); accepted != 32 {
+		connect()
+		if accepted != 32 {
 			t.Errorf("%d connections were accepted after the first ones timed out", accepted)
 		}
 		stop()

@@ -187,7 +187,8 @@ func (c *Conns) markIdentifiedLocked(t *trackedConn) {
 }
 
 func decrementCount[K comparable](counts map[K]int, key K) {
-	if counts[key]--; counts[key] == 0 {
+	counts[key]--
+	if counts[key] == 0 {
 		delete(counts, key)
 	}
 }

@@ -53,7 +53,8 @@ func (k *KeyLocks[K]) acquireRef(key K) *keyLock {
 func (k *KeyLocks[K]) releaseRef(key K, l *keyLock) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if l.users--; l.users == 0 {
+	l.users--
+	if l.users == 0 {
 		delete(k.locks, key)
 	}
 }

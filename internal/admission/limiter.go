@@ -125,7 +125,8 @@ func (l *Limiter) release(host episode.Name) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.active--
-	if l.hosts[host]--; l.hosts[host] == 0 {
+	l.hosts[host]--
+	if l.hosts[host] == 0 {
 		delete(l.hosts, host)
 	}
 	l.grantLocked()

@@ -124,11 +124,13 @@ func TestMarksTellWhenTheMarkerCame(t *testing.T) {
 			fixture.Must(l, os.RemoveAll(l.path(e.Name())))
 		}
 	}
-	if m = marks(); !m.MarkerAlone || !m.ChangedAt.Equal(m.MarkerChangedAt) {
+	m = marks()
+	if !m.MarkerAlone || !m.ChangedAt.Equal(m.MarkerChangedAt) {
 		t.Errorf("with the marker alone %+v", m)
 	}
 	mkfifo(t, l.path("fifo"))
-	if m = marks(); m.MarkerAlone {
+	m = marks()
+	if m.MarkerAlone {
 		t.Error("a FIFO beside the marker is nothing")
 	}
 }

@@ -271,7 +271,8 @@ func TestWhoEndsEarlyIsAlone(t *testing.T) {
 					written, calls := 0, 0
 					w := writerFunc(func(p []byte) (int, error) {
 						calls++
-						if written += len(p); written <= at {
+						written += len(p)
+						if written <= at {
 							return len(p), nil
 						}
 						if want == full {

@@ -147,7 +147,8 @@ func (s *tarStream) checkPadding() error {
 	b := make([]byte, 4<<10)
 	for left := maxPadding; ; {
 		n, err := s.out.Read(b)
-		if left -= n; left < 0 || strings.Trim(string(b[:n]), "\x00") != "" {
+		left -= n
+		if left < 0 || strings.Trim(string(b[:n]), "\x00") != "" {
 			return errors.New("bytes follow the end of the tar")
 		}
 		if err == io.EOF {

@@ -119,7 +119,8 @@ func (s *reader) addWaiting(ctx context.Context, report *wire.Report) error {
 	}
 	page := Page{}
 	for n := 0; !page.IsLast; n++ {
-		if report.CountedInPart = n == maxReportPages; report.CountedInPart {
+		report.CountedInPart = n == maxReportPages
+		if report.CountedInPart {
 			break
 		}
 		if page, err = ReadPage(s.dirs, page.Cursor, unshippable); err != nil {

@@ -69,7 +69,8 @@ type Changes struct {
 }
 
 func (c *Changes) addChange(at time.Time) {
-	if c.Count++; c.Count == 1 || at.Before(c.Oldest) {
+	c.Count++
+	if c.Count == 1 || at.Before(c.Oldest) {
 		c.Oldest = at
 	}
 	if at.After(c.Newest) {
@@ -221,7 +222,8 @@ func (st *Status) addReport(r outbox.Report, waits map[episode.Name]bool) {
 func (s *reader) scanStatus(st *Status, waits map[episode.Name]bool) error {
 	report := func(err error) {
 		if stray, ok := errors.AsType[*source.StrayError](err); ok {
-			if st.StraysTotal++; len(st.Strays) < MaxStrays {
+			st.StraysTotal++
+			if len(st.Strays) < MaxStrays {
 				st.Strays = append(st.Strays, stray)
 			}
 			return
@@ -336,7 +338,8 @@ func (p *Progress) addUnfinished(src *source.Source, name string) {
 		return // it is gone
 	}
 	u.ChangedAt = outbox.WholeSecond(u.ChangedAt)
-	if p.Unfinished++; p.Oldest == nil || u.ChangedAt.Before(p.Oldest.ChangedAt) {
+	p.Unfinished++
+	if p.Oldest == nil || u.ChangedAt.Before(p.Oldest.ChangedAt) {
 		p.Oldest = &u
 	}
 }

@@ -109,7 +109,8 @@ func parseEntry(s string) (timetableEntry, error) {
 		return e, fmt.Errorf(`%+q: write a rate such as "1MiB", or times with rates such as "08:00 1MiB, 18:00 off"`, s)
 	}
 	e.from = time.Duration(clock.Hour())*time.Hour + time.Duration(clock.Minute())*time.Minute
-	if limit = strings.TrimSpace(limit); limit == "off" {
+	limit = strings.TrimSpace(limit)
+	if limit == "off" {
 		return e, nil
 	}
 	return e, e.limit.UnmarshalText([]byte(limit))
@@ -176,7 +177,8 @@ func (r limitedReader) ReadAt(p []byte, off int64) (int, error) {
 			return done, err
 		}
 		n, err := r.ReaderAt.ReadAt(part, off+int64(done))
-		if done += n; err != nil || done == len(p) {
+		done += n
+		if err != nil || done == len(p) {
 			return done, err
 		}
 	}

@@ -95,7 +95,8 @@ func checkFence(ctx context.Context, in bucket.Bucket, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if at = parseFence(body); at == nil || at.Store == "" {
+		at = parseFence(body)
+		if at == nil || at.Store == "" {
 			return fmt.Errorf("%s does not say where the store is; something else writes to this bucket", name)
 		}
 		moved = &MovedError{To: at.MovedTo, CopyID: at.CopyID, Stores: slices.Insert(moved.Stores, 0, at.Store)}

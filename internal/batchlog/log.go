@@ -332,8 +332,8 @@ func (l *Log) collect(pending []request) []request {
 func (l *Log) append(ctx context.Context, pending []request) {
 	err := l.awaitTurn(ctx)
 	for attempt := 1; ; {
-		pending = l.collect(pending)
-		if pending = l.replyFound(pending); len(pending) == 0 {
+		pending = l.replyFound(l.collect(pending))
+		if len(pending) == 0 {
 			return
 		}
 		b, began := l.render(pending), time.Now()
@@ -357,7 +357,8 @@ func (l *Log) append(ctx context.Context, pending []request) {
 		l.log.Warn("could not append to the index", "batch", b.number, "rows", len(pending), "attempt", attempt, "err", err)
 		_, corrupt := errors.AsType[*CorruptError](err)
 		_, moved := errors.AsType[*MovedError](err)
-		if attempt++; corrupt || moved || attempt > maxAttempts || !retry.Sleep(ctx, time.Duration(attempt)*time.Second/4) {
+		attempt++
+		if corrupt || moved || attempt > maxAttempts || !retry.Sleep(ctx, time.Duration(attempt)*time.Second/4) {
 			for _, r := range pending {
 				r.reply <- reply{err: fmt.Errorf("append to the index: %w", err)}
 			}

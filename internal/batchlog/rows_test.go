@@ -23,7 +23,8 @@ func TestRowsOfARange(t *testing.T) {
 	for n := int64(1); n <= batches; n++ {
 		body := newRow("host-1", fmt.Sprintf("run-%d", n)).Append(nil)
 		put(Name(n), body)
-		if segment = append(segment, body...); n%segmentBatches == 0 {
+		segment = append(segment, body...)
+		if n%segmentBatches == 0 {
 			put(segmentName(n), segment)
 			segment = nil
 		}
@@ -37,7 +38,8 @@ func TestRowsOfARange(t *testing.T) {
 				continue
 			}
 			fixture.Must(t, err)
-			if previous++; string(row.Key.Name) != fmt.Sprintf("run-%d", previous) {
+			previous++
+			if string(row.Key.Name) != fmt.Sprintf("run-%d", previous) {
 				t.Fatalf("from %d to %d: got %s, want run-%d", first, last, row.Key.Name, previous)
 			}
 			rows++

@@ -39,7 +39,8 @@ func readFrom(ctx context.Context, from bucket.Bucket, n int64) (rows []index.Ro
 
 // readBytes is [readFrom] without parsing.
 func readBytes(ctx context.Context, from bucket.Bucket, n int64) (body []byte, end int64, err error) {
-	if end = n + segmentBatches - 1; end%segmentBatches == 0 {
+	end = n + segmentBatches - 1
+	if end%segmentBatches == 0 {
 		body, err = readObject(ctx, from, segmentName(end), maxSegmentBytes)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return body, end, err
@@ -96,7 +97,8 @@ func (l *Log) writeSegment(ctx context.Context, end int64) error {
 				return err
 			}
 		}
-		if body = append(body, b.body...); len(body) > maxSegmentBytes {
+		body = append(body, b.body...)
+		if len(body) > maxSegmentBytes {
 			return nil // readers read its batches
 		}
 	}

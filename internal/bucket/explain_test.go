@@ -289,7 +289,8 @@ func TestConflictOfCreatorsIsTriedAgain(t *testing.T) {
 			body, _ := io.ReadAll(r.Body)
 			mu.Lock()
 			defer mu.Unlock()
-			if attempts++; string(body) != "text" {
+			attempts++
+			if string(body) != "text" {
 				t.Errorf("%s: attempt %d: got %q, want the whole text", test.name, attempts, body)
 			}
 			if attempts <= test.conflicts {

@@ -275,7 +275,8 @@ func (m *Memory) Tamper(name string, content []byte, etag string) {
 		delete(m.objects, name)
 		return
 	}
-	if o.content = content; etag != "" {
+	o.content = content
+	if etag != "" {
 		o.etag = etag
 	}
 	m.objects[name] = o

@@ -37,7 +37,8 @@ func failing(fault buckettest.Fault) *buckettest.Memory {
 	m := &buckettest.Memory{}
 	requests := 0
 	m.Fault = func(string, string) buckettest.Fault {
-		if requests++; requests == 1 {
+		requests++
+		if requests == 1 {
 			return fault
 		}
 		return buckettest.None
@@ -108,7 +109,8 @@ func TestFaultsOfReading(t *testing.T) {
 		}
 		var names []string
 		for info, err := range m.List(t.Context(), "", "") {
-			if names = append(names, info.Name); err != nil && !errors.Is(err, buckettest.ErrLost) {
+			names = append(names, info.Name)
+			if err != nil && !errors.Is(err, buckettest.ErrLost) {
 				t.Errorf("fault %d: list: got %v, want %v", fault, err, buckettest.ErrLost)
 			}
 		}

@@ -52,7 +52,8 @@ func scanNames(prefix string, entries, results int, dirs []NameDir) []string {
 			if name, ok := d.Name(e.Name()); ok && strings.HasPrefix(name, prefix) {
 				names = append(names, name)
 			}
-			if scanned++; limitReached() {
+			scanned++
+			if limitReached() {
 				break
 			}
 		}

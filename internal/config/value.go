@@ -30,7 +30,8 @@ func (d Duration) String() string {
 	if days := d / day; days > 0 {
 		text = strconv.FormatInt(int64(days), 10) + "d"
 	}
-	if d %= day; d == 0 {
+	d %= day
+	if d == 0 {
 		return text
 	}
 	rest := time.Duration(d).String()

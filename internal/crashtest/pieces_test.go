@@ -91,7 +91,8 @@ func (w *uploadClient) wantOffsetsKept(t *testing.T, before map[string]int64) in
 		}
 		kept++
 		a, err := w.sender.Announce(p.name, p.body)
-		if fixture.Must(t, err); !a.Receipt(p.body) && a.Offset < told {
+		fixture.Must(t, err)
+		if !a.Receipt(p.body) && a.Offset < told {
 			t.Errorf("%s goes on at %d, and was told %d: %s", p.name, a.Offset, told, a.Told)
 		}
 	}

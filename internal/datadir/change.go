@@ -123,7 +123,8 @@ func (l HostList) change(ctx context.Context, names []episode.Name, apply func(*
 		var moved error
 		err = changeDisabled(ctx, data, l.Holder, func(list *hostList) bool {
 			// Checked under the lock: a copy of the store takes it to read the list, once the store has moved.
-			if moved = CheckHere(l.Dir); moved != nil {
+			moved = CheckHere(l.Dir)
+			if moved != nil {
 				return false
 			}
 			return change(list)

@@ -59,7 +59,8 @@ var sharedSerials = [...]string{"qemu", "vbox", "vmware", "virtual", "persistent
 func readSerial(dir string) (serial, part string) {
 	start := ""
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		if start = readAttribute(dir, "start"); start == "" {
+		start = readAttribute(dir, "start")
+		if start == "" {
 			return "", ""
 		}
 		start, dir = " from "+start, filepath.Dir(dir)

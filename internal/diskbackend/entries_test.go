@@ -256,7 +256,8 @@ func expireUploads(t *testing.T) {
 		cancel()
 		fixture.Must(t, <-done)
 		left, err := filepath.Glob(filepath.Join(l.Data, "staging", "lab-01", "*"))
-		if fixture.Must(t, err); len(left) != 0 {
+		fixture.Must(t, err)
+		if len(left) != 0 {
 			t.Errorf("left %q", left)
 		}
 	})

@@ -49,7 +49,8 @@ func (b *Backend) examineEntries(ctx context.Context, host episode.Name, queries
 			return nil, err
 		}
 		if err != nil { // the other queries get their entries
-			if failed++; failed == 1 {
+			failed++
+			if failed == 1 {
 				first = fmt.Errorf("%s: %w", c.Episode, err)
 			}
 		}

@@ -154,7 +154,8 @@ func TestUnreadableUploadDoesNotKeepTheReceiverFromStarting(t *testing.T) {
 				t.Errorf("%d set aside, want %d", n, c.aside)
 			}
 			kept, err := filepath.Glob(filepath.Join(l.Data, "episodes", "*", "*"))
-			if fixture.Must(t, err); len(kept) != c.kept {
+			fixture.Must(t, err)
+			if len(kept) != c.kept {
 				t.Errorf("kept %q, want %d", kept, c.kept)
 			}
 		})

@@ -23,7 +23,8 @@ func (l *lab) leavePartial() (wire.Upload, string) {
 	u := uploadOf(partKey, resumed)
 	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.Data, "staging", "lab-01", "part~*"))
-	if fixture.Must(l, err); len(staged) != 1 {
+	fixture.Must(l, err)
+	if len(staged) != 1 {
 		l.Fatalf("staging has %q", staged)
 	}
 	return u, staged[0]

@@ -141,7 +141,8 @@ func writeMillionRows(tb testing.TB, path string) int {
 	var b []byte
 	for n := range 1_000_000 {
 		row := index.Row{ReceivedAt: time.Unix(1_700_000_000, 0), Key: key("h", fmt.Sprint("ep-", n)), SHA256: [32]byte{1, byte(n)}, Size: 7}
-		if b = row.Append(b); len(b) > 1<<20 || n == 999_999 {
+		b = row.Append(b)
+		if len(b) > 1<<20 || n == 999_999 {
 			_, err := f.Write(b)
 			fixture.Must(tb, err)
 			size += len(b)

@@ -101,7 +101,8 @@ func TestCutUploadOutlivesTheReceiver(t *testing.T) {
 	u.Skipped = 3
 	l.sendInterrupted(l.wantAnnounced(u, 0), resumed, 300_000)
 	staged, err := filepath.Glob(filepath.Join(l.Data, "staging", "lab-01", "part~*"))
-	if fixture.Must(t, err); len(staged) != 1 {
+	fixture.Must(t, err)
+	if len(staged) != 1 {
 		t.Fatalf("staging has %q", staged)
 	}
 	l.restart(func() { // what was written after the last checkpoint was not durable
@@ -476,7 +477,8 @@ func TestUnfinishedUploadsOfManyHostsAreKeptApart(t *testing.T) {
 		ids = append(ids, left.ID)
 	}
 	slices.Sort(ids)
-	if ids = slices.Compact(ids); len(ids) != 20 {
+	ids = slices.Compact(ids)
+	if len(ids) != 20 {
 		t.Errorf("%d uploads of 20 hosts", len(ids))
 	}
 }

@@ -164,7 +164,8 @@ func TestTwoLooksThatDisagreeAreFollowedByAThird(t *testing.T) {
 	l.WantReceipt(key("lab-01", "run-7"), content, wire.Stored)
 	reads := 0
 	l.setDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
-		if reads++; reads == 2 {
+		reads++
+		if reads == 2 {
 			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)
@@ -342,7 +343,8 @@ func TestOneWrongReadingIsNoProof(t *testing.T) {
 	l.WantReceipt(k, packNoise(1000, 7), wire.Stored)
 	reads := 0
 	l.setDisk(func(d *durable.Dir, name string) (io.ReadCloser, error) {
-		if reads++; reads == 1 {
+		reads++
+		if reads == 1 {
 			return io.NopCloser(bytes.NewReader(packNoise(1000, 8))), nil
 		}
 		return d.OpenUncached(name)

@@ -130,7 +130,8 @@ func (s *rowSearches) nextBatch() (batch []*rowSearch, pause time.Duration) {
 	if first.Before(s.next) {
 		first = s.next
 	}
-	if pause = time.Until(first); pause > 0 && s.ctx.Err() == nil {
+	pause = time.Until(first)
+	if pause > 0 && s.ctx.Err() == nil {
 		return nil, pause
 	}
 	batch, s.waiting = s.waiting, nil

@@ -143,7 +143,8 @@ func TestLargeHelloIsTriedTwice(t *testing.T) {
 		found, _, _ := CheckTLS(t.Context(), func(_ context.Context, groups ...tls.CurveID) (net.Conn, error) {
 			dials++
 			if len(groups) > 1 {
-				if large++; large <= c.lost {
+				large++
+				if large <= c.lost {
 					return nil, c.err
 				}
 			}

@@ -30,7 +30,8 @@ func TestContainsSeesThroughLinks(t *testing.T) {
 		{".", "a/b/c", true},
 	} {
 		got, err := openAt(t, path(c.dir)).Contains(openAt(t, path(c.other)))
-		if fixture.Must(t, err); got != c.want {
+		fixture.Must(t, err)
+		if got != c.want {
 			t.Errorf("%s contains %s: %v, want %v", c.dir, c.other, got, c.want)
 		}
 	}

@@ -253,7 +253,8 @@ func TestNamesAreStreamed(t *testing.T) {
 	n := 0
 	for _, err := range d.Names() {
 		fixture.Must(t, err)
-		if n++; n == files/2 {
+		n++
+		if n == files/2 {
 			during = heapInUse()
 		}
 	}

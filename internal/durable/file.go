@@ -309,12 +309,14 @@ func (f *File) trackWrite(n int) error {
 func (f *File) startWriteback(off int64) error {
 	fd := int(f.f.Fd())
 	if err := unix.SyncFileRange(fd, off, writebackChunk, unix.SYNC_FILE_RANGE_WRITE); err != nil {
-		if f.writeback.unsupported = isUnsupported(err); f.writeback.unsupported {
+		f.writeback.unsupported = isUnsupported(err)
+		if f.writeback.unsupported {
 			return nil
 		}
 		return faultError("write", f.f.Name(), err)
 	}
-	if off -= cachedTail; off < 0 {
+	off -= cachedTail
+	if off < 0 {
 		return nil
 	}
 	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER

@@ -98,7 +98,8 @@ func TestLockFilesAreTheirOwnersUnderAnyUmask(t *testing.T) {
 		fixture.Must(t, err)
 		for _, name := range []string{"lock", "former", durable.LogLockName("log")} {
 			info, err := os.Stat(filepath.Join(path, name))
-			if fixture.Must(t, err); info.Mode() != 0o600 {
+			fixture.Must(t, err)
+			if info.Mode() != 0o600 {
 				t.Errorf("umask %03o: %s has mode %v", umask, name, info.Mode())
 			}
 		}

@@ -47,7 +47,8 @@ func startLockHolder(t *testing.T, path string) *exec.Cmd {
 	fixture.Must(t, c.Start())
 	t.Cleanup(func() { in.Close(); c.Process.Kill(); c.Wait() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if fixture.Must(t, err); line != "locked <nil>\n" {
+	fixture.Must(t, err)
+	if line != "locked <nil>\n" {
 		t.Fatalf("the other process says %q", line)
 	}
 	return c

@@ -152,7 +152,8 @@ func TestRemovingTellsItsOwnUnlinkFromAWrite(t *testing.T) {
 			if first == nil {
 				first = &ctime
 			}
-			if asked++; asked == 2 && write {
+			asked++
+			if asked == 2 && write {
 				for now := ctime; now == ctime; { // until the kernel's clock has ticked
 					fixture.Must(t, os.Chmod(at(path), 0o600))
 					var st unix.Stat_t

@@ -44,7 +44,8 @@ func TestUncachedReadsInSmallSteps(t *testing.T) {
 	fixture.Must(t, err)
 	defer f.Close()
 	got, err := io.ReadAll(iotest.HalfReader(f))
-	if fixture.Must(t, err); !bytes.Equal(got, want) {
+	fixture.Must(t, err)
+	if !bytes.Equal(got, want) {
 		t.Error("other bytes")
 	}
 }

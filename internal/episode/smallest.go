@@ -17,7 +17,8 @@ func (s *SmallestNames) Add(name Name) {
 	if name <= s.After {
 		return
 	}
-	if s.names = append(s.names, name); len(s.names) >= 4*s.Limit {
+	s.names = append(s.names, name)
+	if len(s.names) >= 4*s.Limit {
 		s.truncate()
 	}
 }

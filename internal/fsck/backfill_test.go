@@ -293,7 +293,8 @@ func TestInterruptedBackfillKeepsWhatItWrote(t *testing.T) {
 	opts := l.options()
 	n := 0
 	opts.Progress = func(int) {
-		if n++; n == 280 {
+		n++
+		if n == 280 {
 			cancel()
 		}
 	}
@@ -409,7 +410,8 @@ func TestMemoryDoesNotGrowWithTheIndex(t *testing.T) {
 		n := 0
 		opts.Deep = true
 		r, err := fsck.Verify(t.Context(), opts, func(fsck.Finding) {
-			if n++; n%10_000 == 0 {
+			n++
+			if n%10_000 == 0 {
 				sample(0)
 			}
 		})

@@ -161,7 +161,8 @@ func (v *verifier) visitRow(n int64, row index.Row, err error) {
 		}
 		return
 	}
-	if e.rows++; e.rows > 1 && !row.Repaired && err == nil {
+	e.rows++
+	if e.rows > 1 && !row.Repaired && err == nil {
 		v.reportFinding(Finding{Kind: DuplicateRow, Host: row.Key.Host, Episode: row.Key.Name, Line: n, Detail: fmt.Sprintf("the key has a row in line %d already", e.line)})
 	}
 	e.line, e.size, e.digest = n, row.Size, row.SHA256
@@ -178,7 +179,8 @@ func (v *verifier) findFile(key episode.Key, n int64) {
 	_, err := v.Stat(key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if v.absent = append(v.absent, absentRow{key, n}); len(v.absent) == maxAbsent {
+		v.absent = append(v.absent, absentRow{key, n})
+		if len(v.absent) == maxAbsent {
 			v.recheckAbsent()
 		}
 	case err != nil:

@@ -107,7 +107,8 @@ func (h *Records) NoteTrustedCAs(host episode.Name, cert *x509.Certificate, cas 
 	if now.Sub(changes.since).Abs() >= contactInterval {
 		changes = trustChanges{since: now}
 	}
-	if changes.count++; changes.count > maxTrustChanges {
+	changes.count++
+	if changes.count > maxTrustChanges {
 		return nil
 	}
 	h.trustChanges[host] = changes

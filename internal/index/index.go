@@ -329,7 +329,8 @@ func (l *Log) alreadyAppended(r *Row, since int64) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if appended = row.sameArchive(*r); appended {
+		appended = row.sameArchive(*r)
+		if appended {
 			*r = row
 			continue
 		}

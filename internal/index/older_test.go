@@ -46,7 +46,8 @@ func TestTailIsNotCutWhileAnOlderProgramRuns(t *testing.T) {
 			t.Errorf("lock of kind %d: got %v", kind, err)
 		}
 		after, err := os.ReadFile(filepath.Join(dir, indextest.IndexName))
-		if fixture.Must(t, err); !bytes.Equal(after, want) || len(indextest.SavedTails(t, dir)) != copies {
+		fixture.Must(t, err)
+		if !bytes.Equal(after, want) || len(indextest.SavedTails(t, dir)) != copies {
 			t.Errorf("lock of kind %d: the index holds %q, and %d tails are saved", kind, after, len(indextest.SavedTails(t, dir)))
 		}
 		release()

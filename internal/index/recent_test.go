@@ -45,7 +45,8 @@ func TestRowsAreTheSameInBothDirections(t *testing.T) {
 			t.Fatalf("between %d and %d is %v, %v, want %v", row.Start, row.End, got, err, row.Row)
 		}
 	}
-	if slices.Reverse(backward); !slices.Equal(backward, want) || !slices.Equal(forward, want) {
+	slices.Reverse(backward)
+	if !slices.Equal(backward, want) || !slices.Equal(forward, want) {
 		t.Errorf("%d rows: %d forward, %d backward", len(want), len(forward), len(backward))
 	}
 }

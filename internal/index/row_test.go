@@ -79,7 +79,8 @@ func rowWith(changes map[string]any) []byte {
 	m := map[string]any{}
 	json.Unmarshal(indextest.Row(5).Append(nil), &m)
 	for k, v := range changes {
-		if m[k] = v; v == nil {
+		m[k] = v
+		if v == nil {
 			delete(m, k)
 		}
 	}
@@ -180,7 +181,8 @@ func TestRowsEndOnlyAtANewline(t *testing.T) {
 	n := 0
 	for r, err := range index.ReadRows(bytes.NewReader(in)) {
 		fixture.Must(t, err)
-		if n++; r != indextest.Row(5) {
+		n++
+		if r != indextest.Row(5) {
 			t.Errorf("got %+v", r)
 		}
 	}

@@ -91,7 +91,8 @@ func WantOneRowPerKey(tb testing.TB, dir string, want int) {
 	tb.Helper()
 	seen := map[episode.Key]int{}
 	for _, r := range ReadRows(tb, dir) {
-		if seen[r.Key]++; seen[r.Key] > 1 {
+		seen[r.Key]++
+		if seen[r.Key] > 1 {
 			tb.Errorf("%s has %d rows", r.Key, seen[r.Key])
 		}
 	}

@@ -102,7 +102,8 @@ func TestCheckDiskTriesAsTheServiceUser(t *testing.T) {
 	for _, r := range []labtest.Result{
 		h.Run("check", "--disk"), l.Receiver("check", "--disk", "--config", l.Path("receiver.toml")),
 	} {
-		if r.MustExit(t, 0); r.Stdout+r.Stderr != "" {
+		r.MustExit(t, 0)
+		if r.Stdout+r.Stderr != "" {
 			t.Errorf("it said %s%s", r.Stdout, r.Stderr)
 		}
 	}

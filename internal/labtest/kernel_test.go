@@ -96,7 +96,8 @@ func TestRefusedSystemCallEndsTheStart(t *testing.T) {
 				} {
 					config := h.Path("lab-host.toml")
 					if args[0] == "receiver" {
-						if config = l.Path("receiver.toml"); name == "openat2" {
+						config = l.Path("receiver.toml")
+						if name == "openat2" {
 							continue // it needs none
 						}
 					}

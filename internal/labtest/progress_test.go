@@ -73,7 +73,8 @@ func TestPassShowsTransfersAndEndsClean(t *testing.T) {
 		})
 		t.Logf("%d columns:\n%s", width, screen)
 		rows := strings.Split(strings.TrimSuffix(screen, "\n"), "\n")
-		if rows = rows[len(rows)-3:]; !strings.HasPrefix(rows[0], "episodes 0/2  ") || !strings.HasPrefix(rows[1], "  run-") || !strings.HasPrefix(rows[2], "  run-") {
+		rows = rows[len(rows)-3:]
+		if !strings.HasPrefix(rows[0], "episodes 0/2  ") || !strings.HasPrefix(rows[1], "  run-") || !strings.HasPrefix(rows[2], "  run-") {
 			t.Errorf("%d columns: got the rows %q", width, rows)
 		}
 		for _, row := range rows {

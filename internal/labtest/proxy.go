@@ -121,7 +121,8 @@ func (p *Proxy) countDown(n int) {
 	if p.burnt == nil {
 		return
 	}
-	if p.fuse -= int64(n); p.fuse <= 0 {
+	p.fuse -= int64(n)
+	if p.fuse <= 0 {
 		p.burnt()
 		p.burnt = nil
 	}

@@ -56,7 +56,8 @@ func (h *Heartbeat) Run(ctx context.Context) {
 				return
 			}
 			h.logChange(failing, to, err)
-			if failing = err != nil; failing {
+			failing = err != nil
+			if failing {
 				next = min(next, heartbeatRetry)
 			}
 		}

@@ -413,7 +413,8 @@ func readListing(dir *durable.Dir) (listing, error) {
 		if err != nil {
 			return l, err
 		}
-		if n++; n > maxNames {
+		n++
+		if n > maxNames {
 			l.partial = true
 			break
 		}

@@ -124,7 +124,8 @@ func (o *Outbox) MeasureSize() error {
 
 // cutSuffix returns the name of a file without the suffix of an entry or a hold.
 func cutSuffix(file string) (stem string, sealed, held bool) {
-	if stem, sealed = strings.CutSuffix(file, sealedEnd); !sealed {
+	stem, sealed = strings.CutSuffix(file, sealedEnd)
+	if !sealed {
 		stem, held = strings.CutSuffix(file, heldEnd)
 	}
 	return stem, sealed, held
@@ -391,7 +392,8 @@ func Layout() durable.Layout {
 // isEpisodeFile reports whether name is a file of one episode, or its temporary file.
 func isEpisodeFile(name string) bool {
 	if temp, isTemp := strings.CutPrefix(name, "."); isTemp {
-		if name, isTemp = strings.CutSuffix(temp, ".tmp"); !isTemp {
+		name, isTemp = strings.CutSuffix(temp, ".tmp")
+		if !isTemp {
 			return false
 		}
 	}

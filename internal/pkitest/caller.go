@@ -63,7 +63,8 @@ func (c *Caller) Call() (r Reply) {
 	if c.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
 	}
-	if r.Reused = c.conn != nil; !r.Reused {
+	r.Reused = c.conn != nil
+	if !r.Reused {
 		if c.conn, r.Err = c.dial(request.Context(), "tcp", request.URL.Host); r.Err != nil {
 			c.conn = nil
 			return r

@@ -68,7 +68,8 @@ func Clip(s string, maxBytes int) string {
 
 // TextWithin returns [Text] of s, or as much of its beginning as fits with "..." into maxBytes bytes.
 func TextWithin(s string, maxBytes int) string {
-	if s = Text(s); len(s) > maxBytes {
+	s = Text(s)
+	if len(s) > maxBytes {
 		s = s[:maxBytes-3] + "..."
 	}
 	return s

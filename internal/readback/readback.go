@@ -51,7 +51,8 @@ func (c *Cache) Add(ctx context.Context, id Archive) {
 		case time.Since(at) > cacheTTL:
 			delete(c.foundAt, other)
 		case other.Key.Host == id.Key.Host:
-			if count++; oldest == id || at.Before(c.foundAt[oldest]) {
+			count++
+			if oldest == id || at.Before(c.foundAt[oldest]) {
 				oldest = other
 			}
 		}

@@ -29,7 +29,8 @@ func TestProxySocketIsForItsGroupAndReplacesOnlyASocket(t *testing.T) {
 		ln, err := l.r.ListenProxy()
 		fixture.Must(t, err)
 		info, err := os.Lstat(path)
-		if fixture.Must(t, err); info.Mode() != fs.ModeSocket|0o660 {
+		fixture.Must(t, err)
+		if info.Mode() != fs.ModeSocket|0o660 {
 			t.Errorf("it has mode %v", info.Mode())
 		}
 		fixture.Must(t, os.Link(path, path+".kept"))
@@ -73,7 +74,8 @@ func TestProxySocketChangesNothingInItsPlace(t *testing.T) {
 	close(stop)
 	<-ended
 	info, err := os.Stat(precious)
-	if fixture.Must(t, err); info.Mode() != 0o600 {
+	fixture.Must(t, err)
+	if info.Mode() != 0o600 {
 		t.Errorf("what the link led to has mode %v", info.Mode())
 	}
 }

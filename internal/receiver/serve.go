@@ -168,7 +168,8 @@ func (r *Receiver) identifyCaller(req *http.Request, callerOf func(*http.Request
 	release := func() {}
 	if err == nil {
 		var refused error
-		if release, refused = r.conns.BindHost(req.Context(), caller.Host); refused != nil {
+		release, refused = r.conns.BindHost(req.Context(), caller.Host)
+		if refused != nil {
 			return wire.Caller{Host: caller.Host}, refusal.FromAdmission(refused)
 		}
 	}

@@ -41,7 +41,8 @@ func TestOverTheWire(t *testing.T) {
 	content := fixture.Noise(1<<20, 1)
 	for _, want := range []wire.Status{wire.Stored, wire.AlreadyPresent} {
 		r, err := c.Put(t.Context(), uploadOf(key("lab-01", "e"), content), bytes.NewReader(content))
-		if fixture.Must(t, err); r.Status != want {
+		fixture.Must(t, err)
+		if r.Status != want {
 			t.Errorf("%s, want %s", r.Status, want)
 		}
 	}

@@ -78,7 +78,8 @@ func (u *Session[P]) Acquire(ctx context.Context, interrupt func(error)) (*Held[
 		<-u.sem
 		return nil, ErrNoUpload
 	}
-	if u.lastUsedAt, u.interrupt = time.Now(), interrupt; u.waiting > 0 && interrupt != nil {
+	u.lastUsedAt, u.interrupt = time.Now(), interrupt
+	if u.waiting > 0 && interrupt != nil {
 		interrupt(ErrSuperseded) // the latest request wins
 	}
 	return &Held[P]{u}, nil
@@ -236,7 +237,8 @@ func (s *Sessions[P]) removeLocked(h *Held[P]) {
 	h.ended = true
 	delete(s.byIDs, h.id)
 	delete(s.byUpload, h.Upload)
-	if s.perHost[h.Key.Host]--; s.perHost[h.Key.Host] == 0 {
+	s.perHost[h.Key.Host]--
+	if s.perHost[h.Key.Host] == 0 {
 		delete(s.perHost, h.Key.Host)
 	}
 }

@@ -15,7 +15,8 @@ func TestBackoffDoublesUpToItsCeiling(t *testing.T) {
 		longest := time.Duration(0)
 		for range 1000 {
 			got := retry.Backoff(base, ceiling, attempt)
-			if longest = max(longest, got); got <= 0 || got > bound {
+			longest = max(longest, got)
+			if got <= 0 || got > bound {
 				t.Fatalf("attempt %d: got %v, want at most %v", attempt, got, bound)
 			}
 		}

@@ -38,7 +38,8 @@ func ParseSerial(text string) (*big.Int, error) {
 	if err != nil || len(b) == 0 {
 		return nil, serialError(text)
 	}
-	if b = bytes.TrimLeft(b, "\x00"); len(b) == 0 || len(b) > maxSerial {
+	b = bytes.TrimLeft(b, "\x00")
+	if len(b) == 0 || len(b) > maxSerial {
 		return nil, fmt.Errorf("the serial %s is not between 1 and %d bytes long", pki.QuoteText(text), maxSerial)
 	}
 	return new(big.Int).SetBytes(b), nil

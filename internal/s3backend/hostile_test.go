@@ -249,7 +249,8 @@ func TestAReadingContinuesWithoutItsSender(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	in.Fault = func(op, name string) buckettest.Fault {
 		if op == buckettest.OpOpen && strings.HasPrefix(name, episodesPrefix) {
-			if reads++; reads == 1 {
+			reads++
+			if reads == 1 {
 				cancel() // the sender gives up
 			}
 		}

@@ -210,7 +210,8 @@ var errUndecodable = errors.New("archive cannot be decoded")
 type limitedWriter struct{ left int64 }
 
 func (w *limitedWriter) Write(b []byte) (int, error) {
-	if w.left -= int64(len(b)); w.left < 0 {
+	w.left -= int64(len(b))
+	if w.left < 0 {
 		return 0, fmt.Errorf("it decodes to more than %d times its size", archive.MaxRatio)
 	}
 	return len(b), nil

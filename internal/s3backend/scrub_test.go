@@ -155,7 +155,8 @@ func TestScrubOfABucket(t *testing.T) {
 					if op != buckettest.OpOpen || of != name {
 						return buckettest.None
 					}
-					if opened++; tt.fault != nil {
+					opened++
+					if tt.fault != nil {
 						return tt.fault(opened)
 					}
 					return buckettest.None
@@ -327,7 +328,8 @@ func TestAVerificationIsOfTheObjectThatWasRead(t *testing.T) {
 	opened := 0
 	in.Fault = func(op, of string) buckettest.Fault {
 		if op == buckettest.OpOpen && of == name {
-			if opened++; opened == 2 {
+			opened++
+			if opened == 2 {
 				in.Tamper(name, archives[0], "second")
 			}
 		}
@@ -463,7 +465,8 @@ func TestReceiversShareAScrub(t *testing.T) {
 				running.Wait()
 				total := 0
 				for name, n := range reads {
-					if total += n; n > 1 && !kill {
+					total += n
+					if n > 1 && !kill {
 						t.Errorf("%s: got %d readings, want 1", name, n)
 					}
 				}

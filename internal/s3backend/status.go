@@ -166,7 +166,8 @@ func (s *Status) inspectUploads(ctx context.Context, b *Backend) error {
 		if err != nil {
 			return err
 		}
-		if n++; n == maxCounted {
+		n++
+		if n == maxCounted {
 			break
 		}
 	}

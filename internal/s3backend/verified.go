@@ -122,7 +122,8 @@ func (r *archiveReader) verify(ctx context.Context, c commit, earlier verificati
 	var newExpansion bool
 	attempt := 0
 	read := func(m *scrub.Meter) (store.Object, error) {
-		if attempt++; attempt > 1 && r.budget != nil {
+		attempt++
+		if attempt > 1 && r.budget != nil {
 			retry.Sleep(ctx, rereadDelay)
 		}
 		m.Start(ctx, r.budget, c.row.Size, nil) // readOnce counts the bytes

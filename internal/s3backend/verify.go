@@ -164,7 +164,8 @@ func (c *check) eachPage(ctx context.Context, visit func([]*keyObjects) error) e
 		if err != nil {
 			return err
 		}
-		if page = append(page, s); len(page) < size {
+		page = append(page, s)
+		if len(page) < size {
 			continue
 		}
 		end := keyPath(s.key)

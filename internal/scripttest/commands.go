@@ -179,7 +179,8 @@ func logged(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	var text []byte
 	for range 1000 {
-		if text, _ = os.ReadFile(ts.MkAbs(args[0])); want.Match(text) {
+		text, _ = os.ReadFile(ts.MkAbs(args[0]))
+		if want.Match(text) {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -32,7 +32,8 @@ type hostFinding struct {
 // LogFinding logs a finding, unless enough of this kind were logged.
 func (l *FindingLog) LogFinding(f Finding) {
 	id := hostFinding{f.Host, f.Finding}
-	if l.counts[id]++; l.counts[id] > maxLoggedFindings {
+	l.counts[id]++
+	if l.counts[id] > maxLoggedFindings {
 		return
 	}
 	log := l.log.With("host", f.Host)

@@ -114,7 +114,8 @@ func (p *scrubPass) startWalks() error {
 
 // runTurn verifies archives of a host until its credit is spent.
 func (p *scrubPass) runTurn(ctx context.Context, w *hostWalk, pageSize int) error {
-	if w.credit += quantum; w.credit <= 0 {
+	w.credit += quantum
+	if w.credit <= 0 {
 		return ctx.Err()
 	}
 	p.progress.Host, p.progress.Episode = w.host, w.after

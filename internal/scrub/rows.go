@@ -36,7 +36,8 @@ func (p *scrubPass) findMissing(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n++; n%256 == 0 {
+		n++
+		if n%256 == 0 {
 			if err := p.budget.waitBytes(ctx, seekCost); err != nil {
 				return err
 			}

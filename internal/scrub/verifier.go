@@ -73,7 +73,8 @@ func (v *Verifier) verifyArchive(ctx context.Context, key episode.Key, b *Budget
 		d.Start(ctx, b, size, v.Progress)
 		o, err := v.Store.ReadBack(ctx, key, want, d.readingOptions())
 		newExpansion = newExpansion || d.remembered
-		if expandedSize = o.Decoded.Size; d.remembered {
+		expandedSize = o.Decoded.Size
+		if d.remembered {
 			expandedSize = d.decoded
 		}
 		return o, err

@@ -64,7 +64,8 @@ func storeArchive(t *testing.T, s *store.Store, name string, content []byte) {
 func replaceReads(s *store.Store, n int, other []byte) (readings *int) {
 	readings = new(int)
 	s.Reader.Uncached = func(dir *durable.Dir, name string) (io.ReadCloser, error) {
-		if *readings++; *readings <= n {
+		*readings++
+		if *readings <= n {
 			return io.NopCloser(bytes.NewReader(other)), nil
 		}
 		return dir.OpenUncached(name)

@@ -175,7 +175,8 @@ func TestAnErrorOfTheEngineEndsNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			requests, over := 0, false
 			in := &buckettest.Memory{Fault: func(op, _ string) buckettest.Fault {
-				if requests++; !over && requests == n && op != buckettest.OpRemove {
+				requests++
+				if !over && requests == n && op != buckettest.OpRemove {
 					failed = true
 					return []buckettest.Fault{buckettest.LostBefore, buckettest.LostAfter}[n%2]
 				}

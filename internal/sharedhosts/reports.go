@@ -158,7 +158,8 @@ func (r *Reports) readAll(ctx context.Context, now time.Time) error {
 		}
 		r.log.Debug("shared report not read", "host", host, "err", err)
 		delete(etags, host) // so that it is read again
-		if unread++; unread > maxUnread {
+		unread++
+		if unread > maxUnread {
 			return err
 		}
 	}

@@ -205,7 +205,8 @@ func (p *pruneRun) findCandidates(ctx context.Context) ([]source.Retired, error)
 		if !r.HasReceipt || p.restored[r.Dir] {
 			continue
 		}
-		if all = append(all, r); len(all) == 4*maxPruneCandidates {
+		all = append(all, r)
+		if len(all) == 4*maxPruneCandidates {
 			keepOldest()
 		}
 	}
@@ -246,7 +247,8 @@ func (p *pruneRun) pruneBatch(ctx context.Context, batch []source.Retired) (bool
 		if found.Bytes, err = shipped.TreeBytes(ctx, r.Dir); err != nil {
 			return false, err
 		}
-		if found.Kept = ReasonToKeep(r, entries[r.Dir]); found.Kept == "" {
+		found.Kept = ReasonToKeep(r, entries[r.Dir])
+		if found.Kept == "" {
 			found.VerifiedAt = entries[r.Dir].VerifiedAt.Time
 			if err := p.deleteEpisode(ctx, r, contentsOf(entries[r.Dir]), &found); err != nil {
 				return false, err

@@ -117,7 +117,8 @@ func Verify(ctx context.Context, c hostdir.Config, client uplink.InventoryClient
 		if err != nil {
 			return v.report, err
 		}
-		if batch = append(batch, r); len(batch) == wire.MaxQueries {
+		batch = append(batch, r)
+		if len(batch) == wire.MaxQueries {
 			if err := v.verifyBatch(ctx, batch); err != nil {
 				return v.report, err
 			}

@@ -158,7 +158,8 @@ func (d *dispatcher) updateBackoffs(f func(episode.Name, backoff) backoff) {
 		if b.held {
 			continue
 		}
-		if b = f(name, b); b != d.backoffs[name] {
+		b = f(name, b)
+		if b != d.backoffs[name] {
 			d.backoffs[name] = b
 			d.scheduleWake(b.retryAt)
 		}

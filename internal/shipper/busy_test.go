@@ -99,7 +99,8 @@ func TestALongUploadHasPatienceLeft(t *testing.T) {
 		l.finishEpisodes("run")
 		tries := 0
 		l.receiver.before = func(context.Context, wire.Upload) error {
-			if tries++; tries > 1 {
+			tries++
+			if tries > 1 {
 				return nil
 			}
 			time.Sleep(time.Minute)

@@ -81,7 +81,8 @@ func (s *Shipper) run(ctx context.Context, once bool) (unreachable error, err er
 		pingc: make(chan struct{}), pingResults: make(chan pingResult), finishedc: make(chan episode.Name),
 		keptLogged: make(map[string]string), loggedStrays: make(map[string]bool),
 	}
-	if s.transfers.BusyTimeout = uplink.BusyTimeout; once {
+	s.transfers.BusyTimeout = uplink.BusyTimeout
+	if once {
 		s.transfers.BusyTimeout = onceBusyTimeout
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -76,7 +76,8 @@ func (r *receiver) lookUp(c wire.InventoryQuery, readBack bool) wire.InventoryEn
 	if stored.Digest != c.Digest {
 		h.State = wire.Divergent
 	}
-	if h.Unreadable = r.archives.unreadable[c.Episode]; h.Unreadable {
+	h.Unreadable = r.archives.unreadable[c.Episode]
+	if h.Unreadable {
 		return h
 	}
 	if at, found := r.archives.verified[c.Episode]; found {

@@ -179,7 +179,8 @@ func (l *receiverLink) markDown(err error, advice string, now time.Time) {
 	isNews := uplink.IsOtherStore(err) && !uplink.IsOtherStore(l.err)
 	l.err, l.hint = err, cmp.Or(advice, hint.For(err))
 	l.failedPings++
-	if l.nextPing = now; !l.pingNow {
+	l.nextPing = now
+	if !l.pingNow {
 		l.nextPing = now.Add(max(minProbeInterval, retry.Backoff(minProbeInterval, maxProbeInterval, l.failedPings), uplink.RetryAfter(err)))
 	}
 	switch {
@@ -253,7 +254,8 @@ func (d *dispatcher) pingAndReload(ctx context.Context) pingResult {
 	}
 	changed, advice := d.ReloadCredentials(p.err)
 	if changed {
-		if p = d.pingOnce(ctx); p.err != nil && ctx.Err() == nil {
+		p = d.pingOnce(ctx)
+		if p.err != nil && ctx.Err() == nil {
 			_, advice = d.ReloadCredentials(p.err)
 		}
 	}

@@ -95,7 +95,8 @@ func TestLowSpaceFileIsNeverWaitedForOrFollowed(t *testing.T) {
 			}
 			if what == "hard link" {
 				info, err := os.Stat(l.path("precious"))
-				if fixture.Must(l, err); info.Size() != 0 || info.Mode() != 0o600 {
+				fixture.Must(l, err)
+				if info.Size() != 0 || info.Mode() != 0o600 {
 					t.Errorf("the other name's file has %d bytes and mode %v", info.Size(), info.Mode())
 				}
 				return

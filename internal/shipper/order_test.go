@@ -70,12 +70,14 @@ func TestLargeArchivesLeaveSendersToSmallOnes(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				if !slices.Contains(large, u.Key.Name) {
-					if gone++; gone == 100 {
+					gone++
+					if gone == 100 {
 						close(open)
 					}
 					return nil
 				}
-				if standing++; standing > most {
+				standing++
+				if standing > most {
 					t.Errorf("%d large ones are sent at once, want at most %d", standing, most)
 				}
 				mu.Unlock()

@@ -149,7 +149,8 @@ func TestNothingIsRetiredIntoAMovedFolder(t *testing.T) {
 					t.Errorf("run-1 was moved to %s", gone)
 				}
 			}
-			if l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1}); t.Failed() {
+			l.wantOnce(shipper.Tally{Scanned: 1, AlreadyPresent: 1})
+			if t.Failed() {
 				t.Logf("in the next pass\n%s", l.logs)
 			}
 		})

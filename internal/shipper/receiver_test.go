@@ -159,7 +159,8 @@ func (r *receiver) AppendPiece(_ context.Context, id string, archive io.ReaderAt
 		r.t.Errorf("%d bytes were appended to %s at %d, where there are %d", size, id, offset, r.ahead)
 	}
 	n, err := io.Copy(io.Discard, io.NewSectionReader(archive, offset, size))
-	if r.ahead += n; err == nil && n != size {
+	r.ahead += n
+	if err == nil && n != size {
 		r.t.Errorf("%d of %d bytes were there to be appended", n, size)
 	}
 	if r.appended != nil {

@@ -31,7 +31,8 @@ func (d *dispatcher) loadReport(now time.Time) {
 	r, err := d.out.ReadReport()
 	d.reporting.exists = !errors.Is(err, fs.ErrNotExist)
 	d.reporting.changed = d.reporting.exists || !d.once // replaces that of another process
-	if d.reporting.answeredBefore = r.AnsweredAt; r.AnsweredAt.After(now) {
+	d.reporting.answeredBefore = r.AnsweredAt
+	if r.AnsweredAt.After(now) {
 		d.reporting.answeredBefore = time.Time{}
 	}
 	if err != nil && d.reporting.exists {

@@ -68,7 +68,8 @@ func (d *dispatcher) handleResult(r workResult, c candidate, now time.Time) erro
 		}
 	case actionPauseSending:
 		d.reporting.changed = true
-		if d.link.markSuspect(r.err, d.once, now); d.link.state == linkDown {
+		d.link.markSuspect(r.err, d.once, now)
+		if d.link.state == linkDown {
 			d.dropQueues(&d.toSend.small, &d.toSend.large)
 		}
 	}
@@ -82,7 +83,8 @@ func (d *dispatcher) scheduleRetry(r workResult, act errorAction, now time.Time)
 	if _, progressed := errors.AsType[*wire.InterruptedError](r.err); progressed {
 		b = backoff{held: b.held} // the upload progressed, so reset the backoff
 	}
-	if b = b.afterFailure(r.err, now); b.isUnreadable(r.err) && !r.held {
+	b = b.afterFailure(r.err, now)
+	if b.isUnreadable(r.err) && !r.held {
 		return d.holdEpisode(r, outbox.Unreadable, now)
 	}
 	d.setBackoff(r.name, d.withRetryTime(r, f, b, now))

@@ -120,7 +120,8 @@ func TestDeliveredBytesAreCountedOnce(t *testing.T) {
 		"at the end":          {nil, 10, 0},
 	} {
 		a := Activity{Transfers: c.active}
-		if a.addBytes(c.delivered, c.toSend); a.SentBytes != 10 || a.PackedBytes != 10 {
+		a.addBytes(c.delivered, c.toSend)
+		if a.SentBytes != 10 || a.PackedBytes != 10 {
 			t.Errorf("%s: %d of %d bytes are sent, want 10 of 10", when, a.SentBytes, a.PackedBytes)
 		}
 	}

@@ -68,7 +68,8 @@ func TestAuditAsksTheReceiversDisk(t *testing.T) {
 		t.Errorf("%d were read back, want what is present", l.receiver.archives.reads)
 	}
 	l.wantFiles("episodes")
-	if _, found = l.verifyShipped(shipped.VerifyOptions{MaxAge: time.Hour}); !strings.Contains(found, "good verified") || l.receiver.archives.reads != 2 {
+	_, found = l.verifyShipped(shipped.VerifyOptions{MaxAge: time.Hour})
+	if !strings.Contains(found, "good verified") || l.receiver.archives.reads != 2 {
 		t.Errorf("what was read lately is read again: %s, %d", found, l.receiver.archives.reads)
 	}
 }

@@ -126,7 +126,8 @@ func (p *overview) sortHosts() {
 	slices.SortStableFunc(p.Hosts, func(a, b hostRow) int { // they are already sorted by name
 		return slices.Index(order, a.Mark.Shape) - slices.Index(order, b.Mark.Shape)
 	})
-	if p.MoreHosts = len(p.Hosts) - maxRows; p.MoreHosts > 0 {
+	p.MoreHosts = len(p.Hosts) - maxRows
+	if p.MoreHosts > 0 {
 		p.Hosts = p.Hosts[:maxRows]
 	}
 }

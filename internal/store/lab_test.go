@@ -142,7 +142,8 @@ func (l *lab) recoverLeftover() (published bool, damaged bool) {
 		fixture.Must(l, err)
 		count++
 		_, published, err = st.Linked(l.Context(), nil)
-		if damaged = errors.Is(err, store.ErrCorrupt); damaged {
+		damaged = errors.Is(err, store.ErrCorrupt)
+		if damaged {
 			fixture.Must(l, st.QuarantineStored())
 			continue
 		}

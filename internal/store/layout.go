@@ -35,7 +35,8 @@ func isArchive(name string) bool {
 	stem, unfinished, staged := strings.Cut(name, "~")
 	if !staged {
 		var stored bool
-		if stem, stored = strings.CutSuffix(name, Suffix); !stored {
+		stem, stored = strings.CutSuffix(name, Suffix)
+		if !stored {
 			return false
 		}
 	} else if unfinished == "" {

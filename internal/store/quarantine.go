@@ -30,7 +30,8 @@ func CountQuarantined(data *durable.Dir, skipped func(error)) int {
 			continue
 		}
 		some, err := countNames(quarantine, host.Name())
-		if n += some; err != nil {
+		n += some
+		if err != nil {
 			skipped(readError(err))
 		}
 	}

@@ -277,7 +277,8 @@ func TestNamesComeInOrderAPageAtATime(t *testing.T) {
 	for last := false; !last; {
 		p, err := l.ListNames("lab-01", after, "", 4096)
 		fixture.Must(t, err)
-		if last = p.Last; len(p.Names) > 4096 || p.Seen != n+2 || p.Max != "run-08999" {
+		last = p.Last
+		if len(p.Names) > 4096 || p.Seen != n+2 || p.Max != "run-08999" {
 			t.Fatalf("%d names of %d entries, up to %s", len(p.Names), p.Seen, p.Max)
 		}
 		for _, name := range p.Names {

@@ -152,7 +152,8 @@ func TestStraysInTheTreeAreReportedAndTheWalkContinues(t *testing.T) {
 			strays++
 			continue
 		}
-		if hosts++; host != "h" {
+		hosts++
+		if host != "h" {
 			t.Errorf("took %s for a host", host)
 		}
 	}
@@ -165,7 +166,8 @@ func TestStraysInTheTreeAreReportedAndTheWalkContinues(t *testing.T) {
 			strays++
 			continue
 		}
-		if objects++; o.Digest != sum("good") {
+		objects++
+		if o.Digest != sum("good") {
 			t.Errorf("took %+v for an archive", o)
 		}
 	}

@@ -27,7 +27,8 @@ type meteredReader struct {
 
 func (m *meteredReader) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
-	if *m.read += int64(n); *m.read > m.limit {
+	*m.read += int64(n)
+	if *m.read > m.limit {
 		m.stop()
 	}
 	return n, err

@@ -61,12 +61,14 @@ func TestALostDiskIsReplaced(t *testing.T) {
 		t.Errorf("with another id: got %+v, %v, want it refused", got, err)
 	}
 	got, err := copyToDisk(t, t.Context(), in, second, lost(id))
-	if fixture.Must(t, err); got.Moved || datadir.CheckHere(second) == nil {
+	fixture.Must(t, err)
+	if got.Moved || datadir.CheckHere(second) == nil {
 		t.Errorf("without --final: got %+v, want no receiver to start", got)
 	}
 	for range 2 {
 		got, err = copyToDisk(t, t.Context(), in, second, final, lost(id))
-		if fixture.Must(t, err); !got.Moved || got.Store == first.ID {
+		fixture.Must(t, err)
+		if !got.Moved || got.Store == first.ID {
 			t.Errorf("the final run: got %+v, want another id than %s", got, first.ID)
 		}
 	}
@@ -97,7 +99,8 @@ func TestALostDiskIsReplaced(t *testing.T) {
 	fixture.Must(t, err)
 	b, _ = openDisk(t, third)
 	last, err := b.Store()
-	if fixture.Must(t, err); !got.Moved || got.Store != last.ID || !slices.Equal(last.Replaces, []string{now.ID, first.ID}) {
+	fixture.Must(t, err)
+	if !got.Moved || got.Store != last.ID || !slices.Equal(last.Replaces, []string{now.ID, first.ID}) {
 		t.Errorf("the third disk: got %+v, and the store %+v, want that it replaces both", got, last)
 	}
 }

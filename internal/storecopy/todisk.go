@@ -99,7 +99,8 @@ func (c *toDisk) isMoved(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	st, err := c.data.Lstat(datadir.IndexFile)
-	if c.report.IndexBytes = st.Size(); err != nil {
+	c.report.IndexBytes = st.Size()
+	if err != nil {
 		return false, err
 	}
 	return len(ends) == 0 || st.Size() >= ends[len(ends)-1], nil

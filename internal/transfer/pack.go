@@ -65,7 +65,8 @@ func (p *Pipeline) Pack(ctx context.Context, packer *archive.Packer, job Job, pa
 	}
 	stream := p.startStreaming(ctx, name, draft, before)
 	sealed, size, err := p.writeArchive(ctx, packer, tree, before, &spaceLimitedWriter{p: p, draft: draft, work: w, stream: stream})
-	if stream.stopSending(); err != nil {
+	stream.stopSending()
+	if err != nil {
 		stream.discardUpload(ctx)
 	}
 	if err == nil {

@@ -236,7 +236,8 @@ func (a *Adoption) checkPing(ctx context.Context, reported *wire.Store, before o
 	if err := a.CheckResponse(reported, before, err); err != nil || reported == nil {
 		return err
 	}
-	if a.noteGrowth(reported); a.knownStore().ID != "" || reported.Follows(wire.Unnamed) {
+	a.noteGrowth(reported)
+	if a.knownStore().ID != "" || reported.Follows(wire.Unnamed) {
 		return nil
 	}
 	return a.checkKnowsRetired(ctx, reported)

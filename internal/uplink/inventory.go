@@ -46,7 +46,8 @@ func (i *Inventory) queryOnce(ctx context.Context, queries []wire.InventoryQuery
 	if err := i.store.CheckResponse(reported, before, err); err != nil {
 		return nil, err
 	}
-	if i.reported = reported; reported != nil {
+	i.reported = reported
+	if reported != nil {
 		i.store.noteGrowth(reported)
 	}
 	for _, e := range entries {
@@ -92,7 +93,8 @@ func (a *Adoption) checkKnowsRetired(ctx context.Context, reported *wire.Store) 
 		if err != nil {
 			return err
 		}
-		if batch = append(batch, queryFor(r)); len(batch) < wire.MaxQueries {
+		batch = append(batch, queryFor(r))
+		if len(batch) < wire.MaxQueries {
 			continue
 		}
 		if known, err := queryBatch(); known || err != nil {

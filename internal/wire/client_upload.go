@@ -251,7 +251,8 @@ func (c *Client) doWithBody(req *http.Request, archive io.ReaderAt, offset, size
 		return io.NopCloser(&bodyReader{io.NewSectionReader(archive, offset, size), watch}), nil
 	}
 	req = req.WithContext(ctx)
-	if req.ContentLength = size; size == 0 {
+	req.ContentLength = size
+	if size == 0 {
 		req.Body = http.NoBody // another body would be sent chunked
 		watch.Stop()           // nothing to send: responseTimeout bounds the response
 	} else {

@@ -108,7 +108,8 @@ func skipValue(dec *json.Decoder) error {
 		}
 		switch t {
 		case json.Delim('{'), json.Delim('['):
-			if depth++; depth > maxSkippedDepth {
+			depth++
+			if depth > maxSkippedDepth {
 				return fmt.Errorf("more than %d levels in an unknown member", maxSkippedDepth)
 			}
 		case json.Delim('}'), json.Delim(']'):

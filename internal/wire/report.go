@@ -172,7 +172,8 @@ func ParseReport(body []byte) (Report, error) {
 		return Report{}, Refuse(BadRequest, "%v", err)
 	}
 	for _, at := range []*time.Time{&r.At, &r.OldestUnfinished, &r.OldestWaiting, &r.FailingSince, &r.CertificateEnds, &r.LastErrorAt} {
-		if *at = at.UTC(); at.Year() < 0 || at.Year() > 9999 {
+		*at = at.UTC()
+		if at.Year() < 0 || at.Year() > 9999 {
 			return Report{}, Refuse(BadRequest, "a time is out of range")
 		}
 	}

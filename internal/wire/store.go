@@ -121,7 +121,8 @@ func parseKnownStore(h http.Header) (Store, bool, error) {
 	var known Store
 	var ok bool
 	if err == nil {
-		if known.ID, ok = item.Value.(string); ok {
+		known.ID, ok = item.Value.(string)
+		if ok {
 			bytes, _ := item.Params.Get("index-bytes")
 			known.IndexBytes, _ = bytes.(int64)
 			tail, _ := item.Params.Get("index-tail")

@@ -80,7 +80,8 @@ func TestInterruptedSaysThatItCameFurther(t *testing.T) {
 	pieces := 0
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPatch {
-			if pieces++; pieces == 1 {
+			pieces++
+			if pieces == 1 {
 				r.Body = io.NopCloser(&tornReader{r: r.Body, left: 100_000})
 			} else {
 				d.refuse = wire.Refuse(wire.Draining, "later")
@@ -109,7 +110,8 @@ func TestLostUploadIsAnnouncedAgain(t *testing.T) {
 		newHandler(d).ServeHTTP(w, r)
 	})
 	r, err := serve(t, h).newClient(t).Put(t.Context(), uploadOf(large), bytes.NewReader(large))
-	if fixture.Must(t, err); r.Status != wire.Stored || !lost {
+	fixture.Must(t, err)
+	if r.Status != wire.Stored || !lost {
 		t.Errorf("%+v, lost: %v", r, lost)
 	}
 }

@@ -240,7 +240,8 @@ func (l *loader) ask(c *http.Client, method, to string, header map[string]string
 		if err != nil {
 			return nil, err
 		}
-		if req.ContentLength = int64(b.size()); req.ContentLength == 0 {
+		req.ContentLength = int64(b.size())
+		if req.ContentLength == 0 {
 			req.Body = http.NoBody
 		}
 		for field, value := range header {

@@ -90,7 +90,8 @@ func (s scenario) failEveryNthStep(t *testing.T, nth int, idle []string, counts 
 			if !regexp.MustCompile(k.steps).MatchString(op) {
 				continue
 			}
-			if n++; n%nth != 0 {
+			n++
+			if n%nth != 0 {
 				continue
 			}
 			t.Run(fmt.Sprintf("%02d %s %s", at+1, step, k.name), func(t *testing.T) {

@@ -114,7 +114,8 @@ const minRounds = 4
 func (s *site) wantNoGrowth(t *testing.T) {
 	t.Helper()
 	for who, all := range s.gauges {
-		if all = all[1:]; len(all) < minRounds {
+		all = all[1:]
+		if len(all) < minRounds {
 			return
 		}
 		first, second := all[:len(all)/2], all[len(all)/2:]

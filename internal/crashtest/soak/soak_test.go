@@ -247,7 +247,8 @@ func (s *site) checkPromises(t *testing.T) {
 		}
 	}
 	held, err := filepath.Glob(s.Path("*", "data", "outbox", "*.held"))
-	if fixture.Must(t, err); len(held) > s.countFate(labtest.IsHeld) {
+	fixture.Must(t, err)
+	if len(held) > s.countFate(labtest.IsHeld) {
 		t.Errorf("held: %q, want %d", held, s.countFate(labtest.IsHeld))
 	}
 	s.checkSecrets(t)
