@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"cis490/internal/buckettest"
@@ -60,6 +62,39 @@ func TestACopyIsTheIndexWhateverWasWrittenBeforeACrash(t *testing.T) {
 			t.Fatalf("later: got %d bytes, %v, want %d", len(got), err, len(want))
 		}
 	}
+}
+
+// TestACopyRequestsOnlyWhatTheLogHasForgotten: a receiver reads each batch of the others once, and its own never.
+func TestACopyRequestsOnlyWhatTheLogHasForgotten(t *testing.T) {
+	in := new(buckettest.Memory)
+	first := openLog(t, in)
+	ensure(t, first, newRow("host", "run-1"))
+	l := openLog(t, in)
+	ensure(t, l, newRow("host", "run-2"))
+	ensure(t, first, newRow("host", "run-3"))
+	path := t.TempDir()
+	c, err := OpenCopy(openDir(t, path), "index.jsonl", "store-1")
+	fixture.Must(t, err)
+	defer c.Close()
+
+	check := func(when string, wantReads int, want string) {
+		t.Helper()
+		before := in.Requests()[buckettest.OpOpen]
+		fixture.Must(t, c.CatchUpTo(t.Context(), l))
+		if n := in.Requests()[buckettest.OpOpen] - before; n != wantReads {
+			t.Errorf("%s: read %d objects, want %d", when, n, wantReads)
+		}
+		if got, err := os.ReadFile(filepath.Join(path, "index.jsonl")); err != nil || string(got) != want {
+			t.Errorf("%s: got %q, %v, want %q", when, got, err, want)
+		}
+	}
+	all := exported(t, in)
+	known := strings.Join(slices.Collect(strings.Lines(all))[:2], "")
+	l.tail.forgetFirst()                                 // batch 1
+	check("one batch forgotten, one not read", 2, known) // its segment, and the batch
+	fixture.Must(t, l.CatchUp(t.Context()))
+	check("all in memory", 0, all)
+	check("nothing new", 0, all)
 }
 
 func TestAnotherFileIsNotExtended(t *testing.T) {

@@ -193,6 +193,22 @@ func (l *Log) Text(ctx context.Context, n int64) ([]byte, error) {
 	return ReadBatch(ctx, l.bucket, n)
 }
 
+// readFrom is the function of that name, from memory if the log has batch n there. Behind the last known
+// batch is the end.
+func (l *Log) readFrom(ctx context.Context, n int64) (rows []index.Row, body []byte, end int64, err error) {
+	l.mu.Lock()
+	b, known := l.tail.batch(n)
+	head := l.tail.head
+	l.mu.Unlock()
+	switch {
+	case known:
+		return b.rows, b.body, n, nil
+	case n > head:
+		return nil, nil, 0, fs.ErrNotExist
+	}
+	return readFrom(ctx, l.bucket, n)
+}
+
 // readNext reads the batch after the last known one. It reports whether there is one.
 func (l *Log) readNext(ctx context.Context) (bool, error) {
 	b, err := l.readNoting(ctx, l.Head()+1)

@@ -68,7 +68,7 @@ func (b *Backend) CopyIndex(ctx context.Context) error {
 	if err != nil && b.index.Moved() == nil {
 		return err
 	}
-	if err := b.copy.CatchUp(ctx, b.bucket, nil); err != nil {
+	if err := b.copy.CatchUpTo(ctx, b.index); err != nil {
 		return err
 	}
 	return err
