@@ -234,7 +234,7 @@ func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Cal
 
 // SendReport sends a report. A receiver responds to it as to a ping, and an older one with nothing. The
 // error is a [NotFound] if it keeps no reports. The connection is closed: an idle host would keep it open
-// for [idleTimeout] of each interval, and a hundred of them use 2.6 MiB of the receiver's memory.
+// for [idleTimeout] of each interval, at the receiver's cost.
 func (c *Client) SendReport(ctx context.Context, r Report) (*PingResponse, error) {
 	if err := r.Validate(); err != nil {
 		return nil, fmt.Errorf("report: %w", err)
