@@ -49,6 +49,21 @@ func startVersitygw(t testing.TB, options []string) string {
 	if program == "" {
 		program = fixture.RequireTool(t, "versitygw")
 	}
+	for range maxPorts {
+		if url := tryVersitygw(t, program, options); url != "" {
+			return url
+		}
+	}
+	t.Fatalf("versitygw: %d free ports were taken before it listened", maxPorts)
+	return ""
+}
+
+// maxPorts is how many ports are tried: another process may take a free one first.
+const maxPorts = 10
+
+// tryVersitygw starts an engine at a free port, and returns "" if another process has taken that meanwhile.
+func tryVersitygw(t testing.TB, program string, options []string) string {
+	t.Helper()
 	address := freeAddress(t)
 	var output bytes.Buffer
 	cmd := exec.Command(program, append([]string{"--quiet", "--port", address, "--keep-alive", "posix"}, options...)...)
@@ -67,7 +82,15 @@ func startVersitygw(t testing.TB, options []string) string {
 			t.Logf("versitygw at %s: %s", address, strings.TrimSpace(output.String()))
 		}
 	})
-	fixture.Must(t, awaitHTTP("http://"+address, ended))
+	err := awaitHTTP("http://"+address, ended)
+	select {
+	case <-ended:
+		if strings.Contains(output.String(), "address already in use") {
+			return ""
+		}
+	default:
+	}
+	fixture.Must(t, err)
 	return "http://" + address
 }
 
@@ -84,6 +107,7 @@ func freeAddress(t testing.TB) string {
 func awaitHTTP(url string, ended <-chan struct{}) error {
 	poll, late := time.NewTicker(20*time.Millisecond), time.After(30*time.Second)
 	defer poll.Stop()
+	client := http.Client{Timeout: time.Second} // another process may listen there, and say nothing
 	for {
 		select {
 		case <-ended:
@@ -92,7 +116,7 @@ func awaitHTTP(url string, ended <-chan struct{}) error {
 			return fmt.Errorf("the server at %s does not answer", url)
 		case <-poll.C:
 		}
-		if resp, err := http.Get(url); err == nil {
+		if resp, err := client.Get(url); err == nil {
 			return resp.Body.Close()
 		}
 	}
