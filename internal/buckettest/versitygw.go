@@ -3,7 +3,6 @@ package buckettest
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -49,22 +48,8 @@ func startVersitygw(t testing.TB, options []string) string {
 	if program == "" {
 		program = fixture.RequireTool(t, "versitygw")
 	}
-	for range maxPorts {
-		if url := tryVersitygw(t, program, options); url != "" {
-			return url
-		}
-	}
-	t.Fatalf("versitygw: %d free ports were taken before it listened", maxPorts)
-	return ""
-}
-
-// maxPorts is how many ports are tried: another process may take a free one first.
-const maxPorts = 10
-
-// tryVersitygw starts an engine at a free port, and returns "" if another process has taken that meanwhile.
-func tryVersitygw(t testing.TB, program string, options []string) string {
-	t.Helper()
-	address := freeAddress(t)
+	address, err := fixture.FreeAddr()
+	fixture.Must(t, err)
 	var output bytes.Buffer
 	cmd := exec.Command(program, append([]string{"--quiet", "--port", address, "--keep-alive", "posix"}, options...)...)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
@@ -82,32 +67,14 @@ func tryVersitygw(t testing.TB, program string, options []string) string {
 			t.Logf("versitygw at %s: %s", address, strings.TrimSpace(output.String()))
 		}
 	})
-	err := awaitHTTP("http://"+address, ended)
-	select {
-	case <-ended:
-		if strings.Contains(output.String(), "address already in use") {
-			return ""
-		}
-	default:
-	}
-	fixture.Must(t, err)
+	fixture.Must(t, awaitHTTP("http://"+address, ended))
 	return "http://" + address
-}
-
-// freeAddress returns a loopback address that no process listens on.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	fixture.Must(t, err)
-	fixture.Must(t, l.Close())
-	return l.Addr().String()
 }
 
 // awaitHTTP waits until a server answers. It returns an error if its process ends before.
 func awaitHTTP(url string, ended <-chan struct{}) error {
 	poll, late := time.NewTicker(20*time.Millisecond), time.After(30*time.Second)
 	defer poll.Stop()
-	client := http.Client{Timeout: time.Second} // another process may listen there, and say nothing
 	for {
 		select {
 		case <-ended:
@@ -116,7 +83,7 @@ func awaitHTTP(url string, ended <-chan struct{}) error {
 			return fmt.Errorf("the server at %s does not answer", url)
 		case <-poll.C:
 		}
-		if resp, err := client.Get(url); err == nil {
+		if resp, err := http.Get(url); err == nil {
 			return resp.Body.Close()
 		}
 	}

@@ -95,10 +95,9 @@ func requireFleet(t testing.TB) {
 // freeAddr returns an address on which nothing listens.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := fixture.FreeAddr()
 	fixture.Must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // newEngine starts versitygw over an empty directory, unless a flag names another engine.

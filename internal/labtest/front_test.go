@@ -114,10 +114,8 @@ var proxyAddrs sync.Map
 func unusedAddr(t *testing.T) string {
 	t.Helper()
 	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, err := fixture.FreeAddr()
 		fixture.Must(t, err)
-		addr := ln.Addr().String()
-		ln.Close()
 		if _, given := proxyAddrs.LoadOrStore(addr, true); !given {
 			return addr
 		}

@@ -153,23 +153,24 @@ func onTerminal(ts *testscript.TestScript, neg bool, args []string) {
 
 // freePort sets a variable to a port on which nothing listens: freeport PORT
 func freePort(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(listen(ts, args[0]).Close())
+	addr, err := fixture.FreeAddr()
+	ts.Check(err)
+	setPort(ts, args[0], addr)
 }
 
 // takenPort sets a variable to a port that is in use until the script ends: takenport PORT
 func takenPort(ts *testscript.TestScript, _ bool, args []string) {
-	l := listen(ts, args[0])
-	ts.Defer(func() { l.Close() })
-}
-
-// listen listens on a port of the kernel's choice, and sets a variable to it.
-func listen(ts *testscript.TestScript, variable string) net.Listener {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Defer(func() { l.Close() })
+	setPort(ts, args[0], l.Addr().String())
+}
+
+// setPort sets a variable to the port of an address.
+func setPort(ts *testscript.TestScript, variable, addr string) {
+	_, port, err := net.SplitHostPort(addr)
 	ts.Check(err)
 	ts.Setenv(variable, port)
-	return l
 }
 
 // logged waits until a file, which a daemon of the script writes, matches a pattern:
