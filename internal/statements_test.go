@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A change of state is a statement of its own: in the initialiser of an if or a switch it is overlooked. New
-// variables may be declared there, and an error may be assigned.
+// Readers overlook a change of state in the initialiser of an if or a switch, so it must be a statement of its
+// own. An initialiser may declare variables, or assign an error.
 func TestInitialisersOnlyDeclare(t *testing.T) {
 	for _, p := range project(t) {
 		for _, f := range p.files {

@@ -157,18 +157,16 @@ func (c *Copy) CountArchives(host episode.Name) int64 {
 // CatchUp adds the batches that the copy does not have, and makes them durable. progress, unless nil,
 // is called with the number of bytes of each. It must not be called twice at the same time.
 func (c *Copy) CatchUp(ctx context.Context, from bucket.Bucket, progress func(bytes int)) error {
-	read := func(n int64) ([]index.Row, []byte, int64, error) { return readFrom(ctx, from, n) }
-	return c.addFrom(read, progress)
+	return c.addFrom(func(n int64) ([]index.Row, []byte, int64, error) { return readFrom(ctx, from, n) }, progress)
 }
 
-// CatchUpTo is [Copy.CatchUp] as far as a log of the same bucket has been read. It requests only what the
-// log no longer has in memory.
+// CatchUpTo adds the batches that a log of the same bucket knows, as [Copy.CatchUp] does. It requests only
+// those that the log no longer has in memory.
 func (c *Copy) CatchUpTo(ctx context.Context, l *Log) error {
-	read := func(n int64) ([]index.Row, []byte, int64, error) { return l.readFrom(ctx, n) }
-	return c.addFrom(read, nil)
+	return c.addFrom(func(n int64) ([]index.Row, []byte, int64, error) { return l.readFrom(ctx, n) }, nil)
 }
 
-// addFrom adds the batches that read returns, until it returns the end of the log.
+// addFrom adds the batches that read returns until the log ends. read is like [readFrom].
 func (c *Copy) addFrom(read func(n int64) (rows []index.Row, body []byte, end int64, err error), progress func(bytes int)) error {
 	added := false
 	for {

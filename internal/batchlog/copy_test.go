@@ -64,7 +64,8 @@ func TestACopyIsTheIndexWhateverWasWrittenBeforeACrash(t *testing.T) {
 	}
 }
 
-// TestACopyRequestsOnlyWhatTheLogHasForgotten: a receiver reads each batch of the others once, and its own never.
+// TestACopyRequestsOnlyWhatTheLogHasForgotten: a receiver requests each batch of the others once, and none of its
+// own.
 func TestACopyRequestsOnlyWhatTheLogHasForgotten(t *testing.T) {
 	in := new(buckettest.Memory)
 	first := openLog(t, in)
@@ -90,7 +91,9 @@ func TestACopyRequestsOnlyWhatTheLogHasForgotten(t *testing.T) {
 	}
 	all := exported(t, in)
 	known := strings.Join(slices.Collect(strings.Lines(all))[:2], "")
-	l.tail.forgetFirst()                                 // batch 1
+	l.mu.Lock()
+	l.tail.forgetFirst() // batch 1
+	l.mu.Unlock()
 	check("one batch forgotten, one not read", 2, known) // its segment, and the batch
 	fixture.Must(t, l.CatchUp(t.Context()))
 	check("all in memory", 0, all)

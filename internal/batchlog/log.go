@@ -193,8 +193,8 @@ func (l *Log) Text(ctx context.Context, n int64) ([]byte, error) {
 	return ReadBatch(ctx, l.bucket, n)
 }
 
-// readFrom is the function of that name, from memory if the log has batch n there. Behind the last known
-// batch is the end.
+// readFrom is like the function [readFrom], but takes batch n from memory if the log has it there. It
+// returns [fs.ErrNotExist] for a batch after the last known one.
 func (l *Log) readFrom(ctx context.Context, n int64) (rows []index.Row, body []byte, end int64, err error) {
 	l.mu.Lock()
 	b, known := l.tail.batch(n)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"cis490/internal/buckettest"
 	"cis490/internal/digest"
+	"cis490/internal/durable"
 	"cis490/internal/fixture"
 	"cis490/internal/wire"
 )
@@ -308,5 +310,32 @@ func TestExpiredUploadsAreRemoved(t *testing.T) {
 	fixture.Must(t, openBackend(t, in).expireUploads(t.Context(), time.Now().Add(time.Second)))
 	if left := names(t, in, uploadsPrefix); len(left) > 0 || len(in.Uploads()) != 0 {
 		t.Errorf("left: %q and %d multipart uploads", left, len(in.Uploads()))
+	}
+}
+
+// TestAReceiverReadsBackNoRowOfItsOwn: its copy of the index has them from memory. The only request is for
+// what others may have appended.
+func TestAReceiverReadsBackNoRowOfItsOwn(t *testing.T) {
+	in := newBucket()
+	data, err := durable.Open(t.TempDir())
+	fixture.Must(t, err)
+	defer data.Close()
+	b, err := Open(t.Context(), in, Options{
+		Limits: wire.Limits{MaxSize: 1 << 30, Uploads: 4, UploadsPerHost: 4}, MaxUploadWait: 10 * time.Second,
+		Data: data, SpoolDir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+	})
+	fixture.Must(t, err)
+	defer b.Close()
+	fixture.Must(t, b.CopyIndex(t.Context()))
+	archive := noise(1, 5000)
+	_, err = put(b, uploadOf("host-1", "run-1", archive), archive)
+	fixture.Must(t, err)
+	before := in.Requests()[buckettest.OpOpen]
+	fixture.Must(t, b.CopyIndex(t.Context()))
+	if n := in.Requests()[buckettest.OpOpen] - before; n != 1 {
+		t.Errorf("read %d objects, want 1", n)
+	}
+	if n := b.copy.CountArchives("host-1"); n != 1 {
+		t.Errorf("the copy has %d archives, want 1", n)
 	}
 }

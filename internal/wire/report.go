@@ -233,8 +233,8 @@ func (h *Handler) serveReport(w http.ResponseWriter, r *http.Request, caller Cal
 }
 
 // SendReport sends a report. A receiver responds to it as to a ping, and an older one with nothing. The
-// error is a [NotFound] if it keeps no reports. The connection is closed: an idle host would keep it open
-// for [idleTimeout] of each interval, at the receiver's cost.
+// error is a [NotFound] if it keeps no reports. It closes the connection, which an idle host would
+// keep open for [idleTimeout] of each interval: each open one takes memory of the receiver.
 func (c *Client) SendReport(ctx context.Context, r Report) (*PingResponse, error) {
 	if err := r.Validate(); err != nil {
 		return nil, fmt.Errorf("report: %w", err)

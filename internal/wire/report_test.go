@@ -64,7 +64,7 @@ func TestReportTravels(t *testing.T) {
 	}
 }
 
-// TestReportClosesItsConnection: but it uses one that an upload has left.
+// TestReportClosesItsConnection: it uses one that another request has left open, and none is left after it.
 func TestReportClosesItsConnection(t *testing.T) {
 	h := newHandler(&fakeBackend{tb: t})
 	h.Reports = &reportBook{}
